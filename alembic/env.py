@@ -1,0 +1,8 @@
+"""Runs migrations as `rota_owner`. Started by `rota migrate`, which hands over an open connection."""
+
+from alembic import context
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, transaction_per_migration=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,144 @@
+"""The database: `transaction()` is the only way in, and the only place that commits.
+
+Three roles, never a superuser: `rota_app` for everything done for one organisation, held to its rows by row-level
+security; `rota_system` for the dispatcher, beat and heartbeats; `rota_owner` for migrations.
+"""
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from core.errors import Unavailable
+from core.settings import Settings, settings
+
+APP, SYSTEM, OWNER = "rota_app", "rota_system", "rota_owner"
+
+_SET_ORGANISATION = text("SELECT set_config('app.org', :org, true)")
+
+
+@contextlib.contextmanager
+def transaction(org: UUID) -> Iterator[Connection]:
+    """One transaction that sees and writes the rows of organisation `org`, and no others. Commits at the end.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    with _begin(APP) as connection:
+        connection.execute(_SET_ORGANISATION, {"org": str(org)})
+        yield connection
+
+
+@contextlib.contextmanager
+def key_transaction(key_id: UUID) -> Iterator[Connection]:
+    """One transaction that sees one API key and nothing else: how a key is looked up before its owner is known."""
+    with _begin(APP) as connection:
+        connection.execute(text("SELECT set_config('app.key', :key, true)"), {"key": str(key_id)})
+        yield connection
+
+
+@contextlib.contextmanager
+def system_transaction() -> Iterator[Connection]:
+    """One transaction across organisations: the dispatcher, the reaper, beat, heartbeats, and set-up."""
+    with _begin(SYSTEM) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def _begin(role: str) -> Iterator[Connection]:
+    try:
+        with engine(role).begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
+            raise Unavailable("The database does not answer.") from error
+        raise
+
+
+@functools.cache
+def engine(role: str) -> Engine:
+    """The connection pool of this process for `role`, made at first use and never shared over a fork."""
+    return make_engine(settings(), role)
+
+
+def make_engine(config: Settings, role: str) -> Engine:
+    """A pool whose every connection acts as `role`, with the time-outs that keep a lost client from holding locks."""
+    made = create_engine(
+        make_url(role_url(config, role)).set(drivername="postgresql+psycopg"),
+        pool_size=config.database_pool_size,
+        max_overflow=0,
+        pool_timeout=config.statement_timeout,
+        pool_use_lifo=True,
+        json_serializer=dump_json,
+        connect_args=connect_options(config),
+    )
+
+    @event.listens_for(made, "connect")
+    def _become(dbapi_connection: Any, _record: Any) -> None:
+        become(dbapi_connection.driver_connection if hasattr(dbapi_connection, "driver_connection") else dbapi_connection, role)
+
+    return made
+
+
+def role_url(config: Settings, role: str) -> str:
+    """The URL to connect with for `role`: its own, or the application's."""
+    special = {SYSTEM: config.system_database_url, OWNER: config.owner_database_url}
+    return special.get(role) or config.database_url
+
+
+def connect_options(config: Settings) -> dict[str, Any]:
+    """libpq options every connection of ours uses."""
+    milliseconds = int(config.statement_timeout * 1000)
+    return {
+        "connect_timeout": 5,
+        "application_name": "rota",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+        "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
+        " -c timezone=UTC",
+    }
+
+
+def become(connection: psycopg.Connection[Any], role: str) -> None:
+    """Act as `role` on `connection`, where its login is another that may (one login may serve all three roles)."""
+    autocommit = connection.autocommit
+    connection.autocommit = True
+    try:
+        current = connection.execute("SELECT current_user").fetchone()
+        if current is not None and current[0] != role:
+            connection.execute(f"SET ROLE {role}".encode())
+    finally:
+        connection.autocommit = autocommit
+
+
+def dedicated_connection(role: str) -> psycopg.Connection[dict[str, Any]]:
+    """A connection outside the pools, in autocommit: for LISTEN, NOTIFY, advisory locks and heartbeats."""
+    config = settings()
+    connection = psycopg.connect(
+        role_url(config, role),
+        autocommit=True,
+        row_factory=psycopg.rows.dict_row,
+        **connect_options(config),
+    )
+    become(connection, role)
+    return connection
+
+
+def dump_json(value: Any) -> str:
+    """JSON as stored: compact, not ASCII-escaped; ids, dates and decimals as strings."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def dispose_engines() -> None:
+    """Close this process's pools (before a fork, at the end of a test)."""
+    for role in (APP, SYSTEM, OWNER):
+        engine(role).dispose()
+    engine.cache_clear()

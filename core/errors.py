@@ -1,0 +1,55 @@
+"""The errors Rota raises on purpose. The docstring is the message; `api/problems.py` maps the tree to HTTP.
+
+RotaError
+├── InvalidInput          what was sent cannot be accepted
+├── NotAuthenticated      no key, or not one of ours
+├── NotPermitted          the key is good, its scopes do not reach this far
+├── NotFound              nothing there for this organisation
+├── Conflict              the state of the thing forbids it
+├── TooManyRequests       slow down
+├── Unavailable           a server we need does not answer
+└── Misconfigured         a setting is missing or wrong
+"""
+
+from typing import Any
+
+
+class RotaError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        self.message = message or (self.__doc__ or "").strip()
+        self.details = details
+        super().__init__(self.message)
+
+
+class InvalidInput(RotaError):
+    """The input cannot be accepted."""
+
+
+class NotAuthenticated(RotaError):
+    """An API key is needed: send it as `Authorization: Bearer …`."""
+
+
+class NotPermitted(RotaError):
+    """This API key does not permit that."""
+
+
+class NotFound(RotaError):
+    """There is no such thing."""
+
+
+class Conflict(RotaError):
+    """That does not fit the present state."""
+
+
+class TooManyRequests(RotaError):
+    """Too many requests; try again after the given time."""
+
+
+class Unavailable(RotaError):
+    """A server that is needed does not answer."""
+
+
+class Misconfigured(RotaError):
+    """The configuration is not usable."""

@@ -1,0 +1,32 @@
+"""What text and JSON may contain before they are stored: PostgreSQL takes no NUL, UTF-8 no lone surrogate."""
+
+from typing import Any
+
+MAX_DEPTH = 32
+
+
+def unstorable(value: Any, *, depth: int = 0) -> str | None:
+    """Why `value` (JSON) cannot be stored, in words that say what to do; None where it can."""
+    if depth > MAX_DEPTH:
+        return f"is nested more than {MAX_DEPTH} levels deep; flatten it"
+    if isinstance(value, str):
+        return _unstorable_string(value)
+    if isinstance(value, dict):
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, list):
+        parts = value
+    elif isinstance(value, float) and (value != value or value in {float("inf"), float("-inf")}):  # noqa: PLR0124
+        return "contains a number that JSON does not have (NaN or infinity)"
+    else:
+        return None
+    return next((reason for part in parts if (reason := unstorable(part, depth=depth + 1))), None)
+
+
+def _unstorable_string(value: str) -> str | None:
+    if "\x00" in value:
+        return "contains a NUL character (U+0000); remove it"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "contains half of a surrogate pair, which is not a character; send valid UTF-8"
+    return None
