@@ -5,13 +5,14 @@ security; `rota_system` for the dispatcher, beat and heartbeats; `rota_owner` fo
 """
 
 import contextlib
-import functools
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import psycopg
+import psycopg.rows
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
@@ -19,6 +20,9 @@ from core.errors import Unavailable
 from core.settings import Settings, settings
 
 APP, SYSTEM, OWNER = "rota_app", "rota_system", "rota_owner"
+
+_engines: dict[str, Engine] = {}
+_making = threading.Lock()
 
 _SET_ORGANISATION = text("SELECT set_config('app.org', :org, true)")
 
@@ -61,10 +65,12 @@ def _begin(role: str) -> Iterator[Connection]:
         raise
 
 
-@functools.cache
 def engine(role: str) -> Engine:
     """The connection pool of this process for `role`, made at first use and never shared over a fork."""
-    return make_engine(settings(), role)
+    if role not in _engines:
+        with _making:
+            _engines.setdefault(role, make_engine(settings(), role))
+    return _engines[role]
 
 
 def make_engine(config: Settings, role: str) -> Engine:
@@ -81,7 +87,7 @@ def make_engine(config: Settings, role: str) -> Engine:
 
     @event.listens_for(made, "connect")
     def _become(dbapi_connection: Any, _record: Any) -> None:
-        become(dbapi_connection.driver_connection if hasattr(dbapi_connection, "driver_connection") else dbapi_connection, role)
+        become(dbapi_connection, role)
 
     return made
 
@@ -140,5 +146,5 @@ def dump_json(value: Any) -> str:
 def dispose_engines() -> None:
     """Close this process's pools (before a fork, at the end of a test)."""
     for role in (APP, SYSTEM, OWNER):
-        engine(role).dispose()
-    engine.cache_clear()
+        if role in _engines:
+            _engines.pop(role).dispose()

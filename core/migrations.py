@@ -4,15 +4,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg import sql
 from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.exc import ProgrammingError
 
 from core.db import APP, OWNER, SYSTEM, make_engine, role_url
 from core.errors import Misconfigured
 from core.settings import ROOT, Settings
 
 _ROLES = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
-_MAY_CREATE_ROLES = text("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
+_MAY_BECOME = text("SELECT pg_has_role(current_user, :role, 'MEMBER')")
+_MAY_CREATE = text("SELECT has_schema_privilege(:role, 'public', 'CREATE')")
 # Several processes may start at once; one migrates, the others wait and find nothing to do.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_lock(hashtextextended('rota migrations', 0))")
 
@@ -45,30 +46,29 @@ def ensure_roles(config: Settings) -> None:
     try:
         with engine.connect() as connection:
             names = [OWNER, APP, SYSTEM]
-            missing = set(names) - {row.rolname for row in connection.execute(_ROLES, {"names": names})}
-            if not missing:
-                return
-            if not connection.execute(_MAY_CREATE_ROLES).scalar_one():
+            present = {row.rolname for row in connection.execute(_ROLES, {"names": names})}
+            try:
+                for name in names:
+                    if name not in present:
+                        _run(connection, "CREATE ROLE {}", name)
+                for name in names:
+                    shares_login = make_url(role_url(config, name)).username == url.username != name
+                    if shares_login and not connection.execute(_MAY_BECOME, {"role": name}).scalar_one():
+                        _run(connection, "GRANT {} TO CURRENT_USER", name)
+                if not connection.execute(_MAY_CREATE, {"role": OWNER}).scalar_one():
+                    _run(connection, "GRANT CREATE, USAGE ON SCHEMA public TO {}", OWNER)
+            except ProgrammingError as error:
                 raise Misconfigured(
-                    f"The roles {', '.join(sorted(missing))} do not exist and this login may not create them. As a "
-                    f"superuser, run: " + " ".join(f"CREATE ROLE {name};" for name in sorted(missing))
-                    + f" GRANT {', '.join(names)} TO the login; GRANT CREATE ON SCHEMA public TO {OWNER};"
-                )
-            for name in sorted(missing):
-                _create_role(connection, name)
+                    f"This login may not set up Rota's roles ({str(error.orig).strip()}). As a superuser of this "
+                    f"database, run: CREATE ROLE {OWNER}; CREATE ROLE {APP}; CREATE ROLE {SYSTEM}; "
+                    f"GRANT {OWNER}, {APP}, {SYSTEM} TO {url.username}; GRANT CREATE ON SCHEMA public TO {OWNER};"
+                ) from error
     finally:
         engine.dispose()
 
 
-def _create_role(connection: Connection, name: str) -> None:
-    role = sql.Identifier(name)
-    raw = connection.connection.driver_connection
-    if raw is None:
-        raise Misconfigured("The database connection was lost.")
-    raw.execute(sql.SQL("CREATE ROLE {}").format(role))
-    raw.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
-    if name == OWNER:
-        raw.execute(sql.SQL("GRANT CREATE, USAGE ON SCHEMA public TO {}").format(role))
+def _run(connection: Connection, statement: str, role: str) -> None:
+    connection.exec_driver_sql(statement.format(f'"{role}"'))
 
 
 def current_revision(connection: Connection) -> str | None:

