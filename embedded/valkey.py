@@ -32,7 +32,7 @@ class EmbeddedValkey:
         config.touch(mode=0o600)
         config.write_text(
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self._password()}\n"
-            f"dir {self._home.resolve()}\nsave \"\"\nappendonly no\nmaxmemory 512mb\nmaxmemory-policy noeviction\n"
+            f'dir {self._home.resolve()}\nsave ""\nappendonly no\nmaxmemory 512mb\nmaxmemory-policy noeviction\n'
         )
         return [str(get_binary_path()), str(config)]
 

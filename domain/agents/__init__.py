@@ -1,0 +1,1 @@
+"""Agents as data: who they are, which model and tools they have, within which limits."""

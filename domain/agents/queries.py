@@ -1,0 +1,53 @@
+"""All SQL about agents."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from domain.agents.models import agents
+
+_VISIBLE = [column for column in agents.c if column.name not in {"org_id", "deleted_at"}]
+
+
+def agents_by_name(connection: Connection) -> list[RowMapping]:
+    """Every agent, by name."""
+    statement = select(*_VISIBLE).where(agents.c.deleted_at.is_(None)).order_by(agents.c.name)
+    return list(connection.execute(statement).mappings())
+
+
+def agent_by_slug(connection: Connection, slug: str) -> RowMapping | None:
+    """The agent called `slug`."""
+    statement = select(*_VISIBLE).where(agents.c.slug == slug, agents.c.deleted_at.is_(None))
+    return connection.execute(statement).mappings().one_or_none()
+
+
+def agent_by_id(connection: Connection, agent_id: UUID) -> RowMapping | None:
+    """The agent with this id, even when it was deleted since: its tasks may still run."""
+    return connection.execute(select(*_VISIBLE).where(agents.c.id == agent_id)).mappings().one_or_none()
+
+
+def slugs(connection: Connection) -> set[str]:
+    """The slugs in use."""
+    return set(connection.execute(select(agents.c.slug).where(agents.c.deleted_at.is_(None))).scalars())
+
+
+def insert_agent(connection: Connection, row: dict[str, Any]) -> None:
+    """Add an agent."""
+    now = func.rota_now()
+    connection.execute(insert(agents).values(**row, created_at=now, updated_at=now))
+
+
+def update_agent(connection: Connection, slug: str, changes: dict[str, Any]) -> bool:
+    """Change an agent. False when there is none called `slug`."""
+    statement = (
+        update(agents)
+        .where(agents.c.slug == slug, agents.c.deleted_at.is_(None))
+        .values(**changes, updated_at=func.rota_now())
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def mark_deleted(connection: Connection, slug: str) -> bool:
+    """Take an agent away: it gets no more tasks. False when there is none called `slug`."""
+    return update_agent(connection, slug, {"deleted_at": func.rota_now(), "enabled": False})

@@ -1,0 +1,97 @@
+"""What an agent is."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from core.text import unstorable
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Mode = Literal["manual", "semi-auto", "auto"]
+
+
+def _storable(value: Any) -> Any:
+    if reason := unstorable(value):
+        raise ValueError(reason)
+    return value
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_storable)]
+
+
+class Limits(BaseModel):
+    """How far an agent may go with one task. Reaching a limit ends the task with what it has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_turns: int = Field(default=12, ge=1, le=300, description="decisions, that is calls of the model")
+    max_output_tokens: int = Field(default=2048, ge=16, le=128_000, description="of one answer of the model")
+    max_tokens: int = Field(default=200_000, ge=100, description="input and output, over the whole task")
+    max_cost: Decimal = Field(default=Decimal(1), ge=0, description="US dollars billed, over the whole task")
+    max_duration: timedelta = Field(
+        default=timedelta(minutes=10), gt=timedelta(0), description="seconds of work in one attempt"
+    )
+    step_timeout: timedelta = Field(
+        default=timedelta(minutes=2), gt=timedelta(0), description="seconds that one call of the model may take"
+    )
+    reply_cache: timedelta = Field(
+        default=timedelta(0), ge=timedelta(0), description="seconds for which an identical request is answered again"
+    )
+
+
+class RetryPolicy(BaseModel):
+    """Exponential backoff with full jitter: the n-th delay is drawn from 0 to min(ceiling, base times 2^(n-1))."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_attempts: int = Field(default=3, ge=1, le=50)
+    base: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0))
+    ceiling: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
+
+
+class AgentFields(BaseModel):
+    """What a person decides about an agent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slug: Slug
+    name: Annotated[Text, Field(max_length=120)]
+    role: Annotated[Text, Field(max_length=120)]
+    description: Annotated[Text, Field(max_length=2_000)]
+    system_prompt: Annotated[Text, Field(max_length=50_000)]
+    model: Annotated[Text, Field(max_length=200, examples=["claude-sonnet-4-5", "gpt-4o-mini"])]
+    fallback_model: Annotated[Text, Field(max_length=200)] | None = None
+    tools: list[str] = Field(default=[], max_length=128, examples=[["search_clients", "book_class"]])
+    mode: Mode = "auto"
+    limits: Limits = Limits()
+    retry: RetryPolicy = RetryPolicy()
+    enabled: bool = True
+
+
+class AgentChange(BaseModel):
+    """A change to an agent: only what is sent is changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[Text, Field(max_length=120)] | None = None
+    role: Annotated[Text, Field(max_length=120)] | None = None
+    description: Annotated[Text, Field(max_length=2_000)] | None = None
+    system_prompt: Annotated[Text, Field(max_length=50_000)] | None = None
+    model: Annotated[Text, Field(max_length=200)] | None = None
+    fallback_model: Annotated[Text, Field(max_length=200)] | None = None
+    tools: list[str] | None = Field(default=None, max_length=128)
+    mode: Mode | None = None
+    limits: Limits | None = None
+    retry: RetryPolicy | None = None
+    enabled: bool | None = None
+
+
+class Agent(AgentFields):
+    """An agent as stored."""
+
+    id: UUID
+    created_at: datetime
+    updated_at: datetime

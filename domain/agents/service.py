@@ -1,0 +1,121 @@
+"""Verbs on agents. What only a registry of tools or a price table can judge is passed in as `check`."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from core.errors import Conflict, InvalidInput, NotFound
+from core.ids import new_id
+from domain.agents import queries
+from domain.agents.schemas import Agent, AgentChange, AgentFields
+
+Check = Callable[[AgentFields], None]
+"""Raises InvalidInput for an agent whose tools do not exist or whose models have no price."""
+
+
+def list_agents(connection: Connection) -> list[Agent]:
+    """Every agent, by name."""
+    return [Agent(**row) for row in queries.agents_by_name(connection)]
+
+
+def get_agent(connection: Connection, slug: str) -> Agent:
+    """The agent called `slug`.
+
+    Raises:
+        NotFound: there is none; the message names those there are.
+    """
+    row = queries.agent_by_slug(connection, slug)
+    if row is None:
+        raise unknown_agent(connection, slug)
+    return Agent(**row)
+
+
+def agent_of_task(connection: Connection, agent_id: UUID) -> Agent:
+    """The agent that a task was given to, also when it was deleted since."""
+    row = queries.agent_by_id(connection, agent_id)
+    if row is None:
+        raise NotFound("The agent of this task is gone.")
+    return Agent(**row)
+
+
+def unknown_agent(connection: Connection, slug: str) -> NotFound:
+    """The error for an agent that does not exist, which names those that do."""
+    known = ", ".join(sorted(queries.slugs(connection))) or "none yet"
+    return NotFound(f"There is no agent {slug!r}. The agents here: {known}.")
+
+
+def create_agent(connection: Connection, org: UUID, fields: AgentFields, check: Check) -> Agent:
+    """Add an agent.
+
+    Raises:
+        InvalidInput: a tool does not exist, or a model has no price.
+        Conflict: the slug is taken.
+    """
+    check(fields)
+    try:
+        queries.insert_agent(connection, {"id": new_id(), "org_id": org, **_stored(fields)})
+    except IntegrityError as error:
+        raise Conflict(f"There is an agent {fields.slug!r} already. Choose another slug.") from error
+    return get_agent(connection, fields.slug)
+
+
+def change_agent(connection: Connection, slug: str, change: AgentChange, check: Check) -> Agent:
+    """Change what is named in `change`; tasks that run keep what they began with.
+
+    Raises:
+        NotFound: there is no such agent.
+        InvalidInput: what it would become cannot work.
+    """
+    before = get_agent(connection, slug)
+    changes = change.model_dump(exclude_unset=True)
+    fields = AgentFields.model_validate(before.model_dump(include=set(AgentFields.model_fields)) | changes)
+    check(fields)
+    stored = _stored(fields)
+    queries.update_agent(connection, slug, {name: stored[name] for name in changes})
+    return get_agent(connection, slug)
+
+
+def delete_agent(connection: Connection, slug: str) -> None:
+    """Take an agent away. What it has begun it finishes; it gets nothing new.
+
+    Raises:
+        NotFound: there is no such agent.
+    """
+    if not queries.mark_deleted(connection, slug):
+        raise unknown_agent(connection, slug)
+
+
+def seed_agents(connection: Connection, org: UUID, catalogue: Iterable[AgentFields], check: Check) -> list[str]:
+    """Add those agents of `catalogue` whose slugs are not there yet. Returns the slugs added."""
+    present = queries.slugs(connection)
+    missing = [fields for fields in catalogue if fields.slug not in present]
+    for fields in missing:
+        create_agent(connection, org, fields, check)
+    return [fields.slug for fields in missing]
+
+
+def match_slug(connection: Connection, prefix: str) -> str:
+    """The slug that `prefix` begins, where exactly one does.
+
+    Raises:
+        NotFound: none does.
+        InvalidInput: several do.
+    """
+    known = queries.slugs(connection)
+    matches = [prefix] if prefix in known else sorted(slug for slug in known if slug.startswith(prefix))
+    if not matches:
+        raise unknown_agent(connection, prefix)
+    if len(matches) > 1:
+        raise InvalidInput(f"{prefix!r} could be any of {', '.join(matches)}. Write more of it.")
+    return matches[0]
+
+
+def _stored(fields: AgentFields) -> dict[str, Any]:
+    stored = fields.model_dump(exclude={"limits", "retry"})
+    return stored | {
+        "limits": fields.limits.model_dump(mode="json"),
+        "retry": fields.retry.model_dump(mode="json"),
+    }

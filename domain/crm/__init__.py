@@ -1,0 +1,1 @@
+"""A gym's customer records: clients, leads, classes, bookings, subscriptions, payments."""

@@ -1,0 +1,317 @@
+"""All SQL about the gym's records."""
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, text
+
+# ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_SEARCH_CLIENTS = text("""
+    SELECT id AS client_id, name, email, phone, status, joined_on
+      FROM clients
+     WHERE (CAST(:status AS text) IS NULL OR status = :status)
+       AND NOT EXISTS (
+            SELECT FROM unnest(CAST(:words AS text[])) AS word
+             WHERE position(rota_fold(word) IN rota_fold(name || ' ' || email || ' ' || coalesce(phone, ''))) = 0)
+     ORDER BY name, id LIMIT :limit
+""")
+
+
+def clients_matching(connection: Connection, words: list[str], *, status: str | None, limit: int) -> list[RowMapping]:
+    """Clients in whose name, e-mail or phone every one of `words` occurs (case and accents aside)."""
+    values = {"words": words, "status": status, "limit": limit}
+    return list(connection.execute(_SEARCH_CLIENTS, values).mappings())
+
+
+def client_names(connection: Connection, limit: int) -> list[str]:
+    """Names of clients, to find one that was misspelt."""
+    statement = text("SELECT name FROM clients ORDER BY (status = 'active') DESC, name LIMIT :limit")
+    return list(connection.execute(statement, {"limit": limit}).scalars())
+
+
+_CLIENT = text("""
+    SELECT c.id AS client_id, c.name, c.email, c.phone, c.status, c.language, c.tags, c.notes, c.joined_on,
+           (SELECT jsonb_build_object('plan', s.plan, 'amount', s.amount, 'currency', s.currency, 'period', s.period,
+                                      'status', s.status, 'started_on', s.started_on, 'renews_on', s.renews_on)
+              FROM subscriptions s WHERE s.client_id = c.id ORDER BY s.started_on DESC, s.id DESC LIMIT 1) AS subscription,
+           (SELECT count(*) FROM bookings b WHERE b.client_id = c.id AND b.status = 'attended') AS visits,
+           (SELECT coalesce(sum(p.amount), 0) FROM payments p WHERE p.client_id = c.id AND p.status = 'paid') AS total_paid
+      FROM clients c WHERE c.id = :client
+""")
+
+
+def client(connection: Connection, client_id: UUID) -> RowMapping | None:
+    """A client with the latest subscription, visits and what was paid in all."""
+    return connection.execute(_CLIENT, {"client": client_id}).mappings().one_or_none()
+
+
+_CLIENT_BOOKINGS = text("""
+    SELECT b.id AS booking_id, b.status, s.id AS session_id, k.name AS class_name, s.starts_at, s.instructor, s.room
+      FROM bookings b JOIN class_sessions s ON s.id = b.session_id JOIN classes k ON k.id = s.class_id
+     WHERE b.client_id = :client AND (NOT CAST(:upcoming AS boolean) OR s.starts_at > rota_now())
+     ORDER BY s.starts_at DESC LIMIT :limit
+""")
+
+
+def bookings_of_client(connection: Connection, client_id: UUID, *, upcoming: bool, limit: int) -> list[RowMapping]:
+    """A client's bookings, latest class first."""
+    values = {"client": client_id, "upcoming": upcoming, "limit": limit}
+    return list(connection.execute(_CLIENT_BOOKINGS, values).mappings())
+
+
+_CLIENT_PAYMENTS = text("""
+    SELECT id AS payment_id, amount, currency, kind, method, status, paid_at
+      FROM payments WHERE client_id = :client ORDER BY paid_at DESC LIMIT :limit
+""")
+
+
+def payments_of_client(connection: Connection, client_id: UUID, *, limit: int) -> list[RowMapping]:
+    """A client's payments, latest first."""
+    return list(connection.execute(_CLIENT_PAYMENTS, {"client": client_id, "limit": limit}).mappings())
+
+
+_SET_CLIENT_STATUS = text("""
+    UPDATE clients c SET status = :status, updated_at = rota_now(),
+           notes = concat_ws(E'\n', nullif(c.notes, ''), to_char(rota_now(), 'YYYY-MM-DD') || ': ' || :status
+                             || coalesce(' (' || CAST(:reason AS text) || ')', ''))
+      FROM (SELECT id, status FROM clients WHERE id = :client FOR UPDATE) AS before
+     WHERE c.id = before.id
+    RETURNING c.id AS client_id, c.name, before.status AS status_before, c.status
+""")
+
+
+def set_client_status(connection: Connection, client_id: UUID, *, status: str, reason: str | None) -> RowMapping | None:
+    """Change a client's status, with a line in the notes; the row tells the status before."""
+    values = {"client": client_id, "status": status, "reason": reason}
+    return connection.execute(_SET_CLIENT_STATUS, values).mappings().one_or_none()
+
+
+_ACTIVITY = text("""
+    SELECT count(*) FILTER (WHERE b.status = 'attended' AND s.starts_at > rota_now() - interval '30 days') AS visits_30_days,
+           count(*) FILTER (WHERE b.status = 'attended' AND s.starts_at > rota_now() - interval '90 days') AS visits_90_days,
+           count(*) FILTER (WHERE b.status = 'no_show' AND s.starts_at > rota_now() - interval '90 days') AS no_shows_90_days,
+           max(s.starts_at) FILTER (WHERE b.status = 'attended')::date AS last_visit,
+           (SELECT count(*) FROM payments p WHERE p.client_id = :client AND p.status = 'failed'
+               AND p.paid_at > rota_now() - interval '90 days') AS failed_payments_90_days,
+           EXISTS (SELECT FROM subscriptions u WHERE u.client_id = :client AND u.status = 'active')
+               AS has_active_subscription
+      FROM bookings b JOIN class_sessions s ON s.id = b.session_id
+     WHERE b.client_id = :client
+""")
+
+
+def activity_of_client(connection: Connection, client_id: UUID) -> RowMapping:
+    """What a client did in the last 30 and 90 days."""
+    return connection.execute(_ACTIVITY, {"client": client_id}).mappings().one()
+
+
+# ── leads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_SEARCH_LEADS = text("""
+    SELECT id AS lead_id, name, email, phone, source, interest, status, created_at
+      FROM leads
+     WHERE (CAST(:status AS text) IS NULL OR status = :status)
+       AND (CAST(:source AS text) IS NULL OR rota_fold(source) = rota_fold(:source))
+       AND NOT EXISTS (
+            SELECT FROM unnest(CAST(:words AS text[])) AS word
+             WHERE position(rota_fold(word) IN
+                            rota_fold(name || ' ' || email || ' ' || coalesce(phone, '') || ' ' || interest)) = 0)
+     ORDER BY created_at DESC, id LIMIT :limit
+""")
+
+
+def leads_matching(
+    connection: Connection, words: list[str], *, status: str | None, source: str | None, limit: int
+) -> list[RowMapping]:
+    """Leads in whose name, e-mail, phone or interest every one of `words` occurs, newest first."""
+    values = {"words": words, "status": status, "source": source, "limit": limit}
+    return list(connection.execute(_SEARCH_LEADS, values).mappings())
+
+
+_LEAD = text("""
+    SELECT id AS lead_id, name, email, phone, source, interest, status, notes, created_at, updated_at
+      FROM leads WHERE id = :lead
+""")
+
+
+def lead(connection: Connection, lead_id: UUID) -> RowMapping | None:
+    """A lead."""
+    return connection.execute(_LEAD, {"lead": lead_id}).mappings().one_or_none()
+
+
+_SET_LEAD_STATUS = text("""
+    UPDATE leads l SET status = :status, updated_at = rota_now(),
+           notes = concat_ws(E'\n', nullif(l.notes, ''), to_char(rota_now(), 'YYYY-MM-DD') || ': ' || :status
+                             || coalesce(' (' || CAST(:note AS text) || ')', ''))
+      FROM (SELECT id, status FROM leads WHERE id = :lead FOR UPDATE) AS before
+     WHERE l.id = before.id
+    RETURNING l.id AS lead_id, l.name, before.status AS status_before, l.status
+""")
+
+
+def set_lead_status(connection: Connection, lead_id: UUID, *, status: str, note: str | None) -> RowMapping | None:
+    """Move a lead in the pipeline, with a line in the notes; the row tells the status before."""
+    values = {"lead": lead_id, "status": status, "note": note}
+    return connection.execute(_SET_LEAD_STATUS, values).mappings().one_or_none()
+
+
+# ── classes, sessions, bookings ──────────────────────────────────────────────────────────────────────────────────────
+
+_SEARCH_CLASSES = text("""
+    SELECT id AS class_id, name, category, description, level, duration_minutes, capacity
+      FROM classes
+     WHERE (CAST(:level AS text) IS NULL OR level IN (:level, 'all levels'))
+       AND NOT EXISTS (
+            SELECT FROM unnest(CAST(:words AS text[])) AS word
+             WHERE position(rota_fold(word) IN rota_fold(name || ' ' || category || ' ' || description)) = 0)
+     ORDER BY name LIMIT :limit
+""")
+
+
+def classes_matching(connection: Connection, words: list[str], *, level: str | None, limit: int) -> list[RowMapping]:
+    """Classes in whose name, category or description every one of `words` occurs."""
+    values = {"words": words, "level": level, "limit": limit}
+    return list(connection.execute(_SEARCH_CLASSES, values).mappings())
+
+
+_SESSION = """
+    SELECT s.id AS session_id, k.name AS class_name, k.category, s.starts_at, s.instructor, s.room, s.status,
+           s.capacity, s.capacity - taken.places AS places_left
+      FROM class_sessions s JOIN classes k ON k.id = s.class_id
+     CROSS JOIN LATERAL (SELECT count(*)::int AS places FROM bookings b
+                          WHERE b.session_id = s.id AND b.status <> 'cancelled') AS taken
+"""
+_SCHEDULE = text(
+    _SESSION
+    + """
+     WHERE s.starts_at >= greatest(CAST(:begin AS timestamptz), rota_now()) AND s.starts_at < :end
+       AND s.status = 'scheduled'
+       AND (CAST(:instructor AS text) IS NULL OR position(rota_fold(:instructor) IN rota_fold(s.instructor)) > 0)
+       AND NOT EXISTS (
+            SELECT FROM unnest(CAST(:words AS text[])) AS word
+             WHERE position(rota_fold(word) IN rota_fold(k.name || ' ' || k.category)) = 0)
+     ORDER BY s.starts_at, k.name LIMIT :limit
+"""
+)
+
+
+def sessions_between(
+    connection: Connection, words: list[str], *, begin: datetime, end: datetime, instructor: str | None, limit: int
+) -> list[RowMapping]:
+    """Sessions still to come between two times, of classes in whose name or category every one of `words` occurs."""
+    values = {"words": words, "begin": begin, "end": end, "instructor": instructor, "limit": limit}
+    return list(connection.execute(_SCHEDULE, values).mappings())
+
+
+_ONE_SESSION = text(_SESSION + " WHERE s.id = :session")
+
+
+def session(connection: Connection, session_id: UUID) -> RowMapping | None:
+    """A session, with the places left."""
+    return connection.execute(_ONE_SESSION, {"session": session_id}).mappings().one_or_none()
+
+
+_ATTENDEES = text("""
+    SELECT b.id AS booking_id, c.id AS client_id, c.name, b.status
+      FROM bookings b JOIN clients c ON c.id = b.client_id
+     WHERE b.session_id = :session AND b.status <> 'cancelled' ORDER BY c.name
+""")
+
+
+def attendees(connection: Connection, session_id: UUID) -> list[RowMapping]:
+    """Who is booked into a session."""
+    return list(connection.execute(_ATTENDEES, {"session": session_id}).mappings())
+
+
+def lock_session(connection: Connection, session_id: UUID) -> bool:
+    """Hold a session's row, so that places are given out one at a time. False when it does not exist."""
+    statement = text("SELECT true FROM class_sessions WHERE id = :session FOR UPDATE")
+    return connection.execute(statement, {"session": session_id}).scalar() is not None
+
+
+def is_past(connection: Connection, moment: datetime) -> bool:
+    """Whether `moment` has passed, by the database's clock."""
+    return bool(connection.execute(text("SELECT :moment <= rota_now()"), {"moment": moment}).scalar())
+
+
+_INSERT_BOOKING = text("""
+    INSERT INTO bookings (id, org_id, client_id, session_id)
+    SELECT :id, org_id, :client, id FROM class_sessions WHERE id = :session
+    ON CONFLICT (session_id, client_id) WHERE status <> 'cancelled' DO NOTHING
+    RETURNING id
+""")
+
+
+def insert_booking(connection: Connection, booking_id: UUID, client_id: UUID, session_id: UUID) -> bool:
+    """Book a client into a session. False when that client is booked into it already."""
+    values = {"id": booking_id, "client": client_id, "session": session_id}
+    return connection.execute(_INSERT_BOOKING, values).scalar() is not None
+
+
+# ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PAYMENT_FILTER = """
+      FROM payments p JOIN clients c ON c.id = p.client_id
+     WHERE (CAST(:status AS text) IS NULL OR p.status = :status) AND (CAST(:kind AS text) IS NULL OR p.kind = :kind)
+       AND p.paid_at >= CAST(:begin AS date) AND p.paid_at < CAST(:end AS date) + 1
+       AND (CAST(:least AS numeric) IS NULL OR p.amount >= :least)
+"""
+_PAYMENTS = text(f"""
+    SELECT p.id AS payment_id, c.id AS client_id, c.name AS client, p.amount, p.currency, p.kind, p.method, p.status,
+           p.paid_at {_PAYMENT_FILTER} ORDER BY p.paid_at DESC LIMIT :limit
+""")  # noqa: S608
+_PAYMENT_TOTALS = text(f"""
+    SELECT p.status, p.currency, count(*) AS payments, sum(p.amount) AS amount {_PAYMENT_FILTER}
+     GROUP BY p.status, p.currency ORDER BY p.status
+""")  # noqa: S608
+
+
+def payments_between(
+    connection: Connection, *, begin: date, end: date, limit: int, **wanted: Any
+) -> tuple[list[RowMapping], list[RowMapping]]:
+    """The latest payments of a period (both days included), and the totals of all of them by status.
+
+    `wanted`: status, kind, least (amount); None for any.
+    """
+    values = {"begin": begin, "end": end, "limit": limit, **wanted}
+    rows = connection.execute(_PAYMENTS, values).mappings()
+    totals = connection.execute(_PAYMENT_TOTALS, values).mappings()
+    return list(rows), list(totals)
+
+
+_SUBSCRIPTIONS = text("""
+    SELECT u.id AS subscription_id, c.id AS client_id, c.name AS client, u.plan, u.amount, u.currency, u.period,
+           u.status, u.started_on, u.renews_on
+      FROM subscriptions u JOIN clients c ON c.id = u.client_id
+     WHERE (CAST(:status AS text) IS NULL OR u.status = :status)
+       AND (CAST(:plan AS text) IS NULL OR position(rota_fold(:plan) IN rota_fold(u.plan)) > 0)
+     ORDER BY u.started_on DESC, u.id LIMIT :limit
+""")
+_SUBSCRIPTION_TOTALS = text("""
+    SELECT plan, status, currency, count(*) AS subscriptions,
+           round(sum(CASE period WHEN 'year' THEN amount / 12 ELSE amount END), 2) AS monthly_amount
+      FROM subscriptions
+     WHERE (CAST(:status AS text) IS NULL OR status = :status)
+       AND (CAST(:plan AS text) IS NULL OR position(rota_fold(:plan) IN rota_fold(plan)) > 0)
+     GROUP BY plan, status, currency ORDER BY plan, status
+""")
+
+
+def subscriptions(
+    connection: Connection, *, status: str | None, plan: str | None, limit: int
+) -> tuple[list[RowMapping], list[RowMapping]]:
+    """The newest subscriptions, and counts and monthly amounts of all of them by plan and status."""
+    values = {"status": status, "plan": plan, "limit": limit}
+    rows = connection.execute(_SUBSCRIPTIONS, values).mappings()
+    totals = connection.execute(_SUBSCRIPTION_TOTALS, values).mappings()
+    return list(rows), list(totals)
+
+
+# ── set-up ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def has_clients(connection: Connection) -> bool:
+    """Whether the organisation has any client."""
+    return connection.execute(text("SELECT true FROM clients LIMIT 1")).scalar() is not None

@@ -1,0 +1,1 @@
+"""Tasks: their life from submission to end, their attempts, and the journal of what each step returned."""
