@@ -1,12 +1,12 @@
 """Bringing a database up to date: the three roles, then every migration, as `rota_owner`."""
 
-from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
+from alembic import command
 from core.db import APP, OWNER, SYSTEM, make_engine, role_url
 from core.errors import Misconfigured
 from core.settings import ROOT, Settings

@@ -54,9 +54,6 @@ class Settings(BaseSettings):
     anthropic_base_url: str | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
-    openai_compatible_models: list[str] = Field(
-        default=[], description="prefixes of model names that go to the OpenAI-compatible endpoint"
-    )
     provider_headers: dict[str, str] = Field(default={}, description="sent along with every model call")
     rehearsal_url: str | None = Field(default=None, description="where the rehearsal model listens")
     model_connect_timeout: Seconds = 5

@@ -23,7 +23,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Af
 
 
 class Limits(BaseModel):
-    """How far an agent may go with one task. Reaching a limit ends the task with what it has."""
+    """How far an agent may go with one task. Reaching one fails the task, which keeps what it has so far."""
 
     model_config = ConfigDict(extra="forbid")
 

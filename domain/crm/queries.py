@@ -35,9 +35,11 @@ _CLIENT = text("""
     SELECT c.id AS client_id, c.name, c.email, c.phone, c.status, c.language, c.tags, c.notes, c.joined_on,
            (SELECT jsonb_build_object('plan', s.plan, 'amount', s.amount, 'currency', s.currency, 'period', s.period,
                                       'status', s.status, 'started_on', s.started_on, 'renews_on', s.renews_on)
-              FROM subscriptions s WHERE s.client_id = c.id ORDER BY s.started_on DESC, s.id DESC LIMIT 1) AS subscription,
+              FROM subscriptions s WHERE s.client_id = c.id
+             ORDER BY s.started_on DESC, s.id DESC LIMIT 1) AS subscription,
            (SELECT count(*) FROM bookings b WHERE b.client_id = c.id AND b.status = 'attended') AS visits,
-           (SELECT coalesce(sum(p.amount), 0) FROM payments p WHERE p.client_id = c.id AND p.status = 'paid') AS total_paid
+           (SELECT coalesce(sum(p.amount), 0) FROM payments p
+             WHERE p.client_id = c.id AND p.status = 'paid') AS total_paid
       FROM clients c WHERE c.id = :client
 """)
 
@@ -89,9 +91,12 @@ def set_client_status(connection: Connection, client_id: UUID, *, status: str, r
 
 
 _ACTIVITY = text("""
-    SELECT count(*) FILTER (WHERE b.status = 'attended' AND s.starts_at > rota_now() - interval '30 days') AS visits_30_days,
-           count(*) FILTER (WHERE b.status = 'attended' AND s.starts_at > rota_now() - interval '90 days') AS visits_90_days,
-           count(*) FILTER (WHERE b.status = 'no_show' AND s.starts_at > rota_now() - interval '90 days') AS no_shows_90_days,
+    SELECT count(*) FILTER (WHERE b.status = 'attended'
+                              AND s.starts_at > rota_now() - interval '30 days') AS visits_30_days,
+           count(*) FILTER (WHERE b.status = 'attended'
+                              AND s.starts_at > rota_now() - interval '90 days') AS visits_90_days,
+           count(*) FILTER (WHERE b.status = 'no_show'
+                              AND s.starts_at > rota_now() - interval '90 days') AS no_shows_90_days,
            max(s.starts_at) FILTER (WHERE b.status = 'attended')::date AS last_visit,
            (SELECT count(*) FROM payments p WHERE p.client_id = :client AND p.status = 'failed'
                AND p.paid_at > rota_now() - interval '90 days') AS failed_payments_90_days,
@@ -261,11 +266,11 @@ _PAYMENT_FILTER = """
 _PAYMENTS = text(f"""
     SELECT p.id AS payment_id, c.id AS client_id, c.name AS client, p.amount, p.currency, p.kind, p.method, p.status,
            p.paid_at {_PAYMENT_FILTER} ORDER BY p.paid_at DESC LIMIT :limit
-""")  # noqa: S608
+""")
 _PAYMENT_TOTALS = text(f"""
     SELECT p.status, p.currency, count(*) AS payments, sum(p.amount) AS amount {_PAYMENT_FILTER}
      GROUP BY p.status, p.currency ORDER BY p.status
-""")  # noqa: S608
+""")
 
 
 def payments_between(

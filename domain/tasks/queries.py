@@ -444,6 +444,16 @@ HEARTBEAT = """
       FROM tasks WHERE worker = %(worker)s AND status = 'running'
 """
 
+RELEASE_STRAY = """
+    WITH released AS (
+        UPDATE tasks SET status = 'queued', worker = NULL, dispatched_at = NULL, run_after = rota_now()
+         WHERE id = %(task)s AND claim = %(claim)s AND worker = %(worker)s AND status = 'running'
+        RETURNING id, claim
+    )
+    UPDATE attempts a SET ended_at = rota_now(), outcome = 'released', counted = false
+      FROM released r WHERE a.task_id = r.id AND a.claim = r.claim
+"""
+
 _STOPPED = text("UPDATE workers SET stopped_at = rota_now() WHERE id = :id")
 
 

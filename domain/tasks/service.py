@@ -355,3 +355,6 @@ def forget_workers(connection: Connection, age: timedelta) -> int:
 
 HEARTBEAT = queries.HEARTBEAT
 """One statement: keep the worker alive, and learn which tasks the database says it holds."""
+
+RELEASE_STRAY = queries.RELEASE_STRAY
+"""One statement: hand back a task that a worker is said to hold and does not."""

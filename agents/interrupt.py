@@ -1,0 +1,85 @@
+"""Stopping work that is under way: asked for at once, seen before every step, and inside a call to a provider.
+
+Python cannot stop a thread, but a thread that waits for a provider waits on a socket, and shutting the socket down from
+another thread wakes it. Closing the client instead would tear down everybody's connections.
+"""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Literal
+
+from core.errors import RotaError
+
+Reason = Literal["cancelled", "claim_lost", "draining", "deadline"]
+
+_attached = threading.local()
+
+
+class Stopped(RotaError):
+    """The work was stopped before its end."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason: Reason = reason
+        super().__init__(f"stopped: {reason}")
+
+
+class Interrupt:
+    """One task's stop signal. Any thread may trigger it; the first reason stays."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reason: Reason | None = None
+        self._sockets: set[socket.socket] = set()
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why to stop, None while there is no reason."""
+        return self._reason
+
+    def trigger(self, reason: Reason) -> None:
+        """Ask for a stop and wake whoever waits for a provider. Draining waits for the step's end instead."""
+        with self._lock:
+            if self._reason in {None, "draining"}:
+                self._reason = reason
+            if reason != "draining":
+                for waiting in self._sockets:
+                    _shut_down(waiting)
+
+    def check(self) -> None:
+        """Raise `Stopped` when a stop was asked for."""
+        if self._reason is not None:
+            raise Stopped(self._reason)
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Within, this thread's waits for providers end when the interrupt is triggered."""
+        _attached.interrupt = self
+        try:
+            yield
+        finally:
+            _attached.interrupt = None
+
+    @contextlib.contextmanager
+    def watching(self, waiting: socket.socket) -> Iterator[None]:
+        """Within, `waiting` is shut down when the interrupt is triggered; at once if it has been."""
+        with self._lock:
+            self._sockets.add(waiting)
+            if self._reason not in {None, "draining"}:
+                _shut_down(waiting)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sockets.discard(waiting)
+
+
+def attached_interrupt() -> Interrupt | None:
+    """The interrupt of the task that this thread works on."""
+    return getattr(_attached, "interrupt", None)
+
+
+def _shut_down(waiting: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already, which is what was wanted
+        waiting.shutdown(socket.SHUT_RDWR)

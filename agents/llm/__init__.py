@@ -1,0 +1,1 @@
+"""Models behind one small interface: Anthropic and OpenAI through their official SDKs, chosen by model name."""

@@ -1,0 +1,97 @@
+"""What goes to a model and what comes back, the same for every provider."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.billing.schemas import Tokens
+
+StopReason = Literal["end", "tool_use", "max_tokens", "refusal", "pause"]
+
+
+class ToolCall(BaseModel):
+    """A tool the model asks for. `problem` says why the arguments could not be read, where they could not."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any] = {}
+    problem: str | None = None
+
+
+class UserMessage(BaseModel):
+    """What the person said."""
+
+    role: Literal["user"] = "user"
+    text: str
+
+
+class AssistantMessage(BaseModel):
+    """What the model said."""
+
+    role: Literal["assistant"] = "assistant"
+    text: str = ""
+    tool_calls: list[ToolCall] = []
+
+
+class ToolMessage(BaseModel):
+    """What a tool answered."""
+
+    role: Literal["tool"] = "tool"
+    call_id: str
+    content: str
+    is_error: bool = False
+
+
+Message = Annotated[UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class ToolSpec(BaseModel):
+    """A tool as offered to a model; `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Request(BaseModel):
+    """One call of a model."""
+
+    model: str
+    system: str
+    messages: list[Message]
+    tools: list[ToolSpec] = []
+    max_output_tokens: int = 2048
+    timeout: timedelta = timedelta(minutes=2)
+
+
+class Reply(BaseModel):
+    """A whole answer. Calls that did not arrive whole are not in it: `truncated_call` tells that there was one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: AssistantMessage
+    stop_reason: StopReason
+    tokens: Tokens
+    provider: Literal["anthropic", "openai"]
+    model: str
+    truncated_call: bool = False
+
+
+class TextDelta(BaseModel):
+    """A piece of the answer while it is said."""
+
+    text: str
+
+
+class Provider(Protocol):
+    """A provider of models. Both methods raise `ModelError`, and nothing else, for what goes wrong out there."""
+
+    def complete(self, request: Request) -> Reply:
+        """The whole answer at once."""
+        ...
+
+    def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
+        """The text as it is said, then, last and only when all of it came, the reply."""
+        ...

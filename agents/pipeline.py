@@ -1,0 +1,33 @@
+"""The recipe every task follows: perceive; decide and act in turns until there is an answer; learn.
+
+Each step is in the journal before the next begins. A try that begins anew therefore reads what is there and goes on.
+"""
+
+from agents.act import act
+from agents.decide import decide
+from agents.interrupt import Interrupt
+from agents.learn import Result, learn
+from agents.perceive import perceive
+from agents.sink import Sink
+from agents.work import LimitReached, Work, Workplace
+from domain.tasks.schemas import Claimed
+
+
+def run_task(task: Claimed, workplace: Workplace, interrupt: Interrupt, sink: Sink) -> Result:
+    """Do the task, from wherever its journal stands.
+
+    Raises:
+        ModelError: the model could not answer; its kind says whether to try again.
+        LimitReached: the agent went as far as it may.
+        Stopped: cancelled, draining, past the deadline, or the task is somebody else's now.
+        ClaimLost: a write was refused because the task is somebody else's now.
+    """
+    work = Work(task, workplace, interrupt, sink)
+    perception = perceive(work)
+    seq = 1
+    for _ in range(work.agent.limits.max_turns):
+        decision = decide(work, perception, seq)
+        seq = act(work, perception, decision)
+        if decision.answers:
+            return learn(work, decision, seq)
+    raise LimitReached(f"The agent took its limit of {work.agent.limits.max_turns} decisions without an answer.")

@@ -1,0 +1,27 @@
+"""What beat runs, and when. Data only; the duties themselves are in `workers/periodic.py`.
+
+Time for tasks lives in Postgres: a duty that fires late, twice or on two beats at once changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True)
+class Duty:
+    """A periodic duty: the Celery task it is, how often it runs, and why."""
+
+    name: str
+    task: str
+    every: timedelta
+    why: str
+
+
+DUTIES = (
+    Duty("expire-tasks", "rota.expire_tasks", timedelta(seconds=10), "a task past its expiry ends where people see it"),
+    Duty("clean-up", "rota.clean_up", timedelta(minutes=10), "finished tasks leave after a day or a week; bills stay"),
+    Duty("forget-workers", "rota.forget_workers", timedelta(minutes=10), "rows of workers long gone clutter the list"),
+    Duty(
+        "forget-replies", "rota.forget_replies", timedelta(minutes=10), "cached replies are kept as long as agents say"
+    ),
+)

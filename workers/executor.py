@@ -1,0 +1,112 @@
+"""One task on one worker: claim it, do it, leave it in its next state. A message is only a hint that it is due."""
+
+import random
+import time
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from agents.interrupt import Interrupt, Stopped
+from agents.learn import Result
+from agents.pipeline import run_task
+from agents.sink import Sink
+from agents.work import Workplace
+from core.clock import Stopwatch
+from core.db import transaction
+from core.errors import Unavailable
+from core.logging import get_logger
+from core.wakeup import wakeup
+from domain.agents import service as agents
+from domain.agents.schemas import RetryPolicy
+from domain.tasks import service as tasks
+from domain.tasks.schemas import Claimed, Departure
+from workers import retry
+from workers.presence import Presence
+
+log = get_logger(__name__)
+
+# As long as the database may be away, somebody tries to write down how a task ended; then the reaper decides.
+_PATIENCE = 60.0
+_PAUSE = 0.5
+
+
+class Executor:
+    """Carries out the tasks that messages name."""
+
+    def __init__(self, presence: Presence, workplace: Workplace, sink: Sink) -> None:
+        self._presence = presence
+        self._workplace = workplace
+        self._sink = sink
+        self._dice = random.Random()  # noqa: S311  jitter, not secrets
+
+    def execute(self, org: UUID, task_id: UUID, claim: int) -> None:
+        """Do the task if the message is still true: due, unclaimed, and under this claim number."""
+        if self._presence.is_draining:
+            return  # unclaimed, so the dispatcher publishes it again
+        with self._presence.holding(task_id, claim + 1) as interrupt:
+            with transaction(org) as connection:
+                task = tasks.claim(connection, task_id, claim, self._presence.id)
+            if task is None:
+                return
+            with structlog.contextvars.bound_contextvars(task=str(task.id), agent=task.agent, claim=task.claim):
+                self._carry_through(task, interrupt)
+        wakeup.hint()
+
+    def _carry_through(self, task: Claimed, interrupt: Interrupt) -> None:
+        stopwatch = Stopwatch()
+        departure = self._work(task, interrupt, stopwatch)
+        if departure is not None:
+            self._leave(task, departure)
+            log.info("task left", outcome=departure.outcome, status=departure.status, ms=stopwatch.milliseconds())
+
+    def _work(self, task: Claimed, interrupt: Interrupt, stopwatch: Stopwatch) -> Departure | None:
+        try:
+            result = run_task(task, self._workplace, interrupt, self._sink)
+        except tasks.ClaimLost:
+            log.warning("task is somebody else's now; what this try would have written was refused")
+            return None
+        except Stopped as stopped:
+            return retry.after_stop(stopped)
+        except Exception as error:  # noqa: BLE001  whatever a task runs into, it must end where a person can find it
+            return self._after_error(task, error, stopwatch.elapsed())
+        return _success(result)
+
+    def _after_error(self, task: Claimed, error: Exception, elapsed: timedelta) -> Departure:
+        failure = retry.failure_of(error)
+        log.warning("try failed", kind=failure.kind, error=failure.message, exc_info=failure.kind == "tool_failed")
+        return retry.after_failure(
+            failure,
+            attempts=task.attempts,
+            max_attempts=task.max_attempts,
+            policy=self._policy(task),
+            remaining=None if task.remaining is None else task.remaining - elapsed,
+            dice=self._dice,
+        )
+
+    def _policy(self, task: Claimed) -> RetryPolicy:
+        try:
+            with transaction(task.org_id) as connection:
+                return agents.agent_of_task(connection, task.agent_id).retry
+        except Unavailable:
+            return RetryPolicy()
+
+    def _leave(self, task: Claimed, departure: Departure) -> None:
+        """Write the departure, however often the database must be asked."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                with transaction(task.org_id) as connection:
+                    tasks.leave(connection, task, departure)
+            except tasks.ClaimLost:
+                log.warning("task is somebody else's now; its departure was refused")
+            except Unavailable:
+                if time.monotonic() < deadline:
+                    time.sleep(_PAUSE)
+                    continue
+                log.exception("departure not written; the heartbeat will hand the task back")
+            return
+
+
+def _success(result: Result) -> Departure:
+    return Departure(status="succeeded", outcome="succeeded", counted=True, result=result.model_dump(mode="json"))

@@ -1,0 +1,58 @@
+"""Leadership: of several dispatchers one works, and another takes over within seconds when it stops, dies or freezes.
+
+The lock is an advisory one on the very connection that the leader's statements run on: when the connection dies, so
+does the leadership, and no statement of a former leader can follow. A leader that froze keeps its connection; it is
+displaced by ending that connection's backend once its last sign of life is too old.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+
+from core.logging import get_logger
+
+log = get_logger(__name__)
+
+_TRY = "SELECT pg_try_advisory_lock(hashtextextended(%(duty)s, 0)) AS got"
+_ELECTED = """
+    INSERT INTO leaders (duty, process, backend_pid) VALUES (%(duty)s, %(process)s, pg_backend_pid())
+    ON CONFLICT (duty) DO UPDATE SET process = excluded.process, backend_pid = excluded.backend_pid,
+           term = leaders.term + 1, elected_at = rota_now(), last_seen_at = rota_now()
+    RETURNING term
+"""
+_ALIVE = "UPDATE leaders SET last_seen_at = rota_now() WHERE duty = %(duty)s AND backend_pid = pg_backend_pid()"
+# The pid must belong to a session of our own role that holds the lock: numbers are given out again.
+_DISPLACE = """
+    SELECT l.process, pg_terminate_backend(l.backend_pid) AS ended
+      FROM leaders l JOIN pg_locks k ON k.pid = l.backend_pid AND k.locktype = 'advisory' AND k.granted
+     WHERE l.duty = %(duty)s AND l.last_seen_at < rota_now() - %(lease)s
+       AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+class Leadership:
+    """One candidate for a duty, on its own connection."""
+
+    def __init__(
+        self, connection: psycopg.Connection[dict[str, Any]], *, duty: str, process: str, lease: timedelta
+    ) -> None:
+        self._connection = connection
+        self._values = {"duty": duty, "process": process, "lease": lease}
+        self.leads = False
+
+    def campaign(self) -> bool:
+        """Try to become the leader, displacing one that froze. Whether we lead now."""
+        row = self._connection.execute(_TRY, self._values).fetchone()
+        self.leads = bool(row and row["got"])
+        if self.leads:
+            elected = self._connection.execute(_ELECTED, self._values).fetchone()
+            log.info("leads", duty=self._values["duty"], term=elected["term"] if elected else None)
+        else:
+            for displaced in self._connection.execute(_DISPLACE, self._values).fetchall():
+                log.warning("displaced a silent leader", process=displaced["process"])
+        return self.leads
+
+    def show_life(self) -> None:
+        """Tell the others that the leader is at work."""
+        self._connection.execute(_ALIVE, self._values)

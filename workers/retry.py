@@ -1,0 +1,107 @@
+"""Whether a failed try is followed by another, and when. Decides only: values in, a departure out."""
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from agents.interrupt import Reason, Stopped
+from agents.llm.errors import ModelError
+from agents.work import LimitReached
+from core.errors import Misconfigured, NotFound, Unavailable
+from domain.agents.schemas import RetryPolicy
+from domain.tasks.schemas import Departure, TaskError
+
+_RETRIED = {"overloaded", "timeout", "network", "server_error", "incomplete", "tool_failed", "unavailable"}
+
+# A rate limit and an outage of ours are nobody's failed try: the task comes back without having used up an attempt.
+_NOT_COUNTED = {"rate_limited", "unavailable"}
+# Where a provider names no time to wait, its rate limit is taken to be one by the minute.
+_RATE_LIMIT_WAIT = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A try that failed: the kind of error, what was said, and how long the provider asked to wait."""
+
+    kind: str
+    message: str
+    retry_after: timedelta | None = None
+
+
+def failure_of(error: Exception) -> Failure:
+    """The failure that an exception amounts to."""
+    match error:
+        case ModelError():
+            return Failure(error.kind, error.message, error.retry_after)
+        case LimitReached():
+            return Failure("limit_reached", error.message)
+        case Misconfigured() | NotFound():
+            return Failure("misconfigured", error.message)
+        case Unavailable():
+            return Failure("unavailable", error.message)
+        case _:
+            return Failure("tool_failed", f"{type(error).__name__}: {error}")
+
+
+def after_failure(
+    failure: Failure,
+    *,
+    attempts: int,
+    max_attempts: int,
+    policy: RetryPolicy,
+    remaining: timedelta | None,
+    dice: random.Random,
+) -> Departure:
+    """What becomes of a task whose try, after `attempts` counted ones, ended in `failure`.
+
+    `remaining` is the time until its deadline: a try that could only begin after it is not made.
+    """
+    error = TaskError(kind=failure.kind, message=failure.message)
+    if failure.kind == "rate_limited":
+        wait = failure.retry_after if failure.retry_after is not None else _RATE_LIMIT_WAIT
+        # A little apart, so that those who were refused together do not come back together.
+        delay = wait + timedelta(seconds=dice.uniform(0, 1 + 0.1 * wait.total_seconds()))
+        return _unless_too_late(Departure(status="queued", outcome="deferred", delay=delay, error=error), remaining)
+    counted = failure.kind not in _NOT_COUNTED
+    used = attempts + counted
+    if failure.kind not in _RETRIED or used >= max_attempts:
+        return Departure(status="failed", outcome="failed", counted=True, error=error)
+    delay = max(backoff(used, policy, dice), failure.retry_after or timedelta(0))
+    again = Departure(status="queued", outcome="retry", counted=counted, delay=delay, error=error)
+    return _unless_too_late(again, remaining)
+
+
+def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta:
+    """Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", 2015): uniform in
+    [0, min(ceiling, base * 2^(attempt - 1))].
+    """
+    highest: timedelta = min(policy.ceiling, policy.base * 2 ** min(max(attempt, 1) - 1, 32))
+    return dice.random() * highest
+
+
+def after_stop(stopped: Stopped) -> Departure | None:
+    """What becomes of a task that was stopped; None when it is no longer ours to say."""
+    return _AFTER_STOP[stopped.reason]
+
+
+_AFTER_STOP: dict[Reason, Departure | None] = {
+    "cancelled": Departure(
+        status="cancelled", outcome="cancelled", error=TaskError(kind="cancelled", message="Cancelled on request.")
+    ),
+    "draining": Departure(status="queued", outcome="released"),
+    "deadline": Departure(
+        status="failed",
+        outcome="failed",
+        counted=True,
+        error=TaskError(kind="deadline", message="The deadline passed before the task was done."),
+    ),
+    "claim_lost": None,
+}
+
+
+def _unless_too_late(departure: Departure, remaining: timedelta | None) -> Departure:
+    if remaining is None or departure.delay is None or departure.delay < remaining:
+        return departure
+    said = departure.error.message if departure.error else ""
+    error = TaskError(kind="deadline", message=f"The next try would begin after the deadline. Last error: {said}")
+    return Departure(status="failed", outcome="failed", counted=departure.counted, error=error)
