@@ -118,7 +118,8 @@ def become(connection: psycopg.Connection[Any], role: str) -> None:
     autocommit = connection.autocommit
     connection.autocommit = True
     try:
-        current = connection.execute("SELECT current_user").fetchone()
+        with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+            current = cursor.execute("SELECT current_user").fetchone()
         if current is not None and current[0] != role:
             connection.execute(f"SET ROLE {role}".encode())
     finally:

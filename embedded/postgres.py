@@ -1,7 +1,7 @@
 """PostgreSQL from an installed wheel: a cluster of our own on loopback, passwords on, no root, no Docker.
 
-PostgreSQL refuses to run as root. Started by root it therefore runs as an unprivileged user, with data and a copy of the
-programs under /var/lib/rota where that user could not reach ours: no folder of anybody else's is opened up for it.
+PostgreSQL refuses to run as root. Started by root it therefore runs as an unprivileged user, with its data and a copy
+of the programs under /var/lib/rota where that user could not reach ours: nobody's folder is opened up for it.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from core.db import APP, OWNER, SYSTEM
-from embedded.processes import is_reachable_by_others, unprivileged_user
+from embedded.processes import is_reachable_by_others, remove_tree, unprivileged_user
 
 SUPERUSER = "postgres"
 DATABASE = "rota"
@@ -96,7 +97,10 @@ class EmbeddedPostgres:
         """Make the cluster where there is none yet, and clear away what a killed server left behind."""
         if (self.data / "PG_VERSION").exists():
             self._stop_orphan()
-            return
+            if self._secrets.exists():
+                return
+            # Our folder was deleted and with it the passwords. What lies here is nobody's now, but perhaps missed.
+            self.data.rename(self.data.with_name(f"postgres.orphaned-{int(time.time())}"))
         self._home.mkdir(parents=True, exist_ok=True)
         self.data.mkdir(mode=0o700, exist_ok=True)
         passwords = Passwords(*(secrets.token_hex(16) for _ in range(4)))
@@ -152,7 +156,9 @@ class EmbeddedPostgres:
 
     def remove(self) -> None:
         """Delete the cluster. The server must be down."""
-        shutil.rmtree(self.data, ignore_errors=True)
+        remove_tree(self.data)
+        if _SHARED_HOME in self._home.parents:
+            remove_tree(self._home)
 
     def _passwords(self) -> Passwords:
         return Passwords(**json.loads(self._secrets.read_text()))

@@ -109,7 +109,7 @@ def _remember_identity(sender: str, instance: Any, **_: Any) -> None:
 
 @signals.worker_ready.connect
 def _be_present(sender: Any, **_: Any) -> None:
-    if sender.pool_cls.__module__ != "celery.concurrency.prefork":
+    if type(sender.pool).__module__ != "celery.concurrency.prefork":  # there the children are the workers
         worker()
 
 

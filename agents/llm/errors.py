@@ -40,14 +40,17 @@ _BY_WORD: tuple[tuple[str, Kind], ...] = (
     ("overloaded_error", "overloaded"),
     ("rate_limit_error", "rate_limited"),
     ("rate_limit_exceeded", "rate_limited"),
+)
+# Only where the status says nothing: in the middle of a stream.
+_BY_WORD_IN_A_STREAM: tuple[tuple[str, Kind], ...] = (
     ("timeout_error", "timeout"),
-    ("api_error", "server_error"),
-    ("server_error", "server_error"),
     ("authentication_error", "authentication"),
     ("permission_error", "authentication"),
     ("not_found_error", "model_unavailable"),
+    ("invalid_request_error", "bad_request"),
 )
 _SAID = 500
+_OK, _SERVER_ERRORS = 200, 500
 
 
 class ModelError(RotaError):
@@ -62,17 +65,18 @@ class ModelError(RotaError):
 def from_answer(provider: str, status: int, headers: Mapping[str, str], body: Any, message: str) -> ModelError:
     """The error for an answer with `status`, or for an error event in a stream that began with 200."""
     kind = kind_of(status, body, message)
-    retry_after = parse_retry_after(headers, datetime.now(UTC)) if status != 200 else None  # noqa: PLR2004
+    retry_after = parse_retry_after(headers, datetime.now(UTC)) if status != _OK else None
     return ModelError(kind, f"{provider} answered {status}: {message[:_SAID]}", retry_after=retry_after)
 
 
 def kind_of(status: int, body: Any, message: str) -> Kind:
     """The kind of error that a status, a body and a message amount to."""
     said = f"{body} {message}".lower()
-    for word, kind in _BY_WORD:
+    for word, kind in (*_BY_WORD, *(_BY_WORD_IN_A_STREAM if status == _OK else ())):
         if word in said:
             return kind
-    return _BY_STATUS.get(status, "server_error" if status >= 500 or status == 200 else "bad_request")  # noqa: PLR2004
+    is_theirs = status >= _SERVER_ERRORS or status == _OK
+    return _BY_STATUS.get(status, "server_error" if is_theirs else "bad_request")
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:

@@ -13,8 +13,10 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
+from core.tables import metadata
+from domain.crm import models  # noqa: F401  declares the tables
 from domain.crm.demo_data import CLASSES, FIRST_NAMES, INTERESTS, LAST_NAMES, PEOPLE, PLANS, SOURCES, TIMETABLE
 
 _DAYS_BACK, _DAYS_AHEAD = 365, 28
@@ -69,16 +71,9 @@ def make_gym(org: UUID, *, zone: ZoneInfo, today: date) -> Gym:
 
 
 def store(connection: Connection, gym: Gym) -> None:
-    """Copy the rows into their tables."""
-    raw = connection.connection.driver_connection
-    if raw is None:
-        raise RuntimeError("no database connection to store the demonstration with")
-    with raw.cursor() as cursor:
-        for table, rows in vars(gym).items():
-            columns = list(rows[0])
-            with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row([row[column] for column in columns])
+    """Insert the rows into their tables. (COPY would be quicker, but does not go with row-level security.)"""
+    for table, rows in vars(gym).items():
+        connection.execute(insert(metadata.tables[table]), rows)
 
 
 def _id(dice: random.Random) -> UUID:

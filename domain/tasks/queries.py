@@ -57,6 +57,8 @@ def task_by_id(connection: Connection, task_id: UUID) -> RowMapping | None:
 def tasks_page(connection: Connection, wanted: TaskFilter, *, before: UUID | None, limit: int) -> list[RowMapping]:
     """Up to `limit` tasks, newest first, that were made before the task `before`."""
     statement = select(*_VISIBLE).order_by(tasks.c.id.desc()).limit(limit)
+    if wanted.ids:
+        statement = statement.where(tasks.c.id.in_(wanted.ids))
     if wanted.status:
         statement = statement.where(tasks.c.status.in_(wanted.status))
     if wanted.priority:

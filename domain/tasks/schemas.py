@@ -119,6 +119,7 @@ class TaskPage(BaseModel):
 class TaskFilter(BaseModel):
     """Which tasks to list."""
 
+    ids: list[UUID] = []
     status: list[Status] = []
     agent: str | None = None
     priority: list[Priority] = []

@@ -1,0 +1,56 @@
+"""The API application."""
+
+import importlib.metadata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import problems
+from api.metrics import CountRequests
+from api.routes import agents, billing, operations, tasks
+from core.db import APP, SYSTEM, engine
+from core.errors import Misconfigured
+from core.logging import configure_logging
+from core.settings import settings
+
+_DESCRIPTION = """
+Rota puts AI agents on shift. Submit a task, and an agent perceives, decides, acts and learns. Every step is
+written down, every model call is billed exactly once.
+
+A task exists when `POST /v1/tasks` has answered. Whatever goes wrong is told in a problem document (RFC 9457).
+"""
+
+
+def make_app() -> FastAPI:
+    """The application, ready to serve.
+
+    Raises:
+        Misconfigured: a setting that cannot be missing is.
+    """
+    config = settings()
+    configure_logging(level=config.log_level, as_json=config.log_json)
+    if not config.secret_key.get_secret_value():
+        raise Misconfigured("ROTA_SECRET_KEY is not set. Choose a long random one, and keep it: API keys hang on it.")
+    app = FastAPI(
+        title="Rota",
+        version=importlib.metadata.version("rota"),
+        description=_DESCRIPTION,
+        lifespan=_warm,
+        max_body_size=config.max_body_bytes,
+    )
+    problems.install(app)
+    app.add_middleware(CountRequests)
+    for router in (tasks.router, agents.router, billing.router):
+        app.include_router(router, prefix="/v1")
+    app.include_router(operations.router)
+    app.include_router(operations.public)
+    return app
+
+
+@asynccontextmanager
+async def _warm(_: FastAPI) -> AsyncIterator[None]:
+    """Make the pools before the first request needs them."""
+    engine(APP)
+    engine(SYSTEM)
+    yield

@@ -1,0 +1,149 @@
+"""Every error as a problem document (RFC 9457), from one place."""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError
+from starlette.exceptions import HTTPException
+
+from core.errors import (
+    Conflict,
+    InvalidInput,
+    Misconfigured,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    RotaError,
+    TooManyRequests,
+    Unavailable,
+)
+from core.ids import new_id
+from core.logging import get_logger
+
+log = get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_STATUS: dict[type[RotaError], HTTPStatus] = {
+    InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotAuthenticated: HTTPStatus.UNAUTHORIZED,
+    NotPermitted: HTTPStatus.FORBIDDEN,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Misconfigured: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+_RETRY_AFTER_SECONDS = {HTTPStatus.SERVICE_UNAVAILABLE: "2", HTTPStatus.TOO_MANY_REQUESTS: "1"}
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "examples": ["urn:rota:problem:not-found"]},
+        "title": {"type": "string", "examples": ["Not Found"]},
+        "status": {"type": "integer", "examples": [404]},
+        "detail": {"type": "string", "description": "what is wrong and what to do about it"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "problem": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def describes(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's description of the problems that a route may answer with."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}},
+        }
+        for status in statuses
+    }
+
+
+def problem(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    """A problem document."""
+    body = {
+        "type": f"urn:rota:problem:{status.phrase.lower().replace(' ', '-')}",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": detail,
+    } | more
+    # What a caller sent may come back in the detail, and need not be valid UTF-8.
+    safe = json.loads(json.dumps(body, default=str).encode("utf-8", "replace"))
+    return JSONResponse(_encodable(safe), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {name: _encodable(item) for name, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list) else value
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error with a problem document."""
+    app.add_exception_handler(RotaError, _on_rota_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(DataError, _on_data_error)
+    app.add_exception_handler(Exception, _on_fault)
+
+
+async def _on_rota_error(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RotaError):
+        raise error
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
+    headers = {"retry-after": _RETRY_AFTER_SECONDS[status]} if status in _RETRY_AFTER_SECONDS else {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    return problem(status, error.message, headers, **error.details)
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = [
+        {"field": ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), "problem": one["msg"]}
+        for one in error.errors()
+    ]
+    if any(one["type"] == "json_invalid" for one in error.errors()):
+        return problem(HTTPStatus.BAD_REQUEST, "The body is not valid JSON.", errors=errors)
+    detail = "; ".join(f"{one['field']}: {one['problem']}" for one in errors[:5])
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
+
+
+async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    status = HTTPStatus(error.status_code)
+    known = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this address. See /docs for what there is.",
+        HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take that method.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than this server takes (see max_body_bytes).",
+        HTTPStatus.BAD_REQUEST: "The body could not be read: it is not valid JSON, or nested too deeply.",
+    }
+    detail = known.get(status) or str(error.detail)
+    return problem(status, detail, dict(error.headers or {}))
+
+
+async def _on_data_error(_: Request, error: Exception) -> JSONResponse:
+    log.info("refused by the database", error=str(error))
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "A value cannot be stored: out of range, or not valid text.")
+
+
+async def _on_fault(request: Request, error: Exception) -> JSONResponse:
+    reference = str(new_id())
+    log.error("request failed", path=request.url.path, reference=reference, exc_info=error)
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side; it was logged.", reference=reference
+    )

@@ -1,0 +1,108 @@
+"""Agents and the tools they can have."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel
+
+from agents.catalog import load_catalogue
+from agents.checks import agent_check
+from agents.tools import ALL
+from agents.tools.registry import parameter_schema
+from api.auth import Caller
+from api.problems import describes
+from core.db import transaction
+from domain.agents import service as agents
+from domain.agents.schemas import Agent, AgentChange, AgentFields
+from domain.tasks import service as tasks
+from domain.tasks.schemas import AgentStatistics
+
+router = APIRouter(tags=["agents"])
+
+SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["support-assistant"])]
+
+
+class ToolView(BaseModel):
+    """A tool as agents see it."""
+
+    name: str
+    category: str
+    description: str
+    parameters: dict[str, Any]
+    permission: str
+    token_price: int
+    changes_world: bool
+
+
+class Seeded(BaseModel):
+    """Which ready-made agents were added."""
+
+    added: list[str]
+
+
+@router.get("/agents", responses=describes(401))
+def list_agents(caller: Caller) -> list[Agent]:
+    """Every agent, by name."""
+    with transaction(caller) as connection:
+        return agents.list_agents(connection)
+
+
+@router.post("/agents", status_code=201, responses=describes(401, 409, 422))
+def create_agent(fields: AgentFields, caller: Caller, response: Response) -> Agent:
+    """Add an agent. Its tools must exist and its models must have a price."""
+    with transaction(caller) as connection:
+        agent = agents.create_agent(connection, caller, fields, agent_check(connection))
+    response.headers["location"] = f"/v1/agents/{agent.slug}"
+    return agent
+
+
+@router.get("/agent-statistics", responses=describes(401))
+def agent_statistics(caller: Caller) -> list[AgentStatistics]:
+    """What each agent did in the last 30 days."""
+    with transaction(caller) as connection:
+        return tasks.agent_statistics(connection)
+
+
+@router.post("/agents/seed", responses=describes(401))
+def seed_agents(caller: Caller) -> Seeded:
+    """Add the ready-made agents, those that are missing."""
+    with transaction(caller) as connection:
+        return Seeded(added=agents.seed_agents(connection, caller, load_catalogue(), agent_check(connection)))
+
+
+@router.get("/agents/{slug}", responses=describes(401, 404, 422))
+def get_agent(slug: SlugPath, caller: Caller) -> Agent:
+    """One agent."""
+    with transaction(caller) as connection:
+        return agents.get_agent(connection, slug)
+
+
+@router.patch("/agents/{slug}", responses=describes(401, 404, 422))
+def change_agent(slug: SlugPath, change: AgentChange, caller: Caller) -> Agent:
+    """Change what is sent, leave the rest. Tasks under way keep the prompt and model they began with."""
+    with transaction(caller) as connection:
+        return agents.change_agent(connection, slug, change, agent_check(connection))
+
+
+@router.delete("/agents/{slug}", status_code=204, responses=describes(401, 404, 422))
+def delete_agent(slug: SlugPath, caller: Caller) -> None:
+    """Take an agent away. What it has begun it finishes; it gets nothing new."""
+    with transaction(caller) as connection:
+        agents.delete_agent(connection, slug)
+
+
+@router.get("/tools", responses=describes(401))
+def list_tools(caller: Caller) -> list[ToolView]:  # noqa: ARG001  the key is asked for, whoever it belongs to
+    """Every tool that agents can be given."""
+    return [
+        ToolView(
+            name=tool.name,
+            category=tool.category,
+            description=tool.description,
+            parameters=parameter_schema(tool.parameters),
+            permission=tool.permission,
+            token_price=tool.token_price,
+            changes_world=tool.changes_world,
+        )
+        for tool in ALL
+    ]

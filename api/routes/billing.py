@@ -1,0 +1,64 @@
+"""What it costs: usage and prices."""
+
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import AfterValidator, StringConstraints
+
+from api.auth import Caller
+from api.problems import describes
+from core.db import transaction
+from core.errors import InvalidInput
+from core.text import unstorable
+from domain.billing import service as billing
+from domain.billing.schemas import Price, PriceFields, UsageReport
+
+router = APIRouter(tags=["billing"])
+
+
+def _storable(value: str) -> str:
+    if reason := unstorable(value):
+        raise ValueError(reason)
+    return value
+
+
+ModelPath = Annotated[
+    str, Path(examples=["my-model"]), StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)
+]
+Month = Annotated[str, Query(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"], description="default: the present month")]
+
+
+@router.get("/usage", responses=describes(401, 422))
+def usage(caller: Caller, month: Month | None = None) -> UsageReport:
+    """Usage of a month, by model and by agent, and of the months before it."""
+    with transaction(caller) as connection:
+        return billing.usage_report(connection, _first_day(month) if month else None)
+
+
+def _first_day(month: str) -> date:
+    try:
+        return date.fromisoformat(f"{month}-01")
+    except ValueError as error:
+        raise InvalidInput(f"{month!r} is no month. Write it like 2026-11.") from error
+
+
+@router.get("/prices", responses=describes(401))
+def list_prices(caller: Caller) -> list[Price]:
+    """This organisation's own prices. Every other model goes by the public table."""
+    with transaction(caller) as connection:
+        return billing.list_prices(connection)
+
+
+@router.put("/prices/{model:path}", responses=describes(401, 422))
+def set_price(model: ModelPath, fields: PriceFields, caller: Caller) -> Price:
+    """Set a price of your own for a model. What was billed keeps the price it was billed at."""
+    with transaction(caller) as connection:
+        return billing.set_price(connection, caller, model, fields)
+
+
+@router.delete("/prices/{model:path}", status_code=204, responses=describes(401, 404, 422))
+def remove_price(model: ModelPath, caller: Caller) -> None:
+    """Return to the public price."""
+    with transaction(caller) as connection:
+        billing.remove_price(connection, model)

@@ -1,0 +1,137 @@
+"""Health, metrics, workers: for those who run it."""
+
+from datetime import timedelta
+from typing import Any, Literal
+
+import redis
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from api.auth import Caller
+from api.metrics import exposition
+from api.problems import describes
+from core.clock import Stopwatch
+from core.db import system_transaction, transaction
+from core.errors import RotaError
+from core.migrations import newest_revision
+from core.settings import settings
+from domain.monitoring import service as monitoring
+from domain.monitoring.schemas import Leader, TaskCount, WorkerCount
+from domain.tasks import service as tasks
+from domain.tasks.schemas import WorkerRow
+
+public = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"])
+
+_LEADER_SILENT_SECONDS = 10
+
+
+class Health(BaseModel):
+    """Whether this process serves."""
+
+    status: Literal["ok", "degraded", "down"]
+    problems: list[str] = []
+
+
+class DetailedHealth(Health):
+    """How every part does."""
+
+    database_ms: int | None
+    redis_ms: int | None
+    revision: str | None
+    expected_revision: str
+    model: Literal["rehearsal", "live", "none"]
+    leaders: list[Leader]
+    workers: list[WorkerCount]
+    unfinished: list[TaskCount]
+
+
+@public.get("/health")
+def live() -> Health:
+    """Liveness: this process answers. Looks at nothing else, so that no outage elsewhere restarts it."""
+    return Health(status="ok")
+
+
+@public.get("/health/ready", responses=describes(503))
+def ready(response: Response) -> Health:
+    """Readiness: the database answers and is migrated. Redis is not needed to accept tasks."""
+    problems: list[str] = []
+    try:
+        with system_transaction() as connection:
+            revision = monitoring.revision(connection)
+        if revision != newest_revision():
+            problems.append(
+                f"the database is at revision {revision}, this code needs {newest_revision()}: rota migrate"
+            )
+    except RotaError as error:
+        problems.append(error.message)
+    if problems:
+        response.status_code = 503
+        response.headers["retry-after"] = "2"
+    return Health(status="down" if problems else "ok", problems=problems)
+
+
+@router.get("/health/detailed", responses=describes(401))
+def detailed(caller: Caller) -> DetailedHealth:  # noqa: ARG001  the key is asked for, whoever it belongs to
+    """How every part does: servers, dispatcher, workers, backlog."""
+    config = settings()
+    problems: list[str] = []
+    seen: dict[str, Any] = {"database_ms": None, "revision": None, "leaders": [], "workers": [], "unfinished": []}
+    stopwatch = Stopwatch()
+    try:
+        with system_transaction() as connection:
+            seen["revision"] = monitoring.revision(connection)
+            seen["database_ms"] = stopwatch.milliseconds()
+            seen["leaders"] = monitoring.leaders(connection)
+            seen["workers"] = monitoring.workers(connection, timedelta(seconds=config.worker_lease))
+            seen["unfinished"] = monitoring.unfinished(connection)
+    except RotaError as error:
+        problems.append(error.message)
+    redis_ms = _redis_milliseconds()
+    problems += _problems(seen, redis_ms)
+    is_down = seen["database_ms"] is None
+    return DetailedHealth(
+        status="down" if is_down else "degraded" if problems else "ok",
+        problems=problems,
+        redis_ms=redis_ms,
+        expected_revision=newest_revision(),
+        model="rehearsal" if config.is_rehearsal else "live" if config.has_live_model else "none",
+        **seen,
+    )
+
+
+def _problems(seen: dict[str, Any], redis_ms: int | None) -> list[str]:
+    problems: list[str] = []
+    if redis_ms is None:
+        problems.append("Redis does not answer: tasks are accepted, and run when it is back.")
+    if not any(leader.silent_seconds < _LEADER_SILENT_SECONDS for leader in seen["leaders"]):
+        problems.append("No dispatcher is at work: start one with `rota dispatcher`.")
+    if not any(count.status == "alive" for count in seen["workers"]):
+        problems.append("No worker is alive: start one with `rota worker`.")
+    return problems
+
+
+def _redis_milliseconds() -> int | None:
+    stopwatch = Stopwatch()
+    client = redis.Redis.from_url(settings().redis_url, socket_timeout=1, socket_connect_timeout=1)
+    try:
+        client.ping()
+    except redis.RedisError:
+        return None
+    finally:
+        client.close()
+    return stopwatch.milliseconds()
+
+
+@public.get("/metrics", response_class=Response)
+def metrics() -> Response:
+    """Prometheus metrics: requests of this process, and the state of the queues and workers."""
+    return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v1/workers", responses=describes(401))
+def list_workers(caller: Caller) -> list[WorkerRow]:
+    """The workers and what they have in hand for this organisation."""
+    with transaction(caller) as connection:
+        return tasks.list_workers(connection, timedelta(seconds=settings().worker_lease))

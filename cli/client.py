@@ -1,0 +1,92 @@
+"""The API as the command line uses it."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx2
+import typer
+
+from embedded.state import find_running
+
+_RETRIED_STATUSES = {429, 503}
+_TRIES = 5
+
+
+class Api:
+    """A connection to a Rota: where ROTA_API_URL and ROTA_API_KEY say, or the `rota up` that runs on this machine."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url
+        self._http = httpx2.Client(
+            base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30, trust_env=False
+        )
+
+    @classmethod
+    def find(cls) -> "Api":
+        """The API to talk to; leaves with a hint when there is none."""
+        url, key = os.environ.get("ROTA_API_URL"), os.environ.get("ROTA_API_KEY")
+        if url and key:
+            return cls(url, key)
+        state = find_running(Path.cwd())
+        if state is None:
+            fail("No Rota found. Start one here with `rota up`, or set ROTA_API_URL and ROTA_API_KEY.")
+        return cls(url or state.running.api, key or state.running.api_key)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The answer to a GET."""
+        wanted = {name: value for name, value in query.items() if value not in (None, [], ())}
+        return self._send("GET", path, params=wanted)
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
+        """The answer to a POST; with an idempotency key it is safe to send again."""
+        return self._send("POST", path, json=body, headers={"idempotency-key": key} if key else {})
+
+    def _send(self, method: str, path: str, **more: Any) -> Any:
+        is_safe = method == "GET" or bool(more.get("headers"))
+        for attempt in range(_TRIES):
+            is_last = attempt == _TRIES - 1
+            try:
+                answer = self._http.request(method, path, **more)
+            except httpx2.HTTPError as error:
+                if is_last or not is_safe:
+                    fail(f"{self.url} does not answer ({type(error).__name__}). Is Rota running? See `rota doctor`.")
+            else:
+                if answer.status_code not in _RETRIED_STATUSES or is_last:
+                    return _content(answer)
+            time.sleep(0.2 * 2**attempt)
+        raise AssertionError("unreachable: the last try returns or leaves")
+
+
+def _content(answer: httpx2.Response) -> Any:
+    if answer.is_success:
+        return answer.json() if answer.content else None
+    try:
+        fail(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        fail(f"The API answered {answer.status_code}.")
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and leave with status 1."""
+    typer.secho(f"rota: {message}", fg=typer.colors.RED, err=True)
+    raise typer.Exit(1)
+
+
+def match_agent(api: Api, prefix: str) -> str:
+    """The slug that `prefix` begins; leaves when none does, or several do."""
+    known = [agent["slug"] for agent in api.get("/v1/agents")]
+    matches = [prefix] if prefix in known else [slug for slug in known if slug.startswith(prefix)]
+    if len(matches) == 1:
+        return str(matches[0])
+    if matches:
+        fail(f"{prefix!r} could be any of {', '.join(matches)}. Write more of it.")
+    fail(f"There is no agent {prefix!r}. The agents here: {', '.join(known) or 'none'}.")
+
+
+def chunks(items: list[str], size: int) -> Iterator[list[str]]:
+    """`items` in lists of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,50 @@
+"""The `rota` command: every subcommand, and how errors are told."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from cli import processes, tasks
+from core.errors import RotaError
+
+app = typer.Typer(
+    name="rota",
+    help="Rota puts AI agents on shift.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Start": (processes.up, processes.doctor),
+    "Use": (tasks.submit, tasks.cancel, tasks.retry),
+    "Look": (tasks.tasks, tasks.show, tasks.agents, tasks.usage, tasks.queues, tasks.workers),
+    "Run": (
+        processes.api,
+        processes.dispatcher,
+        processes.worker,
+        processes.beat,
+        processes.flower,
+        processes.migrate,
+        processes.setup,
+        processes.rehearsal,
+    ),
+}
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+
+
+def run() -> None:
+    """Run the command; an error of ours is one clear line, not a traceback."""
+    try:
+        app()
+    except RotaError as error:
+        typer.secho(f"rota: {error.message}", fg=typer.colors.RED, err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,189 @@
+"""Commands that become one of Rota's processes.
+
+What a process needs is imported when it is chosen: the API must not pay for Celery, nor a submission for either.
+"""
+
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.logging import configure_logging
+from core.settings import settings
+from embedded.state import find_running
+
+ConcurrencyOption = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=5000, help="Tasks at once.")]
+PortOption = Annotated[int | None, typer.Option(help="TCP port.")]
+
+
+def _prepare() -> None:
+    """Where nothing is configured, join the `rota up` that runs here; then set logging up."""
+    if "DATABASE_URL" not in os.environ and (state := find_running(Path.cwd())) is not None:
+        for name, value in state.environment.items():
+            os.environ.setdefault(name, value)
+    configure_logging(level=settings().log_level, as_json=settings().log_json)
+
+
+def api(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: PortOption = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
+) -> None:
+    """Serve the HTTP API."""
+    import uvicorn
+
+    _prepare()
+    config = settings()
+    uvicorn.run(
+        "api.app:make_app",
+        factory=True,
+        host=host or config.api_host,
+        port=config.api_port if port is None else port,
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        server_header=False,
+    )
+
+
+def dispatcher() -> None:
+    """Move due tasks from Postgres to the Celery queues; several stand by for each other."""
+    _prepare()
+    from workers.app import RUN_TASK, app
+    from workers.broker import Broker
+    from workers.dispatcher import Dispatcher
+
+    config = settings()
+    made = Dispatcher(config, Broker(app, task_name=RUN_TASK, redis_url=config.redis_url))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: made.stop())
+    made.run()
+
+
+def worker(
+    concurrency: ConcurrencyOption = 100,
+    queues: Annotated[str, typer.Option("--queues", "-q", help="In order of preference.")] = "critical,high,normal,low",
+    pool: Annotated[str, typer.Option(help="threads, or prefork for work that needs the processor.")] = "threads",
+    name: Annotated[str, typer.Option(help="Shown in lists, with the host's name.")] = "worker",
+) -> None:
+    """Run agents' tasks."""
+    _prepare()
+    from workers.app import app
+    from workers.queues import ALL_QUEUES
+
+    unknown = set(queues.split(",")) - set(ALL_QUEUES)
+    if unknown:
+        raise typer.BadParameter(f"no queue called {', '.join(sorted(unknown))}; there are {', '.join(ALL_QUEUES)}")
+    app.worker_main(
+        ["worker", f"--pool={pool}", f"--concurrency={concurrency}", f"--queues={queues}",
+         f"--hostname={name}-{os.getpid()}@%h",
+         f"--loglevel={settings().log_level}", "--without-mingle", "--without-gossip", "--events"]
+    )  # fmt: skip
+
+
+def beat(
+    schedule: Annotated[Path, typer.Option(help="File in which beat keeps its last runs.")] = Path(".rota/beat"),
+) -> None:
+    """Fire the periodic duties listed in beat_schedule.py."""
+    _prepare()
+    from workers.app import app
+
+    schedule.parent.mkdir(parents=True, exist_ok=True)
+    app.start(["beat", f"--schedule={schedule}", "--pidfile=", f"--loglevel={settings().log_level}"])
+
+
+def flower(port: PortOption = None, address: Annotated[str, typer.Option()] = "127.0.0.1") -> None:
+    """Watch Celery through Flower, read-only and behind a password (ROTA_FLOWER_AUTH, user:password)."""
+    _prepare()
+    from workers.app import app
+
+    login = os.environ.get("ROTA_FLOWER_AUTH", "")
+    if ":" not in login:
+        raise typer.BadParameter("set ROTA_FLOWER_AUTH to user:password; Flower shows what tasks are called with")
+    app.start(
+        ["flower", f"--address={address}", f"--port={5555 if port is None else port}", f"--basic-auth={login}",
+         "--read-only=true", "--max-tasks=10000", "--logging=warning"]
+    )  # fmt: skip
+
+
+def rehearsal(port: PortOption = None, host: Annotated[str, typer.Option()] = "127.0.0.1") -> None:
+    """Serve the rehearsal model, which speaks both providers' wire formats and understands nothing."""
+    import uvicorn
+
+    uvicorn.run(
+        "embedded.rehearsal.server:make_app",
+        factory=True,
+        host=host,
+        port=8081 if port is None else port,
+        log_level="critical",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def migrate() -> None:
+    """Bring the database up to date: roles, then migrations. Safe to run again, and by several at once."""
+    _prepare()
+    from core.migrations import migrate as run_migrations
+
+    typer.echo(f"The database is at revision {run_migrations(settings())}.")
+
+
+def setup(
+    organisation: Annotated[str, typer.Argument(help="The organisation's slug.")],
+    name: Annotated[str | None, typer.Option(help="Its name.")] = None,
+    time_zone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
+    demonstration: Annotated[bool, typer.Option(help="Fill it with a demonstration gym.")] = False,
+) -> None:
+    """Make an organisation with the ready-made agents, and print an API key for it."""
+    _prepare()
+    from embedded.organisation import set_up_organisation
+
+    key = set_up_organisation(
+        slug=organisation, name=name or organisation, time_zone=time_zone, with_demonstration=demonstration
+    )
+    typer.echo(key)
+
+
+def up(
+    data: Annotated[Path, typer.Option(help="Where data are kept.")] = Path(".rota"),
+    port: Annotated[int | None, typer.Option(help="The API's port; 0 for any, on every server.")] = None,
+    concurrency: ConcurrencyOption = 100,
+    demonstration: Annotated[bool, typer.Option(help="Fill the organisation with a demonstration gym.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready.")] = False,
+) -> None:
+    """Start everything on this machine: servers, API, dispatcher, workers, beat, Flower."""
+    from cli.render import banner, out
+    from embedded.state import Running
+    from embedded.up import Options, Up
+
+    def say(text: str) -> None:
+        typer.secho(f"rota: {text}", err=True, dim=True)
+
+    def greet(running: Running) -> None:
+        if as_json:
+            sys.stdout.write(running.model_dump_json() + "\n")
+            sys.stdout.flush()
+        else:
+            out.print(banner(running))
+
+    Up(Options(data=data, port=port, concurrency=concurrency, demonstration=demonstration), say).run(greet)
+
+
+def doctor() -> None:
+    """Say what is wrong with this set-up and how to mend it."""
+    from cli.diagnosis import diagnose
+
+    if "DATABASE_URL" not in os.environ and (state := find_running(Path.cwd())) is not None:
+        for name, value in state.environment.items():
+            os.environ.setdefault(name, value)
+    findings: list[Any] = diagnose(timedelta(seconds=3))
+    for finding in findings:
+        mark = typer.style("ok  ", fg="green") if finding.is_good else typer.style("FIX ", fg="red")
+        typer.echo(f"{mark}{finding.what}" + ("" if finding.is_good else f"\n      → {finding.cure}"))
+    raise typer.Exit(0 if all(finding.is_good for finding in findings) else 1)

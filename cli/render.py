@@ -1,0 +1,267 @@
+"""How things look in a terminal."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from core.money import in_words
+from embedded.state import Running
+
+out = Console(highlight=False)
+
+_COLOURS = {
+    "succeeded": "green", "running": "cyan", "queued": "blue", "waiting": "yellow", "failed": "red",
+    "cancelled": "magenta", "expired": "magenta", "done": "green",
+}  # fmt: skip
+_STAGES = {"perceive": "blue", "decide": "magenta", "act": "cyan", "learn": "green"}
+_BAR = 32
+_MESSAGE = 60
+
+
+def banner(running: Running) -> RenderableType:
+    """What `rota up` greets with."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    facts.add_row("API", f"[bold]{running.api}[/]   docs at {running.api}/docs")
+    facts.add_row("Key", running.api_key)
+    facts.add_row("Flower", f"{running.flower}   [dim]sign in as[/] {running.flower_auth.replace(':', ' / ')}")
+    model = (
+        "[yellow]rehearsal[/]: rehearsed answers, not intelligent ones: set ANTHROPIC_API_KEY or OPENAI_API_KEY"
+        if running.model == "rehearsal"
+        else "[green]live[/]: calls go to the providers you configured, and cost money"
+    )
+    facts.add_row("Model", model)
+    facts.add_row("Data", f"{running.data}   [dim]logs in logs/[/]")
+    tries = Table.grid(padding=(0, 0))
+    for command in (
+        'rota submit "Can you book Ana Torres into Thursday\'s spin class?" --agent support --wait',
+        "rota submit --file examples/gym_messages.jsonl --agent support --wait",
+        "rota tasks",
+        "rota usage",
+    ):
+        tries.add_row(f"[bold]{escape(command)}[/]")
+    return Panel(
+        Group(facts, Text(), Text("In a second terminal, after  source .venv/bin/activate", style="dim"), tries),
+        title="[bold]Rota is on shift[/]",
+        subtitle="[dim]Ctrl-C stops everything; the data stay[/]",
+        border_style="green",
+        expand=False,
+        padding=(1, 2),
+    )
+
+
+def status(word: str) -> str:
+    """A status in its colour."""
+    return f"[{_COLOURS.get(word, 'white')}]{word}[/]"
+
+
+def money(amount: str | Decimal) -> str:
+    """Dollars."""
+    return in_words(Decimal(amount))
+
+
+def moment(text: str | None) -> str:
+    """A time, short, in the reader's zone."""
+    return datetime.fromisoformat(text).astimezone().strftime("%m-%d %H:%M:%S") if text else ""
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Seconds from one time to another, or to now."""
+    if start is None:
+        return None
+    finish = datetime.fromisoformat(end) if end else datetime.now(UTC)
+    return (finish - datetime.fromisoformat(start)).total_seconds()
+
+
+def task_table(tasks: list[dict[str, Any]]) -> RenderableType:
+    """Tasks in lines."""
+    if not tasks:
+        return Text('No tasks here yet. Submit one: rota submit "…" --agent support', style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("id", "agent", "status", "priority", "tries", "took", "cost", "message"):
+        table.add_column(name, no_wrap=name != "message", overflow="ellipsis")
+    for task in tasks:
+        took = seconds_between(task["started_at"], task["finished_at"])
+        table.add_row(
+            task["id"],
+            task["agent"],
+            status(task["status"]),
+            task["priority"],
+            f"{task['attempts']}/{task['max_attempts']}",
+            "" if took is None else f"{took:.1f} s",
+            money(task["billed_cost"]),
+            escape(" ".join(str(task["input"]["message"]).split())[:_MESSAGE]),
+        )
+    return table
+
+
+def task_detail(task: dict[str, Any]) -> RenderableType:
+    """One task: facts, a waterfall of its steps, its attempts, its answer."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    facts.add_row("task", task["id"])
+    facts.add_row("agent", f"{task['agent']}   [dim]priority[/] {task['priority']}")
+    waiting = f" for {task['waiting_for']}" if task["waiting_for"] else ""
+    facts.add_row("status", f"{status(task['status'])}{waiting}   [dim]tries counted[/] {task['attempts']}")
+    facts.add_row("asked", escape(str(task["input"]["message"])))
+    facts.add_row("created", f"{moment(task['created_at'])}   [dim]ended[/] {moment(task['finished_at']) or '-'}")
+    tokens = f"{task['input_tokens']} in, {task['output_tokens']} out"
+    facts.add_row("cost", f"{money(task['billed_cost'])} for {task['model_calls']} model calls ({tokens} tokens)")
+    if task["error"]:
+        facts.add_row("error", f"[red]{task['error']['kind']}[/] {escape(task['error']['message'])}")
+    parts: list[RenderableType] = [facts, Text(), waterfall(task["steps"])]
+    if len(task["attempt_history"]) > 1 or task["error"]:
+        parts += [Text(), _attempts(task["attempt_history"])]
+    if task["result"]:
+        parts += [Text(), Panel(escape(task["result"]["answer"]), title="answer", border_style="green")]
+    return Group(*parts)
+
+
+def waterfall(steps: list[dict[str, Any]]) -> RenderableType:
+    """Steps with bars: where each began and how long it took."""
+    if not steps:
+        return Text("No step is recorded yet.", style="dim")
+    begin = min(datetime.fromisoformat(step["started_at"]).timestamp() for step in steps)
+    end = max(datetime.fromisoformat(s["started_at"]).timestamp() + s["duration_ms"] / 1000 for s in steps)
+    scale = _BAR / max(end - begin, 0.001)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("#", "stage", "step", "", "ms", "tokens", "cost", "what"):
+        table.add_column(
+            name, no_wrap=name != "what", justify="right" if name in {"#", "ms", "tokens", "cost"} else "left"
+        )
+    for step in steps:
+        start = datetime.fromisoformat(step["started_at"]).timestamp() - begin
+        bar = " " * min(_BAR - 1, int(start * scale)) + "█" * max(1, round(step["duration_ms"] / 1000 * scale))
+        colour = "red" if step["status"] == "failed" else _STAGES[step["stage"]]
+        tokens = step["input_tokens"] + step["output_tokens"]
+        table.add_row(
+            str(step["seq"]),
+            f"[{colour}]{step['stage']}[/]",
+            escape(step["name"]),
+            f"[{colour}]{bar[:_BAR]}[/]",
+            str(step["duration_ms"]),
+            str(tokens) if tokens else "",
+            money(step["billed_cost"]) if step["model"] else "",
+            escape(_gist(step)),
+        )
+    return table
+
+
+def _gist(step: dict[str, Any]) -> str:
+    """What a step did, in a few words."""
+    output = step["output"]
+    if step["status"] == "failed":
+        return f"{output['error']['kind']}: {output['error']['message']}"[:120]
+    if step["stage"] == "decide":
+        actions = ", ".join(action["tool"] for action in output["actions"])
+        sure = f" ({output['confidence']:.0%} sure)" if output["confidence"] is not None else ""
+        return f"→ {actions}{sure}" if actions else "answers"
+    if step["stage"] == "act":
+        given = ", ".join(f"{k}={v}" for k, v in step["input"].items() if not k.startswith("_"))
+        return f"{'ok' if output['ok'] else 'refused'}  {given}"[:120]
+    return ""
+
+
+def _attempts(attempts: list[dict[str, Any]]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("try", "worker", "began", "took", "outcome", "counted", "error"):
+        table.add_column(name, no_wrap=name != "error")
+    for number, attempt in enumerate(attempts, start=1):
+        error = attempt["error"]
+        took = seconds_between(attempt["started_at"], attempt["ended_at"])
+        table.add_row(
+            str(number),
+            attempt["worker"],
+            moment(attempt["started_at"]),
+            f"{took:.1f} s",
+            attempt["outcome"] or "under way",
+            {True: "yes", False: "no", None: ""}[attempt["counted"]],
+            escape(f"{error['kind']}: {error['message']}") if error else "",
+        )
+    return table
+
+
+def agent_table(agents: list[dict[str, Any]], statistics: list[dict[str, Any]]) -> RenderableType:
+    """Agents with what they did lately."""
+    by_agent = {row["agent"]: row for row in statistics}
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("agent", "name", "model", "tools", "on", "tasks", "success", "cost"):
+        table.add_column(name, no_wrap=True)
+    for agent in agents:
+        row = by_agent.get(agent["slug"], {})
+        rate = row.get("success_rate")
+        table.add_row(
+            agent["slug"],
+            escape(agent["name"]),
+            agent["model"],
+            str(len(agent["tools"])),
+            "yes" if agent["enabled"] else "no",
+            str(row.get("tasks", 0)),
+            "" if rate is None else f"{rate:.0%}",
+            money(row.get("billed_cost", "0")),
+        )
+    return table
+
+
+def usage_report(report: dict[str, Any]) -> RenderableType:
+    """A month's usage."""
+    total = report["total"]
+    head = Text.from_markup(
+        f"[bold]{report['month'][:7]}[/]   {total['model_calls']} model calls   "
+        f"base {money(total['base_cost'])}   billed [bold]{money(total['billed_cost'])}[/]"
+    )
+    parts: list[RenderableType] = [head]
+    if report["rehearsal_calls"]:
+        parts.append(
+            Text(
+                f"{report['rehearsal_calls']} of the calls were rehearsed: priced as if real, charged by nobody.",
+                "yellow",
+            )
+        )
+    for title, rows, key in (("by model", report["by_model"], "model"), ("by agent", report["by_agent"], "agent")):
+        parts += [Text(), _usage_lines(title, rows, key)]
+    return Group(*parts)
+
+
+def _usage_lines(title: str, rows: list[dict[str, Any]], key: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(title, no_wrap=True)
+    for name in ("calls", "input", "cached", "output", "base", "billed"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            str(row[key]),
+            str(row["model_calls"]),
+            f"{row['input_tokens']:,}",
+            f"{row['cached_tokens']:,}",
+            f"{row['output_tokens']:,}",
+            money(row["base_cost"]),
+            money(row["billed_cost"]),
+        )
+    return table
+
+
+def plain_table(rows: list[dict[str, Any]], columns: list[str]) -> RenderableType:
+    """Rows as they are."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in columns:
+        table.add_column(name.replace("_", " "), no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return f"{value:.1f}" if isinstance(value, float) else escape(str(value))

@@ -1,0 +1,171 @@
+"""Values that a message holds: days, people, addresses, numbers. Nothing here knows any tool."""
+
+import re
+from datetime import date, timedelta
+
+from embedded.rehearsal.lexicon import MONTHS, WEEKDAYS, fold, is_ordinary, words
+
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
+_PHONE = re.compile(r"\+?\d[\d \-]{7,}\d")
+_UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
+_ISO_DAY = re.compile(r"\b(20\d\d)-(\d\d)-(\d\d)\b")
+_SLASHED_DAY = re.compile(r"\b(\d{1,2})[/.](\d{1,2})(?:[/.](20\d\d))?\b")
+_NUMBER = re.compile(r"(?<![\w:/.-])\d+(?:[.,]\d+)?(?![\w:/-])")
+_NOW = re.compile(r"\b(20\d\d)-(\d\d)-(\d\d)\b")
+_CLOCK = re.compile(r"\b([01]?\d|2[0-3])(?:[:h.]([0-5]\d))?\s*(am|pm|h|hs)?\b", re.IGNORECASE)
+_CAPITALISED = re.compile(r"^[A-ZÁÉÍÓÚÑ][\w'’áéíóúüñÁÉÍÓÚÑ-]*$")
+_PARTICLES = {"de", "la", "del", "van", "von", "da", "o"}
+# After these a single unknown word is a name; after the others it takes two, or "for spin" would name somebody.
+_INTRODUCES_A_NAME = {
+    "client", "member", "customer", "named", "called", "lead", "cliente", "socio", "socia", "soy", "llamo", "llama",
+    "i'm",
+}  # fmt: skip
+_PRECEDES_A_NAME = {
+    "book", "for", "is", "am", "im", "para", "a", "reserva", "apunta", "inscribe", "reservar", "apuntar", "of", "de",
+    "about", "sobre", "freeze", "cancel", "pause", "congela", "does", "did", "has", "put", "sign", "add", "can",
+}  # fmt: skip
+_NOON = 12
+
+
+def today_in(system: str, fallback: date) -> date:
+    """The day that a system prompt says it is."""
+    found = _NOW.search(system)
+    return _date(*map(int, found.groups())) or fallback if found else fallback
+
+
+def days(text: str, today: date) -> list[date]:
+    """The days a text names, in the order in which it names them; a weekday is the next one from today on."""
+    found = [(match.start(), day) for match in _ISO_DAY.finditer(text) if (day := _date(*map(int, match.groups())))]
+    for match in _SLASHED_DAY.finditer(text):
+        number, month, year = match.groups()
+        if day := _date(int(year or today.year), int(month), int(number)):
+            found.append((match.start(), day if year or day >= today else day.replace(year=today.year + 1)))
+    if not found:
+        found = _named_days(text, today)
+    return [day for _, day in sorted(found)]
+
+
+def _named_days(text: str, today: date) -> list[tuple[int, date]]:
+    found: list[tuple[int, date]] = []
+    listed = words(text)
+    is_morning = fold(text)
+    for index, word in enumerate(listed):
+        before = listed[index - 1] if index else ""
+        if word in {"today", "hoy", "tonight"}:
+            found.append((index, today))
+        elif word == "tomorrow" or (word == "manana" and before not in {"la", "de", "por", "esta"}):
+            found.append((index, today + timedelta(days=1)))
+        elif word in {"yesterday", "ayer"}:
+            found.append((index, today - timedelta(days=1)))
+        elif word in WEEKDAYS:
+            found.append((index, today + timedelta(days=(WEEKDAYS[word] - today.weekday()) % 7)))
+        elif word in {"weekend", "finde"} or (word == "semana" and before == "de" and "fin de semana" in is_morning):
+            saturday = today + timedelta(days=(5 - today.weekday()) % 7)
+            found += [(index, saturday), (index, saturday + timedelta(days=1))]
+        elif word in {"week", "semana"}:
+            start = today + timedelta(days=7 - today.weekday()) if before in {"next", "proxima"} else today
+            found += [(index, start), (index, start + timedelta(days=6))]
+        elif word in {"month", "mes"}:
+            found += [(index, day) for day in _month(before, listed[index + 1 : index + 2], today)]
+        elif word in MONTHS and (day := _day_of_month(listed, index, today)):
+            found.append((index, day))
+    return found
+
+
+def _month(before: str, after: list[str], today: date) -> list[date]:
+    first = today.replace(day=1)
+    if before in {"last", "ultimo"} or after in (["pasado"], ["anterior"]):
+        end = first - timedelta(days=1)
+        return [end.replace(day=1), end]
+    return [first, today] if before in {"this", "este", "the", "el"} else []
+
+
+def _day_of_month(listed: list[str], index: int, today: date) -> date | None:
+    beside = [listed[i] for i in (index - 2, index - 1, index + 1) if 0 <= i < len(listed)]
+    numbers = [int(digits) for word in beside if (digits := re.sub(r"(st|nd|rd|th)$", "", word)).isdigit()]
+    if not numbers:
+        return None
+    day = _date(today.year, MONTHS[listed[index]], numbers[-1])
+    return day.replace(year=today.year + 1) if day and day < today and (day.month, day.day) != (2, 29) else day
+
+
+def _date(year: int, month: int, day: int) -> date | None:
+    try:
+        return date(year, month, day)
+    except ValueError:
+        return None
+
+
+def hours(text: str) -> list[str]:
+    """Clock times a text names, as HH:MM; a bare number counts only with am, pm, h or minutes."""
+    found = []
+    for hour, minute, half in _CLOCK.findall(text):
+        if not minute and not half:
+            continue
+        number = int(hour) + (_NOON if half.lower() == "pm" and int(hour) < _NOON else 0)
+        found.append(f"{number:02d}:{minute or '00'}")
+    return found
+
+
+def email(text: str) -> str | None:
+    """The first e-mail address."""
+    found = _EMAIL.search(text)
+    return found.group() if found else None
+
+
+def phone(text: str) -> str | None:
+    """The first telephone number."""
+    found = _PHONE.search(_UUID.sub(" ", _ISO_DAY.sub(" ", text)))
+    return found.group() if found else None
+
+
+def uuids(text: str) -> list[str]:
+    """Every UUID."""
+    return [found.lower() for found in _UUID.findall(text)]
+
+
+def numbers(text: str) -> list[float]:
+    """Plain numbers, without those that are part of dates, times, ids or telephone numbers."""
+    cleaned = text
+    for pattern in (_UUID, _ISO_DAY, _SLASHED_DAY, _PHONE):
+        cleaned = pattern.sub(" ", cleaned)
+    return [float(found.replace(",", ".")) for found in _NUMBER.findall(cleaned)]
+
+
+def names(text: str) -> list[str]:
+    """What look like people's names: capitalised words in a row that are no ordinary words; failing these, unknown
+    words after a word that announces a name, for those who write without capitals.
+    """
+    tokens = re.findall(r"[^\s,.;:!?¿¡()\"]+", _EMAIL.sub(" ", text))
+    tokens = [re.sub(r"['’]s$", "", token) for token in tokens]
+    return _capitalised_names(tokens) or _announced_names(tokens)
+
+
+def _capitalised_names(tokens: list[str]) -> list[str]:
+    found: list[list[str]] = [[]]
+    for index, token in enumerate(tokens):
+        following = tokens[index + 1] if index + 1 < len(tokens) else ""
+        is_joint = token.lower() in _PARTICLES and found[-1] and _CAPITALISED.match(following)
+        if (_CAPITALISED.match(token) and not is_ordinary(fold(token)) and not token.isupper()) or is_joint:
+            found[-1].append(token)
+        else:
+            found.append([])
+    several = [" ".join(run) for run in found if len(run) > 1]
+    # One capitalised word alone may just begin a sentence; without anything better it must do.
+    single = [run[0] for run in found if len(run) == 1 and run[0] != tokens[0]]
+    return several or single
+
+
+def _announced_names(tokens: list[str]) -> list[str]:
+    for index, token in enumerate(tokens[:-1]):
+        announcer = fold(token)
+        if announcer not in _INTRODUCES_A_NAME | _PRECEDES_A_NAME:
+            continue
+        run: list[str] = []
+        for following in tokens[index + 1 : index + 4]:
+            if is_ordinary(fold(following)) or not following.isalpha():
+                break
+            run.append(following)
+        if len(run) > 1 or (run and announcer in _INTRODUCES_A_NAME):
+            return [" ".join(run)]
+    return []

@@ -1,0 +1,148 @@
+"""Filling a tool's parameters from a message, by what the tool's schema says each of them is."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from embedded.rehearsal import extract
+from embedded.rehearsal.lexicon import concept, concepts, fold, is_ordinary, words
+from embedded.rehearsal.talk import Call
+
+_FIRST_OF_A_SPAN = re.compile(r"from|first|start|begin|since|after", re.IGNORECASE)
+_LAST_OF_A_SPAN = re.compile(r"\bto\b|to_|last|end|until|before", re.IGNORECASE)
+_AT_LEAST = re.compile(r"\b(over|above|at least|more than|mas de|minimo|superior(?:es)? a)\s+[€$]?(\d+)", re.IGNORECASE)
+_SO_MANY = re.compile(r"\b(?:last|top|first|latest|ultim[oa]s|primer[oa]s)\s+(\d+)\b")
+_BECAUSE = re.compile(r"\b(?:because|since|as|porque|ya que)\s+(.{3,120}?)(?:[.;!?\n]|$)", re.IGNORECASE)
+_WITH = re.compile(r"\b(?:with|con)\s+([A-ZÁÉÍÓÚÑ][\wáéíóúñ]+)")
+_BESIDE_CLASS = re.compile(r"\b(?:class(?:es)?|clases?|session|sesion)\b")
+
+MISSING = object()
+"""What a parameter is filled with when the message does not tell."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What values may be taken from: the part of the message in question, all of it, the day, earlier results."""
+
+    clause: str
+    message: str
+    today: date
+    calls: list[Call]
+    topic: frozenset[str] = frozenset()  # what the tool is about anyway, which therefore chooses nothing
+
+
+def fill(name: str, schema: dict[str, Any], here: Situation) -> Any:
+    """The value of the parameter `name`, or MISSING."""
+    if "enum" in schema:
+        return _enum(schema["enum"], here)
+    kind = schema.get("type")
+    if schema.get("format") == "uuid":
+        return _id(name, here)
+    if schema.get("format") in {"date", "date-time"}:
+        return _day(f"{name} {schema.get('description', '')}", here)
+    if kind == "boolean":
+        return True if set(concepts(name)) & set(concepts(here.clause)) else MISSING
+    if kind in {"integer", "number"}:
+        return _number(name, kind, here)
+    return _text(f"{name.replace('_', ' ')}: {schema.get('description', '')}", here) if kind == "string" else MISSING
+
+
+def _enum(values: list[Any], here: Situation) -> Any:
+    meant = concepts(here.clause)
+    for value in values:
+        parts = set(concepts(str(value)))
+        if parts <= set(meant) and not parts <= here.topic:
+            return value
+    return MISSING
+
+
+def _id(name: str, here: Situation) -> Any:
+    written = extract.uuids(here.clause) or extract.uuids(here.message)
+    if written:
+        return written[0]
+    candidates = [row for call in here.calls if not call.is_error for row in _rows_with(name, call.result)]
+    return max(candidates, key=lambda row: _likeness(row, here))[name] if candidates else MISSING
+
+
+def _rows_with(name: str, value: Any) -> list[dict[str, Any]]:
+    """Every object within `value` that has a field `name`."""
+    if isinstance(value, list):
+        return [row for item in value for row in _rows_with(name, item)]
+    if not isinstance(value, dict):
+        return []
+    inner = [row for item in value.values() for row in _rows_with(name, item)]
+    return [value, *inner] if value.get(name) else inner
+
+
+def _likeness(row: dict[str, Any], here: Situation) -> tuple[int, int]:
+    """How well a row fits the message: by the words and times they share; a row with no place left fits worst."""
+    said = set(words(here.message)) | set(concepts(here.message))
+    text = " ".join(str(value) for value in row.values())
+    shared = len(set(words(text)) & said) + 3 * sum(hour in text for hour in extract.hours(here.message))
+    is_full = any(key.endswith("_left") and value == 0 for key, value in row.items())
+    return (0 if is_full else 1, shared)
+
+
+def _day(about: str, here: Situation) -> Any:
+    named = extract.days(here.clause, here.today) or extract.days(here.message, here.today)
+    if not named:
+        return MISSING
+    if _LAST_OF_A_SPAN.search(about.split(" ", maxsplit=1)[0]):
+        return named[-1].isoformat()
+    return named[0].isoformat() if _FIRST_OF_A_SPAN.search(about) or len(named) == 1 else named[-1].isoformat()
+
+
+def _number(name: str, kind: str, here: Situation) -> Any:
+    if name.startswith("min"):
+        found = _AT_LEAST.search(fold(here.clause))
+        value = float(found.group(2)) if found else None
+    elif name in {"limit", "count", "max_results"}:
+        found = _SO_MANY.search(fold(here.clause))
+        value = float(found.group(1)) if found else None
+    else:
+        value = next(iter(extract.numbers(here.clause)), None)
+    if value is None:
+        return MISSING
+    return int(value) if kind == "integer" else value
+
+
+def _text(about: str, here: Situation) -> Any:
+    """By what the description says is wanted, most particular first."""
+    wanted = fold(about)
+    if "instructor" in wanted:
+        found = _WITH.search(here.clause)
+        return found.group(1) if found else MISSING
+    if "class" in wanted:
+        return _kind_of_class(here)
+    if "why" in wanted or "reason" in wanted or "what happened" in wanted:
+        found = _BECAUSE.search(here.message)
+        return found.group(1).strip() if found else MISSING
+    if "name" in wanted and ("e-mail" in wanted or "phone" in wanted):
+        people = extract.names(here.clause) or extract.names(here.message)
+        return extract.email(here.message) or (people[0] if people else extract.phone(here.message) or MISSING)
+    if "source" in wanted or "plan" in wanted:
+        return _such_as(about, here)
+    return MISSING
+
+
+def _kind_of_class(here: Situation) -> Any:
+    """The unknown word beside "class" or a session, or the only unknown word there is; nobody's name."""
+    people = {word for name in extract.names(here.message) for word in words(name)}
+    for text in (here.clause, here.message):
+        unknown = [word for word in words(text) if not is_ordinary(word) and word not in people and not word.isdigit()]
+        if not unknown:
+            continue
+        folded = fold(text)
+        beside = _BESIDE_CLASS.search(folded)
+        if beside is None:
+            return unknown[-1]
+        return min(unknown, key=lambda word: abs(folded.find(word) - beside.start()))
+    return MISSING
+
+
+def _such_as(about: str, here: Situation) -> Any:
+    """A word of the message that the description gives as an example ("such as …")."""
+    _, _, examples = about.partition("such as ")
+    given = {concept(word): word for word in words(examples)}
+    return next((given[one] for one in concepts(here.clause) if one in given), MISSING)

@@ -1,0 +1,217 @@
+"""What to say next: chosen by matching words, planned backwards from the tool that serves, summed up at the end.
+
+1. The message is split into clauses; each may have one goal: the tool whose name and description share its words.
+2. A goal whose required parameters the message fills is called. One that needs an id asks first for the tool whose
+   description says that it returns that id, and so on backwards. What can be called now is called together.
+3. When nothing more can be called, the results are summed up in the language of the message.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+from embedded.rehearsal import extract
+from embedded.rehearsal.fill import MISSING, Situation, fill
+from embedded.rehearsal.lexicon import concepts, language_of
+from embedded.rehearsal.summary import Finding, sum_up
+from embedded.rehearsal.talk import Call, Talk, ToolOffer, Turn
+
+_CLAUSE_END = re.compile(
+    r"[?!;\n]+|\.(?=\s|$)|,?\s+(?:and also|also|y también|y tambien|además|ademas|y luego|and then)\s+", re.IGNORECASE
+)
+_CONTEXT = re.compile(r"\n\n\[Context\]\n.*", re.DOTALL)
+_MOST_GOALS = 3
+_NAME_WEIGHT, _DESCRIPTION_WEIGHT = 3.0, 1.0
+_LEAST_SCORE = 2.2
+# A tool that changes something is a goal only when the message says to do that very thing.
+_CHANGING = {"update", "book", "cancel", "create", "send", "delete", "charge", "set"}
+_DEPTH = 3
+# How much it counts that a message says to do a thing, and that a tool is about one person when it names one.
+_TOLD_TO, _FITS_WHO_IS_NAMED = 2.5, 1.25
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A tool that would serve a part of the message."""
+
+    clause: str
+    tool: ToolOffer
+    score: float
+
+
+def next_turn(talk: Talk) -> Turn:
+    """What comes next in the conversation: calls to make together, or the final words."""
+    message = _CONTEXT.sub("", talk.message)
+    language = language_of(message)
+    today = extract.today_in(talk.system, datetime.now(UTC).date())
+    goals = find_goals(message, talk.tools)
+    planned: list[tuple[str, dict[str, Any]]] = []
+    findings: list[Finding] = []
+    for goal in goals:
+        finding, calls = _pursue(goal, talk, message, today)
+        planned += [call for call in calls if call not in planned]
+        findings.append(finding)
+    if planned:
+        return Turn(text="", calls=planned)
+    return Turn(text=sum_up(message, findings, talk.tools, language))
+
+
+def find_goals(message: str, tools: list[ToolOffer]) -> list[Goal]:
+    """For each clause the tool that fits it best, where one fits at all; at most three, each tool and clause once."""
+    rarity = _rarity(tools)
+    found: list[Goal] = []
+    for clause in (part.strip() for part in _CLAUSE_END.split(message) if part and part.strip()):
+        fitting = [goal for tool in tools if (goal := _fit(clause, message, tool, rarity)).score >= _LEAST_SCORE]
+        if fitting:
+            best = max(fitting, key=lambda goal: (goal.score, goal.tool.name))
+            if all(best.tool.name != goal.tool.name for goal in found):
+                found.append(best)
+    if not found:
+        whole = [goal for tool in tools if (goal := _fit(message, message, tool, rarity)).score >= _LEAST_SCORE]
+        found = [max(whole, key=lambda goal: (goal.score, goal.tool.name))] if whole else []
+    return found[:_MOST_GOALS]
+
+
+def _rarity(tools: list[ToolOffer]) -> dict[str, float]:
+    """How telling each concept is: the fewer tools mention it, the more (inverse document frequency)."""
+    mentions = Counter(one for tool in tools for one in set(concepts(f"{tool.name} {tool.description}")))
+    return {one: math.log(1 + len(tools) / count) for one, count in mentions.items()}
+
+
+def _fit(clause: str, message: str, tool: ToolOffer, rarity: dict[str, float]) -> Goal:
+    said = set(concepts(clause))
+    in_name, in_description = set(concepts(tool.name)), set(concepts(_purpose(tool)))
+    score = sum(
+        rarity[one] * (_NAME_WEIGHT if one in in_name else _DESCRIPTION_WEIGHT)
+        for one in said & (in_name | in_description)
+    )
+    verb = concepts(tool.name)[:1]
+    if verb and verb[0] in _CHANGING:
+        score *= _TOLD_TO if _says_to_do_it(verb[0], clause, message, tool) else 0
+    about_one = any(name in {"client_id", "lead_id"} for name in tool.parameters.get("required", []))
+    names_one = bool(extract.names(message) or extract.email(message) or extract.uuids(message))
+    if about_one or not tool.name.startswith("search"):
+        score *= _FITS_WHO_IS_NAMED if about_one == names_one else 1 / _FITS_WHO_IS_NAMED
+    return Goal(clause, tool, score)
+
+
+def _purpose(tool: ToolOffer) -> str:
+    """The description without what it says of its result."""
+    return re.split(r"\bReturns\b", tool.description)[0]
+
+
+def _says_to_do_it(verb: str, clause: str, message: str, tool: ToolOffer) -> bool:
+    said = set(concepts(clause))
+    options = [field["enum"] for field in tool.parameters["properties"].values() if "enum" in field]
+    if options:
+        # "Freeze it" says what "update … status: frozen" means without saying "update".
+        return any(set(concepts(str(value))) <= said for value in options[0]) and not _only_asks(clause, message)
+    return verb in said and not _only_asks(clause, message)
+
+
+def _only_asks(clause: str, message: str) -> bool:
+    """Whether this asks about something rather than to do it: "how many cancelled?", "who is booked?"."""
+    beginning = re.sub(r"^(and|so|but|y|e|pero)\s+", "", clause.lower().lstrip("¿¡ "))
+    end = message[message.find(clause) + len(clause) :][:1]
+    asks = re.match(
+        r"(how|who|which|what|when|why|list|show|cu[aá]nt|qui[eé]n|cu[aá]l|qu[eé]|cu[aá]ndo|lista)", beginning
+    )
+    return bool(asks) or (end == "?" and bool(re.match(r"(is|are|was|did|does|has|est[aá]|hay|ha)\b", beginning)))
+
+
+def _pursue(goal: Goal, talk: Talk, message: str, today: date) -> tuple[Finding, list[tuple[str, dict[str, Any]]]]:
+    """What to call now for the sake of a goal, and how it stands."""
+    here = Situation(goal.clause, message, today, talk.calls)
+    done = [call for call in talk.calls if call.name == goal.tool.name]
+    if done:
+        return Finding(goal.tool, done[-1]), []
+    arguments, missing = _arguments(goal.tool, here)
+    if not missing:
+        return Finding(goal.tool), [(goal.tool.name, arguments | _rationale(goal, arguments))]
+    steps, unknown = [], None
+    for name in missing:
+        found = _produce(name, goal, talk, here, _DEPTH)
+        steps += found or []
+        unknown = unknown or (None if found else name)
+    # Half of what is needed helps nobody: look it up only when the rest can be had as well.
+    if unknown:
+        return Finding(goal.tool, _last_search(talk, goal), missing=unknown), []
+    return Finding(goal.tool), steps
+
+
+def _arguments(tool: ToolOffer, here: Situation, *, to_find: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """The parameters that can be filled, and the names of the required ones that cannot.
+
+    When the tool is only called `to_find` something for another, its choices stay open: "freeze Ana" does not mean to
+    look for frozen clients.
+    """
+    here = replace(here, topic=frozenset(concepts(tool.name)))
+    properties: dict[str, Any] = tool.parameters.get("properties", {})
+    filled = {
+        name: value
+        for name, schema in properties.items()
+        if not name.startswith("_")
+        and not (to_find and "enum" in schema)
+        and (value := fill(name, schema, here)) is not MISSING
+    }
+    return filled, [name for name in tool.parameters.get("required", []) if name not in filled]
+
+
+def _produce(name: str, goal: Goal, talk: Talk, here: Situation, depth: int) -> list[tuple[str, dict[str, Any]]] | None:
+    """Calls that bring the parameter `name` nearer: a tool that returns it, or what that tool needs first. None when
+    nothing does, or what does was called and did not bring it.
+    """
+    if depth == 0:
+        return None
+    for tool in talk.tools:
+        if tool.name == goal.tool.name or name not in _returned(tool):
+            continue
+        arguments, missing = _arguments(tool, here, to_find=True)
+        was_called = any(call.name == tool.name for call in talk.calls)
+        if missing:
+            steps = [_produce(one, goal, talk, here, depth - 1) for one in missing]
+            if all(steps):
+                return [step for several in steps for step in several or []]
+        elif not was_called and _is_telling(tool, arguments):
+            return [(tool.name, arguments | _rationale(goal, arguments))]
+    return None
+
+
+def _returned(tool: ToolOffer) -> set[str]:
+    _, _, returned = tool.description.partition("Returns ")
+    return set(re.findall(r"\b\w+_id\b", returned))
+
+
+def _is_telling(tool: ToolOffer, arguments: dict[str, Any]) -> bool:
+    """Whether a search would search for something: one without any argument finds anybody."""
+    return bool(arguments) or not tool.parameters.get("properties")
+
+
+def _last_search(talk: Talk, goal: Goal) -> Call | None:
+    wanted = set(goal.tool.parameters.get("required", []))
+    offers = {tool.name: tool for tool in talk.tools}
+    found = [call for call in talk.calls if call.name in offers and _returned(offers[call.name]) & wanted]
+    empty: list[Call | None] = [
+        call for call in found if isinstance(call.result, dict) and call.result.get("count") == 0
+    ]
+    return (empty or found or [None])[-1]
+
+
+def _rationale(goal: Goal, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that ask for the reasons of a call, told apart by a leading underscore and their descriptions."""
+    properties: dict[str, Any] = goal.tool.parameters.get("properties", {})
+    about: dict[str, Any] = {}
+    for name, schema in properties.items():
+        if not name.startswith("_"):
+            continue
+        if schema.get("type") == "number":
+            about[name] = round(min(0.95, goal.score / (goal.score + 3)), 2)
+        elif "why" in schema.get("description", "").lower():
+            told = ", ".join(str(value) for value in arguments.values()) or "what was said"
+            about[name] = f"The message asks for what {goal.tool.name} does; this call goes by {told}."
+        else:
+            about[name] = goal.clause[:120]
+    return about

@@ -1,0 +1,163 @@
+"""The rehearsal model's HTTP server: `POST /v1/chat/completions`, `POST /v1/messages`, and a desk for directing it."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from embedded.rehearsal import wires
+from embedded.rehearsal.faults import GOOD, Fault, Script, parse_fault
+from embedded.rehearsal.mind import next_turn
+from embedded.rehearsal.talk import Talk, Turn, count_tokens
+from embedded.rehearsal.wires import Answer
+
+Wire = Literal["openai", "anthropic"]
+_HEADERS = {"x-rota-rehearsal": "true"}
+
+
+class Cut(Exception):
+    """The connection is to break here."""
+
+
+@dataclass
+class Counts:
+    """What the server did since it started, or since it was last asked to forget."""
+
+    answered: dict[str, int] = field(default_factory=lambda: {"openai": 0, "anthropic": 0})
+    input_tokens: int = 0
+    output_tokens: int = 0
+    faults: int = 0
+
+
+def make_server() -> Starlette:
+    """The ASGI application."""
+    script, counts = Script(), Counts()
+
+    async def openai(request: Request) -> Response:
+        return await _converse(request, "openai", script, counts)
+
+    async def anthropic(request: Request) -> Response:
+        return await _converse(request, "anthropic", script, counts)
+
+    async def add_to_script(request: Request) -> Response:
+        asked = await request.json()
+        try:
+            script.extend(asked["faults"], asked.get("match", ""))
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return JSONResponse({"added": len(asked["faults"])})
+
+    async def show_counts(_: Request) -> Response:
+        return JSONResponse(vars(counts))
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": wires.NAME, "note": "a rehearsal, not intelligence"})
+
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", openai, methods=["POST"]),
+            Route("/v1/messages", anthropic, methods=["POST"]),
+            Route("/rehearsal/script", add_to_script, methods=["POST"]),
+            Route("/rehearsal/counts", show_counts),
+            Route("/health", health),
+        ]
+    )
+
+
+async def _converse(request: Request, wire: Wire, script: Script, counts: Counts) -> Response:
+    body = await request.json()
+    read = wires.read_openai if wire == "openai" else wires.read_anthropic
+    talk = read(body)
+    fault = _fault(request, body["model"], talk, script)
+    if fault is not GOOD:
+        counts.faults += 1
+    if fault.hang:
+        await _until_hung_up(request)
+        return Response(status_code=499)
+    if fault.slow:
+        await asyncio.sleep(fault.slow)
+    if fault.status != 200:  # noqa: PLR2004
+        return _error(wire, fault)
+    answer = _answer(body, talk, fault)
+    if not fault.cut:
+        counts.answered[wire] += 1
+        counts.input_tokens += answer.input_tokens
+        counts.output_tokens += answer.output_tokens
+    return _send(wire, answer, is_stream=bool(body.get("stream")), is_cut=fault.cut)
+
+
+def _fault(request: Request, model: str, talk: Talk, script: Script) -> Fault:
+    """From the script, then the header, then the model's name."""
+    scripted = script.next_for(talk.message)
+    if scripted is not None:
+        return scripted
+    ordered = request.headers.get("x-rehearsal") or model.partition(";")[2].replace(";", " ")
+    return parse_fault(ordered) if ordered.strip() else GOOD
+
+
+async def _until_hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _error(wire: Wire, fault: Fault) -> Response:
+    headers = _HEADERS | ({"retry-after": fault.retry_after} if fault.retry_after else {})
+    write = wires.error_openai if wire == "openai" else wires.error_anthropic
+    body = write(fault.status, f"rehearsed trouble: {fault.status}")
+    return JSONResponse(body, status_code=fault.status, headers=headers)
+
+
+def _answer(body: dict[str, Any], talk: Talk, fault: Fault) -> Answer:
+    turn = Turn(text="[Rehearsal] I will not answer that.") if fault.refuse else next_turn(talk)
+    stop = "refusal" if fault.refuse else "max_tokens" if fault.truncate else "tool_use" if turn.calls else "end"
+    said = {key: body[key] for key in ("system", "messages", "tools") if body.get(key)}
+    seed = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return Answer(turn=turn, model=body["model"], input_tokens=count_tokens(said), stop=stop, seed=seed)
+
+
+def _send(wire: Wire, answer: Answer, *, is_stream: bool, is_cut: bool) -> Response:
+    if is_stream:
+        events = list(wires.stream_openai(answer) if wire == "openai" else wires.stream_anthropic(answer))
+        kept = events[: max(1, len(events) // 2)] if is_cut else events
+        return StreamingResponse(_spoken(kept, is_cut=is_cut), media_type="text/event-stream", headers=_HEADERS)
+    body = wires.write_openai(answer) if wire == "openai" else wires.write_anthropic(answer)
+    if not is_cut:
+        return JSONResponse(body, headers=_HEADERS)
+    whole = json.dumps(body).encode()
+    headers = _HEADERS | {"content-length": str(len(whole))}
+    return StreamingResponse(
+        _spoken([whole[: len(whole) // 2]], is_cut=True), media_type="application/json", headers=headers
+    )
+
+
+async def _spoken(parts: list[bytes], *, is_cut: bool) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+    if is_cut:
+        await asyncio.sleep(0)
+        raise Cut  # the server closes the connection without an end
+
+
+def quiet_about_cuts(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The application without a traceback for every connection cut on purpose."""
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except* Cut:
+            # Returning here leaves the response unfinished, and uvicorn closes the connection.
+            pass
+
+    return wrapped
+
+
+def make_app() -> Callable[..., Awaitable[None]]:
+    """What uvicorn serves."""
+    return quiet_about_cuts(make_server())

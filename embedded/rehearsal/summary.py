@@ -1,0 +1,140 @@
+"""Final words: what the calls brought, told plainly, in English or Spanish, and always as a rehearsal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from embedded.rehearsal.talk import Call, ToolOffer
+
+_MOST_ROWS, _MOST_FIELDS = 5, 6
+_HIDDEN = ("_id", "notes", "tags", "language", "description", "count")
+
+_PHRASES = {
+    "en": {
+        "mark": "[Rehearsal]",
+        "done": "Done",
+        "found": "{count} found",
+        "none": "nothing found",
+        "refused": "That was not possible",
+        "missing": "For that I need to know {what}. Could you tell me?",
+        "not_found": "I looked, but found no match for what you named. Could you check it?",
+        "no_tool": "This is a rehearsal model without understanding: none of this agent's tools fits the message. "
+        "A real model would answer here.",
+        "tools": "Tools at hand: {tools}.",
+        "yes": "yes",
+        "no": "no",
+    },
+    "es": {
+        "mark": "[Ensayo]",
+        "done": "Hecho",
+        "found": "{count} resultados",
+        "none": "no he encontrado nada",
+        "refused": "No ha sido posible",
+        "missing": "Para eso necesito saber {what}. ¿Me lo puedes decir?",
+        "not_found": "Lo he buscado, pero no encuentro nada que coincida. ¿Puedes comprobarlo?",
+        "no_tool": "Esto es un modelo de ensayo que no entiende: ninguna herramienta de este agente encaja con el "
+        "mensaje. Aquí respondería un modelo de verdad.",
+        "tools": "Herramientas disponibles: {tools}.",
+        "yes": "sí",
+        "no": "no",
+    },
+}
+
+_SPANISH = {
+    "client": "cliente", "clients": "clientes", "class_name": "clase", "starts_at": "hora", "instructor": "instructor",
+    "room": "sala", "places_left": "plazas libres", "status": "estado", "status_before": "estado anterior",
+    "name": "nombre", "email": "correo", "phone": "teléfono", "amount": "importe", "currency": "moneda",
+    "kind": "tipo", "method": "método", "paid_at": "pagado el", "plan": "plan", "period": "periodo",
+    "score": "puntuación",
+    "band": "nivel de compromiso", "sessions": "sesiones", "bookings": "reservas", "payments": "pagos",
+    "totals": "totales", "subscriptions": "suscripciones", "leads": "interesados", "classes": "clases",
+    "joined_on": "alta", "renews_on": "renovación", "visits": "visitas", "total_paid": "total pagado",
+    "is_available": "disponible", "capacity": "aforo", "level": "nivel", "category": "categoría", "interest": "interés",
+    "source": "origen", "subscription": "suscripción", "from_date": "desde", "to_date": "hasta",
+    "monthly_amount": "importe mensual", "duration_minutes": "minutos", "session_id": "la clase",
+    "client_id": "el cliente",
+    "lead_id": "el contacto", "recency": "recencia", "frequency": "frecuencia", "reliability": "asistencia",
+}  # fmt: skip
+_ASKED_FOR = {
+    "en": {"client_id": "which member this is about (name or e-mail)", "session_id": "which class, and on which day",
+           "lead_id": "which lead this is about"},
+    "es": {"client_id": "de qué cliente se trata (nombre o correo)", "session_id": "qué clase y qué día",
+           "lead_id": "de qué contacto se trata"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How a goal stands: the call that served it, or what was missing."""
+
+    tool: ToolOffer
+    call: Call | None = None
+    missing: str | None = None
+
+
+def sum_up(message: str, findings: list[Finding], tools: list[ToolOffer], language: str) -> str:
+    """The final words about all findings."""
+    say = _PHRASES[language]
+    if not findings:
+        quoted = " ".join(message.split())[:160]
+        offered = say["tools"].format(tools=", ".join(tool.name for tool in tools)) if tools else ""
+        return f"{say['mark']} «{quoted}» {say['no_tool']} {offered}".strip()
+    told = list(dict.fromkeys(_tell(finding, language) for finding in findings))
+    return f"{say['mark']} " + "\n".join(told)
+
+
+def _tell(finding: Finding, language: str) -> str:
+    say = _PHRASES[language]
+    call = finding.call
+    if finding.missing:
+        if call is not None and isinstance(call.result, dict) and call.result.get("count") == 0:
+            return say["not_found"]
+        what = _ASKED_FOR[language].get(finding.missing, _label(finding.missing, language))
+        return say["missing"].format(what=what)
+    if call is None:
+        return say["none"]
+    if call.is_error:
+        reason = call.result.get("error") if isinstance(call.result, dict) else call.result
+        return f"{say['refused']} ({finding.tool.name}): {reason}"
+    return f"{say['done']} ({finding.tool.name}): {_describe(call.result, language)}"
+
+
+def _describe(result: Any, language: str) -> str:
+    if not isinstance(result, dict):
+        return str(result)[:300]
+    plain = {key: value for key, value in result.items() if not isinstance(value, dict | list)}
+    parts = [_fields(plain, language)] if _visible(plain) else []
+    for key, value in result.items():
+        if isinstance(value, list):
+            parts.append(f"{_label(key, language)}: {_rows(value, language)}")
+        elif isinstance(value, dict):
+            parts.append(f"{_label(key, language)}: {_fields(value, language)}")
+    return "; ".join(part for part in parts if part)
+
+
+def _rows(rows: list[Any], language: str) -> str:
+    say = _PHRASES[language]
+    if not rows:
+        return say["none"]
+    listed = [f"\n  - {_fields(row, language)}" for row in rows[:_MOST_ROWS] if isinstance(row, dict)]
+    return say["found"].format(count=len(rows)) + "".join(listed)
+
+
+def _visible(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in row.items()
+        if value not in (None, "", []) and not key.endswith(_HIDDEN) and not isinstance(value, dict | list)
+    }
+
+
+def _fields(row: dict[str, Any], language: str) -> str:
+    say = _PHRASES[language]
+    shown = list(_visible(row).items())[:_MOST_FIELDS]
+    as_text = {True: say["yes"], False: say["no"]}
+    return ", ".join(
+        f"{_label(key, language)} {as_text[value] if isinstance(value, bool) else value}" for key, value in shown
+    )
+
+
+def _label(key: str, language: str) -> str:
+    return _SPANISH.get(key, key.replace("_", " ")) if language == "es" else key.replace("_", " ")

@@ -1,0 +1,60 @@
+"""A conversation as the mind sees it, whichever wire it came over."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+_PIECES = re.compile(r"\w{1,6}|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class ToolOffer:
+    """A tool that may be called."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that was made, and what came back (None while nothing did)."""
+
+    name: str
+    arguments: dict[str, Any]
+    result: Any = None
+    is_error: bool = False
+
+
+@dataclass
+class Talk:
+    """What was said so far."""
+
+    system: str
+    message: str
+    tools: list[ToolOffer] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the mind says next: words, or calls to make."""
+
+    text: str
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+
+def count_tokens(value: Any) -> int:
+    """Tokens in a text, or in the JSON of anything else: words in pieces of six letters, and punctuation."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return len(_PIECES.findall(text))
+
+
+def read_result(content: str) -> tuple[Any, bool]:
+    """A tool's result as data where it is JSON, and whether it is an error."""
+    try:
+        data = json.loads(content)
+    except ValueError:
+        return content, False
+    return data, isinstance(data, dict) and set(data) == {"error"}

@@ -1,0 +1,93 @@
+"""Where a running `rota up` can be found: one file in its data folder, and a pointer to it in the user's home."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from pydantic import BaseModel
+
+_FILE = "up.json"
+
+
+class Running(BaseModel):
+    """What a running `rota up` says of itself. `database` is the URL of the application's role."""
+
+    event: Literal["ready"] = "ready"
+    api: str
+    api_key: str
+    flower: str
+    flower_auth: str
+    database: str
+    redis: str
+    model: Literal["rehearsal", "live"]
+    data: str
+
+
+class StateFile(BaseModel):
+    """What stands in the file: how to reach it, whose it is, and how its processes are configured."""
+
+    running: Running
+    pid: int
+    started_at: float
+    environment: dict[str, str]
+    children: dict[str, tuple[int, float]] = {}
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the supervisor that wrote it still runs."""
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started_at) < 1
+        except psutil.NoSuchProcess:
+            return False
+
+
+def write_state(data: Path, state: StateFile) -> None:
+    """Write the file, for its owner's eyes only, and point to it."""
+    path = data / _FILE
+    unfinished = path.with_suffix(".new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(state.model_dump_json(indent=2))
+    unfinished.replace(path)
+
+
+def point_to(data: Path) -> None:
+    """Leave a pointer in the user's home, so that the CLI finds the installation from any folder."""
+    pointer = _pointer()
+    try:
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        pointer.write_text(json.dumps({"data": str(data.resolve())}))
+    except OSError:
+        return  # a home that cannot be written to only means that the CLI looks near the folder it is in
+
+
+def read_state(data: Path) -> StateFile | None:
+    """The state in the data folder, None where there is none."""
+    try:
+        return StateFile.model_validate_json((data / _FILE).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def clear_state(data: Path) -> None:
+    """Forget what ran."""
+    (data / _FILE).unlink(missing_ok=True)
+
+
+def find_running(start: Path) -> StateFile | None:
+    """The living `rota up` nearest to the folder `start`: in `.rota` there or in a folder above, else the last one."""
+    candidates = [folder / ".rota" for folder in (start, *start.parents)]
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        candidates.append(Path(json.loads(_pointer().read_text())["data"]))
+    for data in candidates:
+        state = read_state(data)
+        if state is not None and state.is_alive:
+            return state
+    return None
+
+
+def _pointer() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "rota" / "running.json"

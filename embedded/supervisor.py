@@ -1,0 +1,134 @@
+"""Keeping processes running: each child is started, watched, restarted with backoff, and ended in order."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pwd import struct_passwd
+
+import psutil
+
+from core.clock import Stopwatch
+from embedded.processes import spawn
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_HEALTHY_AFTER = 20.0
+_LOG_TAIL = 2_000
+
+
+@dataclass
+class Child:
+    """A process to keep running. `command` is asked anew at each start."""
+
+    name: str
+    command: Callable[[], list[str]]
+    environment: Callable[[], Mapping[str, str]]
+    user: struct_passwd | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    before_start: Callable[[], None] = field(default=lambda: None)
+    process: subprocess.Popen[bytes] | None = None
+    started: Stopwatch = field(default_factory=Stopwatch)
+    pause: float = _FIRST_PAUSE
+    resume_at: float = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self.process is not None and self.process.poll() is None
+
+
+class Supervisor:
+    """A handful of children with one log file each. Single-threaded: `watch()` is called again and again."""
+
+    def __init__(self, logs: Path, say: Callable[[str], None]) -> None:
+        self._logs = logs
+        self._say = say
+        self._children: list[Child] = []
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def start(self, child: Child) -> None:
+        """Start a child, and keep it running from now on."""
+        self._children.append(child)
+        self._spawn(child)
+
+    def watch(self) -> None:
+        """Look after everybody once: who died is started again, later and later when it keeps dying."""
+        for child in self._children:
+            if child.is_running:
+                if child.started.elapsed().total_seconds() > _HEALTHY_AFTER:
+                    child.pause = _FIRST_PAUSE
+            elif child.process is not None:
+                self._say(f"{child.name} ended ({_ending(child.process)}); starting it again in {child.pause:g} s")
+                child.process = None
+                child.resume_at = time.monotonic() + child.pause
+                child.pause = min(_LONGEST_PAUSE, 2 * child.pause)
+            elif time.monotonic() >= child.resume_at:
+                self._spawn(child)
+
+    def stop(self, *, grace: float) -> None:
+        """End the children in reverse order: those of one kind together, all within `grace` seconds, then by force."""
+        deadline = time.monotonic() + grace
+        servers = [child for child in self._children if child.user is not None or child.name in {"postgres", "valkey"}]
+        for group in ([c for c in self._children if c not in servers], servers):
+            for child in group:
+                if child.is_running and child.process is not None:
+                    child.process.send_signal(child.stop_signal)
+            for child in group:
+                self._await_end(child, deadline)
+
+    def processes(self) -> dict[str, tuple[int, float]]:
+        """Each child's process id and when it started (Unix seconds)."""
+        found: dict[str, tuple[int, float]] = {}
+        for child in self._children:
+            if child.process is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found[child.name] = (child.process.pid, psutil.Process(child.process.pid).create_time())
+        return found
+
+    def is_running(self, name: str) -> bool:
+        """Whether the child called `name` lives."""
+        return any(child.is_running for child in self._children if child.name == name)
+
+    def log_tail(self, name: str) -> str:
+        """The end of a child's log."""
+        with contextlib.suppress(OSError):
+            return (self._logs / f"{name}.log").read_text(errors="replace")[-_LOG_TAIL:]
+        return ""
+
+    def _spawn(self, child: Child) -> None:
+        child.before_start()
+        with (self._logs / f"{child.name}.log").open("ab") as log:
+            child.process = spawn(
+                child.command(),
+                env=child.environment(),
+                log=log,
+                user=child.user,
+                parting_signal=child.stop_signal,
+            )
+        child.started = Stopwatch()
+
+    def _await_end(self, child: Child, deadline: float) -> None:
+        if child.process is None:
+            return
+        try:
+            child.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._say(f"{child.name} did not stop in time and was ended")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.process.pid, signal.SIGKILL)
+            child.process.wait()
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    code = process.returncode
+    return f"exit {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def say_to_stderr(text: str) -> None:
+    """One line for the person at the terminal."""
+    print(f"rota: {text}", file=sys.stderr, flush=True)
