@@ -1,5 +1,6 @@
 """How things look in a terminal."""
 
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,14 +14,15 @@ from rich.text import Text
 from core.money import in_words
 from embedded.state import Running
 
-out = Console(highlight=False)
+# Into a pipe or a file rich would squeeze everything into 80 columns.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 _COLOURS = {
     "succeeded": "green", "running": "cyan", "queued": "blue", "waiting": "yellow", "failed": "red",
     "cancelled": "magenta", "expired": "magenta", "done": "green",
 }  # fmt: skip
 _STAGES = {"perceive": "blue", "decide": "magenta", "act": "cyan", "learn": "green"}
-_BAR = 32
+_BAR = 20
 _MESSAGE = 60
 
 

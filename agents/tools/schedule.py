@@ -27,7 +27,7 @@ class ViewClassSchedule(Parameters):
     """Which days, which classes."""
 
     class_name: Annotated[
-        str | None, Field(max_length=100, description="The class's name or kind, such as spin; all classes without it")
+        str | None, Field(max_length=100, description="The class's name or kind, such as spin or yoga; all without it")
     ] = None
     from_date: Annotated[date | None, Field(description="First day, YYYY-MM-DD; today without it")] = None
     to_date: Annotated[date | None, Field(description="Last day, YYYY-MM-DD; without it the first day, or a week")] = (

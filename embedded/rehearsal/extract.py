@@ -53,7 +53,9 @@ def _named_days(text: str, today: date) -> list[tuple[int, date]]:
         before = listed[index - 1] if index else ""
         if word in {"today", "hoy", "tonight"}:
             found.append((index, today))
-        elif word == "tomorrow" or (word == "manana" and before not in {"la", "de", "por", "esta"}):
+        elif word in {"tomorrow", "tomorow", "tmrw", "2moro"} or (
+            word == "manana" and before not in {"la", "de", "por", "esta"}
+        ):
             found.append((index, today + timedelta(days=1)))
         elif word in {"yesterday", "ayer"}:
             found.append((index, today - timedelta(days=1)))

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from embedded.rehearsal import extract
-from embedded.rehearsal.lexicon import concept, concepts, fold, is_ordinary, words
+from embedded.rehearsal.lexicon import concept, concepts, fold, is_ordinary, translate, words
 from embedded.rehearsal.talk import Call
 
 _FIRST_OF_A_SPAN = re.compile(r"from|first|start|begin|since|after", re.IGNORECASE)
@@ -136,8 +136,8 @@ def _kind_of_class(here: Situation) -> Any:
         folded = fold(text)
         beside = _BESIDE_CLASS.search(folded)
         if beside is None:
-            return unknown[-1]
-        return min(unknown, key=lambda word: abs(folded.find(word) - beside.start()))
+            return translate(unknown[-1])
+        return translate(min(unknown, key=lambda word: abs(folded.find(word) - beside.start())))
     return MISSING
 
 

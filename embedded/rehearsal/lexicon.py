@@ -9,26 +9,27 @@ _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _CONCEPTS = """
 book: book booking booked bookings reserve reserved reservation reservations reservar reserva reservas reservame
     reservo apuntar apunta apuntame apuntarme apuntarse inscribir inscribe inscribeme inscripcion enroll enrol
-    signup
+    signup sign apuntes apuntanos enrolar
 cancel: cancel cancels cancelled canceled cancelling cancellation cancelar cancela cancelada cancelado canceladas
     cancelo cancelacion baja quit terminate
 freeze: freeze frozen freezing pause paused pausing congelar congela congelada congelado pausar pausa suspend
     suspender hold
 active: active reactivate reactivated resume unfreeze reactivar reactiva activar activa activo activos activas
-lapsed: lapsed expired caducado caducada inactive inactivo inactivos
+lapsed: lapsed caducados
 class: class classes clase clases lesson lessons session sessions sesion sesiones programme programmes program
-schedule: schedule schedules timetable horario horarios calendario agenda when cuando hora hay upcoming proximas
-    proximos what's
+schedule: schedule schedules timetable horario horarios calendario agenda time times hora horas dates
 upcoming: upcoming next future proximo proxima proximos proximas futuras futuros
 place: place places spot spots space availability available room plaza plazas hueco huecos sitio disponible
-    disponibles disponibilidad libre libres capacity full llena lleno
+    disponibles disponibilidad libre libres capacity full llena lleno fullest emptiest empty vacia vacias queda
+    quedan completa completo
 attendee: attendee attendees attending participants participant asistentes apuntados inscritos coming list lista
 client: client clients customer customers member members cliente clientes socio socia socios socias miembro miembros
 membership: membership memberships membresia membresias abono abonos cuota
 subscription: subscription subscriptions suscripcion suscripciones plan plans planes
-profile: profile profiles details detail perfil ficha datos info information informacion contact contacto tell
+profile: profile profiles details detail perfil ficha datos info information informacion contact contacto
 payment: payment payments paid pay pays charge charges charged charging pago pagos pagado pagar cobro cobros cobrado
     cobrar cobraron cobrasteis billing bill billed invoice invoices factura facturas recibo recibos money dinero
+    cobrada pague pagaron fee fees cuotas
 revenue: revenue ingresado ingresamos facturamos earn make made income takings earned earnings turnover ingresos
     ingreso facturacion facturado ventas sales
 failed: failed failing declined fallido fallidos fallidas rechazado rechazados devuelto
@@ -50,7 +51,12 @@ offer: offer offers offered ofreceis ofrecen teneis kinds tipos which cuales que
 instructor: instructor instructora teacher trainer coach monitor monitora profesor profesora
 email: email e-mail mail correo
 phone: phone telephone telefono movil number
-level: level nivel beginner beginners principiante principiantes advanced avanzado intermediate intermedio
+beginner: beginner beginners principiante principiantes iniciacion easy facil
+advanced: advanced avanzado avanzados hard
+intermediate: intermediate intermedio
+renew: renew renews renewal renewed renueva renuevan renovar renovacion vence
+visit: visit visits came come venido viene veces
+level: level nivel
 total: total totals how many cuantos cuantas cuanto much count
 """
 
@@ -65,21 +71,23 @@ fue ser estar esta estan estoy soy eres somos yo tu usted ustedes ella ellos ell
 le les nos os que quien cual como donde cuando puedes puede podeis podrias podria pueden quiero quiere queremos
 quisiera necesito necesita gracias hola buenas buenos dias tardes noches favor tambien ademas muy mas menos ya hay
 ha han haber hacer who whose whom somebody someone left still after before over under again because broke going go
-goes went come came take took put add added sign signs onto up down out off more than other another else same first
-second third since until every each people person gym gimnasio thing things time times much many lot bit free only
-even well back wondering wonder ask asking question questions help ayuda ayudar pregunta sorry perdon perdona
-problem problema being try trying tried said says say dijo dice told everyone anyone everything anything nothing
-nobody llamo llama nombre called named mr mrs ms sr sra don dona hermano hermana amigo amiga wife husband mujer
-marido hija hijo dar darme darse doy quitar sacar meter llevar llevo dejar deja hecho hace hacen vamos voy va van
-vale claro nuestra nuestro todos todas todo toda algun alguna alguno otra otro otras otros mismo misma mejor bien
-mal nunca siempre ahora luego entre desde hasta hacia segun tan tanto poco mucho mucha muchos muchas cada dame dime
-ver saber este ese esa esto eso i'm i'd i've it's what's don't can't im id pls plz thx ur
+goes went take took put add added onto up down out off more than other another else same first second third since
+until every each people person gym gimnasio thing things much many lot bit only even well back wondering wonder ask
+asking question questions help ayuda ayudar pregunta sorry perdon perdona problem problema being try trying tried
+said says say dijo dice told everyone anyone everything anything nothing nobody llamo llama nombre called named mr
+mrs ms sr sra don dona hermano hermana amigo amiga wife husband mujer marido hija hijo dar darme darse doy quitar
+sacar meter llevar llevo dejar deja hecho hace hacen vamos voy va van vale claro nuestra nuestro todos todas todo
+toda algun alguna alguno otra otro otras otros mismo misma mejor bien mal nunca siempre ahora luego entre desde
+hasta hacia segun tan tanto poco mucho mucha muchos muchas cada dame dime ver saber este ese esa esto eso i'm i'd
+i've it's what's don't can't im id pls plz thx ur what whatever why run runs open opens opened shut wanna gonna lol
+true case sure
 """.split()
 )
 
 WEEKDAYS = {
     "monday": 0, "mon": 0, "lunes": 0, "tuesday": 1, "tue": 1, "tues": 1, "martes": 1, "wednesday": 2, "wed": 2,
-    "miercoles": 2, "thursday": 3, "thu": 3, "thur": 3, "thurs": 3, "jueves": 3, "friday": 4, "fri": 4, "viernes": 4,
+    "miercoles": 2, "thursday": 3, "thursdy": 3, "thu": 3, "thur": 3, "thurs": 3, "jueves": 3, "friday": 4, "fri": 4,
+    "viernes": 4,
     "saturday": 5, "sat": 5, "sabado": 5, "sunday": 6, "sun": 6, "domingo": 6,
 }  # fmt: skip
 MONTHS = {
@@ -100,6 +108,9 @@ _TIME_WORDS = {
     "tarde",
     "today",
     "tomorrow",
+    "tomorow",
+    "tmrw",
+    "2moro",
     "yesterday",
     "hoy",
     "manana",
@@ -110,6 +121,12 @@ _TIME_WORDS = {
     "tonight",
     "noche",
 }
+
+# Kinds of classes as people call them, in the words that records use.
+_TRANSLATED = {
+    "boxeo": "boxing", "ciclo": "spin", "bici": "spin", "spining": "spin", "spinning": "spin", "natacion": "aqua",
+    "aquagym": "aqua", "estiramientos": "stretch", "movilidad": "mobility", "baile": "dance", "fuerza": "strength",
+}  # fmt: skip
 
 _SPANISH = set(
     """
@@ -147,6 +164,11 @@ def concept(word: str) -> str:
         if stem != word and len(stem) > 2 and stem in _CONCEPT_OF:  # noqa: PLR2004
             return _CONCEPT_OF[stem]
     return word.removesuffix("s") if len(word) > 3 else word  # noqa: PLR2004
+
+
+def translate(word: str) -> str:
+    """A kind of class in the language of the records."""
+    return _TRANSLATED.get(word, word)
 
 
 def concepts(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from embedded.rehearsal import extract
 from embedded.rehearsal.fill import MISSING, Situation, fill
-from embedded.rehearsal.lexicon import concepts, language_of
+from embedded.rehearsal.lexicon import concepts, fold, language_of
 from embedded.rehearsal.summary import Finding, sum_up
 from embedded.rehearsal.talk import Call, Talk, ToolOffer, Turn
 
@@ -24,11 +24,20 @@ _CLAUSE_END = re.compile(
 )
 _CONTEXT = re.compile(r"\n\n\[Context\]\n.*", re.DOTALL)
 _MOST_GOALS = 3
-_NAME_WEIGHT, _DESCRIPTION_WEIGHT = 3.0, 1.0
-_LEAST_SCORE = 2.2
+_NAME_WEIGHT, _DESCRIPTION_WEIGHT, _PARAMETER_WEIGHT, _NAMES_A_DAY = 3.0, 1.0, 0.8, 1.2
+_LEAST_SCORE, _LEAST_SCORE_ABOUT_SOMEBODY = 2.2, 1.4
 # A tool that changes something is a goal only when the message says to do that very thing.
 _CHANGING = {"update", "book", "cancel", "create", "send", "delete", "charge", "set"}
 _DEPTH = 3
+_SOME_DAY = date(2000, 1, 1)
+# Verbs that turn "book" and "booking" into a wish for something else.
+_OTHER_WISHES = {"cancel", "freeze", "search", "move", "check", "profile", "history", "update"}
+_NEGATED = re.compile(r"\b(don'?t|do not|never|no quiero|if i'?m|si estoy|how .* work|como se)\b")
+_OPENERS = re.compile(r"^((and|so|but|y|e|pero|hi|hello|hola|hey|ok|please|also)[, ]+)+")
+_ASKS = re.compile(
+    r"(how|who|which|what|when|why|list|show|did|does|last|ultim|cuant|quien|cual|que |cuando|lista|dime|i was|i think)"
+)
+_ASKS_YES_OR_NO = re.compile(r"(is|are|was|were|has|have|am|esta|estoy|estan|hay|ha|he)\b")
 # How much it counts that a message says to do a thing, and that a tool is about one person when it names one.
 _TOLD_TO, _FITS_WHO_IS_NAMED = 2.5, 1.25
 
@@ -62,15 +71,16 @@ def next_turn(talk: Talk) -> Turn:
 def find_goals(message: str, tools: list[ToolOffer]) -> list[Goal]:
     """For each clause the tool that fits it best, where one fits at all; at most three, each tool and clause once."""
     rarity = _rarity(tools)
+    least = _LEAST_SCORE_ABOUT_SOMEBODY if extract.names(message) or extract.email(message) else _LEAST_SCORE
     found: list[Goal] = []
     for clause in (part.strip() for part in _CLAUSE_END.split(message) if part and part.strip()):
-        fitting = [goal for tool in tools if (goal := _fit(clause, message, tool, rarity)).score >= _LEAST_SCORE]
+        fitting = [goal for tool in tools if (goal := _fit(clause, message, tool, rarity)).score >= least]
         if fitting:
             best = max(fitting, key=lambda goal: (goal.score, goal.tool.name))
             if all(best.tool.name != goal.tool.name for goal in found):
                 found.append(best)
     if not found:
-        whole = [goal for tool in tools if (goal := _fit(message, message, tool, rarity)).score >= _LEAST_SCORE]
+        whole = [goal for tool in tools if (goal := _fit(message, message, tool, rarity)).score >= least]
         found = [max(whole, key=lambda goal: (goal.score, goal.tool.name))] if whole else []
     return found[:_MOST_GOALS]
 
@@ -84,10 +94,13 @@ def _rarity(tools: list[ToolOffer]) -> dict[str, float]:
 def _fit(clause: str, message: str, tool: ToolOffer, rarity: dict[str, float]) -> Goal:
     said = set(concepts(clause))
     in_name, in_description = set(concepts(tool.name)), set(concepts(_purpose(tool)))
+    in_parameters = _parameter_concepts(tool)
     score = sum(
-        rarity[one] * (_NAME_WEIGHT if one in in_name else _DESCRIPTION_WEIGHT)
-        for one in said & (in_name | in_description)
+        rarity.get(one, 1.0) * _weight(one, in_name, in_description)
+        for one in said & (in_name | in_description | in_parameters)
     )
+    if _takes_a_day(tool) and extract.days(clause, _SOME_DAY):
+        score += _NAMES_A_DAY
     verb = concepts(tool.name)[:1]
     if verb and verb[0] in _CHANGING:
         score *= _TOLD_TO if _says_to_do_it(verb[0], clause, message, tool) else 0
@@ -103,23 +116,39 @@ def _purpose(tool: ToolOffer) -> str:
     return re.split(r"\bReturns\b", tool.description)[0]
 
 
+def _weight(one: str, in_name: set[str], in_description: set[str]) -> float:
+    if one in in_name:
+        return _NAME_WEIGHT
+    return _DESCRIPTION_WEIGHT if one in in_description else _PARAMETER_WEIGHT
+
+
+def _parameter_concepts(tool: ToolOffer) -> set[str]:
+    """What the descriptions of the parameters give as examples."""
+    described = [field.get("description", "") for field in tool.parameters["properties"].values()]
+    return {one for text in described for one in concepts(text.partition("such as ")[2].partition(";")[0])}
+
+
+def _takes_a_day(tool: ToolOffer) -> bool:
+    return any(field.get("format") == "date" for field in tool.parameters["properties"].values())
+
+
 def _says_to_do_it(verb: str, clause: str, message: str, tool: ToolOffer) -> bool:
     said = set(concepts(clause))
+    if _NEGATED.search(fold(clause)) or _only_asks(clause, message):
+        return False
     options = [field["enum"] for field in tool.parameters["properties"].values() if "enum" in field]
     if options:
         # "Freeze it" says what "update … status: frozen" means without saying "update".
-        return any(set(concepts(str(value))) <= said for value in options[0]) and not _only_asks(clause, message)
-    return verb in said and not _only_asks(clause, message)
+        return any(set(concepts(str(value))) <= said for value in options[0]) and "book" not in said
+    return verb in said and not said & (_OTHER_WISHES - {verb})
 
 
 def _only_asks(clause: str, message: str) -> bool:
     """Whether this asks about something rather than to do it: "how many cancelled?", "who is booked?"."""
-    beginning = re.sub(r"^(and|so|but|y|e|pero)\s+", "", clause.lower().lstrip("¿¡ "))
-    end = message[message.find(clause) + len(clause) :][:1]
-    asks = re.match(
-        r"(how|who|which|what|when|why|list|show|cu[aá]nt|qui[eé]n|cu[aá]l|qu[eé]|cu[aá]ndo|lista)", beginning
-    )
-    return bool(asks) or (end == "?" and bool(re.match(r"(is|are|was|did|does|has|est[aá]|hay|ha)\b", beginning)))
+    beginning = _OPENERS.sub("", fold(clause).lstrip("¿¡ "))
+    follows = message[message.find(clause) + len(clause) :][:1]
+    is_question = "?" in clause or follows == "?"
+    return bool(_ASKS.match(beginning)) or (is_question and bool(_ASKS_YES_OR_NO.match(beginning)))
 
 
 def _pursue(goal: Goal, talk: Talk, message: str, today: date) -> tuple[Finding, list[tuple[str, dict[str, Any]]]]:

@@ -56,9 +56,9 @@ _SPANISH = {
 }  # fmt: skip
 _ASKED_FOR = {
     "en": {"client_id": "which member this is about (name or e-mail)", "session_id": "which class, and on which day",
-           "lead_id": "which lead this is about"},
+           "lead_id": "which lead this is about", "query": "a name, e-mail or phone number to look for"},
     "es": {"client_id": "de qué cliente se trata (nombre o correo)", "session_id": "qué clase y qué día",
-           "lead_id": "de qué contacto se trata"},
+           "lead_id": "de qué contacto se trata", "query": "un nombre, correo o teléfono que buscar"},
 }  # fmt: skip
 
 
