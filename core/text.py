@@ -30,3 +30,14 @@ def _unstorable_string(value: str) -> str | None:
     except UnicodeEncodeError:
         return "contains half of a surrogate pair, which is not a character; send valid UTF-8"
     return None
+
+
+def storable(value: Any) -> Any:
+    """`value` (JSON) with what cannot be stored replaced by U+FFFD: for words that are not ours to refuse."""
+    if isinstance(value, str):
+        return (
+            value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode() if _unstorable_string(value) else value
+        )
+    if isinstance(value, dict):
+        return {storable(name): storable(item) for name, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, list) else value

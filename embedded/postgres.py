@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,8 +60,9 @@ class EmbeddedPostgres:
 
     parting_signal = signal.SIGINT  # fast shutdown: ends sessions, writes a checkpoint
 
-    def __init__(self, home: Path, *, port: int, version: int = 18) -> None:
+    def __init__(self, home: Path, *, port: int, version: int = 18, options: Mapping[str, str] | None = None) -> None:
         self.port = port
+        self._options = _SETTINGS | dict(options or {})
         self.user = unprivileged_user()
         self._secrets = home / "postgres.json"
         self._home = self._place(home)
@@ -120,7 +122,7 @@ class EmbeddedPostgres:
 
     def command(self) -> list[str]:
         """The server's command line."""
-        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         return [
             str(self._programs / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", "", *options,
         ]  # fmt: skip

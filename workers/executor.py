@@ -44,13 +44,16 @@ class Executor:
         """Do the task if the message is still true: due, unclaimed, and under this claim number."""
         if self._presence.is_draining:
             return  # unclaimed, so the dispatcher publishes it again
-        with self._presence.holding(task_id, claim + 1) as interrupt:
-            with transaction(org) as connection:
-                task = tasks.claim(connection, task_id, claim, self._presence.id)
-            if task is None:
-                return
-            with structlog.contextvars.bound_contextvars(task=str(task.id), agent=task.agent, claim=task.claim):
-                self._carry_through(task, interrupt)
+        with transaction(org) as connection:
+            task = tasks.claim(connection, task_id, claim, self._presence.id)
+        if task is None:
+            return
+        # Held only now that the database says so: the heartbeat stops whatever is held here and not named there.
+        with (
+            self._presence.holding(task.id, task.claim) as interrupt,
+            structlog.contextvars.bound_contextvars(task=str(task.id), agent=task.agent, claim=task.claim),
+        ):
+            self._carry_through(task, interrupt)
         wakeup.hint()
 
     def _carry_through(self, task: Claimed, interrupt: Interrupt) -> None:

@@ -4,10 +4,13 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
+from sqlalchemy.exc import DBAPIError
+
 from agents.interrupt import Reason, Stopped
 from agents.llm.errors import ModelError
 from agents.work import LimitReached
 from core.errors import Misconfigured, NotFound, Unavailable
+from core.text import storable
 from domain.agents.schemas import RetryPolicy
 from domain.tasks.schemas import Departure, TaskError
 
@@ -15,6 +18,7 @@ _RETRIED = {"overloaded", "timeout", "network", "server_error", "incomplete", "t
 
 # A rate limit and an outage of ours are nobody's failed try: the task comes back without having used up an attempt.
 _NOT_COUNTED = {"rate_limited", "unavailable"}
+_SAID = 500
 # Where a provider names no time to wait, its rate limit is taken to be one by the minute.
 _RATE_LIMIT_WAIT = timedelta(seconds=15)
 
@@ -39,8 +43,11 @@ def failure_of(error: Exception) -> Failure:
             return Failure("misconfigured", error.message)
         case Unavailable():
             return Failure("unavailable", error.message)
+        case DBAPIError():
+            # Without the statement and its values, which may be private.
+            return Failure("tool_failed", storable(f"{type(error.orig).__name__}: {error.orig}"[:_SAID]))
         case _:
-            return Failure("tool_failed", f"{type(error).__name__}: {error}")
+            return Failure("tool_failed", storable(f"{type(error).__name__}: {error}"[:_SAID]))
 
 
 def after_failure(

@@ -19,6 +19,7 @@ from agents.llm.base import (
     ToolSpec,
     UserMessage,
 )
+from agents.llm.errors import UNREADABLE as _UNREADABLE
 from agents.llm.errors import ModelError, from_answer
 from domain.billing.schemas import Tokens
 
@@ -147,5 +148,5 @@ def _mapped_errors() -> Iterator[None]:
         raise ModelError("timeout", "anthropic stopped in the middle of its answer") from error
     except httpx2.TransportError as error:
         raise ModelError("incomplete", f"anthropic's answer was cut: {error}") from error
-    except (anthropic.AnthropicError, ValueError) as error:
+    except (anthropic.AnthropicError, *_UNREADABLE) as error:
         raise ModelError("incomplete", f"anthropic's answer could not be read: {error}") from error

@@ -4,19 +4,24 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from core.text import storable
 from domain.billing.schemas import Tokens
 
 StopReason = Literal["end", "tool_use", "max_tokens", "refusal", "pause"]
 
 
+# What a model says is not ours to refuse, and must not be what keeps its step from being written down.
+Said = Annotated[str, BeforeValidator(storable)]
+
+
 class ToolCall(BaseModel):
     """A tool the model asks for. `problem` says why the arguments could not be read, where they could not."""
 
-    id: str
-    name: str
-    arguments: dict[str, Any] = {}
+    id: Said
+    name: Said
+    arguments: Annotated[dict[str, Any], BeforeValidator(storable)] = {}
     problem: str | None = None
 
 
@@ -31,7 +36,7 @@ class AssistantMessage(BaseModel):
     """What the model said."""
 
     role: Literal["assistant"] = "assistant"
-    text: str = ""
+    text: Said = ""
     tool_calls: list[ToolCall] = []
 
 

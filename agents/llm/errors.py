@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from core.errors import RotaError
+from core.text import storable
 
 Kind = Literal[
     "rate_limited", "overloaded", "timeout", "network", "server_error", "incomplete",
@@ -50,6 +51,8 @@ _BY_WORD_IN_A_STREAM: tuple[tuple[str, Kind], ...] = (
     ("invalid_request_error", "bad_request"),
 )
 _SAID = 500
+# What reading an answer raises that is not of the promised form: the SDKs hand it on as it came.
+UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
 _OK, _SERVER_ERRORS = 200, 500
 
 
@@ -59,7 +62,7 @@ class ModelError(RotaError):
     def __init__(self, kind: Kind, message: str, *, retry_after: timedelta | None = None) -> None:
         self.kind: Kind = kind
         self.retry_after = retry_after
-        super().__init__(message)
+        super().__init__(storable(message))
 
 
 def from_answer(provider: str, status: int, headers: Mapping[str, str], body: Any, message: str) -> ModelError:

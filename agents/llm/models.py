@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator
 from typing import Literal
 
+import httpx2
+
 from agents.llm.anthropic_provider import AnthropicProvider
 from agents.llm.base import Provider, Reply, Request, TextDelta
 from agents.llm.openai_provider import OpenAIProvider
@@ -30,6 +32,7 @@ class Models:
         self._config = config
         self._making = threading.Lock()
         self._providers: dict[ProviderName, Provider] = {}
+        self._clients: list[httpx2.Client] = []
 
     @property
     def is_rehearsal(self) -> bool:
@@ -44,6 +47,11 @@ class Models:
         """The text as it is said, then the reply. Raises ModelError."""
         return self._provider(provider).stream(request)
 
+    def close(self) -> None:
+        """Close every connection to a provider."""
+        for client in self._clients:
+            client.close()
+
     def _provider(self, name: ProviderName) -> Provider:
         with self._making:
             if name not in self._providers:
@@ -57,6 +65,7 @@ class Models:
             read_timeout=config.model_read_timeout,
             headers=config.provider_headers,
         )
+        self._clients.append(client)
         if config.is_rehearsal:
             root = (config.rehearsal_url or "").rstrip("/")
             if name == "anthropic":

@@ -22,6 +22,7 @@ from agents.llm.base import (
     ToolSpec,
     UserMessage,
 )
+from agents.llm.errors import UNREADABLE as _UNREADABLE
 from agents.llm.errors import ModelError, from_answer
 from domain.billing.schemas import Tokens
 
@@ -215,5 +216,5 @@ def _mapped_errors() -> Iterator[None]:
         raise ModelError("timeout", "openai stopped in the middle of its answer") from error
     except httpx2.TransportError as error:
         raise ModelError("incomplete", f"openai's answer was cut: {error}") from error
-    except (openai.OpenAIError, ValueError) as error:
+    except (openai.OpenAIError, *_UNREADABLE) as error:
         raise ModelError("incomplete", f"openai's answer could not be read: {error}") from error

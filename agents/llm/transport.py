@@ -1,7 +1,9 @@
 """The HTTP transport under both SDKs: httpx2's own, on sockets whose waits an interrupt can end."""
 
 import contextlib
+import functools
 import ssl
+import urllib.request
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -29,17 +31,23 @@ def make_client(*, connect_timeout: float, read_timeout: float, headers: dict[st
 
 def _has_proxy() -> bool:
     # A proxied client builds its own transports; its calls end by time-out instead of by interrupt.
-    return bool(httpx2.Client()._mounts)  # noqa: SLF001
+    return bool(set(urllib.request.getproxies()) & {"http", "https", "all"})
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """One context for all: reading the certificates takes longer than a call."""
+    return ssl.create_default_context()
 
 
 class InterruptibleTransport(httpx2.HTTPTransport):
     """httpx2's transport with our own network backend under its connection pool."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(verify=_tls())
         # httpx2 offers no argument for the backend; the pool is the one attribute its transport stands on.
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=ssl.create_default_context(),
+            ssl_context=_tls(),
             max_connections=MAX_CONNECTIONS,
             max_keepalive_connections=_KEPT_ALIVE,
             keepalive_expiry=_KEEPALIVE_SECONDS,

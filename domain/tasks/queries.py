@@ -378,14 +378,14 @@ _REAP = text("""
                              WHEN t.attempts + 1 >= t.max_attempts THEN 'failed' ELSE 'queued' END::task_status,
                finished_at = CASE WHEN t.cancel_requested_at IS NOT NULL OR t.attempts + 1 >= t.max_attempts
                                   THEN rota_now() END,
-               error = jsonb_build_object('kind', 'worker_lost', 'message', :message),
+               error = jsonb_build_object('kind', 'worker_lost', 'message', CAST(:message AS text)),
                model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
                billed_cost = spent.cost
           FROM spent WHERE t.id = spent.id
         RETURNING t.id, t.claim, t.status
     ), closed AS (
         UPDATE attempts a SET ended_at = rota_now(), outcome = 'lost', counted = true,
-               error = jsonb_build_object('kind', 'worker_lost', 'message', :message)
+               error = jsonb_build_object('kind', 'worker_lost', 'message', CAST(:message AS text))
           FROM taken WHERE a.task_id = taken.id AND a.claim = taken.claim
     )
     SELECT id, status FROM taken

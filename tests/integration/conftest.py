@@ -1,0 +1,31 @@
+"""Fixtures for tests against real servers, one set of servers for each test process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from core import db
+from core.ids import new_id
+from core.settings import Settings
+from tests.support import servers
+from tests.support.factories import make_organisation
+
+
+@pytest.fixture(scope="session")
+def config(home: Path) -> Iterator[Settings]:
+    """A migrated database and a Valkey, and this process pointed at them."""
+    with servers.postgres(home / "pg") as postgres, servers.valkey(home / "valkey") as valkey:
+        yield servers.configure(postgres, valkey.url())
+        db.dispose_engines()
+
+
+@pytest.fixture
+def org(config: Settings) -> UUID:
+    """An organisation of the test's own, with the ready-made agents. No task of an earlier test is left."""
+    with db.system_transaction() as connection:
+        connection.execute(text("DELETE FROM tasks"))
+        connection.execute(text("DELETE FROM workers"))
+    return make_organisation(f"org-{new_id().hex[-12:]}")

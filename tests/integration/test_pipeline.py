@@ -1,0 +1,340 @@
+"""Tasks from claim to end: the real pipeline, real tools and tables, a real model server over HTTP."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from agents import pipeline
+from agents.interrupt import Interrupt, Stopped
+from agents.llm.models import Models
+from agents.sink import NobodyListens
+from agents.work import Workplace
+from core import db
+from core.settings import Settings
+from domain.billing import service as billing
+from domain.billing.schemas import PriceFields
+from domain.tasks import service as tasks
+from embedded.rehearsal.server import make_app
+from tests.support.factories import change_agent, claim, look, make_row, register_worker, submit
+from tests.support.models import Canned, Director, Parrot
+from tests.support.servers import serving, wait_until
+from workers.executor import Executor
+from workers.presence import Presence
+
+BOOKING = "Can you book Ana Torres into tomorrow's spin class?"
+
+
+@pytest.fixture(scope="module")
+def director() -> Iterator[Director]:
+    with serving(make_app()) as url:
+        yield Director(url)
+
+
+class Desk:
+    """A worker in this process."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+        self.workplace = Workplace.open(models)
+        self.presence = Presence("test", ["normal"], 4, timedelta(seconds=0.1))
+        self.presence.start()
+        self.executor = Executor(self.presence, self.workplace, NobodyListens())
+
+    def run(self, org: UUID, task_id: UUID, number: int = 0) -> Any:
+        """The task after one try."""
+        self.executor.execute(org, task_id, number)
+        return look(org, task_id)
+
+    def close(self) -> None:
+        self.presence.stop()
+        self.models.close()
+        self.workplace.helpers.shutdown()
+
+
+@pytest.fixture
+def desk(org: UUID, director: Director) -> Iterator[Desk]:
+    made = Desk(Models(Settings(rehearsal_url=director.url, model_read_timeout=5)))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gym(org: UUID) -> dict[str, UUID]:
+    """Ana, and a spin class tomorrow."""
+    spin = make_row(org, "classes")
+    return {"client": make_row(org, "clients"), "session": make_row(org, "class_sessions", class_id=spin)}
+
+
+def count(org: UUID, table: str) -> int:
+    with db.transaction(org) as connection:
+        return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())  # noqa: S608
+
+
+def test_the_main_job_books_answers_and_bills(org: UUID, desk: Desk, gym: dict[str, UUID]) -> None:
+    task = desk.run(org, submit(org, BOOKING).id)
+    assert (task.status, task.attempts) == ("succeeded", 1)
+    assert [step.stage for step in task.steps] == [
+        "perceive", "decide", "act", "act", "decide", "act", "decide", "learn",
+    ]  # fmt: skip
+    assert [step.seq for step in task.steps] == list(range(8))
+    assert task.result["answer"].startswith("[Rehearsal] Done (book_class)")
+    assert task.result["is_rehearsal"]
+    with db.transaction(org) as connection:
+        row = connection.execute(text("SELECT client_id, session_id, status FROM bookings")).one()
+        assert (row.client_id, row.session_id, row.status) == (gym["client"], gym["session"], "booked")
+        used = connection.execute(
+            text("SELECT count(*) AS calls, sum(billed_cost) AS cost, min(base_cost) AS least FROM usage")
+        ).one()
+    assert (used.calls, used.cost) == (3, task.billed_cost)
+    assert task.model_calls == 3
+    assert used.least > 0
+
+
+def test_a_decision_says_what_why_and_how_sure(org: UUID, desk: Desk, gym: dict[str, UUID]) -> None:
+    task = desk.run(org, submit(org, BOOKING).id)
+    decision = task.steps[1].output
+    assert [action["tool"] for action in decision["actions"]] == ["search_clients", "view_class_schedule"]
+    assert "book Ana Torres" in decision["intent"]
+    assert decision["reasoning"]
+    assert 0 < decision["confidence"] <= 1
+    assert not any(name.startswith("_") for name in decision["actions"][0]["arguments"])
+
+
+def test_a_spanish_message_is_answered_in_spanish(org: UUID, desk: Desk, gym: dict[str, UUID]) -> None:
+    task = desk.run(org, submit(org, "¿Puedes reservar a Ana Torres en la clase de spin de mañana?").id)
+    assert task.result["answer"].startswith("[Ensayo] Hecho (book_class)")
+
+
+def test_a_retry_reads_finished_steps_back_and_goes_on(
+    org: UUID, desk: Desk, gym: dict[str, UUID], director: Director
+) -> None:
+    message = BOOKING + " (retry)"
+    director.expect("ok", "status=500", match="(retry)")
+    change_agent(org, "support-assistant", fallback_model=None)
+    before = director.answered()
+    task = desk.run(org, submit(org, message).id)
+    assert (task.status, task.attempts, task.error.kind) == ("queued", 1, "server_error")
+    assert [(s.seq, s.stage, s.status) for s in task.steps] == [
+        (0, "perceive", "done"), (1, "decide", "done"), (2, "act", "done"), (3, "act", "done"), (4, "decide", "failed"),
+    ]  # fmt: skip
+    first = [step.model_dump() for step in task.steps[:4]]
+    task = desk.run(org, task.id, number=1)
+    assert task.status == "succeeded"
+    assert [step.model_dump() for step in task.steps[:4]] == first
+    assert director.answered() - before == 3  # one before the failure, two after: nothing asked twice
+    assert [(a.outcome, a.counted) for a in task.attempt_history] == [("retry", True), ("succeeded", True)]
+    assert count(org, "bookings") == 1
+    assert count(org, "usage") == 3
+
+
+def test_the_fallback_model_answers_when_the_first_is_overloaded(
+    org: UUID, desk: Desk, gym: dict[str, UUID], director: Director
+) -> None:
+    director.expect("status=529", match="(fallback)")
+    task = desk.run(org, submit(org, BOOKING + " (fallback)").id)
+    assert task.status == "succeeded"
+    assert [(s.model, s.status) for s in task.steps if s.stage == "decide"][:2] == [
+        (None, "failed"),
+        ("gpt-4o-mini", "done"),
+    ]
+
+
+def test_a_rate_limit_defers_without_using_up_an_attempt(org: UUID, desk: Desk, director: Director) -> None:
+    director.expect("status=429 retry-after=120", match="(limited)")
+    task = desk.run(org, submit(org, "hello (limited)").id)
+    assert (task.status, task.attempts, task.error.kind) == ("queued", 0, "rate_limited")
+    assert (task.run_after - task.created_at) > timedelta(seconds=119)
+
+
+@pytest.mark.parametrize("fault", ["cut", "status=500", "status=529"])
+def test_three_failed_tries_are_the_end_and_a_retry_begins_anew(
+    org: UUID, desk: Desk, director: Director, fault: str
+) -> None:
+    change_agent(org, "support-assistant", fallback_model=None)
+    director.expect(*[fault] * 3, match=f"(dead {fault})")
+    task = submit(org, f"hello (dead {fault})")
+    for number in range(3):
+        seen = desk.run(org, task.id, number)
+    assert (seen.status, seen.attempts) == ("failed", 3)
+    assert len([step for step in seen.steps if step.status == "failed"]) == 3
+    with db.transaction(org) as connection:
+        tasks.retry(connection, task.id)
+    assert desk.run(org, task.id, number=3).status == "succeeded"
+
+
+def test_a_refusal_is_final_and_billed(org: UUID, desk: Desk, director: Director) -> None:
+    director.expect("refuse", match="(refused)")
+    task = desk.run(org, submit(org, "hello (refused)").id)
+    assert (task.status, task.error.kind, task.model_calls) == ("failed", "refused", 1)
+    assert task.billed_cost > 0
+
+
+def test_a_truncated_call_is_asked_for_again_with_more_room_and_never_run(
+    org: UUID, desk: Desk, gym: dict[str, UUID], director: Director
+) -> None:
+    director.expect("truncate", match="(long)")
+    task = desk.run(org, submit(org, BOOKING + " (long)").id)
+    assert task.status == "succeeded"
+    assert [step.status for step in task.steps if step.stage == "decide"] == ["failed", "done", "done", "done"]
+    assert count(org, "usage") == 4  # the cut answer cost money, too
+
+
+def test_turns_tokens_and_cost_are_limits(org: UUID, desk: Desk, gym: dict[str, UUID]) -> None:
+    for limits, word in (
+        ({"max_turns": 1}, "decisions"),
+        ({"max_tokens": 100}, "tokens"),
+        ({"max_cost": "0.001"}, "$"),
+    ):
+        change_agent(org, "support-assistant", limits=limits)
+        task = desk.run(org, submit(org, BOOKING).id)
+        assert (task.status, task.error.kind) == ("failed", "limit_reached")
+        assert word in task.error.message
+    assert count(org, "bookings") == 0
+
+
+def test_an_identical_request_is_answered_from_the_cache_where_the_agent_says_so(
+    org: UUID, desk: Desk, director: Director
+) -> None:
+    change_agent(org, "support-assistant", limits={"reply_cache": 60})
+    desk.run(org, submit(org, "hello (cached)").id)
+    before = director.answered()
+    task = desk.run(org, submit(org, "hello (cached)").id)
+    if task.steps[0].output == look(org, task.id).steps[0].output and director.answered() == before:
+        assert task.model_calls == 0
+        assert task.steps[1].output["from_cache"]
+    else:  # the minute in the prompt changed in between, so the requests were not identical
+        assert director.answered() == before + 1
+    assert task.status == "succeeded"
+
+
+def test_own_price_is_billed_and_snapshotted(org: UUID, desk: Desk) -> None:
+    with db.transaction(org) as connection:
+        fields = PriceFields(provider="openai", input_per_million=Decimal(1000), output_per_million=Decimal(0))
+        billing.set_price(connection, org, "house-model", fields)
+    change_agent(org, "support-assistant", model="house-model", fallback_model=None)
+    task = desk.run(org, submit(org, "hello").id)
+    with db.transaction(org) as connection:
+        row = connection.execute(text("SELECT base_cost, billed_cost, input_tokens, price, provider FROM usage")).one()
+    assert row.provider == "openai"
+    assert row.base_cost == Decimal(row.input_tokens) / 1000
+    assert row.billed_cost == row.base_cost * Decimal("1.2") == task.billed_cost
+    assert row.price["source"] == "organisation"
+
+
+def test_cancelling_interrupts_a_call_under_way(org: UUID, desk: Desk, director: Director) -> None:
+    director.expect("hang", match="(cancelled)")
+    task = submit(org, "hello (cancelled)")
+    future = desk.workplace.helpers.submit(desk.run, org, task.id)
+    wait_until(lambda: look(org, task.id).status == "running")
+    with db.transaction(org) as connection:
+        tasks.cancel(connection, task.id)
+    assert future.result(3).status == "cancelled"
+
+
+def test_draining_hands_the_task_back_at_the_next_step(org: UUID, desk: Desk, director: Director) -> None:
+    director.expect("slow=0.5", match="(drained)")
+    task = submit(org, "hello (drained)")
+    future = desk.workplace.helpers.submit(desk.run, org, task.id)
+    wait_until(lambda: look(org, task.id).steps)
+    desk.presence.drain()
+    seen = future.result(5)
+    assert (seen.status, seen.attempts, seen.attempt_history[0].outcome) == ("queued", 0, "released")
+    assert desk.run(org, task.id, number=1).status == "queued"  # who drains takes nothing new
+
+
+def test_a_worker_that_lost_its_task_stops_and_writes_nothing(org: UUID, desk: Desk, director: Director) -> None:
+    director.expect("hang", match="(lost)")
+    task = submit(org, "hello (lost)")
+    future = desk.workplace.helpers.submit(desk.executor.execute, org, task.id, 0)
+    wait_until(lambda: look(org, task.id).steps)
+    with db.system_transaction() as connection:
+        connection.execute(
+            text("UPDATE tasks SET status = 'queued', worker = NULL WHERE id = :task"), {"task": task.id}
+        )
+    future.result(3)
+    assert look(org, task.id).status == "queued"
+    assert [step.stage for step in look(org, task.id).steps] == ["perceive"]
+
+
+def test_a_deadline_ends_the_task_even_inside_a_call(org: UUID, desk: Desk, director: Director) -> None:
+    director.expect(*["hang"] * 3, match="(deadline)")
+    with db.transaction(org) as connection:
+        soon = connection.execute(text("SELECT rota_now() + interval '0.6 s'")).scalar_one()
+    task = desk.run(org, submit(org, "hello (deadline)", deadline=soon).id)
+    assert (task.status, task.error.kind) == ("failed", "deadline")
+
+
+def test_bad_calls_go_back_to_the_model_as_errors_it_can_act_on(org: UUID) -> None:
+    bird = Parrot()
+    calls = [
+        ("search_clients", '{"query": "a", "colour": "red"}'),
+        ("view_client_profile", '{"client_id": "17"}'),
+        ("drop_tables", "{}"),
+        ("calculate_engagement_score", "{}"),
+        ("search_clients", '{"query": '),
+        ("search_clients", '{"query": "a\\u0000b"}'),
+    ]
+    asks = [
+        {"id": f"c{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for n, (name, arguments) in enumerate(calls)
+    ]
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+
+    def said(message: dict[str, Any], finish: str) -> Canned:
+        choices = [{"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}]
+        body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+        return Canned(body=body)
+
+    bird.answers = [
+        said({"content": None, "tool_calls": asks}, "tool_calls"),
+        said({"content": "ok\x00 \ud83d"}, "stop"),
+    ]
+    with serving(bird.app()) as url:
+        desk = Desk(Models(Settings(openai_base_url=f"{url}/v1")))
+        change_agent(org, "support-assistant", model="gpt-4o-mini")
+        task = desk.run(org, submit(org, "hello").id)
+        desk.close()
+    assert task.status == "succeeded", task.error
+    errors = [step.output["message"]["content"] for step in task.steps if step.stage == "act"]
+    for content, expected in zip(
+        errors, ["colour", "valid UUID", "no tool called", "no tool called", "JSON", "clients"], strict=True
+    ):
+        assert expected in content, (content, expected)
+    assert task.result["answer"] == "ok\ufffd ?"
+    assert [m["role"] for m in bird.asked[1]["messages"]] == ["system", "user", "assistant"] + ["tool"] * 6
+
+
+def test_a_stopped_interrupt_is_seen_before_the_first_step(org: UUID, desk: Desk) -> None:
+    register_worker()
+    held = claim(org, submit(org).id)
+    assert held is not None
+    interrupt = Interrupt()
+    interrupt.trigger("cancelled")
+    with pytest.raises(Stopped):
+        pipeline.run_task(held, desk.workplace, interrupt, NobodyListens())
+    assert look(org, held.id).steps == []
+
+
+def test_what_is_said_can_be_heard_while_it_is_said(org: UUID, desk: Desk) -> None:
+    class Listener:
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def wants_words(self) -> bool:
+            return True
+
+        def word(self, seq: int, text: str) -> None:
+            self.heard.append(text)
+
+    register_worker()
+    held = claim(org, submit(org, "who are you?").id)
+    assert held is not None
+    listener = Listener()
+    result = pipeline.run_task(held, desk.workplace, Interrupt(), listener)
+    assert "".join(listener.heard) == result.answer
+    assert len(listener.heard) > 3

@@ -1,0 +1,119 @@
+"""Organisations, tasks and gyms for tests."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import insert
+
+from agents.catalog import load_catalogue
+from agents.checks import agent_check
+from core import db
+from core.ids import new_id
+from core.tables import metadata
+from domain.agents import service as agents
+from domain.agents.schemas import Agent, AgentChange
+from domain.crm import models as crm_models
+from domain.tasks import service as tasks
+from domain.tasks.schemas import Claimed, Task, TaskInput, TaskSubmission
+from domain.tenants import service as tenants
+
+ZONE = ZoneInfo("Europe/Madrid")
+assert crm_models  # declares the tables that `make_row` writes to
+
+
+def make_organisation(slug: str) -> UUID:
+    """An organisation with the ready-made agents."""
+    with db.system_transaction() as connection:
+        org = tenants.ensure_organisation(connection, slug=slug, name=slug.title(), time_zone="Europe/Madrid").id
+    with db.transaction(org) as connection:
+        agents.seed_agents(connection, org, load_catalogue(), agent_check(connection))
+    return org
+
+
+def make_key(org: UUID, pepper: str) -> str:
+    """An API key of the organisation."""
+    with db.system_transaction() as connection:
+        return str(tenants.create_api_key(connection, org, name="test", pepper=pepper))
+
+
+def change_agent(org: UUID, slug: str, **changes: Any) -> Agent:
+    """Change an agent."""
+    with db.transaction(org) as connection:
+        change = AgentChange.model_validate(changes)
+        return agents.change_agent(connection, slug, change, agent_check(connection))
+
+
+def submission(message: str = "hello", **more: Any) -> TaskSubmission:
+    """A submission to the support assistant."""
+    return TaskSubmission(**{"agent": "support-assistant", "input": TaskInput(message=message), **more})
+
+
+def submit(org: UUID, message: str = "hello", *, idempotency_key: str | None = None, **more: Any) -> Task:
+    """A submitted task."""
+    with db.transaction(org) as connection:
+        return tasks.submit(connection, submission(message, **more), idempotency_key=idempotency_key)
+
+
+def claim(org: UUID, task_id: UUID, number: int = 0, worker: str = "w1") -> Claimed | None:
+    """The task claimed by `worker`, None when the claim is refused."""
+    with db.transaction(org) as connection:
+        return tasks.claim(connection, task_id, number, worker)
+
+
+def look(org: UUID, task_id: UUID) -> Any:
+    """The task with its journal and attempts."""
+    with db.transaction(org) as connection:
+        return tasks.get_task_detail(connection, task_id)
+
+
+def register_worker(worker: str = "w1") -> None:
+    """A worker that was heard of just now."""
+    with db.system_transaction() as connection:
+        tasks.register_worker(
+            connection,
+            {"id": worker, "name": worker, "hostname": "here", "pid": 1, "queues": ["normal"], "concurrency": 1},
+        )
+
+
+def make_row(org: UUID, table: str, **values: Any) -> UUID:
+    """A row of the gym's records, with sensible values for what is not given."""
+    row_id = new_id()
+    row = {"id": row_id, "org_id": org, **_defaults(table), **values}
+    with db.transaction(org) as connection:
+        connection.execute(insert(metadata.tables[table]), row)
+    return row_id
+
+
+def _defaults(table: str) -> dict[str, Any]:
+    now = datetime.now(ZONE)
+    stamps = {"created_at": now, "updated_at": now}
+    defaults: dict[str, dict[str, Any]] = {
+        "clients": {
+            "name": "Ana Torres", "email": "ana@example.com", "phone": "+34 600 111 222", "status": "active",
+            "language": "es", "tags": [], "notes": "", "joined_on": date(2026, 1, 1), **stamps,
+        },
+        "leads": {
+            "name": "Leo Park", "email": "leo@example.com", "phone": None, "source": "instagram",
+            "interest": "boxing", "status": "new", "notes": "", **stamps,
+        },
+        "classes": {
+            "name": "Spin", "category": "cardio", "description": "Cycling", "level": "all levels",
+            "duration_minutes": 45, "capacity": 10,
+        },
+        "class_sessions": {
+            "instructor": "Marta Gil", "room": "One", "starts_at": now + timedelta(days=1), "capacity": 10,
+            "status": "scheduled",
+        },
+        "bookings": {"status": "booked", "created_at": now},
+        "subscriptions": {
+            "plan": "Unlimited", "amount": 59, "currency": "EUR", "period": "month", "status": "active",
+            "started_on": date(2026, 1, 1), "renews_on": None, "ended_on": None,
+        },
+        "payments": {
+            "subscription_id": None, "amount": 59, "currency": "EUR", "kind": "membership", "method": "card",
+            "status": "paid", "paid_at": now,
+        },
+    }  # fmt: skip
+    return defaults[table]

@@ -1,0 +1,107 @@
+"""Real servers for tests: Postgres, Valkey and the rehearsal model, on free ports, ended by their process ids."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from core import db
+from core.migrations import migrate
+from core.settings import Settings, settings
+from embedded.postgres import EmbeddedPostgres
+from embedded.processes import free_port, remove_tree, spawn
+from embedded.valkey import EmbeddedValkey
+
+# Tests throw their data away; waiting for the disk would only make them slow.
+_CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+SECRET_KEY = "a secret key for tests"
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float = 20, what: str = "") -> Any:
+    """The first truthy value of `condition`, asked again and again; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what or condition}")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def postgres(home: Path, *, version: int = 18) -> Iterator[EmbeddedPostgres]:
+    """A running cluster with the database `rota`, empty."""
+    server = EmbeddedPostgres(home, port=free_port(), version=version, options=_CARELESS)
+    server.prepare()
+    with (home / "postgres.log").open("ab") as log:
+        process = spawn(server.command(), env={"LC_ALL": "C"}, log=log, user=server.user, parting_signal=signal.SIGQUIT)
+    try:
+        wait_until(server.is_ready, what="PostgreSQL is ready")
+        server.create_database()
+        yield server
+    finally:
+        _end(process, signal.SIGQUIT)
+        server.remove()
+        remove_tree(home)
+
+
+@contextlib.contextmanager
+def valkey(home: Path, *, port: int | None = None) -> Iterator[EmbeddedValkey]:
+    """A running Valkey."""
+    server = EmbeddedValkey(home, port=port or free_port())
+    server.prepare()
+    with (home / "valkey.log").open("ab") as log:
+        process = spawn(server.command(), env={}, log=log)
+    try:
+        wait_until(server.is_ready, what="Valkey is ready")
+        yield server
+    finally:
+        _end(process, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    process.send_signal(number)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """An ASGI application on a free port, in a thread; its URL."""
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=port, log_level="critical", lifespan="on", timeout_graceful_shutdown=1, ws="none")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, what="the server started")
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
+    """Point this process at the servers, and migrate the database."""
+    os.environ |= {
+        "DATABASE_URL": postgres_server.url(db.APP),
+        "ROTA_SYSTEM_DATABASE_URL": postgres_server.url(db.SYSTEM),
+        "ROTA_OWNER_DATABASE_URL": postgres_server.url(db.OWNER),
+        "REDIS_URL": redis_url,
+        "ROTA_SECRET_KEY": SECRET_KEY,
+        "ROTA_DATABASE_POOL_SIZE": "30",
+    }
+    settings.cache_clear()
+    migrate(settings())
+    return settings()

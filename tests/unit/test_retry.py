@@ -1,0 +1,105 @@
+"""Whether and when a failed try is followed by another."""
+
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.interrupt import Stopped
+from agents.llm.errors import ModelError
+from core.errors import Unavailable
+from domain.agents.schemas import RetryPolicy
+from workers.retry import Failure, after_failure, after_stop, backoff, failure_of
+
+POLICY = RetryPolicy()
+
+
+def decide(kind: str, *, attempts: int = 0, retry_after: float | None = None, remaining: float | None = None) -> Any:
+    return after_failure(
+        Failure(kind, "said", None if retry_after is None else timedelta(seconds=retry_after)),
+        attempts=attempts,
+        max_attempts=3,
+        policy=POLICY,
+        remaining=None if remaining is None else timedelta(seconds=remaining),
+        dice=random.Random(1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempts", "status", "outcome", "counted"),
+    [
+        ("overloaded", 0, "queued", "retry", True),
+        ("timeout", 1, "queued", "retry", True),
+        ("network", 2, "failed", "failed", True),
+        ("incomplete", 0, "queued", "retry", True),
+        ("server_error", 0, "queued", "retry", True),
+        ("tool_failed", 0, "queued", "retry", True),
+        ("rate_limited", 0, "queued", "deferred", False),
+        ("rate_limited", 2, "queued", "deferred", False),
+        ("unavailable", 2, "queued", "retry", False),
+        ("bad_request", 0, "failed", "failed", True),
+        ("authentication", 0, "failed", "failed", True),
+        ("quota", 0, "failed", "failed", True),
+        ("too_long", 0, "failed", "failed", True),
+        ("refused", 0, "failed", "failed", True),
+        ("truncated", 0, "failed", "failed", True),
+        ("limit_reached", 0, "failed", "failed", True),
+        ("misconfigured", 0, "failed", "failed", True),
+    ],
+)
+def test_kind_of_error_decides(kind: str, attempts: int, status: str, outcome: str, counted: bool) -> None:
+    departure = decide(kind, attempts=attempts)
+    assert (departure.status, departure.outcome, departure.counted) == (status, outcome, counted)
+    assert departure.error is not None
+    assert departure.error.kind == kind
+
+
+def test_a_providers_retry_after_is_waited_for_and_a_little_more() -> None:
+    delay = decide("rate_limited", retry_after=13_262).delay
+    assert timedelta(seconds=13_262) <= delay <= timedelta(seconds=13_262 * 1.1 + 1)
+
+
+def test_retry_after_zero_does_not_hammer() -> None:
+    assert decide("rate_limited", retry_after=0).delay > timedelta(0)
+
+
+def test_a_retry_after_on_another_error_is_the_least_wait() -> None:
+    assert decide("overloaded", retry_after=60).delay >= timedelta(seconds=60)
+
+
+def test_no_try_is_planned_beyond_the_deadline() -> None:
+    departure = decide("rate_limited", retry_after=600, remaining=60)
+    assert (departure.status, departure.error.kind) == ("failed", "deadline")
+    assert decide("rate_limited", retry_after=1, remaining=60).status == "queued"
+
+
+@given(attempt=st.integers(0, 10_000), seed=st.integers())
+def test_backoff_stays_between_zero_and_its_ceiling(attempt: int, seed: int) -> None:
+    delay = backoff(attempt, POLICY, random.Random(seed))
+    assert timedelta(0) <= delay <= min(POLICY.ceiling, POLICY.base * 2 ** min(max(attempt, 1) - 1, 32))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ModelError("overloaded", "x"), "overloaded"),
+        (Unavailable(), "unavailable"),
+        (ZeroDivisionError("oh"), "tool_failed"),
+    ],
+)
+def test_every_exception_is_a_failure_of_some_kind(error: Exception, kind: str) -> None:
+    assert failure_of(error).kind == kind
+
+
+def test_stops_leave_the_task_where_it_belongs() -> None:
+    released, late, cancelled = (after_stop(Stopped(reason)) for reason in ("draining", "deadline", "cancelled"))
+    assert after_stop(Stopped("claim_lost")) is None
+    assert released is not None
+    assert (released.status, released.counted) == ("queued", False)
+    assert late is not None
+    assert late.status == "failed"
+    assert cancelled is not None
+    assert cancelled.status == "cancelled"

@@ -1,0 +1,110 @@
+"""The small parts of core: ids, keys, text, money, settings."""
+
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.crypto import ApiKey, is_same_digest, new_secret, parse_api_key, secret_digest
+from core.errors import Misconfigured
+from core.ids import new_id
+from core.money import exact, in_words
+from core.settings import load_settings
+from core.text import MAX_DEPTH, unstorable
+
+
+def test_ids_are_version_7_and_sort_by_time() -> None:
+    first = new_id()
+    time.sleep(0.002)
+    second = new_id()
+    assert (first.version, first.variant) == (7, "specified in RFC 4122")
+    assert first < second
+    assert abs((first.int >> 80) / 1000 - time.time()) < 5
+
+
+def test_ids_do_not_repeat() -> None:
+    assert len({new_id() for _ in range(10_000)}) == 10_000
+
+
+def test_an_api_key_survives_being_written_and_read() -> None:
+    key = ApiKey(new_id(), new_secret())
+    assert parse_api_key(str(key)) == key
+    assert key.secret not in repr(key)
+
+
+@pytest.mark.parametrize("text", ["", "rota", "rota_", "rota_zz_x", "sk-123", "rota_1_2_3", "rota__", "röta_1_2"])
+def test_what_is_no_key_is_none(text: str) -> None:
+    assert parse_api_key(text) is None
+
+
+def test_digests_depend_on_secret_and_pepper() -> None:
+    digest = secret_digest("s", "p")
+    assert is_same_digest(digest, secret_digest("s", "p"))
+    assert not is_same_digest(digest, secret_digest("s", "q"))
+    assert not is_same_digest(digest, secret_digest("t", "p"))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("a\x00b", "NUL"), ({"k\x00": 1}, "NUL"), ([["\ud800"]], "surrogate"), (float("nan"), "NaN"), ("ok", None)],
+)
+def test_what_cannot_be_stored(value: object, reason: str | None) -> None:
+    found = unstorable(value)
+    assert (found is None) if reason is None else (found is not None and reason in found)
+
+
+def test_deep_nesting_is_refused_at_the_stated_depth() -> None:
+    value: object = 1
+    for _ in range(MAX_DEPTH):
+        value = [value]
+    assert unstorable(value) is None
+    assert "deep" in (unstorable([value]) or "")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)))
+def test_ordinary_json_can_be_stored(value: object) -> None:
+    text = repr(value)
+    if "\\x00" not in text and "\\ud" not in text:
+        assert unstorable(value) is None
+
+
+def test_money_in_words() -> None:
+    assert in_words(Decimal("1234.5")) == "$1,234.50"
+    assert in_words(Decimal("0.000123")) == "$0.000123"
+    assert in_words(Decimal(0)) == "$0.00"
+
+
+def test_exact_rounds_half_to_even_at_ten_places() -> None:
+    assert exact(Decimal("0.00000000005")) == Decimal(0)
+    assert exact(Decimal("0.00000000015")) == Decimal("0.0000000002")
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROTA_QUEUE_BOUND", "many")
+    monkeypatch.setenv("REDIS_URL", "http://nowhere")
+    with pytest.raises(Misconfigured) as caught:
+        load_settings()
+    assert "queue_bound" in caught.value.message
+    assert "redis://" in caught.value.message
+
+
+def test_settings_come_from_a_file_and_the_environment_goes_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "rota.toml"
+    file.write_text("queue_bound = 7\nworker_lease = 20\n")
+    monkeypatch.setenv("ROTA_CONFIG", str(file))
+    monkeypatch.setenv("ROTA_WORKER_LEASE", "30")
+    found = load_settings()
+    assert (found.queue_bound, found.worker_lease) == (7, 30)
+
+
+def test_an_unknown_setting_in_the_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "rota.toml"
+    file.write_text("que_bound = 7\n")
+    monkeypatch.setenv("ROTA_CONFIG", str(file))
+    with pytest.raises(Misconfigured, match="que_bound"):
+        load_settings()
