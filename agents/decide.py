@@ -69,6 +69,7 @@ def decide(work: Work, perception: Perception, seq: int) -> Decision:
     try:
         return _ask(work, perception.model, request, seq)
     except ModelError as error:
+        work.check()
         if error.kind == "too_long":
             return _ask(work, perception.model, request, seq, share=_HARDER_TRIM)
         if error.kind == "truncated":
@@ -108,6 +109,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
     with transaction(work.task.org_id) as connection:
         own = billing.own_price(connection, model)
     provider = provider_of(model, own)
+    pricing.ensure_priced(provider=provider, model=model, own=own)  # before it costs anything
     window = own.context_window if own else pricing.context_window(provider, model)
     prepared = fit(request.model_copy(update={"model": model}), window, share=share)
     given = {"model": model, "provider": provider, "messages": len(prepared.messages)}
@@ -139,7 +141,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
 def _call(work: Work, provider: ProviderName, request: Request, seq: int) -> Reply:
     models = work.workplace.models
     try:
-        with work.interrupt.attached():
+        with work.interrupt.attached(request.timeout):
             if not work.sink.wants_words():
                 return models.complete(provider, request)
             for part in models.stream(provider, request):

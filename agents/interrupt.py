@@ -7,7 +7,9 @@ another thread wakes it. Closing the client instead would tear down everybody's 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Literal
 
 from core.errors import RotaError
@@ -28,8 +30,11 @@ class Stopped(RotaError):
 class Interrupt:
     """One task's stop signal. Any thread may trigger it; the first reason stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, remaining: timedelta | None = None) -> None:
+        """`remaining` is the time until the task's deadline, None where it has none."""
         self._lock = threading.Lock()
+        self._ends = None if remaining is None else time.monotonic() + remaining.total_seconds()
+        self._call_ends: float | None = None
         self._reason: Reason | None = None
         self._sockets: set[socket.socket] = set()
 
@@ -43,9 +48,22 @@ class Interrupt:
         with self._lock:
             if self._reason in {None, "draining"}:
                 self._reason = reason
-            if reason != "draining":
-                for waiting in self._sockets:
-                    _shut_down(waiting)
+        if reason != "draining":
+            self.end_calls()
+
+    def end_calls(self) -> None:
+        """Wake whoever waits for a provider."""
+        with self._lock:
+            for waiting in self._sockets:
+                _shut_down(waiting)
+
+    def look_at_the_time(self) -> None:
+        """Called every few seconds: stop past the deadline, and end a call that takes longer than it may."""
+        now = time.monotonic()
+        if self._ends is not None and now >= self._ends:
+            self.trigger("deadline")
+        elif self._call_ends is not None and now >= self._call_ends:
+            self.end_calls()
 
     def check(self) -> None:
         """Raise `Stopped` when a stop was asked for."""
@@ -53,13 +71,14 @@ class Interrupt:
             raise Stopped(self._reason)
 
     @contextlib.contextmanager
-    def attached(self) -> Iterator[None]:
-        """Within, this thread's waits for providers end when the interrupt is triggered."""
+    def attached(self, limit: timedelta | None = None) -> Iterator[None]:
+        """Within, this thread's waits for providers end when the interrupt is triggered, or after about `limit`."""
         _attached.interrupt = self
+        self._call_ends = None if limit is None else time.monotonic() + limit.total_seconds()
         try:
             yield
         finally:
-            _attached.interrupt = None
+            _attached.interrupt = self._call_ends = None
 
     @contextlib.contextmanager
     def watching(self, waiting: socket.socket) -> Iterator[None]:

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from agents.interrupt import Interrupt, Stopped
 from agents.llm.models import Models
@@ -56,7 +56,11 @@ class Work:
             self.organisation: Organisation = tenants.get_organisation(connection, task.org_id)
             self.agent: Agent = agents.agent_of_task(connection, task.agent_id)
             self._journal = tasks.journal(connection, task.id)
-            self.now: datetime = connection.execute(text("SELECT rota_now()")).scalar_one()
+            spent = tasks.spent_on(connection, task.id)
+            self.now = tasks.now(connection)
+        self._tokens: int
+        self._cost: Decimal
+        self._tokens, self._cost = spent
 
     @property
     def zone(self) -> ZoneInfo:
@@ -102,12 +106,12 @@ class Work:
         return max(timedelta(milliseconds=100), min(self.agent.limits.step_timeout, left))
 
     def tokens_used(self) -> int:
-        """Tokens of all finished steps."""
-        return sum(step.input_tokens + step.output_tokens for step in self._journal.values())
+        """Tokens of all model calls so far, failed tries included."""
+        return self._tokens
 
     def cost(self) -> Decimal:
-        """Dollars billed for all finished steps."""
-        return sum((step.billed_cost for step in self._journal.values()), start=Decimal(0))
+        """Dollars billed so far, failed tries included."""
+        return self._cost
 
     def record(self, record: StepRecord) -> Step:
         """Write a step into the journal; a finished one is never done again."""
@@ -123,6 +127,8 @@ class Work:
         return self._keep(step)
 
     def _keep(self, step: Step) -> Step:
+        self._tokens += step.input_tokens + step.output_tokens
+        self._cost += step.billed_cost
         if step.status == "done":
             self._journal[step.seq] = step
         return step

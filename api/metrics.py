@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import ProgrammingError
 
 from core.clock import Stopwatch
 from core.db import system_transaction
@@ -34,7 +35,7 @@ class _Installation(Collector):
             with system_transaction() as connection:
                 unfinished = monitoring.unfinished(connection)
                 workers = monitoring.workers(connection, timedelta(seconds=settings().worker_lease))
-        except RotaError:
+        except (RotaError, ProgrammingError):  # away, or not set up yet
             up.add_metric([], 0)
             yield up
             return

@@ -112,7 +112,7 @@ def _read_file(api: Api, file: Path, agent: str | None, priority: str) -> list[d
     slugs: dict[str, str] = {}
     submissions = []
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -12,7 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import psycopg.errors
 import psycopg.rows
+import sqlalchemy.exc
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
@@ -59,10 +61,20 @@ def _begin(role: str) -> Iterator[Connection]:
     try:
         with engine(role).begin() as connection:
             yield connection
+    except sqlalchemy.exc.TimeoutError as error:
+        raise Unavailable("Every connection to the database is in use.") from error
     except DBAPIError as error:
-        if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
+        if _is_outage(error):
             raise Unavailable("The database does not answer.") from error
         raise
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    """Whether the server is away, or a standby; not a statement that took too long by its own fault."""
+    if isinstance(error.orig, psycopg.errors.QueryCanceled):
+        return False
+    is_away = isinstance(error.orig, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction)
+    return error.connection_invalidated or is_away
 
 
 def engine(role: str) -> Engine:
@@ -82,6 +94,7 @@ def make_engine(config: Settings, role: str) -> Engine:
         pool_timeout=config.statement_timeout,
         pool_use_lifo=True,
         json_serializer=dump_json,
+        hide_parameters=True,  # they are customers' data, and errors end in logs
         connect_args=connect_options(config),
     )
 

@@ -12,7 +12,8 @@ from core.errors import Misconfigured
 from core.settings import ROOT, Settings
 
 _ROLES = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
-_MAY_BECOME = text("SELECT pg_has_role(current_user, :role, 'MEMBER')")
+# Not MEMBER: since PostgreSQL 16 whoever creates a role is a member of it that may not yet become it.
+_MAY_BECOME = text("SELECT pg_has_role(current_user, :role, 'USAGE')")
 _MAY_CREATE = text("SELECT has_schema_privilege(:role, 'public', 'CREATE')")
 # Several processes may start at once; one migrates, the others wait and find nothing to do.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_lock(hashtextextended('rota migrations', 0))")
@@ -28,6 +29,7 @@ def migrate(config: Settings) -> str:
     engine = make_engine(config, OWNER)
     try:
         with engine.connect() as connection:
+            connection.execute(text("SET statement_timeout = 0"))  # whoever migrates first may take its time
             connection.execute(_ONE_AT_A_TIME)
             connection.commit()
             alembic = _alembic_config()
@@ -45,6 +47,7 @@ def ensure_roles(config: Settings) -> None:
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as connection:
+            connection.execute(_ONE_AT_A_TIME)
             names = [OWNER, APP, SYSTEM]
             present = {row.rolname for row in connection.execute(_ROLES, {"names": names})}
             try:

@@ -56,13 +56,13 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
     provider_headers: dict[str, str] = Field(default={}, description="sent along with every model call")
     rehearsal_url: str | None = Field(default=None, description="where the rehearsal model listens")
-    model_connect_timeout: Seconds = 5
-    model_read_timeout: Seconds = 120
 
     # Work
     worker_lease: Seconds = Field(default=10, description="a worker silent for longer loses its tasks")
     heartbeat_interval: Seconds = 2
-    drain_grace: Seconds = Field(default=10, description="how long a stopping worker waits for step boundaries")
+    drain_grace: Seconds = Field(
+        default=20, description="a stopping worker waits this long for steps to end, then ends their calls"
+    )
     queue_bound: int = Field(default=256, ge=1, description="messages a Celery queue may hold at most")
     dispatch_interval: Seconds = Field(default=0.5, description="the dispatcher looks this often without a hint")
     leader_lease: Seconds = Field(default=4, description="a leading dispatcher silent for longer is displaced")

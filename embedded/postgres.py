@@ -18,11 +18,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
 from core.db import APP, OWNER, SYSTEM
-from embedded.processes import is_reachable_by_others, remove_tree, unprivileged_user
+from embedded.processes import is_reachable_by_others, remove_tree, unprivileged_user, write_secret
 
 SUPERUSER = "postgres"
 DATABASE = "rota"
@@ -117,8 +118,7 @@ class EmbeddedPostgres:
             f"--pwfile={password_file}", "--no-instructions",
         )  # fmt: skip
         password_file.unlink()
-        self._secrets.touch(mode=0o600)
-        self._secrets.write_text(json.dumps(asdict(passwords)))
+        write_secret(self._secrets, json.dumps(asdict(passwords)))
 
     def command(self) -> list[str]:
         """The server's command line."""
@@ -168,8 +168,18 @@ class EmbeddedPostgres:
     def _stop_orphan(self) -> None:
         """Stop a server that outlived its supervisor: its port is not ours to know, its data are."""
         pid_file = self.data / "postmaster.pid"
-        if pid_file.exists():
+        if not pid_file.exists():
+            return
+        if not self._is_ours(int(pid_file.read_text().split()[0])):
+            pid_file.unlink()  # of a server that was killed; its number may be anybody's by now
+        else:
             self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "10", check=False)
+
+    def _is_ours(self, pid: int) -> bool:
+        try:
+            return str(self.data) in " ".join(psutil.Process(pid).cmdline())
+        except psutil.Error:
+            return False
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         done = subprocess.run(

@@ -112,6 +112,14 @@ def is_reachable_by_others(path: Path) -> bool:
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents if parent.exists())
 
 
+def write_secret(path: Path, text: str) -> None:
+    """Write a file for its owner's eyes only, whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder of ours and all in it, where it exists."""
     with contextlib.suppress(FileNotFoundError):

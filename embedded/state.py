@@ -9,6 +9,8 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel
 
+from embedded.processes import write_secret
+
 _FILE = "up.json"
 
 
@@ -46,11 +48,7 @@ class StateFile(BaseModel):
 
 def write_state(data: Path, state: StateFile) -> None:
     """Write the file, for its owner's eyes only, and point to it."""
-    path = data / _FILE
-    unfinished = path.with_suffix(".new")
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(state.model_dump_json(indent=2))
-    unfinished.replace(path)
+    write_secret(data / _FILE, state.model_dump_json(indent=2))
 
 
 def point_to(data: Path) -> None:

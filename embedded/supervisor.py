@@ -30,7 +30,7 @@ class Child:
     environment: Callable[[], Mapping[str, str]]
     user: struct_passwd | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    before_start: Callable[[], None] = field(default=lambda: None)
+    is_server: bool = False  # the others need it, so it stops last
     process: subprocess.Popen[bytes] | None = None
     started: Stopwatch = field(default_factory=Stopwatch)
     pause: float = _FIRST_PAUSE
@@ -70,11 +70,12 @@ class Supervisor:
             elif time.monotonic() >= child.resume_at:
                 self._spawn(child)
 
-    def stop(self, *, grace: float) -> None:
-        """End the children in reverse order: those of one kind together, all within `grace` seconds, then by force."""
-        deadline = time.monotonic() + grace
-        servers = [child for child in self._children if child.user is not None or child.name in {"postgres", "valkey"}]
-        for group in ([c for c in self._children if c not in servers], servers):
+    def stop(self, *, grace: float, for_servers: float) -> None:
+        """End the children within `grace` seconds, the last `for_servers` of them for the servers; then by force."""
+        end = time.monotonic() + grace
+        servers = [child for child in self._children if child.is_server]
+        others = [child for child in self._children if not child.is_server]
+        for group, deadline in ((others, end - for_servers), (servers, end)):
             for child in group:
                 if child.is_running and child.process is not None:
                     child.process.send_signal(child.stop_signal)
@@ -101,7 +102,6 @@ class Supervisor:
         return ""
 
     def _spawn(self, child: Child) -> None:
-        child.before_start()
         with (self._logs / f"{child.name}.log").open("ab") as log:
             child.process = spawn(
                 child.command(),

@@ -27,7 +27,7 @@ from core.migrations import migrate
 from core.settings import Settings, settings
 from embedded.organisation import set_up_organisation
 from embedded.postgres import EmbeddedPostgres
-from embedded.processes import end_process, preferred_port
+from embedded.processes import end_process, preferred_port, write_secret
 from embedded.state import Running, StateFile, clear_state, point_to, read_state, write_state
 from embedded.supervisor import Child, Supervisor
 from embedded.valkey import EmbeddedValkey
@@ -35,7 +35,8 @@ from embedded.valkey import EmbeddedValkey
 ORGANISATION, ORGANISATION_NAME, TIME_ZONE = "atlas", "Atlas Fitness", "Europe/Madrid"
 _PORTS = {"api": 8080, "flower": 5555, "postgres": 54320, "valkey": 63790, "rehearsal": 8081}
 _PATIENCE = 60.0
-_GRACE = 13.0
+# Within 15 s: workers may finish their steps for 6, everything of ours is down after 10, the servers get the rest.
+_GRACE, _GRACE_OF_SERVERS, _DRAIN_GRACE = 14.0, 4.0, "6"
 _WATCH_EVERY = 0.2
 _FLOWER_USER = "rota"
 
@@ -84,7 +85,7 @@ class Up:
             self._look_after(running)
         finally:
             self._say("stopping")
-            self._supervisor.stop(grace=_GRACE)
+            self._supervisor.stop(grace=_GRACE, for_servers=_GRACE_OF_SERVERS)
             clear_state(self._data)
 
     def _start(self) -> Running | None:
@@ -118,11 +119,14 @@ class Up:
                     lambda: {"LC_ALL": "C"},
                     user=postgres.user,
                     stop_signal=postgres.parting_signal,
+                    is_server=True,
                 )
             )
         if valkey:
             valkey.prepare()
-            self._supervisor.start(Child("valkey", valkey.command, dict, stop_signal=valkey.parting_signal))
+            self._supervisor.start(
+                Child("valkey", valkey.command, dict, stop_signal=valkey.parting_signal, is_server=True)
+            )
             self._await("Valkey", "valkey", valkey.is_ready)
             self._environment["REDIS_URL"] = valkey.url()
         if postgres:
@@ -141,13 +145,13 @@ class Up:
         environment = {name: value for name, value in os.environ.items() if name != "ROTA_REHEARSAL_URL"}
         environment["ROTA_SECRET_KEY"] = os.environ.get("ROTA_SECRET_KEY") or self._kept_secret("secret-key")
         environment["PYTHONUNBUFFERED"] = "1"
+        environment.setdefault("ROTA_DRAIN_GRACE", _DRAIN_GRACE)
         return environment
 
     def _kept_secret(self, name: str) -> str:
         path = self._data / name
         if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
+            write_secret(path, secrets.token_hex(32))
         return path.read_text().strip()
 
     def _config(self) -> Settings:
@@ -170,8 +174,7 @@ class Up:
             progress=self._say,
         )
         db.dispose_engines()  # the children have connections of their own
-        path.touch(mode=0o600)
-        path.write_text(key)
+        write_secret(path, key)
         return key
 
     # ── Rota's own processes ─────────────────────────────────────────────────────────────────────────────────────────
@@ -283,9 +286,9 @@ def _is_at_work(running: Running) -> bool:
             trust_env=False,
         )
         seen: dict[str, Any] = answer.json()
-    except (httpx2.HTTPError, json.JSONDecodeError):
+        return answer.status_code == httpx2.codes.OK and not seen["problems"] and _has_agents_worker(running)
+    except (httpx2.HTTPError, json.JSONDecodeError, KeyError, TypeError):
         return False
-    return answer.status_code == httpx2.codes.OK and not seen["problems"] and _has_agents_worker(running)
 
 
 def _has_agents_worker(running: Running) -> bool:

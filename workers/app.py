@@ -1,6 +1,6 @@
 """The Celery application: its settings, its one task for agents' work, and the life of a worker process."""
 
-import functools
+import threading
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from core.logging import configure_logging
 from core.settings import settings
 from workers import queues
 from workers.executor import Executor
-from workers.presence import Presence, wait_until_idle
+from workers.presence import Presence
 
 RUN_TASK = "rota.run_task"
 
@@ -73,25 +73,25 @@ def run_task(org: str, task_id: str, claim: int) -> None:
     worker().execute(UUID(org), UUID(task_id), claim)
 
 
-@functools.cache
 def worker() -> Executor:
-    """The executor of this process."""
-    config = settings()
-    return Executor(_presence(), Workplace.open(Models(config)), NobodyListens())
+    """The executor of this process, made at first use: by one thread, however many ask at once."""
+    with _making:
+        if not _made:
+            config = settings()
+            presence = Presence(
+                name=_identity["name"],
+                queues=_identity["queues"],
+                concurrency=_identity["concurrency"],
+                interval=timedelta(seconds=config.heartbeat_interval),
+                lease=timedelta(seconds=config.worker_lease),
+            )
+            presence.start()
+            _made.append((presence, Executor(presence, Workplace.open(Models(config)), NobodyListens())))
+        return _made[0][1]
 
 
-@functools.cache
-def _presence() -> Presence:
-    made = Presence(
-        name=_identity["name"],
-        queues=_identity["queues"],
-        concurrency=_identity["concurrency"],
-        interval=timedelta(seconds=settings().heartbeat_interval),
-    )
-    made.start()
-    return made
-
-
+_making = threading.Lock()
+_made: list[tuple[Presence, Executor]] = []
 _identity: dict[str, Any] = {"name": "worker", "queues": [], "concurrency": 1}
 
 
@@ -117,23 +117,21 @@ def _be_present(sender: Any, **_: Any) -> None:
 def _begin_child(**_: Any) -> None:
     """A forked child starts with connections and threads of its own."""
     dispose_engines()
-    worker.cache_clear()
-    _presence.cache_clear()
+    _made.clear()
     worker()
 
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     """Finish no task, only steps: what is in hand goes back to the queue without using up an attempt."""
-    if _presence.cache_info().currsize:
-        _presence().drain()
+    for presence, _executor in _made:
+        presence.drain(timedelta(seconds=settings().drain_grace))
 
 
 @signals.worker_shutdown.connect
 def _leave(**_: Any) -> None:
-    if _presence.cache_info().currsize:
-        wait_until_idle(_presence(), timedelta(seconds=settings().drain_grace))
-        _presence().stop()
+    for presence, _executor in _made:
+        presence.stop()
 
 
 @signals.worker_process_shutdown.connect

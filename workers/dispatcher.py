@@ -116,13 +116,16 @@ class _Upkeep:
         self._lease = timedelta(seconds=config.worker_lease)
         self._patience = timedelta(seconds=config.republish_after)
         self._since: Stopwatch | None = None
+        self._connected = Stopwatch()
 
     def run_if_due(self) -> None:
         if self._since is not None and self._since.elapsed() < _UPKEEP_EVERY:
             return
         self._since = Stopwatch()
-        with self._connection.begin():
-            reap(self._connection, self._lease)
+        # After an outage everybody looks silent, us included: a lease must pass before anybody is held to be dead.
+        if self._connected.elapsed() > self._lease:
+            with self._connection.begin():
+                reap(self._connection, self._lease)
         try:
             self._notice_loss()
         except Unavailable as error:

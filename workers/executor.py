@@ -20,7 +20,7 @@ from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.agents.schemas import RetryPolicy
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, Departure
+from domain.tasks.schemas import Claimed, Departure, TaskError
 from workers import retry
 from workers.presence import Presence
 
@@ -42,7 +42,7 @@ class Executor:
 
     def execute(self, org: UUID, task_id: UUID, claim: int) -> None:
         """Do the task if the message is still true: due, unclaimed, and under this claim number."""
-        if self._presence.is_draining:
+        if self._presence.is_draining or not self._presence.is_fresh:
             return  # unclaimed, so the dispatcher publishes it again
         with transaction(org) as connection:
             task = tasks.claim(connection, task_id, claim, self._presence.id)
@@ -50,7 +50,7 @@ class Executor:
             return
         # Held only now that the database says so: the heartbeat stops whatever is held here and not named there.
         with (
-            self._presence.holding(task.id, task.claim) as interrupt,
+            self._presence.holding(task) as interrupt,
             structlog.contextvars.bound_contextvars(task=str(task.id), agent=task.agent, claim=task.claim),
         ):
             self._carry_through(task, interrupt)
@@ -81,6 +81,7 @@ class Executor:
         return retry.after_failure(
             failure,
             attempts=task.attempts,
+            tries=task.claim,
             max_attempts=task.max_attempts,
             policy=self._policy(task),
             remaining=None if task.remaining is None else task.remaining - elapsed,
@@ -91,7 +92,7 @@ class Executor:
         try:
             with transaction(task.org_id) as connection:
                 return agents.agent_of_task(connection, task.agent_id).retry
-        except Unavailable:
+        except Exception:  # noqa: BLE001  the agent may be what failed; the task must end all the same
             return RetryPolicy()
 
     def _leave(self, task: Claimed, departure: Departure) -> None:
@@ -108,6 +109,14 @@ class Executor:
                     time.sleep(_PAUSE)
                     continue
                 log.exception("departure not written; the heartbeat will hand the task back")
+            except Exception as error:
+                log.exception("departure refused by the database", outcome=departure.outcome)
+                failure = retry.failure_of(error)
+                last = TaskError(kind="not_recorded", message=f"The outcome could not be written: {failure.message}")
+                if departure.error and departure.error.kind == last.kind:
+                    return
+                departure = Departure(status="failed", outcome="failed", counted=True, error=last)
+                continue
             return
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from core.db import SYSTEM, become
 from core.logging import get_logger
 
 log = get_logger(__name__)
@@ -49,9 +50,17 @@ class Leadership:
             elected = self._connection.execute(_ELECTED, self._values).fetchone()
             log.info("leads", duty=self._values["duty"], term=elected["term"] if elected else None)
         else:
+            self._displace_silent_leader()
+        return self.leads
+
+    def _displace_silent_leader(self) -> None:
+        # One login may end the sessions of that login, whatever role they act as; the role itself may not.
+        self._connection.execute("RESET ROLE")
+        try:
             for displaced in self._connection.execute(_DISPLACE, self._values).fetchall():
                 log.warning("displaced a silent leader", process=displaced["process"])
-        return self.leads
+        finally:
+            become(self._connection, SYSTEM)
 
     def show_life(self) -> None:
         """Tell the others that the leader is at work."""

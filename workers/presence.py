@@ -9,7 +9,6 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,11 +18,13 @@ from uuid import UUID
 import psycopg
 
 from agents.interrupt import Interrupt
+from core.clock import Stopwatch
 from core.db import SYSTEM, dedicated_connection, system_transaction
 from core.errors import RotaError
 from core.ids import new_id
 from core.logging import get_logger
 from domain.tasks import service as tasks
+from domain.tasks.schemas import Claimed
 
 log = get_logger(__name__)
 
@@ -36,6 +37,7 @@ class Presence:
     queues: list[str]
     concurrency: int
     interval: timedelta
+    lease: timedelta = timedelta(seconds=10)
     id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id().hex[-6:]}")
 
     def __post_init__(self) -> None:
@@ -44,11 +46,13 @@ class Presence:
         self._strays: set[tuple[UUID, int]] = set()
         self._stopping = threading.Event()
         self._draining = False
+        self._last_beat = Stopwatch()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Say that this process is there, and go on saying so. The database must answer."""
-        self._register()
+        """Say that this process is there, and go on saying so. Where the database is away, as soon as it is back."""
+        with contextlib.suppress(RotaError):
+            self._register()
         self._thread.start()
 
     def stop(self) -> None:
@@ -59,11 +63,11 @@ class Presence:
             tasks.mark_worker_stopped(connection, self.id)
 
     @contextlib.contextmanager
-    def holding(self, task_id: UUID, claim: int) -> Iterator[Interrupt]:
-        """Within, the task is in hand: the heartbeat watches over it and stops it through the interrupt."""
-        interrupt = Interrupt()
+    def holding(self, task: Claimed) -> Iterator[Interrupt]:
+        """Within, the claimed task is in hand: the heartbeat watches over it and stops it through the interrupt."""
+        interrupt = Interrupt(task.remaining)
         with self._lock:
-            self._in_hand[task_id, claim] = interrupt
+            self._in_hand[task.id, task.claim] = interrupt
             is_draining = self._draining
         if is_draining:
             interrupt.trigger("draining")
@@ -71,14 +75,27 @@ class Presence:
             yield interrupt
         finally:
             with self._lock:
-                self._in_hand.pop((task_id, claim), None)
+                self._in_hand.pop((task.id, task.claim), None)
 
-    def drain(self) -> None:
-        """Stop every task in hand at its next step."""
+    def drain(self, grace: timedelta) -> None:
+        """Stop every task in hand at its next step; after `grace` end the calls they wait for as well."""
+        timer = threading.Timer(grace.total_seconds(), self._end_calls)
+        timer.daemon = True
+        timer.start()
         with self._lock:
             self._draining = True
             for interrupt in self._in_hand.values():
                 interrupt.trigger("draining")
+
+    def _end_calls(self) -> None:
+        with self._lock:
+            for interrupt in self._in_hand.values():
+                interrupt.end_calls()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the others have heard of us within the lease. Who has gone silent takes nothing new."""
+        return self._last_beat.elapsed() < self.lease
 
     @property
     def is_draining(self) -> bool:
@@ -111,7 +128,7 @@ class Presence:
                     while not self._stopping.is_set():
                         self._beat(connection)
                         self._stopping.wait(self.interval.total_seconds())
-            except (psycopg.Error, RotaError) as error:
+            except Exception as error:  # noqa: BLE001  without this thread the worker is as good as dead
                 log.warning("heartbeat missed", error=str(error))
                 self._stopping.wait(min(1.0, self.interval.total_seconds()))
 
@@ -119,12 +136,15 @@ class Presence:
         with self._lock:
             before = dict(self._in_hand)
         rows = connection.execute(tasks.HEARTBEAT, {"worker": self.id}).fetchall()
+        self._last_beat = Stopwatch()
         held = {(row["id"], row["claim"]): bool(row["cancel_requested"]) for row in rows}
         for key, interrupt in before.items():
             if key not in held:
                 interrupt.trigger("claim_lost")  # taken from us; or it ended in this very moment, and nobody minds
             elif held[key]:
                 interrupt.trigger("cancelled")
+            else:
+                interrupt.look_at_the_time()
         with self._lock:
             unknown = {key for key in held if key not in before and key not in self._in_hand}
         # Twice in a row: a claim that commits while we look is unknown for a moment.
@@ -132,11 +152,3 @@ class Presence:
             connection.execute(tasks.RELEASE_STRAY, {"task": task_id, "claim": claim, "worker": self.id})
             log.warning("handed back a task whose departure was not written", task=str(task_id))
         self._strays = unknown
-
-
-def wait_until_idle(presence: Presence, grace: timedelta) -> bool:
-    """Wait up to `grace` until nothing is in hand. Whether that came true."""
-    deadline = time.monotonic() + grace.total_seconds()
-    while presence.in_hand() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return presence.in_hand() == 0

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from agents.interrupt import Reason, Stopped
 from agents.llm.errors import ModelError
 from agents.work import LimitReached
-from core.errors import Misconfigured, NotFound, Unavailable
+from core.errors import InvalidInput, Misconfigured, NotFound, Unavailable
 from core.text import storable
 from domain.agents.schemas import RetryPolicy
 from domain.tasks.schemas import Departure, TaskError
@@ -39,7 +39,7 @@ def failure_of(error: Exception) -> Failure:
             return Failure(error.kind, error.message, error.retry_after)
         case LimitReached():
             return Failure("limit_reached", error.message)
-        case Misconfigured() | NotFound():
+        case Misconfigured() | NotFound() | InvalidInput():
             return Failure("misconfigured", error.message)
         case Unavailable():
             return Failure("unavailable", error.message)
@@ -54,6 +54,7 @@ def after_failure(
     failure: Failure,
     *,
     attempts: int,
+    tries: int,
     max_attempts: int,
     policy: RetryPolicy,
     remaining: timedelta | None,
@@ -61,6 +62,7 @@ def after_failure(
 ) -> Departure:
     """What becomes of a task whose try, after `attempts` counted ones, ended in `failure`.
 
+    `tries` counts the claims, also those that did not count as attempts, so that an outage is met with patience.
     `remaining` is the time until its deadline: a try that could only begin after it is not made.
     """
     error = TaskError(kind=failure.kind, message=failure.message)
@@ -73,7 +75,7 @@ def after_failure(
     used = attempts + counted
     if failure.kind not in _RETRIED or used >= max_attempts:
         return Departure(status="failed", outcome="failed", counted=True, error=error)
-    delay = max(backoff(used, policy, dice), failure.retry_after or timedelta(0))
+    delay = max(backoff(used if counted else tries, policy, dice), failure.retry_after or timedelta(0))
     again = Departure(status="queued", outcome="retry", counted=counted, delay=delay, error=error)
     return _unless_too_late(again, remaining)
 
@@ -82,8 +84,9 @@ def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta
     """Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", 2015): uniform in
     [0, min(ceiling, base * 2^(attempt - 1))].
     """
-    highest: timedelta = min(policy.ceiling, policy.base * 2 ** min(max(attempt, 1) - 1, 32))
-    return dice.random() * highest
+    growth = 2.0 ** min(max(attempt, 1) - 1, 32)
+    highest = min(policy.ceiling.total_seconds(), policy.base.total_seconds() * growth)
+    return timedelta(seconds=dice.random() * highest)
 
 
 def after_stop(stopped: Stopped) -> Departure | None:

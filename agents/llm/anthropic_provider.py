@@ -21,6 +21,7 @@ from agents.llm.base import (
 )
 from agents.llm.errors import UNREADABLE as _UNREADABLE
 from agents.llm.errors import ModelError, from_answer
+from agents.llm.transport import call_timeout
 from domain.billing.schemas import Tokens
 
 _STOP_REASONS: dict[str, StopReason] = {
@@ -60,7 +61,7 @@ def _body(request: Request) -> dict[str, Any]:
         "system": request.system,
         "messages": _messages(request.messages),
         "max_tokens": request.max_output_tokens,
-        "timeout": request.timeout.total_seconds(),
+        "timeout": call_timeout(request.timeout),
     }
     return body | ({"tools": [tool_format(spec) for spec in request.tools]} if request.tools else {})
 

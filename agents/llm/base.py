@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from core.text import storable
+from core.text import storable, unstorable
 from domain.billing.schemas import Tokens
 
 StopReason = Literal["end", "tool_use", "max_tokens", "refusal", "pause"]
@@ -23,6 +23,12 @@ class ToolCall(BaseModel):
     name: Said
     arguments: Annotated[dict[str, Any], BeforeValidator(storable)] = {}
     problem: str | None = None
+
+    @model_validator(mode="after")
+    def _is_storable(self) -> Self:
+        if reason := unstorable(self.arguments):
+            self.problem, self.arguments = f"an argument {reason}", {}
+        return self
 
 
 class UserMessage(BaseModel):

@@ -52,8 +52,11 @@ _BY_WORD_IN_A_STREAM: tuple[tuple[str, Kind], ...] = (
 )
 _SAID = 500
 # What reading an answer raises that is not of the promised form: the SDKs hand it on as it came.
-UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
+UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError, RecursionError)
 _OK, _SERVER_ERRORS = 200, 500
+# Nobody is asked to wait for longer; larger numbers would not even fit into a duration.
+_LONGEST_WAIT = timedelta(days=1)
+_MOST = 1e9
 
 
 class ModelError(RotaError):
@@ -86,7 +89,7 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | 
     """How long the provider asks to wait: the longest of `retry-after-ms` and `retry-after` (seconds or a date)."""
     waits = [_milliseconds(headers.get("retry-after-ms")), _seconds_or_date(headers.get("retry-after"), now)]
     known = [wait for wait in waits if wait is not None]
-    return max(known) if known else None
+    return min(max(known), _LONGEST_WAIT) if known else None
 
 
 def _milliseconds(text: str | None) -> timedelta | None:
@@ -100,7 +103,7 @@ def _seconds_or_date(text: str | None, now: datetime) -> timedelta | None:
         return timedelta(seconds=seconds)
     try:
         moment = email.utils.parsedate_to_datetime(text or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(timedelta(0), (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now)
 
@@ -110,5 +113,4 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    # A day is the most anybody is asked to wait; beyond it, and for nan or a negative, the header makes no sense.
-    return min(value, 86_400_000.0) if value >= 0 else None
+    return min(value, _MOST) if value >= 0 else None  # neither nan nor a negative makes sense

@@ -60,11 +60,7 @@ class Models:
 
     def _make(self, name: ProviderName) -> Provider:
         config = self._config
-        client = make_client(
-            connect_timeout=config.model_connect_timeout,
-            read_timeout=config.model_read_timeout,
-            headers=config.provider_headers,
-        )
+        client = make_client(config.provider_headers)
         self._clients.append(client)
         if config.is_rehearsal:
             root = (config.rehearsal_url or "").rstrip("/")

@@ -24,6 +24,7 @@ from agents.llm.base import (
 )
 from agents.llm.errors import UNREADABLE as _UNREADABLE
 from agents.llm.errors import ModelError, from_answer
+from agents.llm.transport import call_timeout
 from domain.billing.schemas import Tokens
 
 _STOP_REASONS: dict[str, StopReason] = {
@@ -62,7 +63,7 @@ class OpenAIProvider:
             "model": request.model,
             "messages": [{"role": "system", "content": request.system}, *map(_message, request.messages)],
             self._limit_name: request.max_output_tokens,
-            "timeout": request.timeout.total_seconds(),
+            "timeout": call_timeout(request.timeout),
         }
         return body | ({"tools": [tool_format(spec) for spec in request.tools]} if request.tools else {})
 
@@ -177,7 +178,7 @@ def _make_reply(
 def _tool_call(call: dict[str, str]) -> ToolCall:
     try:
         arguments = json.loads(call["arguments"] or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return ToolCall(id=call["id"], name=call["name"], problem=f"the arguments are not valid JSON: {error}")
     if not isinstance(arguments, dict):
         return ToolCall(id=call["id"], name=call["name"], problem="the arguments must be a JSON object")
@@ -188,7 +189,7 @@ def _tokens(usage: CompletionUsage) -> Tokens:
     details = usage.prompt_tokens_details
     return Tokens(
         input=usage.prompt_tokens,
-        cached=(details.cached_tokens if details else 0) or 0,
+        cached=min((details.cached_tokens if details else 0) or 0, usage.prompt_tokens),
         output=usage.completion_tokens,
     )
 

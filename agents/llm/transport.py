@@ -6,6 +6,7 @@ import ssl
 import urllib.request
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any
 
 import httpcore2
@@ -16,17 +17,26 @@ from agents.interrupt import attached_interrupt
 # One connection for each task in flight; idle ones are kept for the next turn of the same task.
 MAX_CONNECTIONS = 1_000
 _KEPT_ALIVE = 200
+_CONNECT_SECONDS = 5.0
 _KEEPALIVE_SECONDS = 30.0
 
 
-def make_client(*, connect_timeout: float, read_timeout: float, headers: dict[str, str]) -> httpx2.Client:
-    """The HTTP client that an SDK is given: explicit time-outs, proxies from the environment, interruptible."""
+def make_client(headers: dict[str, str]) -> httpx2.Client:
+    """The HTTP client that an SDK is given: proxies from the environment, interruptible; calls say their time-outs."""
     return httpx2.Client(
         transport=None if _has_proxy() else InterruptibleTransport(),
-        timeout=httpx2.Timeout(read_timeout, connect=connect_timeout),
         headers=headers,
         follow_redirects=False,
     )
+
+
+def call_timeout(whole: timedelta) -> httpx2.Timeout:
+    """Time-outs of one call: at most five seconds to connect, and no silence longer than the call may take.
+
+    A server that keeps dribbling is ended by the call's interrupt, which watches the whole.
+    """
+    seconds = whole.total_seconds()
+    return httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))
 
 
 def _has_proxy() -> bool:

@@ -1,11 +1,11 @@
 """CRM tools about money that members paid, and their subscriptions."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from agents.tools.registry import Parameters, ToolContext, tool
+from agents.tools.registry import Day, Parameters, ToolContext, tool
 from domain.crm import service as crm
 from domain.crm.schemas import PaymentKind, PaymentStatus, SubscriptionStatus
 
@@ -16,8 +16,8 @@ Limit = Annotated[int, Field(ge=1, le=100, description="At most so many rows are
 class QueryPayments(Parameters):
     """Which payments."""
 
-    from_date: Annotated[date | None, Field(description="First day, YYYY-MM-DD; 30 days back without it")] = None
-    to_date: Annotated[date | None, Field(description="Last day, YYYY-MM-DD; today without it")] = None
+    from_date: Annotated[Day | None, Field(description="First day, YYYY-MM-DD; 30 days back without it")] = None
+    to_date: Annotated[Day | None, Field(description="Last day, YYYY-MM-DD; today without it")] = None
     status: Annotated[PaymentStatus | None, Field(description="Only payments with this status")] = None
     kind: Annotated[PaymentKind | None, Field(description="Only payments for this")] = None
     min_amount: Annotated[float | None, Field(ge=0, description="Only payments of at least this amount")] = None

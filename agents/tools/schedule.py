@@ -1,12 +1,12 @@
 """CRM tools about classes and their sessions."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field
 
-from agents.tools.registry import Parameters, ToolContext, tool
+from agents.tools.registry import Day, Parameters, ToolContext, tool
 from domain.crm import service as crm
 from domain.crm.schemas import ClassLevel
 
@@ -29,8 +29,8 @@ class ViewClassSchedule(Parameters):
     class_name: Annotated[
         str | None, Field(max_length=100, description="The class's name or kind, such as spin or yoga; all without it")
     ] = None
-    from_date: Annotated[date | None, Field(description="First day, YYYY-MM-DD; today without it")] = None
-    to_date: Annotated[date | None, Field(description="Last day, YYYY-MM-DD; without it the first day, or a week")] = (
+    from_date: Annotated[Day | None, Field(description="First day, YYYY-MM-DD; today without it")] = None
+    to_date: Annotated[Day | None, Field(description="Last day, YYYY-MM-DD; without it the first day, or a week")] = (
         None
     )
     instructor: Annotated[str | None, Field(max_length=100, description="Only sessions of this instructor")] = None

@@ -7,6 +7,7 @@ import redis
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
+from sqlalchemy.exc import ProgrammingError
 
 from api.auth import Caller
 from api.metrics import exposition
@@ -66,6 +67,8 @@ def ready(response: Response) -> Health:
             )
     except RotaError as error:
         problems.append(error.message)
+    except ProgrammingError:
+        problems.append("the database is not set up yet: rota migrate")
     if problems:
         response.status_code = 503
         response.headers["retry-after"] = "2"

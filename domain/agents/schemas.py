@@ -32,13 +32,22 @@ class Limits(BaseModel):
     max_tokens: int = Field(default=200_000, ge=100, description="input and output, over the whole task")
     max_cost: Decimal = Field(default=Decimal(1), ge=0, description="US dollars billed, over the whole task")
     max_duration: timedelta = Field(
-        default=timedelta(minutes=10), gt=timedelta(0), description="seconds of work in one attempt"
+        default=timedelta(minutes=10),
+        gt=timedelta(0),
+        le=timedelta(days=1),
+        description="seconds of work in one attempt",
     )
     step_timeout: timedelta = Field(
-        default=timedelta(minutes=2), gt=timedelta(0), description="seconds that one call of the model may take"
+        default=timedelta(minutes=2),
+        gt=timedelta(0),
+        le=timedelta(days=1),
+        description="seconds that one call of the model may take",
     )
     reply_cache: timedelta = Field(
-        default=timedelta(0), ge=timedelta(0), description="seconds for which an identical request is answered again"
+        default=timedelta(0),
+        ge=timedelta(0),
+        le=timedelta(days=30),
+        description="seconds for which an identical request is answered again",
     )
 
 
@@ -48,8 +57,8 @@ class RetryPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     max_attempts: int = Field(default=3, ge=1, le=50)
-    base: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0))
-    ceiling: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
+    base: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0), le=timedelta(days=1))
+    ceiling: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0), le=timedelta(days=1))
 
 
 class AgentFields(BaseModel):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -71,7 +72,12 @@ def change_agent(connection: Connection, slug: str, change: AgentChange, check: 
     """
     before = get_agent(connection, slug)
     changes = change.model_dump(exclude_unset=True)
-    fields = AgentFields.model_validate(before.model_dump(include=set(AgentFields.model_fields)) | changes)
+    whole = before.model_dump(include=set(AgentFields.model_fields)) | changes
+    try:
+        fields = AgentFields.model_validate(whole)
+    except ValidationError as error:
+        named = ", ".join(str(problem["loc"][0]) for problem in error.errors())
+        raise InvalidInput(f"These cannot be null: {named}. Leave out what should stay as it is.") from error
     check(fields)
     stored = _stored(fields)
     queries.update_agent(connection, slug, {name: stored[name] for name in changes})

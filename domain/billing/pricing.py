@@ -21,6 +21,8 @@ def cost_of(tokens: Tokens, *, provider: str, model: str, own: Price | None, mar
     Raises:
         InvalidInput: nobody knows a price for the model.
     """
+    cached = min(tokens.cached, tokens.input)  # some servers report more cached than sent
+    tokens = tokens.model_copy(update={"cached": cached, "cache_write": min(tokens.cache_write, tokens.input - cached)})
     base, price = _own_price(tokens, own) if own else _public_price(tokens, provider, model)
     base = exact(base)
     return Cost(base=base, markup=markup, billed=exact(base * (1 + markup)), price=price)

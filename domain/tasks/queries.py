@@ -5,7 +5,7 @@ Three rules hold it together. The task row is the outbox: a message is only ever
 write. A step, its usage row and the fence's check are one statement.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -96,6 +96,26 @@ def finished_steps(connection: Connection, task_id: UUID) -> list[RowMapping]:
     return list(connection.execute(_FINISHED_STEPS, {"task": task_id}).mappings())
 
 
+_SPENT = text("""
+    SELECT coalesce(sum(input_tokens + output_tokens), 0)::bigint AS tokens, coalesce(sum(billed_cost), 0) AS cost
+      FROM usage WHERE task_id = :task
+""")
+
+
+def spent_on(connection: Connection, task_id: UUID) -> RowMapping:
+    """Tokens used and dollars billed for a task so far, by failed tries too."""
+    return connection.execute(_SPENT, {"task": task_id}).mappings().one()
+
+
+_NOW = text("SELECT rota_now()")
+
+
+def now(connection: Connection) -> datetime:
+    """The database's time."""
+    found: datetime = connection.execute(_NOW).scalar_one()
+    return found
+
+
 _ATTEMPTS = text("""
     SELECT claim, worker, started_at, ended_at, outcome, counted, error
       FROM attempts WHERE task_id = :task ORDER BY claim
@@ -170,7 +190,8 @@ _DISPATCH = text("""
          CROSS JOIN LATERAL (
             SELECT t.id FROM tasks t
              WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND t.priority = room.priority
-               AND t.run_after <= rota_now() AND (t.expires_at IS NULL OR t.expires_at > rota_now())
+               AND t.run_after <= rota_now()
+               AND (t.expires_at IS NULL OR t.expires_at > rota_now() OR t.started_at IS NOT NULL)
              ORDER BY t.run_after, t.id
              LIMIT room.free
                FOR UPDATE SKIP LOCKED
@@ -236,7 +257,7 @@ _CLAIM = text("""
            SET status = 'running', claim = claim + 1, worker = :worker, dispatched_at = NULL,
                started_at = coalesce(started_at, rota_now())
          WHERE id = :task AND status = 'queued' AND claim = :claim
-           AND (expires_at IS NULL OR expires_at > rota_now())
+           AND (expires_at IS NULL OR expires_at > rota_now() OR started_at IS NOT NULL)
         RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input,
                   deadline - rota_now() AS remaining
     ), attempt AS (
@@ -299,11 +320,14 @@ _LEAVE = text("""
           FROM usage WHERE task_id = :task
     ), departed AS (
         UPDATE tasks
-           SET status = CAST(:status AS task_status), worker = NULL, dispatched_at = NULL,
+           SET status = CASE WHEN cancel_requested_at IS NOT NULL AND NOT CAST(:ended AS boolean) THEN 'cancelled'
+                             ELSE CAST(:status AS text) END::task_status,
+               worker = NULL, dispatched_at = NULL,
                attempts = attempts + CAST(:counted AS boolean)::int,
                run_after = coalesce(rota_now() + CAST(:delay AS interval), run_after),
                result = CAST(:result AS jsonb), error = CAST(:error AS jsonb),
-               finished_at = CASE WHEN CAST(:ended AS boolean) THEN rota_now() END,
+               finished_at = CASE WHEN CAST(:ended AS boolean) OR cancel_requested_at IS NOT NULL
+                                  THEN rota_now() END,
                model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
                billed_cost = spent.cost
           FROM spent
@@ -401,6 +425,7 @@ _EXPIRE = text("""
     UPDATE tasks SET status = 'expired', finished_at = rota_now(), dispatched_at = NULL,
            error = jsonb_build_object('kind', 'expired', 'message', 'Nobody could start this before it expired.')
      WHERE id IN (SELECT id FROM tasks WHERE status IN ('queued', 'waiting') AND expires_at <= rota_now()
+                     AND started_at IS NULL
                    ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED)
 """)
 
@@ -447,8 +472,18 @@ HEARTBEAT = """
 """
 
 RELEASE_STRAY = """
-    WITH released AS (
-        UPDATE tasks SET status = 'queued', worker = NULL, dispatched_at = NULL, run_after = rota_now()
+    WITH spent AS (
+        SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
+               coalesce(sum(billed_cost), 0) AS cost
+          FROM usage WHERE task_id = %(task)s
+    ), released AS (
+        UPDATE tasks
+           SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END::task_status,
+               finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN rota_now() END,
+               worker = NULL, dispatched_at = NULL, run_after = rota_now(),
+               model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
+               billed_cost = spent.cost
+          FROM spent
          WHERE id = %(task)s AND claim = %(claim)s AND worker = %(worker)s AND status = 'running'
         RETURNING id, claim
     )

@@ -4,7 +4,8 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -251,6 +252,17 @@ def claim(connection: Connection, task_id: UUID, number: int, worker: str) -> Cl
 def journal(connection: Connection, task_id: UUID) -> dict[int, Step]:
     """The steps that are done, by sequence number."""
     return {row["seq"]: Step(**row) for row in queries.finished_steps(connection, task_id)}
+
+
+def spent_on(connection: Connection, task_id: UUID) -> tuple[int, Decimal]:
+    """Tokens used and dollars billed for a task so far, by failed tries too."""
+    row = queries.spent_on(connection, task_id)
+    return row["tokens"], row["cost"]
+
+
+def now(connection: Connection) -> datetime:
+    """The database's time, by which everything between machines goes."""
+    return queries.now(connection)
 
 
 def hold(connection: Connection, task: Claimed) -> None:

@@ -64,7 +64,7 @@ def provider(request: pytest.FixtureRequest) -> ProviderName:
 @pytest.fixture(params=["complete", "stream"])
 def line(request: pytest.FixtureRequest, provider: ProviderName, rehearsal: str) -> Iterator[Line]:
     """Each provider in each manner, talking to the rehearsal server."""
-    models = Models(Settings(rehearsal_url=rehearsal, model_read_timeout=5))
+    models = Models(Settings(rehearsal_url=rehearsal))
     yield Line(provider, request.param, models)
     models.close()
 
@@ -99,7 +99,6 @@ def line_to() -> Iterator[MakeLine]:
             openai_api_key=SecretStr("k"),
             anthropic_api_key=SecretStr("k"),
             provider_headers={"x-tenant": "t1"},
-            model_read_timeout=5,
         )
         made.append(Models(config))
         return Line(provider, manner, made[-1])

@@ -150,8 +150,8 @@ def _error(provider: ProviderName, kind: str, message: str) -> dict[str, Any]:
     ],
 )
 def test_errors_in_the_wild(
-    parrot: tuple[Parrot, str], line_to: MakeLine, provider: ProviderName, manner: str, status: int, headers: dict[str, str], kind: str,
-    message: str, expected: str,
+    parrot: tuple[Parrot, str], line_to: MakeLine, provider: ProviderName, manner: str, status: int,
+    headers: dict[str, str], kind: str, message: str, expected: str,
 ) -> None:  # fmt: skip
     bird, url = parrot
     bird.answers = [Canned(status, _error(provider, kind, message), headers)]

@@ -58,7 +58,7 @@ class Desk:
 
 @pytest.fixture
 def desk(org: UUID, director: Director) -> Iterator[Desk]:
-    made = Desk(Models(Settings(rehearsal_url=director.url, model_read_timeout=5)))
+    made = Desk(Models(Settings(rehearsal_url=director.url)))
     yield made
     made.close()
 
@@ -241,7 +241,7 @@ def test_draining_hands_the_task_back_at_the_next_step(org: UUID, desk: Desk, di
     task = submit(org, "hello (drained)")
     future = desk.workplace.helpers.submit(desk.run, org, task.id)
     wait_until(lambda: look(org, task.id).steps)
-    desk.presence.drain()
+    desk.presence.drain(timedelta(seconds=5))
     seen = future.result(5)
     assert (seen.status, seen.attempts, seen.attempt_history[0].outcome) == ("queued", 0, "released")
     assert desk.run(org, task.id, number=1).status == "queued"  # who drains takes nothing new

@@ -24,7 +24,8 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-5"}, None),
         ({"retry-after": "nan"}, None),
-        ({"retry-after": "1e99"}, 86_400_000),
+        ({"retry-after": "1e99"}, 86_400),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 86_400),
     ],
 )
 def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:

@@ -21,6 +21,7 @@ def decide(kind: str, *, attempts: int = 0, retry_after: float | None = None, re
     return after_failure(
         Failure(kind, "said", None if retry_after is None else timedelta(seconds=retry_after)),
         attempts=attempts,
+        tries=attempts + 1,
         max_attempts=3,
         policy=POLICY,
         remaining=None if remaining is None else timedelta(seconds=remaining),
