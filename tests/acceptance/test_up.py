@@ -1,0 +1,78 @@
+"""Starting, stopping, being killed, and starting again."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.settings import ROOT
+from embedded.processes import free_port
+from tests.support.installation import Installation, installation
+from tests.support.servers import postgres, valkey, wait_until
+
+
+def test_data_stay_over_a_stop_and_over_being_killed(home: Path) -> None:
+    with installation(home / "again") as rota:
+        task = rota.ended(rota.submit("What's on today?"))
+        pids = rota.all_process_ids()
+        assert rota.stop(signal.SIGINT) < 15
+        assert not [pid for pid in pids if psutil.pid_exists(pid)]
+        first_key = rota.ready["api_key"]
+
+        rota.start()
+        assert rota.ready["api_key"] == first_key
+        assert rota.task(task["id"])["status"] == "succeeded"
+
+        rota.director.expect("hang", match="(killed)")
+        task_id = rota.submit("hello (killed)")
+        wait_until(lambda: rota.task(task_id)["status"] == "running", what="the task runs")
+        pids = rota.all_process_ids()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        rota.stop()
+        rota.start()
+        assert rota.ended(task_id, seconds=40)["status"] == "succeeded"
+
+
+def test_a_second_start_on_the_same_data_is_refused(rota: Installation) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "cli.main", "up", "--data", str(rota.data), "--port", "0"],
+        cwd=ROOT, env=rota.environment, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert "already" in second.stderr
+    assert rota.http.get("/health").status_code == 200
+
+
+def test_servers_of_ones_own_are_used_when_they_are_named(home: Path) -> None:
+    with postgres(home / "own-pg") as server, valkey(home / "own-valkey", port=free_port()) as broker:
+        environment = {"DATABASE_URL": server.url("postgres"), "REDIS_URL": broker.url()}
+        with installation(home / "own", environment) as rota:
+            assert rota.ready["redis"] == broker.url()
+            assert rota.ended(rota.submit("What's on today?"))["status"] == "succeeded"
+            assert not (rota.data / "postgres").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"DATABASE_URL": "mysql://nowhere"}, "postgresql://"),
+        ({"ROTA_QUEUE_BOUND": "none"}, "queue_bound"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_words(home: Path, environment: dict[str, str], said: str) -> None:
+    data = home / "wrong"
+    made = Installation(data, environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--port", "0"],
+        cwd=ROOT, env=made.environment, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
