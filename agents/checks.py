@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from agents.llm.models import provider_of
+from agents.llm.routing import provider_of
 from agents.tools import ALL
 from core.errors import InvalidInput
 from domain.agents.schemas import AgentFields

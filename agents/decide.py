@@ -11,7 +11,7 @@ from agents.interrupt import Stopped
 from agents.llm.base import AssistantMessage, Message, Reply, Request, TextDelta, ToolCall, ToolMessage, UserMessage
 from agents.llm.context import fit
 from agents.llm.errors import ModelError
-from agents.llm.models import ProviderName, provider_of
+from agents.llm.routing import ProviderName, provider_of
 from agents.perceive import Perception
 from agents.tools import ALL
 from agents.work import Work, make_record

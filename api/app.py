@@ -42,7 +42,7 @@ def make_app() -> FastAPI:
     problems.install(app)
     app.add_middleware(CountRequests)
     for router in (tasks.router, agents.router, billing.router):
-        app.include_router(router, prefix="/v1")
+        app.include_router(router)
     app.include_router(operations.router)
     app.include_router(operations.public)
     return app

@@ -1,6 +1,7 @@
 """Every error as a problem document (RFC 9457), from one place."""
 
 import json
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -92,6 +93,7 @@ def _encodable(value: Any) -> Any:
 
 def install(app: FastAPI) -> None:
     """Answer every error with a problem document."""
+    app.add_middleware(OversizedBodies)
     app.add_exception_handler(RotaError, _on_rota_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -146,4 +148,32 @@ async def _on_fault(request: Request, error: Exception) -> JSONResponse:
     log.error("request failed", path=request.url.path, reference=reference, exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side; it was logged.", reference=reference
+    )
+
+
+class OversizedBodies:
+    """ASGI middleware: FastAPI's body limit answers in plain text before any handler of ours; this words it anew."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        replaced = False
+
+        async def watching(message: Any) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and _is_plain_413(message):
+                replaced = True
+                detail = "The body is larger than this server takes (see max_body_bytes). Send less."
+                await problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)(scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self._app(scope, receive, watching)
+
+
+def _is_plain_413(message: Any) -> bool:
+    headers = dict(message.get("headers", []))
+    return (
+        message["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and headers.get(b"content-type") != MEDIA_TYPE.encode()
     )

@@ -94,9 +94,10 @@ class Up:
         config = self._config()
         self._say("migrating the database")
         migrate(config)
-        key = self._set_up_organisation()
         self._start_rehearsal()
-        running = self._start_rota(key)
+        running = self._start_rota()
+        self._save(running)
+        running = running.model_copy(update={"api_key": self._set_up_organisation()})  # while the others get ready
         self._save(running)
         self._await("the API", "api", lambda: _answers(f"{running.api}/health/ready"))
         self._await("the dispatcher and a worker", "worker", lambda: _is_at_work(running))
@@ -186,7 +187,7 @@ class Up:
         self._environment["ROTA_REHEARSAL_URL"] = f"http://127.0.0.1:{port}"
         self._child("rehearsal", "rehearsal", "--port", str(port))
 
-    def _start_rota(self, key: str) -> Running:
+    def _start_rota(self) -> Running:
         wanted = self._options.port if self._options.port is not None else _PORTS["api"]
         api_port = preferred_port(wanted, self._taken)
         flower_port = self._port("flower")
@@ -201,7 +202,7 @@ class Up:
         config = self._config()
         return Running(
             api=f"http://127.0.0.1:{api_port}",
-            api_key=key,
+            api_key="",
             flower=f"http://127.0.0.1:{flower_port}",
             flower_auth=f"{_FLOWER_USER}:{flower_password}",
             database=config.database_url,

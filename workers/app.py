@@ -86,7 +86,9 @@ def worker() -> Executor:
                 lease=timedelta(seconds=config.worker_lease),
             )
             presence.start()
-            _made.append((presence, Executor(presence, Workplace.open(Models(config)), NobodyListens())))
+            models = Models(config)
+            models.warm_up()
+            _made.append((presence, Executor(presence, Workplace.open(models), NobodyListens())))
         return _made[0][1]
 
 

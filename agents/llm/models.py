@@ -1,28 +1,18 @@
-"""Which provider serves a model, and one client for each, kept as long as the process."""
+"""One client for each provider, kept as long as the process."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Literal
 
 import httpx2
 
-from agents.llm.anthropic_provider import AnthropicProvider
 from agents.llm.base import Provider, Reply, Request, TextDelta
-from agents.llm.openai_provider import OpenAIProvider
+from agents.llm.routing import PROVIDERS, ProviderName
 from agents.llm.transport import make_client
 from core.errors import Misconfigured
 from core.settings import Settings
-from domain.billing.schemas import Price
 
-ProviderName = Literal["anthropic", "openai"]
 _REHEARSAL_KEY = "rehearsal"
-
-
-def provider_of(model: str, own: Price | None = None) -> ProviderName:
-    """Who serves `model`: whom the organisation's own price names, else Anthropic for Claude, else OpenAI."""
-    if own is not None:
-        return own.provider
-    return "anthropic" if model.startswith("claude") else "openai"
 
 
 class Models:
@@ -47,6 +37,12 @@ class Models:
         """The text as it is said, then the reply. Raises ModelError."""
         return self._provider(provider).stream(request)
 
+    def warm_up(self) -> None:
+        """Make the clients now, so that no task waits for it."""
+        for name in PROVIDERS:
+            with contextlib.suppress(Misconfigured):
+                self._provider(name)
+
     def close(self) -> None:
         """Close every connection to a provider."""
         for client in self._clients:
@@ -59,20 +55,29 @@ class Models:
             return self._providers[name]
 
     def _make(self, name: ProviderName) -> Provider:
-        config = self._config
-        client = make_client(config.provider_headers)
+        # Imported here: the SDKs take a second, which only processes that call models should pay.
+        key, base_url = self._access(name)
+        client = make_client(self._config.provider_headers)
         self._clients.append(client)
+        if name == "anthropic":
+            from agents.llm.anthropic_provider import AnthropicProvider
+
+            return AnthropicProvider(api_key=key, base_url=base_url, http_client=client)
+        from agents.llm.openai_provider import OpenAIProvider
+
+        return OpenAIProvider(api_key=key, base_url=base_url, http_client=client)
+
+    def _access(self, name: ProviderName) -> tuple[str, str | None]:
+        """The key and the address for a provider (None: its own)."""
+        config = self._config
         if config.is_rehearsal:
             root = (config.rehearsal_url or "").rstrip("/")
-            if name == "anthropic":
-                return AnthropicProvider(api_key=_REHEARSAL_KEY, base_url=root, http_client=client)
-            return OpenAIProvider(api_key=_REHEARSAL_KEY, base_url=f"{root}/v1", http_client=client)
+            return _REHEARSAL_KEY, root if name == "anthropic" else f"{root}/v1"
         if name == "anthropic":
-            if not (config.anthropic_api_key or config.anthropic_base_url):
-                raise Misconfigured("This agent's model is Anthropic's: set ANTHROPIC_API_KEY.")
-            key = config.anthropic_api_key.get_secret_value() if config.anthropic_api_key else "none"
-            return AnthropicProvider(api_key=key, base_url=config.anthropic_base_url, http_client=client)
-        if not (config.openai_api_key or config.openai_base_url):
-            raise Misconfigured("This agent's model is OpenAI's: set OPENAI_API_KEY, or OPENAI_BASE_URL for your own.")
-        key = config.openai_api_key.get_secret_value() if config.openai_api_key else "none"
-        return OpenAIProvider(api_key=key, base_url=config.openai_base_url, http_client=client)
+            key, base_url, cure = config.anthropic_api_key, config.anthropic_base_url, "set ANTHROPIC_API_KEY"
+        else:
+            cure = "set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own"
+            key, base_url = config.openai_api_key, config.openai_base_url
+        if not (key or base_url):
+            raise Misconfigured(f"This agent's model is served by {name}: {cure}.")
+        return (key.get_secret_value() if key else "none"), base_url

@@ -7,10 +7,12 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# Matching "jose" to "José" and finding parts of words, without an extension: lower case, accents folded.
-FOLD = """
+# Matching "JOSE" to "José" and finding parts of words, without an extension, and in every locale: lower() alone knows
+# no accents where the database's locale is C.
+_ACCENTED, _PLAIN = "áàäâãåéèëêíìïîóòöôõúùüûñçÁÀÄÂÃÅÉÈËÊÍÌÏÎÓÒÖÔÕÚÙÜÛÑÇ", "aaaaaaeeeeiiiiooooouuuunc" * 2
+FOLD = f"""
 CREATE FUNCTION rota_fold(words text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURNS NULL ON NULL INPUT
-    AS $$ SELECT translate(lower(words), 'áàäâãåéèëêíìïîóòöôõúùüûñç', 'aaaaaaeeeeiiiiooooouuuunc') $$;
+    AS $$ SELECT lower(translate(words, '{_ACCENTED}', '{_PLAIN}')) $$;
 """
 
 TABLES = """

@@ -17,7 +17,7 @@ from domain.agents.schemas import Agent, AgentChange, AgentFields
 from domain.tasks import service as tasks
 from domain.tasks.schemas import AgentStatistics
 
-router = APIRouter(tags=["agents"])
+router = APIRouter(prefix="/v1", tags=["agents"])
 
 SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["support-assistant"])]
 

@@ -14,7 +14,7 @@ from core.text import unstorable
 from domain.billing import service as billing
 from domain.billing.schemas import Price, PriceFields, UsageReport
 
-router = APIRouter(tags=["billing"])
+router = APIRouter(prefix="/v1", tags=["billing"])
 
 
 def _storable(value: str) -> str:

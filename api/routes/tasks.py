@@ -23,7 +23,7 @@ from domain.tasks.schemas import (
     TaskSubmission,
 )
 
-router = APIRouter(tags=["tasks"])
+router = APIRouter(prefix="/v1", tags=["tasks"])
 
 
 def _storable(value: str) -> str:

@@ -146,8 +146,8 @@ def names(text: str) -> list[str]:
 def _capitalised_names(tokens: list[str]) -> list[str]:
     found: list[list[str]] = [[]]
     for index, token in enumerate(tokens):
-        following = tokens[index + 1] if index + 1 < len(tokens) else ""
-        is_joint = token.lower() in _PARTICLES and found[-1] and _CAPITALISED.match(following)
+        rest = [following for following in tokens[index + 1 : index + 3] if following.lower() not in _PARTICLES]
+        is_joint = token in _PARTICLES and found[-1] and bool(rest) and _CAPITALISED.match(rest[0])
         if (_CAPITALISED.match(token) and not is_ordinary(fold(token)) and not token.isupper()) or is_joint:
             found[-1].append(token)
         else:

@@ -32,7 +32,7 @@ _DEPTH = 3
 _SOME_DAY = date(2000, 1, 1)
 # Verbs that turn "book" and "booking" into a wish for something else.
 _OTHER_WISHES = {"cancel", "freeze", "search", "move", "check", "profile", "history", "update"}
-_NEGATED = re.compile(r"\b(don'?t|do not|never|no quiero|if i'?m|si estoy|how .* work|como se)\b")
+_NEGATED = re.compile(r"\b(don'?t|do not|never|no quiero|every|all|todos|todas|if i'?m|si estoy|how .* work|como se)\b")
 _OPENERS = re.compile(r"^((and|so|but|y|e|pero|hi|hello|hola|hey|ok|please|also)[, ]+)+")
 _ASKS = re.compile(
     r"(how|who|which|what|when|why|list|show|did|does|last|ultim|cuant|quien|cual|que |cuando|lista|dime|i was|i think)"

@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from agents.llm.base import Reply, Request, UserMessage
-from agents.llm.models import Models, ProviderName
+from agents.llm.models import Models
+from agents.llm.routing import ProviderName
 from agents.tools import ALL
 from core.settings import Settings
 from embedded.rehearsal.server import make_app
