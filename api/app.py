@@ -37,9 +37,9 @@ def make_app() -> FastAPI:
         version=importlib.metadata.version("rota"),
         description=_DESCRIPTION,
         lifespan=_warm,
-        max_body_size=config.max_body_bytes,
     )
     problems.install(app)
+    app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(CountRequests)
     for router in (tasks.router, agents.router, billing.router):
         app.include_router(router)

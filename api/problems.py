@@ -40,6 +40,8 @@ _STATUS: dict[type[RotaError], HTTPStatus] = {
 }
 _RETRY_AFTER_SECONDS = {HTTPStatus.SERVICE_UNAVAILABLE: "2", HTTPStatus.TOO_MANY_REQUESTS: "1"}
 
+_TOO_LARGE = "The body is larger than this server takes (its setting max_body_bytes). Send less."
+
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -93,7 +95,6 @@ def _encodable(value: Any) -> Any:
 
 def install(app: FastAPI) -> None:
     """Answer every error with a problem document."""
-    app.add_middleware(OversizedBodies)
     app.add_exception_handler(RotaError, _on_rota_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -131,7 +132,7 @@ async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
     known = {
         HTTPStatus.NOT_FOUND: "There is nothing at this address. See /docs for what there is.",
         HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take that method.",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than this server takes (see max_body_bytes).",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _TOO_LARGE,
         HTTPStatus.BAD_REQUEST: "The body could not be read: it is not valid JSON, or nested too deeply.",
     }
     detail = known.get(status) or str(error.detail)
@@ -151,29 +152,26 @@ async def _on_fault(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-class OversizedBodies:
-    """ASGI middleware: FastAPI's body limit answers in plain text before any handler of ours; this words it anew."""
+class LimitBodies:
+    """ASGI middleware: refuses larger bodies, announced or not, with a problem document as everything else does."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], most: int) -> None:
         self._app = app
+        self._most = most
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        replaced = False
+        announced = dict(scope.get("headers", [])).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self._most:
+            await problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE)(scope, receive, send)
+            return
+        received = 0
 
-        async def watching(message: Any) -> None:
-            nonlocal replaced
-            if message["type"] == "http.response.start" and _is_plain_413(message):
-                replaced = True
-                detail = "The body is larger than this server takes (see max_body_bytes). Send less."
-                await problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)(scope, receive, send)
-            elif not replaced:
-                await send(message)
+        async def counting() -> Any:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._most:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return message
 
-        await self._app(scope, receive, watching)
-
-
-def _is_plain_413(message: Any) -> bool:
-    headers = dict(message.get("headers", []))
-    return (
-        message["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and headers.get(b"content-type") != MEDIA_TYPE.encode()
-    )
+        await self._app(scope, counting, send)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import AfterValidator
+
 MAX_DEPTH = 32
 
 
@@ -41,3 +43,13 @@ def storable(value: Any) -> Any:
     if isinstance(value, dict):
         return {storable(name): storable(item) for name, item in value.items()}
     return [storable(item) for item in value] if isinstance(value, list) else value
+
+
+def _refuse_unstorable(value: Any) -> Any:
+    if reason := unstorable(value):
+        raise ValueError(reason)
+    return value
+
+
+Storable = AfterValidator(_refuse_unstorable)
+"""For pydantic's `Annotated`: refuses what cannot be stored, with the reason."""

@@ -4,28 +4,20 @@ from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, StringConstraints
+from pydantic import StringConstraints
 
 from api.auth import Caller
 from api.problems import describes
 from core.db import transaction
 from core.errors import InvalidInput
-from core.text import unstorable
+from core.text import Storable
 from domain.billing import service as billing
 from domain.billing.schemas import Price, PriceFields, UsageReport
 
 router = APIRouter(prefix="/v1", tags=["billing"])
 
 
-def _storable(value: str) -> str:
-    if reason := unstorable(value):
-        raise ValueError(reason)
-    return value
-
-
-ModelPath = Annotated[
-    str, Path(examples=["my-model"]), StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)
-]
+ModelPath = Annotated[str, Path(examples=["my-model"]), StringConstraints(min_length=1, max_length=200), Storable]
 Month = Annotated[str, Query(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"], description="default: the present month")]
 
 

@@ -4,12 +4,12 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AwareDatetime
 
 from api.auth import Caller
 from api.problems import describes
 from core.db import transaction
-from core.text import unstorable
+from core.text import Storable
 from core.wakeup import wakeup
 from domain.tasks import service as tasks
 from domain.tasks.schemas import (
@@ -26,12 +26,6 @@ from domain.tasks.schemas import (
 router = APIRouter(prefix="/v1", tags=["tasks"])
 
 
-def _storable(value: str) -> str:
-    if reason := unstorable(value):
-        raise ValueError(reason)
-    return value
-
-
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -40,7 +34,7 @@ IdempotencyKey = Annotated[
         description="makes repeating the request safe: the same key and body return the same task",
     ),
 ]
-Word = Annotated[str, AfterValidator(_storable)]
+Word = Annotated[str, Storable]
 
 
 @router.post("/tasks", status_code=202, responses=describes(400, 401, 404, 409, 413, 422, 503))

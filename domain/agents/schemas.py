@@ -2,24 +2,18 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from core.text import unstorable
+from core.text import Storable
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Mode = Literal["manual", "semi-auto", "auto"]
 
 
-def _storable(value: Any) -> Any:
-    if reason := unstorable(value):
-        raise ValueError(reason)
-    return value
-
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_storable)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Storable]
 
 
 class Limits(BaseModel):

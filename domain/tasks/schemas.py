@@ -5,9 +5,9 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from core.text import unstorable
+from core.text import Storable
 from domain.billing.schemas import Cost, Tokens
 
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]
@@ -19,21 +19,15 @@ PRIORITIES: tuple[Priority, ...] = ("critical", "high", "normal", "low")
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled", "expired")
 
 
-def _storable(value: Any) -> Any:
-    if reason := unstorable(value):
-        raise ValueError(reason)
-    return value
-
-
 class TaskInput(BaseModel):
     """What the agent is asked."""
 
     model_config = ConfigDict(extra="forbid")
 
-    message: Annotated[str, AfterValidator(_storable), StringConstraints(min_length=1, max_length=200_000)] = Field(
+    message: Annotated[str, Storable, StringConstraints(min_length=1, max_length=200_000)] = Field(
         examples=["Can you book Ana Torres into Thursday's spin class?"]
     )
-    context: Annotated[dict[str, Any], AfterValidator(_storable)] = Field(
+    context: Annotated[dict[str, Any], Storable] = Field(
         default={}, description="facts the agent should know beside the message"
     )
 
@@ -49,7 +43,7 @@ class TaskSubmission(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    agent: Annotated[str, StringConstraints(min_length=1, max_length=63), AfterValidator(_storable)] = Field(
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=63), Storable] = Field(
         description="the agent's slug", examples=["support-assistant"]
     )
     input: TaskInput
