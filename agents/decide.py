@@ -86,7 +86,7 @@ def _request(work: Work, perception: Perception) -> Request:
         model=perception.model,
         system=perception.system,
         messages=conversation(perception, work.journal()),
-        tools=[tool.spec() for name in perception.tools if (tool := ALL.get(name))],
+        tools=[tool.spec for name in perception.tools if (tool := ALL.get(name))],
         max_output_tokens=limits.max_output_tokens,
         timeout=work.time_for_a_call(),
     )

@@ -1,5 +1,6 @@
 """Tools: what an agent may call, with which parameters, at what price, to what effect."""
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -76,8 +77,9 @@ class Tool:
                 f"The parameters of {self.name} do not fit: {problems}. Call it again, corrected."
             ) from error
 
+    @functools.cached_property
     def spec(self) -> ToolSpec:
-        """The tool as offered to a model, with room for the model's rationale."""
+        """The tool as offered to a model, with room for the model's rationale. Made once: it takes milliseconds."""
         schema = parameter_schema(self.parameters)
         return ToolSpec(
             name=self.name,

@@ -43,7 +43,7 @@ class Line:
             "model": model,
             "system": "You help. It is now Friday 2026-11-20 10:00 (Europe/Madrid).",
             "messages": [UserMessage(text="Can you book Ana Torres into Thursday's spin class?")],
-            "tools": [tool.spec() for tool in ALL],
+            "tools": [tool.spec for tool in ALL],
         }
         return Request.model_validate(values | changes)
 

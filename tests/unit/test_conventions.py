@@ -83,7 +83,7 @@ def test_every_catalogue_agent_has_a_prompt_worth_having_and_tools_that_exist() 
 
 def test_tools_are_offered_in_forms_both_providers_take() -> None:
     for tool in ALL:
-        spec = tool.spec()
+        spec = tool.spec
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", spec.name)
         assert 40 < len(spec.description) < 1024
         assert spec.parameters["type"] == "object"

@@ -14,7 +14,7 @@ from embedded.rehearsal.talk import Call, Talk, ToolOffer, count_tokens
 
 SYSTEM = "It is now Friday 2026-11-20 10:00 (Europe/Madrid)."
 TODAY = date(2026, 11, 20)
-OFFERS = [ToolOffer(spec.name, spec.description, spec.parameters) for spec in (tool.spec() for tool in ALL)]
+OFFERS = [ToolOffer(spec.name, spec.description, spec.parameters) for spec in (tool.spec for tool in ALL)]
 
 
 def calls(message: str, *done: Call, tools: list[ToolOffer] = OFFERS) -> list[tuple[str, dict[str, Any]]]:
