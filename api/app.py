@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from api import problems
 from api.metrics import CountRequests
@@ -32,11 +33,13 @@ def make_app() -> FastAPI:
     configure_logging(level=config.log_level, as_json=config.log_json)
     if not config.secret_key.get_secret_value():
         raise Misconfigured("ROTA_SECRET_KEY is not set. Choose a long random one, and keep it: API keys hang on it.")
-    app = FastAPI(
+    # The documentation page with its scripts served from here: the usual one fetches them from the internet.
+    app = FastAPIOffline(
         title="Rota",
         version=importlib.metadata.version("rota"),
         description=_DESCRIPTION,
         lifespan=_warm,
+        redoc_url=None,
     )
     problems.install(app)
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)

@@ -82,19 +82,23 @@ class EmbeddedPostgres:
         spec = importlib.util.find_spec(_WHEEL)
         if spec is None or spec.origin is None:
             raise RuntimeError("embedded PostgreSQL is not installed: pip install 'rota[embedded]'")
-        installed = Path(spec.origin).parent / ("pginstall18" if version == 18 else "pginstall")  # noqa: PLR2004
+        package = Path(spec.origin).parent
+        installed = package / ("pginstall18" if version == 18 else "pginstall")  # noqa: PLR2004
         if self.user is None or is_reachable_by_others(installed / "bin"):
             return installed / "bin"
-        copy = _SHARED_HOME / f"{installed.name}-{importlib.metadata.version(_WHEEL)}"
-        if not (copy / "bin" / "postgres").exists():
+        # The programs find their libraries by the folder beside their package's, so both are copied side by side.
+        copy = _SHARED_HOME / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
+        if not copy.exists():
             _SHARED_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
             unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
-            shutil.copytree(installed, unfinished, symlinks=True)
+            for part in (package, package.with_name(f"{_WHEEL}.libs")):
+                if part.exists():
+                    shutil.copytree(part, unfinished / part.name, symlinks=True)
             try:
                 unfinished.rename(copy)
             except OSError:  # another process was faster, and its copy is as good
                 shutil.rmtree(unfinished)
-        return copy / "bin"
+        return copy / package.name / installed.name / "bin"
 
     def prepare(self) -> None:
         """Make the cluster where there is none yet, and clear away what a killed server left behind."""
