@@ -4,6 +4,7 @@ Redis is not asked to remember (docs/decisions/0001). That it forgot is noticed,
 gone, or a task published seconds ago is neither claimed nor on its queue any more.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable
 from typing import Any, cast
@@ -27,6 +28,16 @@ class Broker:
         self._app = app
         self._task_name = task_name
         self._redis = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
+
+    def connect(self) -> None:
+        """Do now what the first message would otherwise wait for. Where Redis is away it is done with that message."""
+        with (
+            contextlib.suppress(OperationalError, redis.RedisError, OSError),
+            self._app.producer_pool.acquire(block=True, timeout=5) as producer,
+        ):
+            if producer.connection is not None:
+                producer.connection.ensure_connection(max_retries=1)
+            _ = self._app.amqp.router, self._app.amqp.create_task_message
 
     def publish(self, due: Iterable[Due]) -> None:
         """Put a message for each task on the queue of its priority, in order.

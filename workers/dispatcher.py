@@ -46,6 +46,7 @@ class Dispatcher:
 
     def run(self) -> None:
         """Lead, or stand by until the leader is gone, and go on after every outage."""
+        self._broker.connect()
         while not self._stopping.is_set():
             try:
                 with dedicated_connection(SYSTEM) as connection:

@@ -20,7 +20,7 @@ from core.settings import settings
 from domain.monitoring import service as monitoring
 from domain.monitoring.schemas import Leader, TaskCount, WorkerCount
 from domain.tasks import service as tasks
-from domain.tasks.schemas import WorkerRow
+from domain.tasks.schemas import QueueStatistics, WorkerRow
 
 public = APIRouter(tags=["operations"])
 router = APIRouter(tags=["operations"])
@@ -138,3 +138,10 @@ def list_workers(caller: Caller) -> list[WorkerRow]:
     """The workers and what they have in hand for this organisation."""
     with transaction(caller) as connection:
         return tasks.list_workers(connection, timedelta(seconds=settings().worker_lease))
+
+
+@router.get("/v1/queues", responses=describes(401))
+def list_queues(caller: Caller) -> list[QueueStatistics]:
+    """How each queue stands, for this organisation."""
+    with transaction(caller) as connection:
+        return tasks.queue_statistics(connection)

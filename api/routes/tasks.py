@@ -14,7 +14,6 @@ from core.wakeup import wakeup
 from domain.tasks import service as tasks
 from domain.tasks.schemas import (
     Priority,
-    QueueStatistics,
     Status,
     Task,
     TaskDetail,
@@ -95,10 +94,3 @@ def retry_task(task_id: UUID, caller: Caller) -> Task:
         task = tasks.retry(connection, task_id)
     wakeup.hint()
     return task
-
-
-@router.get("/queues", tags=["operations"], responses=describes(401))
-def list_queues(caller: Caller) -> list[QueueStatistics]:
-    """How each queue stands, for this organisation."""
-    with transaction(caller) as connection:
-        return tasks.queue_statistics(connection)
