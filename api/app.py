@@ -11,7 +11,6 @@ from api import problems
 from api.metrics import CountRequests
 from api.routes import agents, billing, operations, tasks
 from core.db import APP, SYSTEM, engine
-from core.errors import Misconfigured
 from core.logging import configure_logging
 from core.settings import settings
 
@@ -31,8 +30,7 @@ def make_app() -> FastAPI:
     """
     config = settings()
     configure_logging(level=config.log_level, as_json=config.log_json)
-    if not config.secret_key.get_secret_value():
-        raise Misconfigured("ROTA_SECRET_KEY is not set. Choose a long random one, and keep it: API keys hang on it.")
+    _ = config.pepper  # asked for now, so that a missing one is told at the start
     # The documentation page with its scripts served from here: the usual one fetches them from the internet.
     app = FastAPIOffline(
         title="Rota",

@@ -27,7 +27,7 @@ def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_
     """
     if credentials is None:
         raise NotAuthenticated
-    pepper = settings().secret_key.get_secret_value()
+    pepper = settings().pepper
     digest = secret_digest(credentials.credentials, pepper)
     known = _trusted.get(digest)
     if known and known[0] > time.monotonic():

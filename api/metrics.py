@@ -15,6 +15,8 @@ from core.errors import RotaError
 from core.settings import settings
 from domain.monitoring import service as monitoring
 
+# Anything may stand there, and each new label is a series for good.
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _registry = CollectorRegistry()
 _requests = Counter("rota_http_requests", "Requests answered", ["method", "route", "status"], registry=_registry)
 _seconds = Histogram(
@@ -85,5 +87,6 @@ class CountRequests:
             await self._app(scope, receive, watching)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
-            _requests.labels(scope["method"], route, status).inc()
-            _seconds.labels(scope["method"], route).observe(stopwatch.elapsed().total_seconds())
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            _requests.labels(method, route, status).inc()
+            _seconds.labels(method, route).observe(stopwatch.elapsed().total_seconds())

@@ -24,6 +24,7 @@ from core.errors import (
 )
 from core.ids import new_id
 from core.logging import get_logger
+from core.text import storable
 
 log = get_logger(__name__)
 
@@ -81,16 +82,8 @@ def problem(status: HTTPStatus, detail: str, headers: dict[str, str] | None = No
         "detail": detail,
     } | more
     # What a caller sent may come back in the detail, and need not be valid UTF-8.
-    safe = json.loads(json.dumps(body, default=str).encode("utf-8", "replace"))
-    return JSONResponse(_encodable(safe), status_code=status, headers=headers, media_type=MEDIA_TYPE)
-
-
-def _encodable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {name: _encodable(item) for name, item in value.items()}
-    return [_encodable(item) for item in value] if isinstance(value, list) else value
+    safe = storable(json.loads(json.dumps(body, default=str)))
+    return JSONResponse(safe, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:

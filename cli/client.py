@@ -30,10 +30,12 @@ class Api:
         url, key = os.environ.get("ROTA_API_URL"), os.environ.get("ROTA_API_KEY")
         if url and key:
             return cls(url, key)
+        if url or key:
+            fail("Set both ROTA_API_URL and ROTA_API_KEY, or neither: a key is sent only where it belongs.")
         state = find_running(Path.cwd())
         if state is None:
             fail("No Rota found. Start one here with `rota up`, or set ROTA_API_URL and ROTA_API_KEY.")
-        return cls(url or state.running.api, key or state.running.api_key)
+        return cls(state.running.api, state.running.api_key)
 
     def get(self, path: str, **query: Any) -> Any:
         """The answer to a GET."""

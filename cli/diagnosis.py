@@ -1,7 +1,6 @@
 """What is wrong with a set-up, and how to mend it."""
 
 import importlib.util
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from core.errors import RotaError
 from core.migrations import newest_revision
 from core.settings import Settings, load_settings
 from embedded.processes import is_port_free
-from embedded.state import find_running
+from embedded.state import join_running
 
 _LEAST_DISK = 500_000_000
 _OLDEST_POSTGRES = 15_00_00
@@ -34,22 +33,22 @@ class Finding:
 
 def diagnose(patience: timedelta) -> list[Finding]:
     """Look at everything a set-up needs, each for at most `patience`."""
-    findings = [_python(), _disk(), _wheels()]
-    running = find_running(Path.cwd())
+    findings = [_python(), _disk()]
+    try:
+        running = join_running()
+    except RotaError as error:
+        return [*findings, Finding("settings", False, error.message)]
     findings.append(
         Finding(f"rota up runs: {running.running.api}", True)
         if running
         else Finding("no rota up runs here (fine when you run the processes yourself)", True)
     )
-    try:
-        config = load_settings()
-    except RotaError as error:
-        return [*findings, Finding("settings", False, error.message)]
+    config = load_settings()
     findings.append(Finding("settings are valid", True))
-    if running or "DATABASE_URL" in os.environ:
+    if running or "database_url" in config.model_fields_set:
         findings += [*_database(config, patience), _redis(config, patience), _secret(config)]
     else:
-        findings += [_port(8080), _port(5555)]
+        findings += [_wheels(), _port(8080), _port(5555)]
     findings.append(_model(config))
     return findings
 

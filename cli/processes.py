@@ -14,7 +14,7 @@ import typer
 
 from core.logging import configure_logging
 from core.settings import settings
-from embedded.state import find_running
+from embedded.state import join_running
 
 ConcurrencyOption = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=5000, help="Tasks at once.")]
 PortOption = Annotated[int | None, typer.Option(help="TCP port.")]
@@ -22,9 +22,7 @@ PortOption = Annotated[int | None, typer.Option(help="TCP port.")]
 
 def _prepare() -> None:
     """Where nothing is configured, join the `rota up` that runs here; then set logging up."""
-    if "DATABASE_URL" not in os.environ and (state := find_running(Path.cwd())) is not None:
-        for name, value in state.environment.items():
-            os.environ.setdefault(name, value)
+    join_running()
     configure_logging(level=settings().log_level, as_json=settings().log_json)
 
 
@@ -179,9 +177,6 @@ def doctor() -> None:
     """Say what is wrong with this set-up and how to mend it."""
     from cli.diagnosis import diagnose
 
-    if "DATABASE_URL" not in os.environ and (state := find_running(Path.cwd())) is not None:
-        for name, value in state.environment.items():
-            os.environ.setdefault(name, value)
     findings: list[Any] = diagnose(timedelta(seconds=3))
     for finding in findings:
         mark = typer.style("ok  ", fg="green") if finding.is_good else typer.style("FIX ", fg="red")

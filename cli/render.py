@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from rich import markup
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +24,11 @@ _COLOURS = {
 _STAGES = {"perceive": "blue", "decide": "magenta", "act": "cyan", "learn": "green"}
 _BAR = 20
 _MESSAGE = 60
+
+
+def escape(text: str) -> str:
+    """What somebody else wrote, as text: no markup of ours, and no sequence that a terminal would obey."""
+    return markup.escape("".join(letter for letter in text if letter >= " " or letter == "\n"))
 
 
 def banner(running: Running) -> RenderableType:

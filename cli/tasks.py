@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli import render
 from cli.client import Api, chunks, fail, match_agent
+from cli.render import escape
 from core.ids import new_id
+from domain.tasks.schemas import PRIORITIES
 
 _ENDED = {"succeeded", "failed", "cancelled", "expired"}
 _POLL_FIRST, _POLL_LONGEST = 0.1, 1.0
@@ -97,8 +98,13 @@ def _submit_file(
                 pool.submit(api.post, "/v1/tasks", body, key=f"{run}-{number}")
                 for number, body in enumerate(submissions)
             ]
-            for job in jobs:
-                ids.append(job.result()["id"])
+            for number, job in enumerate(jobs):
+                try:
+                    ids.append(job.result()["id"])
+                except typer.Exit:
+                    pool.shutdown(cancel_futures=True)
+                    done = sum(one.done() and not one.cancelled() and not one.exception() for one in jobs)
+                    fail(f"{file}: message {number + 1} was refused; {done} of {len(jobs)} were submitted.")
                 progress.advance(submitting)
         tasks = _follow_all(api, ids, timeout, progress) if wait else _look(api, ids)
     _report(tasks, time.monotonic() - started, as_json=as_json, waited=wait)
@@ -123,6 +129,10 @@ def _read_file(api: Api, file: Path, agent: str | None, priority: str) -> list[d
             fail(f'{file}, line {number}: expected {{"message": "…"}} or a JSON string.')
         if named and named not in slugs:
             slugs[named] = match_agent(api, named)
+        if not isinstance(message, str) or not message.strip():
+            fail(f"{file}, line {number}: the message is blank.")
+        if entry.get("priority", priority) not in PRIORITIES:
+            fail(f"{file}, line {number}: the priority must be one of {', '.join(PRIORITIES)}.")
         slug = slugs.get(named) if named else default
         if slug is None:
             fail(f"{file}, line {number}: which agent? Name it in the line, or give --agent.")

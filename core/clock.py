@@ -4,12 +4,7 @@
 """
 
 import time
-from datetime import UTC, datetime, timedelta
-
-
-def utc_now() -> datetime:
-    """This machine's time in UTC, for logs and display. Never for a decision that another machine must share."""
-    return datetime.now(UTC)
+from datetime import timedelta
 
 
 class Stopwatch:

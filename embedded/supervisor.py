@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +48,7 @@ class Supervisor:
         self._logs = logs
         self._say = say
         self._children: list[Child] = []
-        logs.mkdir(parents=True, exist_ok=True)
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def start(self, child: Child) -> None:
         """Start a child, and keep it running from now on."""
@@ -91,10 +90,6 @@ class Supervisor:
                     found[child.name] = (child.process.pid, psutil.Process(child.process.pid).create_time())
         return found
 
-    def is_running(self, name: str) -> bool:
-        """Whether the child called `name` lives."""
-        return any(child.is_running for child in self._children if child.name == name)
-
     def log_tail(self, name: str) -> str:
         """The end of a child's log."""
         with contextlib.suppress(OSError):
@@ -127,8 +122,3 @@ class Supervisor:
 def _ending(process: subprocess.Popen[bytes]) -> str:
     code = process.returncode
     return f"exit {code}" if code >= 0 else signal.Signals(-code).name
-
-
-def say_to_stderr(text: str) -> None:
-    """One line for the person at the terminal."""
-    print(f"rota: {text}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ organisation with a key and a demonstration gym, the rehearsal model where no pr
 dispatcher, the workers, beat and Flower. A child that dies is started again, and said so.
 """
 
+import fcntl
 import json
 import os
 import secrets
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 import psutil
@@ -28,7 +29,7 @@ from core.settings import Settings, settings
 from embedded.organisation import set_up_organisation
 from embedded.postgres import EmbeddedPostgres
 from embedded.processes import end_process, preferred_port, write_secret
-from embedded.state import Running, StateFile, clear_state, point_to, read_state, write_state
+from embedded.state import Running, StateFile, clear_state, is_shared, point_to, read_state, write_state
 from embedded.supervisor import Child, Supervisor
 from embedded.valkey import EmbeddedValkey
 
@@ -75,7 +76,8 @@ class Up:
         Raises:
             Misconfigured: something does not start; the message says what and where to look.
         """
-        self._refuse_second_start()
+        self._lock = self._lock_data()  # until this process ends, however it ends
+        self._end_leftovers()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
@@ -238,29 +240,34 @@ class Up:
             time.sleep(_WATCH_EVERY)
 
     def _save(self, running: Running) -> None:
-        inherited = set(os.environ)
-        shared = {"DATABASE_URL", "REDIS_URL"}
-        own = {k: v for k, v in self._environment.items() if k.startswith("ROTA_") or k in shared or k not in inherited}
         write_state(
             self._data,
             StateFile(
                 running=running,
                 pid=os.getpid(),
                 started_at=psutil.Process().create_time(),
-                environment=own,
+                environment={name: value for name, value in self._environment.items() if is_shared(name)},
                 children=self._supervisor.processes(),
             ),
         )
 
-    def _refuse_second_start(self) -> None:
-        """Refuse to run twice on one folder; end what a killed supervisor may have left behind."""
+    def _lock_data(self) -> IO[bytes]:
+        """Refuse to run twice on one folder."""
+        lock = (self._data / "lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise Misconfigured(
+                f"Rota runs on {self._data} already. Stop it first, or choose another --data."
+            ) from error
+        return lock
+
+    def _end_leftovers(self) -> None:
+        """End what a killed supervisor may have left behind."""
         state = read_state(self._data)
         if state is None:
             return
-        if state.is_alive and state.pid != os.getpid():
-            raise Misconfigured(
-                f"Rota runs on {self._data} already: {state.running.api}. Stop it first, or choose another --data."
-            )
         for name, (pid, started_at) in state.children.items():
             if name != "postgres" and end_process(pid, started_at=started_at):
                 self._say(f"ended {name}, left behind by a start that was killed")

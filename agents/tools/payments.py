@@ -45,6 +45,7 @@ def query_payments(context: ToolContext, wanted: QueryPayments) -> dict[str, Any
         status=wanted.status,
         kind=wanted.kind,
         least=wanted.min_amount,
+        zone=context.zone,
         limit=wanted.limit,
     )
 

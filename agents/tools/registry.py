@@ -49,7 +49,7 @@ P = TypeVar("P", bound=Parameters)
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool. The fields on effects are promises that recovery and approval rely on."""
+    """A tool, and what it says of itself: the permission it needs, what it costs, what it does to the world."""
 
     name: str
     category: Category
@@ -59,7 +59,7 @@ class Tool:
     permission: str
     token_price: int = 0
     changes_world: bool = False
-    repeat_is_harmless: bool = True
+    repeat_is_harmless: bool = False
 
     def validate(self, arguments: dict[str, Any]) -> Parameters:
         """The parameters that `arguments` spell.
@@ -122,7 +122,7 @@ def tool(
     permission: str,
     token_price: int = 0,
     changes_world: bool = False,
-    repeat_is_harmless: bool = True,
+    repeat_is_harmless: bool = False,
 ) -> Callable[[Callable[[ToolContext, P], dict[str, Any]]], Tool]:
     """Make a tool of a function; its docstring is what the model reads."""
 

@@ -6,11 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import StringConstraints
 
+from agents.checks import agent_check
 from api.auth import Caller
 from api.problems import describes
 from core.db import transaction
 from core.errors import InvalidInput
 from core.text import Storable
+from domain.agents import service as agents
 from domain.billing import service as billing
 from domain.billing.schemas import Price, PriceFields, UsageReport
 
@@ -51,6 +53,10 @@ def set_price(model: ModelPath, fields: PriceFields, caller: Caller) -> Price:
 
 @router.delete("/prices/{model:path}", status_code=204, responses=describes(401, 404, 422))
 def remove_price(model: ModelPath, caller: Caller) -> None:
-    """Return to the public price."""
+    """Return to the public price. Refused while an agent uses the model and nobody else knows a price for it."""
     with transaction(caller) as connection:
         billing.remove_price(connection, model)
+        check = agent_check(connection)
+        for agent in agents.list_agents(connection):
+            if model in {agent.model, agent.fallback_model}:
+                check(agent)  # raises, and so undoes the removal, where no public price takes over

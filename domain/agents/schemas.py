@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from core.text import Storable
 
@@ -13,6 +13,15 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Mode = Literal["manual", "semi-auto", "auto"]
 
 
+def _once_each(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("names a tool twice")
+    return names
+
+
+Tools = Annotated[
+    list[str], Field(max_length=128, examples=[["search_clients", "book_class"]]), AfterValidator(_once_each)
+]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Storable]
 
 
@@ -29,19 +38,19 @@ class Limits(BaseModel):
         default=timedelta(minutes=10),
         gt=timedelta(0),
         le=timedelta(days=1),
-        description="seconds of work in one attempt",
+        description="time of work in one attempt; seconds, or ISO 8601 such as PT90S",
     )
     step_timeout: timedelta = Field(
         default=timedelta(minutes=2),
         gt=timedelta(0),
         le=timedelta(days=1),
-        description="seconds that one call of the model may take",
+        description="time that one call of the model may take; seconds, or ISO 8601 such as PT90S",
     )
     reply_cache: timedelta = Field(
         default=timedelta(0),
         ge=timedelta(0),
         le=timedelta(days=30),
-        description="seconds for which an identical request is answered again",
+        description="time for which an identical request is answered again; seconds, or ISO 8601 such as PT90S",
     )
 
 
@@ -67,7 +76,7 @@ class AgentFields(BaseModel):
     system_prompt: Annotated[Text, Field(max_length=50_000)]
     model: Annotated[Text, Field(max_length=200, examples=["claude-sonnet-4-5", "gpt-4o-mini"])]
     fallback_model: Annotated[Text, Field(max_length=200)] | None = None
-    tools: list[str] = Field(default=[], max_length=128, examples=[["search_clients", "book_class"]])
+    tools: Tools = []
     mode: Mode = "auto"
     limits: Limits = Limits()
     retry: RetryPolicy = RetryPolicy()
@@ -85,7 +94,7 @@ class AgentChange(BaseModel):
     system_prompt: Annotated[Text, Field(max_length=50_000)] | None = None
     model: Annotated[Text, Field(max_length=200)] | None = None
     fallback_model: Annotated[Text, Field(max_length=200)] | None = None
-    tools: list[str] | None = Field(default=None, max_length=128)
+    tools: Tools | None = None
     mode: Mode | None = None
     limits: Limits | None = None
     retry: RetryPolicy | None = None

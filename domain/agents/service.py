@@ -73,12 +73,16 @@ def change_agent(connection: Connection, slug: str, change: AgentChange, check: 
     before = get_agent(connection, slug)
     changes = change.model_dump(exclude_unset=True)
     whole = before.model_dump(include=set(AgentFields.model_fields)) | changes
+    for name in ("limits", "retry"):  # of these, too, only what is sent is changed
+        if changes.get(name) is not None:
+            whole[name] = getattr(before, name).model_dump() | changes[name]
     try:
         fields = AgentFields.model_validate(whole)
     except ValidationError as error:
         named = ", ".join(str(problem["loc"][0]) for problem in error.errors())
         raise InvalidInput(f"These cannot be null: {named}. Leave out what should stay as it is.") from error
-    check(fields)
+    if changes.keys() & {"model", "fallback_model", "tools"}:
+        check(fields)
     stored = _stored(fields)
     queries.update_agent(connection, slug, {name: stored[name] for name in changes})
     return get_agent(connection, slug)
@@ -101,22 +105,6 @@ def seed_agents(connection: Connection, org: UUID, catalogue: Iterable[AgentFiel
     for fields in missing:
         create_agent(connection, org, fields, check)
     return [fields.slug for fields in missing]
-
-
-def match_slug(connection: Connection, prefix: str) -> str:
-    """The slug that `prefix` begins, where exactly one does.
-
-    Raises:
-        NotFound: none does.
-        InvalidInput: several do.
-    """
-    known = queries.slugs(connection)
-    matches = [prefix] if prefix in known else sorted(slug for slug in known if slug.startswith(prefix))
-    if not matches:
-        raise unknown_agent(connection, prefix)
-    if len(matches) > 1:
-        raise InvalidInput(f"{prefix!r} could be any of {', '.join(matches)}. Write more of it.")
-    return matches[0]
 
 
 def _stored(fields: AgentFields) -> dict[str, Any]:

@@ -87,4 +87,4 @@ class UsageReport(BaseModel):
     rehearsal_calls: int = Field(description="of the calls, answered by the rehearsal model: nobody charged for them")
     by_model: list[UsageLine]
     by_agent: list[UsageLine]
-    history: list[MonthTotal] = Field(description="this and earlier months, newest first, at most 24")
+    history: list[MonthTotal] = Field(description="the months with any usage, newest first, at most 24")

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, insert
 
 from core.tables import metadata
-from domain.crm import models  # noqa: F401  declares the tables
+from domain.crm import models, queries
 from domain.crm.demo_data import CLASSES, FIRST_NAMES, INTERESTS, LAST_NAMES, PEOPLE, PLANS, SOURCES, TIMETABLE
 
 _DAYS_BACK, _DAYS_AHEAD = 365, 28
@@ -56,7 +56,7 @@ def make_gym(org: UUID, *, zone: ZoneInfo, today: date) -> Gym:
     """The rows of a gym as it stands on `today`, with a year behind it and four weeks of timetable ahead."""
     dice = random.Random(_SEED)
     gym = Gym()
-    gym.classes = [{"id": _id(dice), "org_id": org, **row} for row in CLASSES]
+    gym.classes = [{"id": _id(dice, org), "org_id": org, **row} for row in CLASSES]
     sessions = list(_sessions(dice, org, gym.classes, zone, today))
     gym.class_sessions = [row for _, row in sessions]
     people = [_person(dice, org, number, today) for number in range(_CLIENTS)]
@@ -76,8 +76,23 @@ def store(connection: Connection, gym: Gym) -> None:
         connection.execute(insert(metadata.tables[table]), rows)
 
 
-def _id(dice: random.Random) -> UUID:
-    return UUID(int=dice.getrandbits(128), version=4)
+def go_on(connection: Connection, org: UUID, *, zone: ZoneInfo, today: date) -> None:
+    """Carry the timetable on to four weeks from `today`, and let past bookings have been kept."""
+    queries.settle_past_bookings(connection)
+    last = queries.last_session_starts(connection)
+    known = queries.classes_by_name(connection)
+    if last is None or not {row["name"] for row in CLASSES} <= set(known):
+        return  # somebody made this gym their own
+    classes = [{"name": name, "id": class_id, "capacity": capacity} for name, (class_id, capacity) in known.items()]
+    dice = random.Random(last.isoformat())
+    rows = [row for _, row in _sessions(dice, org, classes, zone, today) if row["starts_at"] > last]
+    if rows:
+        connection.execute(insert(models.class_sessions), rows)
+
+
+def _id(dice: random.Random, org: UUID) -> UUID:
+    """The same for the same organisation, and different for every other."""
+    return UUID(int=dice.getrandbits(128) ^ org.int, version=4)
 
 
 def _sessions(
@@ -92,7 +107,7 @@ def _sessions(
             yield (
                 name,
                 {
-                    "id": _id(dice),
+                    "id": _id(dice, org),
                     "org_id": org,
                     "class_id": by_name[name]["id"],
                     "instructor": instructor,
@@ -115,7 +130,7 @@ def _person(dice: random.Random, org: UUID, number: int, today: date) -> _Person
         status = "active"
     created = datetime.combine(joined, time(12), UTC)
     row = {
-        "id": _id(dice),
+        "id": _id(dice, org),
         "org_id": org,
         "name": name,
         "email": f"{_ascii(name).replace(' ', '.')}{number}@example.com",
@@ -159,7 +174,7 @@ def _leads(dice: random.Random, org: UUID, today: date) -> Iterator[Row]:
         created = datetime.combine(today - timedelta(days=age), time(dice.randint(8, 20), dice.randint(0, 59)), UTC)
         likely = ["new", "contacted"] if age < 7 else ["contacted", "trial_booked", "trial_done", "won", "lost"]
         yield {
-            "id": _id(dice),
+            "id": _id(dice, org),
             "org_id": org,
             "name": name,
             "email": f"{_ascii(name).replace(' ', '.')}.{number}@example.net",
@@ -193,12 +208,12 @@ def _bookings(
         ]
         for person in chosen[:places]:
             yield {
-                "id": _id(dice),
+                "id": _id(dice, org),
                 "org_id": org,
                 "client_id": person.row["id"],
                 "session_id": session["id"],
                 "status": _booking_status(dice, person, days_ahead),
-                "created_at": session["starts_at"] - timedelta(hours=dice.randint(3, 70)),
+                "created_at": session["starts_at"] - timedelta(hours=dice.randint(3, 70) + 24 * max(0, days_ahead + 1)),
             }
 
 
@@ -216,7 +231,7 @@ def _subscription(dice: random.Random, org: UUID, person: _Person, today: date) 
     if status == "active" and dice.random() < 0.04:
         status = "past_due"
     return {
-        "id": _id(dice),
+        "id": _id(dice, org),
         "org_id": org,
         "client_id": person.row["id"],
         "plan": plan,
@@ -239,7 +254,7 @@ def _payments(dice: random.Random, org: UUID, person: _Person, subscription: Row
     method = dice.choices(["card", "direct_debit"], [0.6, 0.4])[0]
     step = timedelta(days=365 if subscription["period"] == "year" else 30)
     due = person.joined
-    while due <= min(today, person.left or today):
+    while due < min(today, person.left or today):
         if (today - due).days <= _DAYS_BACK:
             is_late = due + step > today and subscription["status"] == "past_due"
             status = "failed" if is_late or dice.random() < 0.03 else "paid"
@@ -252,7 +267,7 @@ def _payments(dice: random.Random, org: UUID, person: _Person, subscription: Row
             [("shop", "12.50"), ("shop", "29.90"), ("personal_training", "45.00"), ("day_pass", "15.00")]
         )
         since = max(person.joined, today - timedelta(days=_DAYS_BACK))
-        day = since + timedelta(days=dice.randint(0, max(0, ((person.left or today) - since).days)))
+        day = since + timedelta(days=dice.randint(0, max(0, ((person.left or today) - since).days - 1)))
         yield _payment(dice, org, person, day, Decimal(amount), kind, "card", "paid")
 
 
@@ -260,7 +275,7 @@ def _payment(
     dice: random.Random, org: UUID, person: _Person, day: date, amount: Decimal, kind: str, method: str, status: str
 ) -> Row:
     return {
-        "id": _id(dice),
+        "id": _id(dice, org),
         "org_id": org,
         "client_id": person.row["id"],
         "subscription_id": None,

@@ -1,6 +1,6 @@
 """All SQL about the gym's records."""
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -230,10 +230,9 @@ def attendees(connection: Connection, session_id: UUID) -> list[RowMapping]:
     return list(connection.execute(_ATTENDEES, {"session": session_id}).mappings())
 
 
-def lock_session(connection: Connection, session_id: UUID) -> bool:
-    """Hold a session's row, so that places are given out one at a time. False when it does not exist."""
-    statement = text("SELECT true FROM class_sessions WHERE id = :session FOR UPDATE")
-    return connection.execute(statement, {"session": session_id}).scalar() is not None
+def lock_session(connection: Connection, session_id: UUID) -> None:
+    """Hold a session's row, where it exists, so that places are given out one at a time."""
+    connection.execute(text("SELECT true FROM class_sessions WHERE id = :session FOR UPDATE"), {"session": session_id})
 
 
 def is_past(connection: Connection, moment: datetime) -> bool:
@@ -260,7 +259,7 @@ def insert_booking(connection: Connection, booking_id: UUID, client_id: UUID, se
 _PAYMENT_FILTER = """
       FROM payments p JOIN clients c ON c.id = p.client_id
      WHERE (CAST(:status AS text) IS NULL OR p.status = :status) AND (CAST(:kind AS text) IS NULL OR p.kind = :kind)
-       AND p.paid_at >= CAST(:begin AS date) AND p.paid_at < CAST(:end AS date) + 1
+       AND p.paid_at >= :begin AND p.paid_at < :end
        AND (CAST(:least AS numeric) IS NULL OR p.amount >= :least)
 """
 _PAYMENTS = text(f"""
@@ -274,9 +273,9 @@ _PAYMENT_TOTALS = text(f"""
 
 
 def payments_between(
-    connection: Connection, *, begin: date, end: date, limit: int, **wanted: Any
+    connection: Connection, *, begin: datetime, end: datetime, limit: int, **wanted: Any
 ) -> tuple[list[RowMapping], list[RowMapping]]:
-    """The latest payments of a period (both days included), and the totals of all of them by status.
+    """The latest payments from `begin` to before `end`, and the totals of all of them by status.
 
     `wanted`: status, kind, least (amount); None for any.
     """
@@ -312,6 +311,29 @@ def subscriptions(
     rows = connection.execute(_SUBSCRIPTIONS, values).mappings()
     totals = connection.execute(_SUBSCRIPTION_TOTALS, values).mappings()
     return list(rows), list(totals)
+
+
+_SETTLE = text("""
+    UPDATE bookings b SET status = 'attended' FROM class_sessions s
+     WHERE s.id = b.session_id AND b.status = 'booked' AND s.starts_at < rota_now() - interval '3 hours'
+""")
+
+
+def settle_past_bookings(connection: Connection) -> None:
+    """Let those who were booked have come: for the demonstration, where nobody stands at the door."""
+    connection.execute(_SETTLE)
+
+
+def last_session_starts(connection: Connection) -> datetime | None:
+    """When the last session of the timetable starts."""
+    found: datetime | None = connection.execute(text("SELECT max(starts_at) FROM class_sessions")).scalar_one()
+    return found
+
+
+def classes_by_name(connection: Connection) -> dict[str, tuple[UUID, int]]:
+    """Each class's id and capacity."""
+    rows = connection.execute(text("SELECT name, id, capacity FROM classes"))
+    return {row.name: (row.id, row.capacity) for row in rows}
 
 
 # ── set-up ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -51,10 +51,12 @@ def search_clients(connection: Connection, query: str, *, status: ClientStatus |
         return _rows(rows), True
     names = queries.client_names(connection, _NAMES_COMPARED)
     close = difflib.get_close_matches(query.lower(), {name.lower() for name in names}, n=3, cutoff=0.75)
-    similar = [
-        row for name in close for row in queries.clients_matching(connection, name.split(), status=status, limit=limit)
-    ]
-    return _rows(similar[:limit]), False
+    similar = {
+        row["client_id"]: row
+        for name in close
+        for row in queries.clients_matching(connection, name.split(), status=status, limit=limit)
+    }
+    return _rows(list(similar.values())[:limit]), False
 
 
 def view_client(connection: Connection, client_id: UUID) -> dict[str, Any]:
@@ -66,16 +68,19 @@ def view_client(connection: Connection, client_id: UUID) -> dict[str, Any]:
     return _found(queries.client(connection, client_id), "client", client_id, "Find clients with search_clients.")
 
 
-def view_client_bookings(connection: Connection, client_id: UUID, *, upcoming: bool, limit: int) -> Rows:
+def view_client_bookings(
+    connection: Connection, client_id: UUID, *, upcoming: bool, limit: int, zone: ZoneInfo
+) -> Rows:
     """A client's bookings, latest class first."""
     view_client(connection, client_id)
-    return _rows(queries.bookings_of_client(connection, client_id, upcoming=upcoming, limit=limit))
+    found = queries.bookings_of_client(connection, client_id, upcoming=upcoming, limit=limit)
+    return [_in_zone(row, zone) for row in found]
 
 
-def view_client_payments(connection: Connection, client_id: UUID, *, limit: int) -> Rows:
+def view_client_payments(connection: Connection, client_id: UUID, *, limit: int, zone: ZoneInfo) -> Rows:
     """A client's payments, latest first."""
     view_client(connection, client_id)
-    return _rows(queries.payments_of_client(connection, client_id, limit=limit))
+    return [_in_zone(row, zone) for row in queries.payments_of_client(connection, client_id, limit=limit)]
 
 
 def update_client_status(
@@ -200,7 +205,11 @@ def book_class(connection: Connection, client_id: UUID, session_id: UUID, zone: 
 
 
 def _in_zone(row: RowMapping | dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
-    return {**row, "starts_at": row["starts_at"].astimezone(zone).isoformat(timespec="minutes")}
+    """The row with its times as the gym's clock shows them."""
+    return {
+        name: value.astimezone(zone).isoformat(timespec="minutes") if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }
 
 
 # ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,15 +223,27 @@ def query_payments(
     status: PaymentStatus | None,
     kind: PaymentKind | None,
     least: float | None,
+    zone: ZoneInfo,
     limit: int,
 ) -> dict[str, Any]:
     """Payments from the day `first` to the day `last`: totals by status over all of them, and the latest `limit`."""
     if last < first:
         raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
     rows, totals = queries.payments_between(
-        connection, begin=first, end=last, status=status, kind=kind, least=least, limit=limit
+        connection,
+        begin=datetime.combine(first, time.min, zone),
+        end=datetime.combine(last + timedelta(days=1), time.min, zone),
+        status=status,
+        kind=kind,
+        least=least,
+        limit=limit,
     )
-    return {"from_date": first, "to_date": last, "totals": _rows(totals), "payments": _rows(rows)}
+    return {
+        "from_date": first,
+        "to_date": last,
+        "totals": _rows(totals),
+        "payments": [_in_zone(row, zone) for row in rows],
+    }
 
 
 def query_subscriptions(
@@ -239,8 +260,11 @@ def query_subscriptions(
 def seed_demonstration(
     connection: Connection, org: UUID, *, zone: ZoneInfo, today: date, progress: Callable[[str], None] = lambda _: None
 ) -> bool:
-    """Fill an empty organisation with a demonstration gym and its last year. False when it has clients already."""
+    """Fill an empty organisation with a demonstration gym and its last year. False when it has clients: then the
+    timetable is only carried on, so that there is something to book.
+    """
     if queries.has_clients(connection):
+        demo.go_on(connection, org, zone=zone, today=today)
         return False
     progress("writing a year of a gym's history")
     gym = demo.make_gym(org, zone=zone, today=today)

@@ -216,14 +216,6 @@ class Departure(BaseModel):
     error: TaskError | None = None
 
 
-class Heartbeat(BaseModel):
-    """One task that the database says a worker holds."""
-
-    id: UUID
-    claim: int
-    cancel_requested: bool
-
-
 class QueueStatistics(BaseModel):
     """How a queue stands."""
 

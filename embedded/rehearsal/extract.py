@@ -1,11 +1,12 @@
 """Values that a message holds: days, people, addresses, numbers. Nothing here knows any tool."""
 
+import functools
 import re
 from datetime import date, timedelta
 
 from embedded.rehearsal.lexicon import MONTHS, WEEKDAYS, fold, is_ordinary, words
 
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+\.[\w.-]*\w")
 _PHONE = re.compile(r"\+?\d[\d \-]{7,}\d")
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 _ISO_DAY = re.compile(r"\b(20\d\d)-(\d\d)-(\d\d)\b")
@@ -39,7 +40,7 @@ def days(text: str, today: date) -> list[date]:
     for match in _SLASHED_DAY.finditer(text):
         number, month, year = match.groups()
         if day := _date(int(year or today.year), int(month), int(number)):
-            found.append((match.start(), day if year or day >= today else day.replace(year=today.year + 1)))
+            found.append((match.start(), day if year else _not_past(day, today)))
     if not found:
         found = _named_days(text, today)
     return [day for _, day in sorted(found)]
@@ -88,7 +89,13 @@ def _day_of_month(listed: list[str], index: int, today: date) -> date | None:
     if not numbers:
         return None
     day = _date(today.year, MONTHS[listed[index]], numbers[-1])
-    return day.replace(year=today.year + 1) if day and day < today and (day.month, day.day) != (2, 29) else day
+    return _not_past(day, today) if day else None
+
+
+def _not_past(day: date, today: date) -> date:
+    """A day without a year: this year's, or next year's when it has passed."""
+    is_leap_day = (day.month, day.day) == (2, 29)
+    return day if day >= today or is_leap_day else day.replace(year=day.year + 1)
 
 
 def _date(year: int, month: int, day: int) -> date | None:
@@ -109,6 +116,7 @@ def hours(text: str) -> list[str]:
     return found
 
 
+@functools.lru_cache(maxsize=256)
 def email(text: str) -> str | None:
     """The first e-mail address."""
     found = _EMAIL.search(text)
@@ -121,9 +129,10 @@ def phone(text: str) -> str | None:
     return found.group() if found else None
 
 
-def uuids(text: str) -> list[str]:
+@functools.lru_cache(maxsize=256)
+def uuids(text: str) -> tuple[str, ...]:
     """Every UUID."""
-    return [found.lower() for found in _UUID.findall(text)]
+    return tuple(found.lower() for found in _UUID.findall(text))
 
 
 def numbers(text: str) -> list[float]:
@@ -134,13 +143,14 @@ def numbers(text: str) -> list[float]:
     return [float(found.replace(",", ".")) for found in _NUMBER.findall(cleaned)]
 
 
-def names(text: str) -> list[str]:
+@functools.lru_cache(maxsize=256)
+def names(text: str) -> tuple[str, ...]:
     """What look like people's names: capitalised words in a row that are no ordinary words; failing these, unknown
     words after a word that announces a name, for those who write without capitals.
     """
     tokens = re.findall(r"[^\s,.;:!?¿¡()\"]+", _EMAIL.sub(" ", text))
     tokens = [re.sub(r"['’]s$", "", token) for token in tokens]
-    return _capitalised_names(tokens) or _announced_names(tokens)
+    return tuple(_capitalised_names(tokens) or _announced_names(tokens))
 
 
 def _capitalised_names(tokens: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Words: English and Spanish folded onto common concepts. A vocabulary, not a list of sentences."""
 
+import functools
 import re
 import unicodedata
 
@@ -171,9 +172,10 @@ def translate(word: str) -> str:
     return _TRANSLATED.get(word, word)
 
 
-def concepts(text: str) -> list[str]:
+@functools.lru_cache(maxsize=1024)
+def concepts(text: str) -> tuple[str, ...]:
     """The concepts of a text, without filler."""
-    return [concept(word) for word in words(text.replace("_", " ")) if word in _CONCEPT_OF or word not in _FILLER]
+    return tuple(concept(word) for word in words(text.replace("_", " ")) if word in _CONCEPT_OF or word not in _FILLER)
 
 
 def is_ordinary(word: str) -> bool:

@@ -23,7 +23,9 @@ _CLAUSE_END = re.compile(
     r"[?!;\n]+|\.(?=\s|$)|,?\s+(?:and also|also|y también|y tambien|además|ademas|y luego|and then)\s+", re.IGNORECASE
 )
 _CONTEXT = re.compile(r"\n\n\[Context\]\n.*", re.DOTALL)
-_MOST_GOALS = 3
+_SPACES = re.compile(r"[ \t]+")
+# Nobody rehearses with a novel, and the time it takes must not grow with one.
+_MOST_READ, _MOST_CLAUSES, _MOST_GOALS = 4_000, 20, 3
 _NAME_WEIGHT, _DESCRIPTION_WEIGHT, _PARAMETER_WEIGHT, _NAMES_A_DAY = 3.0, 1.0, 0.8, 1.2
 _LEAST_SCORE, _LEAST_SCORE_ABOUT_SOMEBODY = 2.2, 1.4
 # A tool that changes something is a goal only when the message says to do that very thing.
@@ -53,7 +55,7 @@ class Goal:
 
 def next_turn(talk: Talk) -> Turn:
     """What comes next in the conversation: calls to make together, or the final words."""
-    message = _CONTEXT.sub("", talk.message)
+    message = _SPACES.sub(" ", _CONTEXT.sub("", talk.message)[:_MOST_READ])
     language = language_of(message)
     today = extract.today_in(talk.system, datetime.now(UTC).date())
     goals = find_goals(message, talk.tools)
@@ -73,7 +75,7 @@ def find_goals(message: str, tools: list[ToolOffer]) -> list[Goal]:
     rarity = _rarity(tools)
     least = _LEAST_SCORE_ABOUT_SOMEBODY if extract.names(message) or extract.email(message) else _LEAST_SCORE
     found: list[Goal] = []
-    for clause in (part.strip() for part in _CLAUSE_END.split(message) if part and part.strip()):
+    for clause in [part.strip() for part in _CLAUSE_END.split(message) if part and part.strip()][:_MOST_CLAUSES]:
         fitting = [goal for tool in tools if (goal := _fit(clause, message, tool, rarity)).score >= least]
         if fitting:
             best = max(fitting, key=lambda goal: (goal.score, goal.tool.name))

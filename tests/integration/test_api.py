@@ -203,6 +203,7 @@ def test_own_prices_are_set_listed_and_removed(client: TestClient) -> None:
     assert client.put("/v1/prices/vendor/my-model", json=price).status_code == 200
     assert [p["model"] for p in client.get("/v1/prices").json()] == ["vendor/my-model"]
     assert client.post("/v1/agents", json=agent_fields(model="vendor/my-model")).status_code == 201
+    client.delete("/v1/agents/tester")
     assert client.delete("/v1/prices/vendor/my-model").status_code == 204
     assert_problem(client.put("/v1/prices/x", json=price | {"input_per_million": -1}), 422)
 
@@ -239,3 +240,23 @@ def test_every_route_describes_its_problems_in_the_schema(client: TestClient) ->
             if path.startswith("/v1"):
                 assert "401" in operation["responses"], (path, verb)
                 assert "application/problem+json" in operation["responses"]["401"]["content"]
+
+
+def test_a_change_within_limits_and_retry_leaves_their_other_fields(client: TestClient) -> None:
+    fields = agent_fields(limits={"max_cost": "0.05"}, retry={"max_attempts": 9})
+    client.post("/v1/agents", json=fields)
+    changed = client.patch("/v1/agents/tester", json={"limits": {"max_turns": 3}, "retry": {"base": 1}}).json()
+    assert (changed["limits"]["max_cost"], changed["limits"]["max_turns"]) == ("0.05", 3)
+    assert changed["retry"]["max_attempts"] == 9
+
+
+def test_a_price_that_an_agent_lives_on_is_not_removed(client: TestClient) -> None:
+    price = {"provider": "openai", "input_per_million": 1, "output_per_million": 1}
+    client.put("/v1/prices/house-model", json=price)
+    client.post("/v1/agents", json=agent_fields(model="house-model"))
+    assert_problem(client.delete("/v1/prices/house-model"), 422, "house-model")
+    assert [p["model"] for p in client.get("/v1/prices").json()] == ["house-model"]
+
+
+def test_a_tool_is_given_once(client: TestClient) -> None:
+    assert_problem(client.post("/v1/agents", json=agent_fields(tools=["book_class", "book_class"])), 422, "twice")

@@ -251,3 +251,22 @@ def test_the_demonstration_gym_is_a_year_old_consistent_and_made_once(org: UUID)
     assert overbooked == 0
     assert (TODAY - first).days >= 364
     assert use(org, "search_clients", query="Ana Torres")["count"] == 1
+
+
+def test_the_demonstration_timetable_goes_on_when_time_does(org: UUID) -> None:
+    with db.transaction(org) as connection:
+        crm.seed_demonstration(connection, org, zone=ZONE, today=TODAY)
+        before: int = connection.execute(text("SELECT count(*) FROM class_sessions")).scalar_one()
+        crm.seed_demonstration(connection, org, zone=ZONE, today=TODAY + timedelta(days=14))
+        crm.seed_demonstration(connection, org, zone=ZONE, today=TODAY + timedelta(days=14))
+        after: int = connection.execute(text("SELECT count(*) FROM class_sessions")).scalar_one()
+    assert after - before == 2 * 27  # two weeks of the weekly timetable, once
+
+
+def test_times_are_told_as_the_gyms_clock_shows_them(org: UUID) -> None:
+    client = make_row(org, "clients")
+    session = make_row(org, "class_sessions", class_id=make_row(org, "classes"))
+    make_row(org, "bookings", client_id=client, session_id=session)
+    [booking] = use(org, "view_client_bookings", client_id=str(client))["bookings"]
+    assert booking["starts_at"] == use(org, "check_class_availability", session_id=str(session))["starts_at"]
+    assert datetime.fromisoformat(booking["starts_at"]).utcoffset() == NOW.utcoffset()

@@ -190,7 +190,8 @@ def test_turns_tokens_and_cost_are_limits(org: UUID, desk: Desk, gym: dict[str, 
         ({"max_tokens": 100}, "tokens"),
         ({"max_cost": "0.001"}, "$"),
     ):
-        change_agent(org, "support-assistant", limits=limits)
+        free = {"max_turns": 10, "max_tokens": 200_000, "max_cost": 1}
+        change_agent(org, "support-assistant", limits=free | limits)
         task = desk.run(org, submit(org, BOOKING).id)
         assert (task.status, task.error.kind) == ("failed", "limit_reached")
         assert word in task.error.message

@@ -1,5 +1,6 @@
 """What the rehearsal model makes of messages: chosen by the tools' own words, in two languages."""
 
+import time
 from datetime import date
 from typing import Any
 
@@ -178,7 +179,7 @@ def test_days(text: str, days: list[str]) -> None:
     ],
 )
 def test_names(text: str, names: list[str]) -> None:
-    assert extract.names(text) == names
+    assert list(extract.names(text)) == names
 
 
 def test_hours() -> None:
@@ -205,3 +206,15 @@ def test_a_script_gives_each_fault_once_to_whom_it_is_meant_for() -> None:
 def test_an_unknown_fault_is_refused() -> None:
     with pytest.raises(ValueError, match="no fault"):
         parse_fault("explode")
+
+
+@pytest.mark.parametrize("message", ["ok. " * 1_500, "a" * 20_000, " " * 20_000 + "x", "Dear gym, " * 2_000])
+def test_a_long_message_is_read_in_no_time(message: str) -> None:
+    started = time.process_time()
+    next_turn(Talk(SYSTEM, message, OFFERS))
+    assert time.process_time() - started < 5  # it took minutes, in the only thread there is
+
+
+def test_the_leap_day_is_read_in_any_year() -> None:
+    assert extract.days("29/2", date(2028, 3, 5)) == [date(2028, 2, 29)]
+    assert extract.days("29/2", TODAY) == []
