@@ -50,12 +50,12 @@ $(VENV)/bin/pip:
 		{ echo "Could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/pip
-	@echo "Installing Rota into $(VENV) (a minute, once) ..."
+	@echo "Installing Rota into $(VENV) (a minute, once) ..." >&2
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	@echo "Installing the test tools ..."
+	@echo "Installing the test tools ..." >&2
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@

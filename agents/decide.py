@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from agents import cache
 from agents.interrupt import Stopped
 from agents.llm.base import AssistantMessage, Message, Reply, Request, TextDelta, ToolCall, ToolMessage, UserMessage
 from agents.llm.context import fit
@@ -21,6 +20,8 @@ from core.errors import Misconfigured
 from domain.billing import pricing
 from domain.billing import service as billing
 from domain.billing.schemas import Price, Tokens
+from domain.replies import service as replies
+from domain.replies.schemas import KeptReply
 from domain.tasks.schemas import Bill, Step
 
 _ELSEWHERE = {"model_unavailable", "overloaded", "server_error"}
@@ -134,7 +135,8 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
     work.record(make_record(seq, "decide", model, stopwatch, output=output, given=given, bill=bill))
     if ttl > timedelta(0) and not cached:
         with transaction(work.task.org_id) as connection:
-            cache.keep(connection, work.task.org_id, _digest(prepared), reply, ttl)
+            kept = KeptReply(digest=_digest(prepared), reply=reply.model_dump(mode="json"), ttl=ttl)
+            replies.keep(connection, work.task.org_id, kept)
     return decision
 
 
@@ -161,7 +163,8 @@ def _from_cache(work: Work, request: Request, ttl: timedelta) -> Reply | None:
     if ttl <= timedelta(0):
         return None
     with transaction(work.task.org_id) as connection:
-        return cache.find(connection, _digest(request))
+        kept = replies.find(connection, _digest(request))
+    return Reply.model_validate(kept) if kept else None
 
 
 def _digest(request: Request) -> bytes:

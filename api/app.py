@@ -30,7 +30,7 @@ def make_app() -> FastAPI:
     """
     config = settings()
     configure_logging(level=config.log_level, as_json=config.log_json)
-    _ = config.pepper  # asked for now, so that a missing one is told at the start
+    _ = config.pepper  # a missing one is told at the start, not at the first request
     # The documentation page with its scripts served from here: the usual one fetches them from the internet.
     app = FastAPIOffline(
         title="Rota",

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from agents import cache
 from core.db import system_transaction
 from core.logging import get_logger
 from core.settings import settings
+from domain.replies import service as replies
 from domain.tasks import service as tasks
 from workers.app import app
 
@@ -49,7 +49,7 @@ def forget_workers() -> None:
 def forget_replies() -> None:
     """Delete cached replies whose time is over."""
     with system_transaction() as connection:
-        cache.forget_expired(connection)
+        replies.forget_expired(connection)
 
 
 def _until_nothing_is_left(what: str, batch: Callable[[], int]) -> None:

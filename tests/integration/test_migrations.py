@@ -10,6 +10,7 @@ from sqlalchemy import inspect, text
 import domain.agents.models
 import domain.billing.models
 import domain.crm.models
+import domain.replies.models
 import domain.tasks.models
 import domain.tenants.models
 from core import db
@@ -19,7 +20,14 @@ from core.tables import metadata
 from tests.support import servers
 from tests.support.factories import make_organisation, make_row, submit
 
-_MODELS = [domain.agents.models, domain.billing.models, domain.crm.models, domain.tasks.models, domain.tenants.models]
+_MODELS = [
+    domain.agents.models,
+    domain.billing.models,
+    domain.crm.models,
+    domain.replies.models,
+    domain.tasks.models,
+    domain.tenants.models,
+]
 
 
 def test_every_table_with_an_organisation_has_forced_row_level_security_and_policies_for_all_roles(

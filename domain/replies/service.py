@@ -1,0 +1,26 @@
+"""Verbs on kept replies."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from core.db import dump_json
+from domain.replies import queries
+from domain.replies.schemas import KeptReply
+
+
+def find(connection: Connection, digest: bytes) -> dict[str, Any] | None:
+    """The reply kept for a request with this digest, None where none is or its time is over."""
+    return queries.unexpired_reply(connection, digest)
+
+
+def keep(connection: Connection, org: UUID, kept: KeptReply) -> None:
+    """Keep a reply."""
+    row = {"org": org, "digest": kept.digest, "reply": dump_json(kept.reply), "ttl": kept.ttl}
+    queries.put_reply(connection, row)
+
+
+def forget_expired(connection: Connection) -> int:
+    """Delete replies kept long enough. Returns how many."""
+    return queries.delete_expired(connection)
