@@ -56,11 +56,8 @@ class Work:
             self.organisation: Organisation = tenants.get_organisation(connection, task.org_id)
             self.agent: Agent = agents.agent_of_task(connection, task.agent_id)
             self._journal = tasks.journal(connection, task.id)
-            spent = tasks.spent_on(connection, task.id)
+            self._tokens, self._cost = tasks.spent_on(connection, task.id)
             self.now = tasks.now(connection)
-        self._tokens: int
-        self._cost: Decimal
-        self._tokens, self._cost = spent
 
     @property
     def zone(self) -> ZoneInfo:
