@@ -1,11 +1,12 @@
 """Filling a tool's parameters from a message, by what the tool's schema says each of them is."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from embedded.rehearsal import extract
+from embedded.rehearsal.guess import guess_text, phrases
 from embedded.rehearsal.lexicon import concept, concepts, fold, is_ordinary, translate, words
 from embedded.rehearsal.talk import Call
 
@@ -16,6 +17,11 @@ _SO_MANY = re.compile(r"\b(?:last|top|first|latest|ultim[oa]s|primer[oa]s)\s+(\d
 _BECAUSE = re.compile(r"\b(?:because|since|as|porque|ya que)\s+(.{3,120}?)(?:[.;!?\n]|$)", re.IGNORECASE)
 _WITH = re.compile(r"\b(?:with|con)\s+([A-ZÁÉÍÓÚÑ][\wáéíóúñ]+)")
 _BESIDE_CLASS = re.compile(r"\b(?:class(?:es)?|clases?|session|sesion)\b")
+
+_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+
+UNKNOWN = object()
+"""What no rule knows how to look for; MISSING is what a rule looked for and did not find."""
 
 MISSING = object()
 """What a parameter is filled with when the message does not tell."""
@@ -30,6 +36,8 @@ class Situation:
     today: date
     calls: list[Call]
     topic: frozenset[str] = frozenset()  # what the tool is about anyway, which therefore chooses nothing
+    required: frozenset[str] = frozenset()  # for these a guess is better than nothing
+    taken: list[Any] = field(default_factory=list)  # what other parameters of the same call were filled with
 
 
 def fill(name: str, schema: dict[str, Any], here: Situation) -> Any:
@@ -45,7 +53,28 @@ def fill(name: str, schema: dict[str, Any], here: Situation) -> Any:
         return True if set(concepts(name)) & set(concepts(here.clause)) else MISSING
     if kind in {"integer", "number"}:
         return _number(name, kind, here)
-    return _text(f"{name.replace('_', ' ')}: {schema.get('description', '')}", here) if kind == "string" else MISSING
+    return _words(name, schema, here)
+
+
+def _words(name: str, schema: dict[str, Any], here: Situation) -> Any:
+    """A text or a list; where no rule knows how to find it, a guess if the tool cannot do without."""
+    is_required = name in here.required
+    if schema.get("type") == "array":
+        return _list(schema.get("items", {}), here) if is_required else MISSING
+    if schema.get("type") != "string":
+        return MISSING
+    about = f"{name.replace('_', ' ')}: {schema.get('description', '')}"
+    found = _text(about, here)
+    if found is not UNKNOWN:
+        return found
+    return guess_text(about, here.message, here.taken) if is_required else MISSING
+
+
+def _list(items: dict[str, Any], here: Situation) -> Any:
+    if items.get("type") in {"integer", "number"}:
+        numbers = extract.numbers(here.clause) or extract.numbers(here.message)
+        return [int(one) if one.is_integer() else one for one in numbers] or MISSING
+    return phrases(here.message) or MISSING
 
 
 def _enum(values: list[Any], here: Situation) -> Any:
@@ -101,7 +130,9 @@ def _number(name: str, kind: str, here: Situation) -> Any:
         found = _SO_MANY.search(fold(here.clause))
         value = float(found.group(1)) if found else None
     else:
-        value = next(iter(extract.numbers(here.clause)), None)
+        free = [one for one in extract.numbers(here.clause) + extract.numbers(here.message) if one not in here.taken]
+        years = [one for one in free if _FIRST_YEAR <= one <= _LAST_YEAR]
+        value = next(iter(years if "year" in name else free), None)
     if value is None:
         return MISSING
     return int(value) if kind == "integer" else value
@@ -121,9 +152,9 @@ def _text(about: str, here: Situation) -> Any:
     if "name" in wanted and ("e-mail" in wanted or "phone" in wanted):
         people = extract.names(here.clause) or extract.names(here.message)
         return extract.email(here.message) or (people[0] if people else extract.phone(here.message) or MISSING)
-    if "source" in wanted or "plan" in wanted:
+    if "such as" in wanted:
         return _such_as(about, here)
-    return MISSING
+    return UNKNOWN
 
 
 def _kind_of_class(here: Situation) -> Any:

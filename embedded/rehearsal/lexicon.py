@@ -4,6 +4,7 @@ import functools
 import re
 import unicodedata
 
+_CAMEL = re.compile(r"([a-z])([A-Z])")
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
 # Each concept, then the word forms that mean it, in both languages. Tool descriptions go through the same mill.
@@ -175,7 +176,11 @@ def translate(word: str) -> str:
 @functools.lru_cache(maxsize=1024)
 def concepts(text: str) -> tuple[str, ...]:
     """The concepts of a text, without filler."""
-    return tuple(concept(word) for word in words(text.replace("_", " ")) if word in _CONCEPT_OF or word not in _FILLER)
+    return tuple(
+        concept(word)
+        for word in words(_CAMEL.sub(r"\1 \2", text.replace("_", " ")))
+        if word in _CONCEPT_OF or word not in _FILLER
+    )
 
 
 def is_ordinary(word: str) -> bool:

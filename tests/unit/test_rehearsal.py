@@ -9,6 +9,7 @@ import pytest
 from agents.tools import ALL
 from embedded.rehearsal import extract
 from embedded.rehearsal.faults import Script, parse_fault
+from embedded.rehearsal.guess import guess_text
 from embedded.rehearsal.lexicon import language_of
 from embedded.rehearsal.mind import next_turn
 from embedded.rehearsal.talk import Call, Talk, ToolOffer, count_tokens
@@ -218,3 +219,19 @@ def test_a_long_message_is_read_in_no_time(message: str) -> None:
 def test_the_leap_day_is_read_in_any_year() -> None:
     assert extract.days("29/2", date(2028, 3, 5)) == [date(2028, 2, 29)]
     assert extract.days("29/2", TODAY) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "message", "value"),
+    [
+        ("from city: The city of departure", "Find a bus from San Francisco to Los Angeles", "San Francisco"),
+        ("to city: The destination city", "Find a bus from San Francisco to Los Angeles", "Los Angeles"),
+        ("location: The city and state", "Any rock concerts in New York next month?", "New York"),
+        ("company name: Name of the company", "Find lawsuits of the company 'Apple Inc.' please", "Apple Inc."),
+        ("url: The address to fetch", "get me https://example.com/a.json now", "https://example.com/a.json"),
+        ("snp id: The id of the SNP", "what is known of rs6034464 here?", "rs6034464"),
+        ("topic: What to write about", "write me a poem about burpees", "burpees"),
+    ],
+)
+def test_texts_that_no_rule_knows_are_guessed_from_how_they_are_led_in(about: str, message: str, value: str) -> None:
+    assert guess_text(about, message, []) == value
