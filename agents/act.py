@@ -74,9 +74,7 @@ def _invoke(
 
 def _run(work: Work, perception: Perception, call: ToolCall, connection: Connection) -> dict[str, Any]:
     tool = _permitted_tool(perception, call)
-    context = ToolContext(
-        connection=connection, org=work.task.org_id, zone=work.zone, today=work.now.astimezone(work.zone).date()
-    )
+    context = ToolContext(connection=connection, zone=work.zone, today=work.now.astimezone(work.zone).date())
     return tool.run(context, tool.validate(call.arguments))
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,7 +38,6 @@ class ToolContext:
     """What a tool may use. Its SQL runs in the transaction that records its step: both commit, or neither."""
 
     connection: Connection
-    org: UUID
     zone: ZoneInfo
     today: date
 

@@ -25,7 +25,7 @@ def use(org: UUID, name: str, **arguments: Any) -> dict[str, Any]:
     tool = ALL.get(name)
     assert tool is not None
     with db.transaction(org) as connection:
-        context = ToolContext(connection=connection, org=org, zone=ZONE, today=TODAY)
+        context = ToolContext(connection=connection, zone=ZONE, today=TODAY)
         return tool.run(context, tool.validate(arguments))
 
 
