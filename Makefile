@@ -7,7 +7,7 @@ ARGS   ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock bench clean
+.PHONY: help install run test check format lock faults bench clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ lock: $(VENV)/.installed-dev ## pin the dependencies again, with hashes and with
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --extra embedded --extra dev -c requirements.lock pyproject.toml deploy/build-requirements.in \
 		-o requirements-dev.lock
+
+faults: $(VENV)/.installed-dev ## make trouble for SECONDS (600) with SEED, and check that all held
+	@$(BIN)/python -m tests.acceptance.faults --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.installed-dev ## measure (see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -21,6 +21,7 @@ DUTIES = (
     Duty("expire-tasks", "rota.expire_tasks", timedelta(seconds=10), "a task past its expiry ends where people see it"),
     Duty("clean-up", "rota.clean_up", timedelta(minutes=10), "finished tasks leave after a day or a week; bills stay"),
     Duty("forget-workers", "rota.forget_workers", timedelta(minutes=10), "rows of workers long gone clutter the list"),
+    Duty("forget-keys", "rota.forget_keys", timedelta(hours=1), "concurrency keys that no task names any more"),
     Duty(
         "forget-replies", "rota.forget_replies", timedelta(minutes=10), "cached replies are kept as long as agents say"
     ),

@@ -9,11 +9,12 @@ from agents.decide import Decision
 from agents.llm.base import ToolCall, ToolMessage
 from agents.perceive import Perception
 from agents.tools import ALL
-from agents.tools.registry import Tool, ToolContext
-from agents.work import Work, make_record
+from agents.tools.registry import NotDone, OutwardContext, Tool, ToolContext
+from agents.work import OutcomeUnknown, Work, make_record
 from core.clock import Stopwatch
 from core.db import dump_json
 from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from core.failpoints import failpoint
 from domain.tasks.schemas import StepRecord
 
 # What a tool may refuse with: the model hears it and can do something about it. Anything else is a fault of ours.
@@ -26,13 +27,15 @@ def act(work: Work, perception: Perception, decision: Decision) -> int:
     The calls' numbers follow the decision's own, in the order in which they were asked for.
     """
     calls = list(enumerate(decision.message.tool_calls, start=decision.seq + 1))
-    missing = [(seq, call) for seq, call in calls if work.finished(seq) is None]
+    missing = [(seq, call) for seq, call in calls if work.finished(seq) is None and not work.is_in_doubt(seq)]
     if missing:
         work.check()
     if len(missing) == 1:
         _carry_out(work, perception, *missing[0])
     elif missing:
         _carry_out_together(work, perception, missing)
+    if doubtful := [call.name for seq, call in calls if work.is_in_doubt(seq)]:
+        raise OutcomeUnknown(f"Nobody can tell whether this happened: {', '.join(doubtful)}.")
     return decision.seq + 1 + len(calls)
 
 
@@ -47,8 +50,47 @@ def _carry_out_together(work: Work, perception: Perception, calls: list[tuple[in
 
 
 def _carry_out(work: Work, perception: Perception, seq: int, call: ToolCall) -> None:
+    work.check_stopped()  # it may have waited for a thread
     stopwatch = Stopwatch()
-    work.record_with(lambda connection: _invoke(work, perception, seq, call, connection, stopwatch))
+    tool = ALL.get(call.name)
+    if tool is not None and tool.is_outward:
+        _reach_out(work, perception, seq, call, stopwatch)
+    else:
+        work.record_with(lambda connection: _invoke(work, perception, seq, call, connection, stopwatch))
+
+
+def _reach_out(work: Work, perception: Perception, seq: int, call: ToolCall, stopwatch: Stopwatch) -> None:
+    """Run a tool that reaches outside: no transaction while it works, and where it must not be repeated the intent
+    first.
+
+    A crash before the record leaves the intent. Who takes the task up next finds it and asks a person.
+    """
+    try:
+        tool = _permitted_tool(perception, call)
+        parameters = tool.validate(call.arguments)
+    except _REFUSALS as refusal:
+        work.record(_record(seq, call, stopwatch, {"error": refusal.message}, is_error=True))
+        return
+    if tool.must_not_repeat:
+        work.begin(make_record(seq, "act", call.name, stopwatch, given=call.arguments, output={"call_id": call.id}))
+    failpoint("before-effect")
+    context = OutwardContext(f"{work.task.id}:{seq}", work.zone, work.now.astimezone(work.zone).date())
+    try:
+        with work.doing(call.name):
+            result, is_error = tool.run(context, parameters), False
+    except _REFUSALS as refusal:
+        result, is_error = {"error": refusal.message}, True
+    except NotDone as failure:
+        if tool.must_not_repeat:
+            output = {"error": {"kind": "not_done", "message": failure.message}}
+            work.finish_begun(make_record(seq, "act", call.name, stopwatch, output=output, status="failed"))
+        raise
+    failpoint("after-effect")
+    record = _record(seq, call, stopwatch, result, is_error=is_error)
+    if tool.must_not_repeat:
+        work.finish_begun(record)
+    else:
+        work.record(record)
 
 
 def _invoke(
@@ -56,11 +98,15 @@ def _invoke(
 ) -> StepRecord:
     """Run a tool inside its step's transaction. A refusal undoes what the tool wrote and is recorded as its answer."""
     try:
-        with connection.begin_nested():
+        with work.doing(call.name), connection.begin_nested():
             result = _run(work, perception, call, connection)
         is_error = False
     except _REFUSALS as refusal:
         result, is_error = {"error": refusal.message}, True
+    return _record(seq, call, stopwatch, result, is_error=is_error)
+
+
+def _record(seq: int, call: ToolCall, stopwatch: Stopwatch, result: dict[str, Any], *, is_error: bool) -> StepRecord:
     message = ToolMessage(call_id=call.id, content=dump_json(result), is_error=is_error)
     return make_record(
         seq,

@@ -2,13 +2,13 @@
 
 from sqlalchemy import Connection
 
-from agents.llm.routing import provider_of
 from agents.tools import ALL
 from core.errors import InvalidInput
 from domain.agents.schemas import AgentFields
 from domain.agents.service import Check
 from domain.billing import pricing
 from domain.billing import service as billing
+from domain.billing.routing import provider_of
 
 
 def agent_check(connection: Connection) -> Check:

@@ -10,7 +10,6 @@ from agents.interrupt import Stopped
 from agents.llm.base import AssistantMessage, Message, Reply, Request, TextDelta, ToolCall, ToolMessage, UserMessage
 from agents.llm.context import fit
 from agents.llm.errors import ModelError
-from agents.llm.routing import ProviderName, provider_of
 from agents.perceive import Perception
 from agents.tools import ALL
 from agents.work import Work, make_record
@@ -19,6 +18,7 @@ from core.db import transaction
 from core.errors import Misconfigured
 from domain.billing import pricing
 from domain.billing import service as billing
+from domain.billing.routing import ProviderName, provider_of
 from domain.billing.schemas import Price, Tokens
 from domain.replies import service as replies
 from domain.replies.schemas import KeptReply
@@ -120,6 +120,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
         reply = cached or _call(work, provider, prepared, seq)
     except ModelError as error:
         work.interrupt.check()  # the call may have ended because somebody ended it
+        error.at = (provider, model)
         failure: dict[str, Any] = {"error": {"kind": error.kind, "message": error.message}}
         work.record(make_record(seq, "decide", model, stopwatch, output=failure, given=given, status="failed"))
         raise
@@ -143,7 +144,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
 def _call(work: Work, provider: ProviderName, request: Request, seq: int) -> Reply:
     models = work.workplace.models
     try:
-        with work.interrupt.attached(request.timeout):
+        with work.interrupt.attached(request.timeout), work.doing(request.model, request.timeout):
             if not work.sink.wants_words():
                 return models.complete(provider, request)
             for part in models.stream(provider, request):

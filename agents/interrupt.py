@@ -37,6 +37,7 @@ class Interrupt:
         self._call_ends: float | None = None
         self._reason: Reason | None = None
         self._sockets: set[socket.socket] = set()
+        self._doing: dict[int, tuple[str, float]] = {}
 
     @property
     def reason(self) -> Reason | None:
@@ -64,6 +65,21 @@ class Interrupt:
             self.trigger("deadline")
         elif self._call_ends is not None and now >= self._call_ends:
             self.end_calls()
+
+    @contextlib.contextmanager
+    def doing(self, what: str, limit: timedelta) -> Iterator[None]:
+        """Within, this thread does `what`, which should not take longer than `limit`."""
+        thread = threading.get_ident()
+        self._doing[thread] = (what, time.monotonic() + limit.total_seconds())
+        try:
+            yield
+        finally:
+            self._doing.pop(thread, None)
+
+    def stuck(self, after: timedelta) -> dict[int, str]:
+        """The threads that are late by more than `after`, and with what."""
+        late = time.monotonic() - after.total_seconds()
+        return {thread: what for thread, (what, ends) in list(self._doing.items()) if ends < late}
 
     def check(self) -> None:
         """Raise `Stopped` when a stop was asked for."""

@@ -1,11 +1,13 @@
 """A task being worked on: its journal, its limits, and the one way in which a step comes to be."""
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -15,7 +17,9 @@ from agents.llm.models import Models
 from agents.sink import Sink
 from core.clock import Stopwatch
 from core.db import transaction
-from core.errors import RotaError
+from core.errors import RotaError, Unavailable
+from core.failpoints import failpoint
+from core.ids import new_id
 from domain.agents import service as agents
 from domain.agents.schemas import Agent
 from domain.tasks import service as tasks
@@ -24,10 +28,24 @@ from domain.tenants import service as tenants
 from domain.tenants.schemas import Organisation
 
 _PARALLEL_CALLS = 8
+# As long as the database may be away, a step waits to be written.
+_PATIENCE, _PAUSE = timedelta(seconds=60), 0.2
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Write(Protocol[T_co]):
+    """Something that is written in a transaction; `is_again` where an earlier one may have been committed."""
+
+    def __call__(self, connection: Connection, *, is_again: bool) -> T_co: ...
 
 
 class LimitReached(RotaError):
     """The agent reached one of its limits."""
+
+
+class OutcomeUnknown(RotaError):
+    """An action was begun and its outcome was never recorded: a person must say whether it happened."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +84,23 @@ class Work:
 
     def finished(self, seq: int) -> Step | None:
         """The step `seq`, if an earlier attempt, or this one, has finished it."""
-        return self._journal.get(seq)
+        step = self._journal.get(seq)
+        return step if step and step.status == "done" else None
+
+    def is_in_doubt(self, seq: int) -> bool:
+        """Whether the action of step `seq` was begun and nobody knows what became of it."""
+        step = self._journal.get(seq)
+        return step is not None and step.status != "done"
 
     def journal(self) -> list[Step]:
         """The finished steps in order."""
-        return [self._journal[seq] for seq in sorted(self._journal)]
+        return [step for _, step in sorted(self._journal.items()) if step.status == "done"]
+
+    @contextlib.contextmanager
+    def doing(self, what: str, limit: timedelta | None = None) -> Iterator[None]:
+        """Within, the watchdog knows what is being done, and from when on it takes too long."""
+        with self.interrupt.doing(what, limit or self.agent.limits.step_timeout):
+            yield
 
     def check(self) -> None:
         """Before every step: go on only when nobody asked for a stop and time and limits allow it.
@@ -112,21 +142,68 @@ class Work:
 
     def record(self, record: StepRecord) -> Step:
         """Write a step into the journal; a finished one is never done again."""
-        with transaction(self.task.org_id) as connection:
-            step = tasks.record_step(connection, self.task, record)
-        return self._keep(step)
+        failpoint("before-step")
+        return self._keep(self._write(lambda _: record))
 
     def record_with(self, run: Callable[[Connection], StepRecord]) -> Step:
         """Run `run` and record what it made in one transaction that holds the claim: both happen, or neither."""
-        with transaction(self.task.org_id) as connection:
+
+        def held(connection: Connection) -> StepRecord:
             tasks.hold(connection, self.task)
-            step = tasks.record_step(connection, self.task, run(connection))
-        return self._keep(step)
+            return run(connection)
+
+        return self._keep(self._write(held, is_paid_for=False))
+
+    def begin(self, record: StepRecord) -> None:
+        """Write down the intent of an effect that must not happen twice. Until it is finished, its outcome is in
+        doubt.
+        """
+        failpoint("before-intent")
+        self._keep(self._write(lambda _: record.model_copy(update={"status": "begun"})))
+
+    def finish_begun(self, record: StepRecord) -> None:
+        """Record what came of a step that was begun."""
+
+        def finish(connection: Connection, *, is_again: bool) -> None:
+            if not (is_again and tasks.has_finished(connection, self.task, record)):
+                tasks.finish_begun_step(connection, self.task, record)
+
+        self._insist(finish)
+        begun = self._journal.pop(record.seq)
+        if record.status == "done":
+            self._journal[record.seq] = begun.model_copy(update=record.model_dump(include={"status", "output"}))
+
+    def _write(self, make: Callable[[Connection], StepRecord], *, is_paid_for: bool = True) -> Step:
+        step_id = new_id()
+
+        def write(connection: Connection, *, is_again: bool) -> Step:
+            written = tasks.written_step(connection, step_id) if is_again else None
+            return written or tasks.record_step(connection, self.task, make(connection), step_id)
+
+        return self._insist(write, is_paid_for=is_paid_for)
+
+    def _insist(self, write: "_Write[T_co]", *, is_paid_for: bool = True) -> T_co:
+        """What was paid for, or done to the world, is written down as soon as the database is back. Whether a commit
+        whose answer was lost took place is looked up before it is tried again.
+        """
+        stopwatch, is_again = Stopwatch(), False
+        while True:
+            try:
+                with transaction(self.task.org_id) as connection:
+                    return write(connection, is_again=is_again)
+            except Unavailable:
+                if stopwatch.elapsed() > _PATIENCE or self.interrupt.reason == "claim_lost":
+                    raise
+                if not is_paid_for:
+                    self.interrupt.check()
+                is_again = True
+                time.sleep(_PAUSE)
 
     def _keep(self, step: Step) -> Step:
+        failpoint("after-step")
         self._tokens += step.input_tokens + step.output_tokens
         self._cost += step.billed_cost
-        if step.status == "done":
+        if step.status != "failed":
             self._journal[step.seq] = step
         return step
 

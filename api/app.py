@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from agents.tools import ALL
 from api import problems
 from api.metrics import CountRequests
-from api.routes import agents, billing, operations, tasks
+from api.routes import agents, billing, control, operations, tasks
 from core.db import APP, SYSTEM, engine
 from core.logging import configure_logging
 from core.settings import settings
@@ -30,7 +31,7 @@ def make_app() -> FastAPI:
     """
     config = settings()
     configure_logging(level=config.log_level, as_json=config.log_json)
-    _ = config.pepper  # a missing one is told at the start, not at the first request
+    _ = config.pepper, ALL.names()  # what is missing is told at the start, not at the first request
     # The documentation page with its scripts served from here: the usual one fetches them from the internet.
     app = FastAPIOffline(
         title="Rota",
@@ -42,7 +43,7 @@ def make_app() -> FastAPI:
     problems.install(app)
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(CountRequests)
-    for router in (tasks.router, agents.router, billing.router):
+    for router in (tasks.router, agents.router, billing.router, control.router):
         app.include_router(router)
     app.include_router(operations.router)
     app.include_router(operations.public)

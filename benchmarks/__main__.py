@@ -1,114 +1,14 @@
-"""How many tasks a second this machine does, from the first submission over HTTP to the last one's end.
+"""`make bench` measures throughput; `make bench ARGS=levels` measures what is promised about waiting."""
 
-Starts a whole Rota on free ports with the rehearsal model, submits the demonstration messages in rounds, and prints a
-table; `benchmarks/results/throughput.json` holds the same. Bounded: some two minutes.
-"""
-
-import json
-import signal
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
-import httpx2
-import psutil
+from benchmarks import levels, throughput
 
-from embedded.state import read_state
-
-_ROOT = Path(__file__).resolve().parent.parent
-_ROUNDS, _SUBMITTERS, _PAGE = 3, 8, 200
-_ENDED = ["succeeded", "failed", "cancelled", "expired"]
-
-
-def main() -> None:
-    """Measure, print, write."""
-    with tempfile.TemporaryDirectory(prefix="rota-bench-") as folder:
-        data = Path(folder)
-        data.chmod(0o711)
-        command = [sys.executable, "-m", "cli.main", "up", "--data", folder, "--port", "0", "--json"]
-        with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as up:
-            try:
-                if up.stdout is None:
-                    raise RuntimeError("rota up has no output")
-                ready = json.loads(up.stdout.readline())
-                rounds = [_round(ready, data) for _ in range(_ROUNDS)]
-            finally:
-                up.send_signal(signal.SIGINT)
-    _report(rounds)
-
-
-def _round(ready: dict[str, Any], data: Path) -> dict[str, Any]:
-    lines = (_ROOT / "examples" / "gym_messages.jsonl").read_text().splitlines()
-    messages = [json.loads(line)["message"] for line in lines]
-    headers = {"authorization": f"Bearer {ready['api_key']}"}
-    with httpx2.Client(base_url=ready["api"], headers=headers, timeout=60, trust_env=False) as http:
-        cpu = _cpu_seconds(data)
-        started = time.monotonic()
-
-        def submit(message: str) -> str:
-            answer = http.post("/v1/tasks", json={"agent": "support-assistant", "input": {"message": message}})
-            task_id: str = answer.raise_for_status().json()["id"]
-            return task_id
-
-        with ThreadPoolExecutor(_SUBMITTERS) as pool:
-            ids = list(pool.map(submit, messages))
-        submitted = time.monotonic() - started
-        calls = _wait(http, ids)
-        seconds = time.monotonic() - started
-    used = {name: after - cpu.get(name, 0) for name, after in _cpu_seconds(data).items()}
-    return {
-        "tasks": len(ids),
-        "model_calls": calls,
-        "seconds": seconds,
-        "tasks_per_second": len(ids) / seconds,
-        "submissions_per_second": len(ids) / submitted,
-        "cpu_ms_per_task": {name: 1000 * value / len(ids) for name, value in used.items() if value > 0},
-    }
-
-
-def _wait(http: httpx2.Client, ids: list[str]) -> int:
-    """Wait for every task's end; returns how many model calls they made."""
-    calls, waiting = 0, list(ids)
-    while waiting:
-        for start in range(0, len(waiting), _PAGE):
-            asked = waiting[start : start + _PAGE]
-            page = http.get("/v1/tasks", params={"id": asked, "status": _ENDED, "limit": _PAGE}).json()["tasks"]
-            calls += sum(task["model_calls"] for task in page)
-            ended = {task["id"] for task in page}
-            waiting = [task_id for task_id in waiting if task_id not in ended]
-        time.sleep(0.05)
-    return calls
-
-
-def _cpu_seconds(data: Path) -> dict[str, float]:
-    """CPU seconds used by each process of the installation, with its children."""
-    state = read_state(data)
-    found = {}
-    for name, (pid, _) in (state.children if state else {}).items():
-        process = psutil.Process(pid)
-        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-        found[name] = sum(one.user + one.system for one in times)
-    return found
-
-
-def _report(rounds: list[dict[str, Any]]) -> None:
-    rates = [one["tasks_per_second"] for one in rounds]
-    submissions = [one["submissions_per_second"] for one in rounds]
-    print(f"{rounds[0]['tasks']} tasks a round, {rounds[0]['model_calls']} model calls, {len(rounds)} rounds")
-    print(f"tasks/s        median {statistics.median(rates):6.1f}   from {min(rates):.1f} to {max(rates):.1f}")
-    print(f"submissions/s  median {statistics.median(submissions):6.1f}")
-    print("CPU ms a task, by process (last round):")
-    for name, value in sorted(rounds[-1]["cpu_ms_per_task"].items(), key=lambda item: -item[1]):
-        print(f"  {name:14} {value:6.1f}")
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "throughput.json").write_text(json.dumps({"rounds": rounds}, indent=2))
+_MEASUREMENTS = {"throughput": throughput.main, "levels": levels.main}
 
 
 if __name__ == "__main__":
-    main()
+    name = sys.argv[1] if len(sys.argv) > 1 else "throughput"
+    if name not in _MEASUREMENTS:
+        sys.exit(f"There is no measurement called {name}; there are {', '.join(_MEASUREMENTS)}.")
+    _MEASUREMENTS[name]()

@@ -46,6 +46,18 @@ class Api:
         """The answer to a POST; with an idempotency key it is safe to send again."""
         return self._send("POST", path, json=body, headers={"idempotency-key": key} if key else {})
 
+    def put(self, path: str, body: Any) -> Any:
+        """The answer to a PUT."""
+        return self._send("PUT", path, json=body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """The answer to a PATCH."""
+        return self._send("PATCH", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """A DELETE."""
+        self._send("DELETE", path)
+
     def _send(self, method: str, path: str, **more: Any) -> Any:
         is_safe = method == "GET" or bool(more.get("headers"))
         for attempt in range(_TRIES):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli import processes, tasks
+from cli import control, processes, tasks
 from core.errors import RotaError
 
 app = typer.Typer(
@@ -19,8 +19,16 @@ app = typer.Typer(
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (processes.up, processes.doctor),
-    "Use": (tasks.submit, tasks.cancel, tasks.retry),
-    "Look": (tasks.tasks, tasks.show, tasks.agents, tasks.usage, tasks.queues, tasks.workers),
+    "Use": (
+        tasks.submit,
+        control.cancel,
+        control.retry,
+        control.replay,
+        control.settle,
+        control.pause,
+        control.resume,
+    ),
+    "Look": (tasks.tasks, tasks.show, tasks.failures, tasks.agents, tasks.usage, tasks.queues),
     "Run": (
         processes.api,
         processes.dispatcher,
@@ -35,6 +43,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(control.workers_app, name="workers", rich_help_panel="Look")
+app.add_typer(control.limits_app, name="limits", rich_help_panel="Look")
 
 
 def run() -> None:

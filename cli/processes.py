@@ -53,11 +53,11 @@ def dispatcher() -> None:
     """Move due tasks from Postgres to the Celery queues; several stand by for each other."""
     _prepare()
     from workers.app import RUN_TASK, app
-    from workers.broker import Broker
+    from workers.broker import make_broker
     from workers.dispatcher import Dispatcher
 
     config = settings()
-    made = Dispatcher(config, Broker(app, task_name=RUN_TASK, redis_url=config.redis_url))
+    made = Dispatcher(config, make_broker(app, task_name=RUN_TASK, url=config.broker))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: made.stop())
     made.run()
@@ -71,14 +71,26 @@ def worker(
 ) -> None:
     """Run agents' tasks."""
     _prepare()
+    from agents.tools import ALL
     from workers.app import app
+    from workers.broker import is_redis
     from workers.queues import ALL_QUEUES
 
+    ALL.names()  # tools that cannot be loaded stop the worker here, and not each of its tasks
+    if pool not in {"threads", "prefork"}:
+        raise typer.BadParameter(f"no pool called {pool}; there are threads and prefork")
     unknown = set(queues.split(",")) - set(ALL_QUEUES)
     if unknown:
         raise typer.BadParameter(f"no queue called {', '.join(sorted(unknown))}; there are {', '.join(ALL_QUEUES)}")
+    if pool == "threads" and is_redis(settings().broker):
+        # Its size is what the consumer may have unacknowledged, which RabbitMQ's quorum queues cannot change on the
+        # way.
+        app.conf.worker_pool = "workers.pool:ElasticThreadPool"
+        choice = []
+    else:
+        choice = [f"--pool={pool}"]
     app.worker_main(
-        ["worker", f"--pool={pool}", f"--concurrency={concurrency}", f"--queues={queues}",
+        ["worker", *choice, f"--concurrency={concurrency}", f"--queues={queues}",
          f"--hostname={name}-{os.getpid()}@%h",
          f"--loglevel={settings().log_level}", "--without-mingle", "--without-gossip", "--events"]
     )  # fmt: skip

@@ -45,6 +45,7 @@ def banner(running: Running) -> RenderableType:
         else "[green]live[/]: calls go to the providers you configured, and cost money"
     )
     facts.add_row("Model", model)
+    facts.add_row("Rate", f"{running.starts_per_minute} tasks a minute here   [dim]an organisation's default is 100[/]")
     facts.add_row("Data", f"{running.data}   [dim]logs in logs/[/]")
     tries = Table.grid(padding=(0, 0))
     for command in (
@@ -118,6 +119,8 @@ def task_detail(task: dict[str, Any]) -> RenderableType:
     facts.add_row("agent", f"{task['agent']}   [dim]priority[/] {task['priority']}")
     waiting = f" for {task['waiting_for']}" if task["waiting_for"] else ""
     facts.add_row("status", f"{status(task['status'])}{waiting}   [dim]tries counted[/] {task['attempts']}")
+    if task.get("why"):
+        facts.add_row("why", escape(task["why"]))
     facts.add_row("asked", escape(str(task["input"]["message"])))
     facts.add_row("created", f"{moment(task['created_at'])}   [dim]ended[/] {moment(task['finished_at']) or '-'}")
     tokens = f"{task['input_tokens']} in, {task['output_tokens']} out"
@@ -125,11 +128,28 @@ def task_detail(task: dict[str, Any]) -> RenderableType:
     if task["error"]:
         facts.add_row("error", f"[red]{task['error']['kind']}[/] {escape(task['error']['message'])}")
     parts: list[RenderableType] = [facts, Text(), waterfall(task["steps"])]
+    for step in task["steps"]:
+        if step["status"] == "unknown":
+            parts += [Text(), _in_doubt(task["id"], step)]
     if len(task["attempt_history"]) > 1 or task["error"]:
         parts += [Text(), _attempts(task["attempt_history"])]
     if task["result"]:
         parts += [Text(), Panel(escape(task["result"]["answer"]), title="answer", border_style="green")]
     return Group(*parts)
+
+
+def _in_doubt(task_id: str, step: dict[str, Any]) -> RenderableType:
+    """What was attempted, and how to say what became of it."""
+    asked = "\n".join(f"  {name} = {value}" for name, value in step["input"].items() if not name.startswith("_"))
+    return Panel(
+        escape(
+            f"{step['name']} was begun at {moment(step['started_at'])} and its outcome was never recorded:\n{asked}\n\n"
+            f"Find out whether it happened, then say so:\n"
+            f"  rota settle {task_id} {step['seq']} --happened\n  rota settle {task_id} {step['seq']} --do-again"
+        ),
+        title="outcome unknown",
+        border_style="yellow",
+    )
 
 
 def waterfall(steps: list[dict[str, Any]]) -> RenderableType:
@@ -147,7 +167,7 @@ def waterfall(steps: list[dict[str, Any]]) -> RenderableType:
     for step in steps:
         start = datetime.fromisoformat(step["started_at"]).timestamp() - begin
         bar = " " * min(_BAR - 1, int(start * scale)) + "█" * max(1, round(step["duration_ms"] / 1000 * scale))
-        colour = "red" if step["status"] == "failed" else _STAGES[step["stage"]]
+        colour = {"failed": "red", "unknown": "yellow"}.get(step["status"]) or _STAGES[step["stage"]]
         tokens = step["input_tokens"] + step["output_tokens"]
         table.add_row(
             str(step["seq"]),
@@ -165,6 +185,10 @@ def waterfall(steps: list[dict[str, Any]]) -> RenderableType:
 def _gist(step: dict[str, Any]) -> str:
     """What a step did, in a few words."""
     output = step["output"]
+    if step["status"] in {"begun", "unknown"}:
+        return "under way" if step["status"] == "begun" else "nobody knows whether it happened"
+    if step["status"] == "failed" and "settled" in output:
+        return "a person said: do it again"
     if step["status"] == "failed":
         return f"{output['error']['kind']}: {output['error']['message']}"[:120]
     if step["stage"] == "decide":
@@ -256,6 +280,74 @@ def _usage_lines(title: str, rows: list[dict[str, Any]], key: str) -> Table:
     return table
 
 
+def failure_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Errors and how many tasks failed of each."""
+    if not rows:
+        return Text("No task has failed.", style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("tasks", "fingerprint", "kind", "last", "agents", "message", "example"):
+        table.add_column(name, no_wrap=name != "message")
+    for row in rows:
+        table.add_row(
+            str(row["tasks"]),
+            row["fingerprint"] or "",
+            f"[red]{escape(row['kind'] or '')}[/]",
+            moment(row["last_at"]),
+            escape(", ".join(row["agents"])),
+            escape(" ".join((row["message"] or "").split())[:200]),
+            str(row["examples"][0]),
+        )
+    again = Text("Do them again: rota retry --status failed --fingerprint …", style="dim")
+    return Group(table, Text(), again)
+
+
+def worker_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Workers, and under each what it runs."""
+    if not rows:
+        return Text("No worker was ever here. Start one: rota worker", style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("name", "id", "status", "queues", "tasks", "of", "memory", "stuck", "runs"):
+        table.add_column(name, no_wrap=name not in {"runs", "queues"})
+    for row in rows:
+        size = str(row["concurrency"])
+        if row["wanted_concurrency"] not in (None, row["concurrency"]):
+            size += f" → {row['wanted_concurrency']}"
+        runs = [f"{task['agent']} {seconds_between(task['since'], None):.0f} s" for task in row["tasks"][:3]]
+        more = [f"{row['running'] - len(runs)} more"] if row["running"] > len(runs) else []
+        because = f" ({row['draining_because']})" if row["draining_because"] else ""
+        table.add_row(
+            escape(row["name"]),
+            escape(row["id"]),
+            f"{_WORKER.get(row['status'], row['status'])}{escape(because)}",
+            ",".join(row["queues"]),
+            str(row["running"]),
+            size,
+            f"{row['memory_bytes'] / 1e6:.0f} MB" if row["memory_bytes"] else "",
+            str(row["stuck"] or ""),
+            escape(", ".join(runs + more)),
+        )
+    return table
+
+
+_WORKER = {"alive": "[green]alive[/]", "silent": "[red]silent[/]", "draining": "[yellow]draining[/]"}
+
+
+def limits(found: dict[str, Any], paused: list[dict[str, Any]]) -> RenderableType:
+    """An organisation's limits, how far they are used, and what is paused."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    for what, used, limit in (
+        ("tasks in flight", found["in_flight"], found["max_in_flight"]),
+        ("started in the last 60 s", found["started_last_minute"], found["starts_per_minute"]),
+    ):
+        facts.add_row(what, f"{used} of {'any number' if limit is None else limit}")
+    facts.add_row("weight", f"{found['weight']} turn(s) for one of an organisation of weight 1")
+    for pause in paused:
+        reason = f": {pause['reason']}" if pause["reason"] else ""
+        facts.add_row("paused", f"[yellow]{pause['kind']} {escape(pause['name'])}[/]{escape(reason)}")
+    return facts
+
+
 def plain_table(rows: list[dict[str, Any]], columns: list[str]) -> RenderableType:
     """Rows as they are."""
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -269,6 +361,8 @@ def plain_table(rows: list[dict[str, Any]], columns: list[str]) -> RenderableTyp
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else ""
     if isinstance(value, list):
         return ",".join(str(item) for item in value)
     return f"{value:.1f}" if isinstance(value, float) else escape(str(value))

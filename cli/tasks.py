@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli import render
 from cli.client import Api, chunks, fail, match_agent
+from cli.options import AgentOption, JsonOption, PriorityOption, StatusOption
 from cli.render import escape
 from core.ids import new_id
 from domain.tasks.schemas import PRIORITIES
@@ -22,14 +23,14 @@ _POLL_FIRST, _POLL_LONGEST = 0.1, 1.0
 _SUBMITTERS = 8
 _PAGE = 200
 
-AgentOption = Annotated[str | None, typer.Option("--agent", "-a", help="The agent's slug, or how it begins.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 def submit(
     message: Annotated[str | None, typer.Argument(help="What the agent should do.")] = None,
     agent: AgentOption = None,
     priority: Annotated[str, typer.Option("--priority", "-p", help="critical, high, normal or low")] = "normal",
+    key: Annotated[
+        str | None, typer.Option("--key", "-k", help="Tasks with the same key run one after the other.")
+    ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="Messages, one JSON object a line; - for standard input.")
     ] = None,
@@ -42,12 +43,12 @@ def submit(
         fail('Give either a message or --file. For example: rota submit "Is there yoga tomorrow?" --agent support')
     api = Api.find()
     if file is not None:
-        _submit_file(api, file, agent, priority, wait=wait, timeout=timeout, as_json=as_json)
+        _submit_file(api, file, agent, priority, key, wait=wait, timeout=timeout, as_json=as_json)
         return
     if agent is None:
         fail("Which agent? Add --agent, for example --agent support. `rota agents` lists them.")
     slug = match_agent(api, str(agent))
-    task = api.post("/v1/tasks", _submission(slug, str(message), priority), key=str(new_id()))
+    task = api.post("/v1/tasks", _submission(slug, str(message), priority, key), key=str(new_id()))
     if not wait:
         render.out.print_json(data=task) if as_json else render.out.print(
             f"{task['id']}  {render.status(task['status'])}   watch it: rota show {task['id']}"
@@ -59,8 +60,8 @@ def submit(
     raise typer.Exit(0 if detail["status"] == "succeeded" else 1)
 
 
-def _submission(agent: str, message: str, priority: str) -> dict[str, Any]:
-    return {"agent": agent, "input": {"message": message}, "priority": priority}
+def _submission(agent: str, message: str, priority: str, key: str | None) -> dict[str, Any]:
+    return {"agent": agent, "input": {"message": message}, "priority": priority, "concurrency_key": key}
 
 
 def _follow(api: Api, task_id: str, timeout: float) -> None:
@@ -78,9 +79,17 @@ def _follow(api: Api, task_id: str, timeout: float) -> None:
 
 
 def _submit_file(
-    api: Api, file: Path, agent: str | None, priority: str, *, wait: bool, timeout: float, as_json: bool
+    api: Api,
+    file: Path,
+    agent: str | None,
+    priority: str,
+    key: str | None,
+    *,
+    wait: bool,
+    timeout: float,
+    as_json: bool,
 ) -> None:
-    submissions = _read_file(api, file, agent, priority)
+    submissions = _read_file(api, file, agent, priority, key)
     run, started = new_id(), time.monotonic()
     with Progress(
         TextColumn("{task.description}"),
@@ -110,8 +119,8 @@ def _submit_file(
     _report(tasks, time.monotonic() - started, as_json=as_json, waited=wait)
 
 
-def _read_file(api: Api, file: Path, agent: str | None, priority: str) -> list[dict[str, Any]]:
-    """The submissions in a file: each line a JSON string, or an object with message and perhaps agent and priority."""
+def _read_file(api: Api, file: Path, agent: str | None, priority: str, key: str | None) -> list[dict[str, Any]]:
+    """The submissions in a file: each line a JSON string, or an object with message, perhaps agent, priority, key."""
     if str(file) != "-" and not file.is_file():
         fail(f"There is no file {file}.")
     default = match_agent(api, agent) if agent else None
@@ -136,7 +145,7 @@ def _read_file(api: Api, file: Path, agent: str | None, priority: str) -> list[d
         slug = slugs.get(named) if named else default
         if slug is None:
             fail(f"{file}, line {number}: which agent? Name it in the line, or give --agent.")
-        submissions.append(_submission(str(slug), message, entry.get("priority", priority)))
+        submissions.append(_submission(str(slug), message, entry.get("priority", priority), entry.get("key", key)))
     if not submissions:
         fail(f"{file} holds no messages.")
     return submissions
@@ -192,9 +201,9 @@ def _report(tasks: list[dict[str, Any]], seconds: float, *, as_json: bool, waite
 
 
 def tasks(
-    status: Annotated[list[str] | None, typer.Option("--status", "-s", help="Only these; may be repeated.")] = None,
+    status: StatusOption = None,
     agent: AgentOption = None,
-    priority: Annotated[list[str] | None, typer.Option("--priority", "-p")] = None,
+    priority: PriorityOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -206,25 +215,18 @@ def tasks(
 
 
 def show(task_id: str, as_json: JsonOption = False) -> None:
-    """Show a task: its steps with durations, tools, tokens and cost, its tries, its answer."""
-    task = Api.find().get(f"/v1/tasks/{task_id}")
+    """Show a task: what it waits for, its steps with durations, tools, tokens and cost, its tries, its answer."""
+    api = Api.find()
+    task = api.get(f"/v1/tasks/{task_id}")
+    if task["status"] not in _ENDED:
+        task["why"] = api.get(f"/v1/tasks/{task_id}/why")["why"]
     render.out.print_json(data=task) if as_json else render.out.print(render.task_detail(task))
 
 
-def cancel(task_id: str, as_json: JsonOption = False) -> None:
-    """Cancel a task."""
-    _print_task(Api.find().post(f"/v1/tasks/{task_id}/cancel"), as_json=as_json)
-
-
-def retry(task_id: str, as_json: JsonOption = False) -> None:
-    """Queue a task again that failed, expired or was cancelled; it goes on after its last finished step."""
-    _print_task(Api.find().post(f"/v1/tasks/{task_id}/retry"), as_json=as_json)
-
-
-def _print_task(task: dict[str, Any], *, as_json: bool) -> None:
-    stopping = " (its worker is stopping it)" if task["cancel_requested_at"] and task["status"] == "running" else ""
-    line = f"{task['id']}  {render.status(task['status'])}{stopping}"
-    render.out.print_json(data=task) if as_json else render.out.print(line)
+def failures(as_json: JsonOption = False) -> None:
+    """List what tasks failed of, the most frequent first."""
+    found = Api.find().get("/v1/failures")
+    render.out.print_json(data=found) if as_json else render.out.print(render.failure_table(found))
 
 
 def agents(as_json: JsonOption = False) -> None:
@@ -247,14 +249,10 @@ def usage(
 
 
 def queues(as_json: JsonOption = False) -> None:
-    """Show how each queue stands."""
+    """Show how each queue stands, and how it went in the last 15 minutes."""
     found = Api.find().get("/v1/queues")
-    columns = ["priority", "queued", "scheduled", "published", "running", "oldest_seconds"]
-    render.out.print_json(data=found) if as_json else render.out.print(render.plain_table(found, columns))
-
-
-def workers(as_json: JsonOption = False) -> None:
-    """List workers and how many tasks they have in hand."""
-    found = Api.find().get("/v1/workers")
-    columns = ["id", "name", "status", "queues", "concurrency", "running", "last_seen_at"]
+    columns = [
+        "priority", "queued", "scheduled", "parked", "published", "running", "waiting", "oldest_seconds",
+        "ended_per_minute", "wait_p50", "wait_p95", "run_p50", "run_p95", "paused",
+    ]  # fmt: skip
     render.out.print_json(data=found) if as_json else render.out.print(render.plain_table(found, columns))

@@ -15,7 +15,7 @@ import psycopg
 import psycopg.errors
 import psycopg.rows
 import sqlalchemy.exc
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, TextClause, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import Unavailable
@@ -27,6 +27,7 @@ _engines: dict[str, Engine] = {}
 _making = threading.Lock()
 
 _SET_ORGANISATION = text("SELECT set_config('app.org', :org, true)")
+_SET_KEY = text("SELECT set_config('app.key', :key, true)")
 
 
 @contextlib.contextmanager
@@ -36,37 +37,58 @@ def transaction(org: UUID) -> Iterator[Connection]:
     Raises:
         Unavailable: the database does not answer.
     """
-    with _begin(APP) as connection:
-        connection.execute(_SET_ORGANISATION, {"org": str(org)})
+    with _begin(APP, _SET_ORGANISATION, {"org": str(org)}) as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def key_transaction(key_id: UUID) -> Iterator[Connection]:
     """One transaction that sees one API key and nothing else: how a key is looked up before its owner is known."""
-    with _begin(APP) as connection:
-        connection.execute(text("SELECT set_config('app.key', :key, true)"), {"key": str(key_id)})
+    with _begin(APP, _SET_KEY, {"key": str(key_id)}) as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def system_transaction() -> Iterator[Connection]:
     """One transaction across organisations: the dispatcher, the reaper, beat, heartbeats, and set-up."""
-    with _begin(SYSTEM) as connection:
+    with _begin(SYSTEM, _SET_ORGANISATION, {"org": ""}) as connection:
         yield connection
 
 
 @contextlib.contextmanager
-def _begin(role: str) -> Iterator[Connection]:
+def _begin(role: str, first: TextClause, values: dict[str, str]) -> Iterator[Connection]:
     try:
-        with engine(role).begin() as connection:
+        with _connect(role, first, values) as connection:
             yield connection
+            connection.commit()
     except sqlalchemy.exc.TimeoutError as error:
         raise Unavailable("Every connection to the database is in use.") from error
     except DBAPIError as error:
         if _is_outage(error):
             raise Unavailable("The database does not answer.") from error
         raise
+
+
+def _connect(role: str, first: TextClause, values: dict[str, str]) -> Connection:
+    """A connection on which `first` has begun a transaction.
+
+    Connections kept in the pool die with the server. The first statement finds that out, and before it nothing was
+    done: it is tried once more on a new connection, so that a restart of the database costs nobody an error.
+    """
+    connection = engine(role).connect()
+    try:
+        connection.execute(first, values)
+    except DBAPIError as error:
+        connection.close()
+        if not error.connection_invalidated:
+            raise
+        connection = engine(role).connect()
+        try:
+            connection.execute(first, values)
+        except DBAPIError:
+            connection.close()
+            raise
+    return connection
 
 
 def _is_outage(error: DBAPIError) -> bool:

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     system_database_url: str | None = Field(default=None, description="as rota_system; default: database_url")
     owner_database_url: str | None = Field(default=None, description="as rota_owner; default: database_url")
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    broker_url: str | None = Field(
+        default=None, description="a broker other than Redis, amqp://user:password@host:5672//; default: redis_url"
+    )
     database_pool_size: int = Field(default=16, ge=1, le=500)
     statement_timeout: Seconds = 30
 
@@ -49,6 +52,10 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="keys the hashes of API keys; keep it, or every key is void"
     )
 
+    operators: list[str] = Field(
+        default=[], description='organisations whose keys may govern workers and limits, as JSON: ["atlas"]'
+    )
+
     # Models
     anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
     anthropic_base_url: str | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
@@ -58,16 +65,29 @@ class Settings(BaseSettings):
     rehearsal_url: str | None = Field(default=None, description="where the rehearsal model listens")
 
     # Work
+    tools: list[str] = Field(
+        default=[], description='tools of your own, as JSON: ["my_company.tools:TOOLS"] names a list in a module'
+    )
     worker_lease: Seconds = Field(default=10, description="a worker silent for longer loses its tasks")
-    heartbeat_interval: Seconds = 2
+    heartbeat_interval: Seconds = Field(default=1, description="a cancelled task notices within this time")
     drain_grace: Seconds = Field(
         default=20, description="a stopping worker waits this long for steps to end, then ends their calls"
     )
     queue_bound: int = Field(default=256, ge=1, description="messages a Celery queue may hold at most")
+    ageing: Seconds = Field(
+        default=120, description="a task that has been due for so long is treated as one of the next higher priority"
+    )
     dispatch_interval: Seconds = Field(default=0.5, description="the dispatcher looks this often without a hint")
     leader_lease: Seconds = Field(default=4, description="a leading dispatcher silent for longer is displaced")
     republish_after: Seconds = Field(
         default=3, description="a published task neither claimed nor on its Celery queue is published again"
+    )
+    worker_max_age: Seconds | None = Field(default=None, description="an older worker process drains and ends itself")
+    worker_max_memory: int | None = Field(
+        default=None, ge=1_000_000, description="bytes; a larger worker process drains and ends itself"
+    )
+    stuck_after: Seconds = Field(
+        default=60, description="a thread this much longer in one step than the step may take counts as stuck"
     )
     keep_succeeded: timedelta = timedelta(hours=24)
     keep_failed: timedelta = timedelta(days=7)
@@ -90,6 +110,13 @@ class Settings(BaseSettings):
     def _is_broker(cls, url: str) -> str:
         if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
             raise ValueError("must read redis://:password@host:port/0")
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_known_broker(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).scheme not in {"amqp", "amqps", "redis", "rediss", "unix"}:
+            raise ValueError("must read amqp://user:password@host:5672// or redis://:password@host:port/0")
         return url
 
     @classmethod
@@ -116,6 +143,11 @@ class Settings(BaseSettings):
                 "ROTA_SECRET_KEY is not set. Choose a long random one, and keep it: API keys hang on it."
             )
         return self.secret_key.get_secret_value()
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL."""
+        return self.broker_url or self.redis_url
 
     @property
     def is_rehearsal(self) -> bool:

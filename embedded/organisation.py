@@ -12,6 +12,7 @@ from core.errors import InvalidInput
 from core.settings import settings
 from domain.agents import service as agents
 from domain.crm import service as crm
+from domain.dispatch import service as dispatch
 from domain.tenants import service as tenants
 
 
@@ -22,9 +23,13 @@ def set_up_organisation(
     time_zone: str,
     with_demonstration: bool,
     kept_key: str = "",
+    starts_per_minute: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """Make what is missing, and return an API key: `kept_key` where it is still good, otherwise a new one."""
+    """Make what is missing, and return an API key: `kept_key` where it is still good, otherwise a new one.
+
+    With `starts_per_minute` a rate that still stands at its default is raised to it.
+    """
     pepper = settings().pepper
     try:
         zone = ZoneInfo(time_zone)
@@ -34,6 +39,8 @@ def set_up_organisation(
         raise InvalidInput(f"{slug!r} is no slug: use small letters, digits and hyphens, such as atlas-fitness.")
     with system_transaction() as connection:
         organisation = tenants.ensure_organisation(connection, slug=slug, name=name, time_zone=time_zone)
+        if starts_per_minute is not None and dispatch.has_default_rate(connection, organisation.id):
+            dispatch.set_organisation_limits(connection, organisation.id, {"starts_per_minute": starts_per_minute})
         key = kept_key
         if not tenants.is_known_api_key(connection, kept_key, pepper=pepper):
             key = str(tenants.create_api_key(connection, organisation.id, name="set-up", pepper=pepper))

@@ -52,9 +52,12 @@ def spawn(
     env: Mapping[str, str],
     log: IO[bytes],
     user: pwd.struct_passwd | None = None,
-    parting_signal: signal.Signals = signal.SIGTERM,
+    parting_signal: signal.Signals | None = signal.SIGTERM,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in a process group of its own; on Linux it gets `parting_signal` when we die without a word."""
+    """Start `command` in a process group of its own; on Linux it gets `parting_signal` when we die without a word.
+
+    The leash is the calling thread's: with other threads about, None leaves it off.
+    """
     return subprocess.Popen(
         command,
         env=dict(env),
@@ -65,7 +68,7 @@ def spawn(
         user=user.pw_uid if user else None,
         group=user.pw_gid if user else None,
         extra_groups=[] if user else None,
-        preexec_fn=_die_with_parent(parting_signal),  # noqa: PLW1509  the supervisor is single-threaded when it forks
+        preexec_fn=_die_with_parent(parting_signal) if parting_signal else None,  # noqa: PLW1509  the supervisor is single-threaded when it forks
     )
 
 

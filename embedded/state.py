@@ -27,6 +27,7 @@ class Running(BaseModel):
     redis: str
     model: Literal["rehearsal", "live"]
     data: str
+    starts_per_minute: int
 
 
 class StateFile(BaseModel):

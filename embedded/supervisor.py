@@ -16,7 +16,7 @@ from core.clock import Stopwatch
 from embedded.processes import spawn
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_HEALTHY_AFTER = 20.0
+_HEALTHY_AFTER, _SETTLED_AFTER = 20.0, 4.0
 _LOG_TAIL = 2_000
 
 
@@ -62,6 +62,9 @@ class Supervisor:
                 if child.started.elapsed().total_seconds() > _HEALTHY_AFTER:
                     child.pause = _FIRST_PAUSE
             elif child.process is not None:
+                lived = child.started.elapsed().total_seconds()
+                if child.process.returncode == 0 and lived > _SETTLED_AFTER:
+                    child.pause = _FIRST_PAUSE  # it was asked to leave, or made room for a fresh one
                 self._say(f"{child.name} ended ({_ending(child.process)}); starting it again in {child.pause:g} s")
                 child.process = None
                 child.resume_at = time.monotonic() + child.pause

@@ -40,6 +40,7 @@ _PATIENCE = 60.0
 _GRACE, _GRACE_OF_SERVERS, _DRAIN_GRACE = 14.0, 4.0, "6"
 _WATCH_EVERY = 0.2
 _FLOWER_USER = "rota"
+_STARTS_PER_MINUTE = 6_000  # of one person on one machine; an organisation's default, 100, would only be in the way
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class Up:
         environment["ROTA_SECRET_KEY"] = os.environ.get("ROTA_SECRET_KEY") or self._kept_secret("secret-key")
         environment["PYTHONUNBUFFERED"] = "1"
         environment.setdefault("ROTA_DRAIN_GRACE", _DRAIN_GRACE)
+        environment.setdefault("ROTA_OPERATORS", json.dumps([ORGANISATION]))
         return environment
 
     def _kept_secret(self, name: str) -> str:
@@ -174,6 +176,7 @@ class Up:
             time_zone=TIME_ZONE,
             with_demonstration=self._options.demonstration,
             kept_key=kept,
+            starts_per_minute=_STARTS_PER_MINUTE,
             progress=self._say,
         )
         db.dispose_engines()  # the children have connections of their own
@@ -211,6 +214,7 @@ class Up:
             redis=config.redis_url,
             model="rehearsal" if config.is_rehearsal else "live",
             data=str(self._data),
+            starts_per_minute=_STARTS_PER_MINUTE,
         )
 
     def _child(self, name: str, *arguments: str) -> None:

@@ -1,6 +1,7 @@
 """What every kind of test may use. Settings come from the tests alone, never from the machine they run on."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ for _name in list(os.environ):
         del os.environ[_name]
 os.environ["ROTA_CONFIG"] = os.devnull
 os.environ["NO_PROXY"] = "*"
+os.environ["ROTA_TOOLS"] = '["tests.support.outward:TOOLS"]'
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +23,12 @@ def home() -> Iterator[Path]:
         path = Path(folder)
         path.chmod(0o711)
         yield path
+
+
+@pytest.fixture
+def told_to_stop() -> Iterator[list[int]]:
+    """The times this process was told to stop, instead of stopping."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    yield received
+    signal.signal(signal.SIGTERM, before)

@@ -15,17 +15,21 @@ from agents.work import Workplace
 from core.db import dispose_engines
 from core.logging import configure_logging
 from core.settings import settings
-from workers import queues
+from workers import broker, queues
 from workers.executor import Executor
+from workers.pool import ElasticThreadPool
 from workers.presence import Presence
+from workers.watchdog import Watchdog, end_after
 
 RUN_TASK = "rota.run_task"
+_LAST_MOMENTS = timedelta(seconds=3)
 
 
 def make_app() -> Celery:
     """Celery as Rota uses it: no results, no ETA, no retries of its own; a message is only a hint."""
     config = settings()
-    made = Celery("rota", broker=config.redis_url, include=["workers.periodic"])
+    made = Celery("rota", broker=config.broker, include=["workers.periodic"])
+    made.amqp.Connection = broker.EagerConnection
     made.conf.update(
         task_acks_late=True,
         task_ignore_result=True,
@@ -33,7 +37,7 @@ def make_app() -> Celery:
         accept_content=["json"],
         task_publish_retry=False,
         task_create_missing_queues=False,
-        task_queues=queues.declared(),
+        task_queues=queues.declared(config.broker),
         task_default_queue="normal",
         task_send_sent_event=False,
         worker_prefetch_multiplier=1,
@@ -43,13 +47,7 @@ def make_app() -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={
-            "visibility_timeout": 3600,
-            "socket_timeout": 5,
-            "socket_connect_timeout": 5,
-            "queue_order_strategy": "priority",
-            "health_check_interval": 25,
-        },
+        broker_transport_options=broker.transport_options(config.broker),
         timezone="UTC",
         beat_schedule={
             duty.name: {
@@ -78,23 +76,35 @@ def worker() -> Executor:
     with _making:
         if not _made:
             config = settings()
+            watchdog = Watchdog(config, _resize)
             presence = Presence(
-                name=_identity["name"],
-                queues=_identity["queues"],
-                concurrency=_identity["concurrency"],
+                **_identity,
                 interval=timedelta(seconds=config.heartbeat_interval),
                 lease=timedelta(seconds=config.worker_lease),
+                vitals=watchdog.vitals,
+                on_beat=watchdog.follow,
             )
-            presence.start()
             models = Models(config)
             models.warm_up()
-            _made.append((presence, Executor(presence, Workplace.open(models), NobodyListens())))
+            helpers = max(16, _identity["concurrency"])
+            workplace = Workplace.open(models, helpers=helpers)
+            presence.start()
+            _made.append((presence, Executor(presence, workplace, NobodyListens())))
         return _made[0][1]
 
 
 _making = threading.Lock()
 _made: list[tuple[Presence, Executor]] = []
-_identity: dict[str, Any] = {"name": "worker", "queues": [], "concurrency": 1}
+_identity: dict[str, Any] = {"name": "worker", "queues": [], "concurrency": 1, "pool": "threads"}
+_consumers: list[Any] = []
+
+
+def _resize(concurrency: int) -> None:
+    """Have the consumer of this process take so many messages at once."""
+    for consumer in _consumers:
+        change = concurrency - consumer.pool.num_processes
+        (consumer.pool.grow if change > 0 else consumer.pool.shrink)(abs(change))
+        consumer._update_prefetch_count(change)  # noqa: SLF001  what Celery's own remote control calls
 
 
 @signals.setup_logging.connect
@@ -104,14 +114,20 @@ def _configure_logging(**_: Any) -> None:
 
 @signals.celeryd_after_setup.connect
 def _remember_identity(sender: str, instance: Any, **_: Any) -> None:
+    called = sender.partition("@")[0]
+    is_prefork = "prefork" in instance.pool_cls.__module__
     _identity.update(
-        name=sender, queues=sorted(instance.app.amqp.queues.consume_from), concurrency=instance.concurrency
+        name=called.rpartition("-")[0] or called,  # without the process id that keeps Celery's names apart
+        queues=[queue for queue in queues.ALL_QUEUES if queue in instance.app.amqp.queues.consume_from],
+        concurrency=1 if is_prefork else instance.concurrency,  # each child is a worker of its own
+        pool="prefork" if is_prefork else "elastic" if instance.pool_cls is ElasticThreadPool else "threads",
     )
 
 
 @signals.worker_ready.connect
 def _be_present(sender: Any, **_: Any) -> None:
-    if type(sender.pool).__module__ != "celery.concurrency.prefork":  # there the children are the workers
+    if _identity["pool"] != "prefork":  # there the children are the workers
+        _consumers.append(sender)
         worker()
 
 
@@ -126,8 +142,10 @@ def _begin_child(**_: Any) -> None:
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     """Finish no task, only steps: what is in hand goes back to the queue without using up an attempt."""
+    grace = timedelta(seconds=settings().drain_grace)
     for presence, _executor in _made:
-        presence.drain(timedelta(seconds=settings().drain_grace))
+        presence.drain(grace)
+        end_after(grace + _LAST_MOMENTS, code=70)  # a thread that does not come back would keep the process for ever
 
 
 @signals.worker_shutdown.connect

@@ -1,49 +1,103 @@
-"""What Redis holds: publishing due tasks, and noticing when Redis has forgotten some.
+"""What the broker holds: publishing due tasks, and noticing when it has forgotten some.
 
-Redis is not asked to remember (docs/decisions/0001). That it forgot is noticed, not guessed: a mark put there is
+The broker is not asked to remember (docs/decisions/0001). That it forgot is noticed, not guessed: a mark put there is
 gone, or a task published seconds ago is neither claimed nor on its queue any more.
 """
 
 import contextlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, cast
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import redis
+from amqp.exceptions import AMQPError
 from celery import Celery
+from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from core.errors import Unavailable
 from domain.tasks.schemas import Due
 from workers.queues import TASK_QUEUES
 
+
+class EagerConnection(Connection):
+    """A connection to the broker that looks again soon when it is gone. Celery's own waits 2 s, then 4, then 6."""
+
+    # The types that kombu is given elsewhere want whole seconds.
+    def _ensure_connection(  # type: ignore[override]
+        self,
+        errback: Any = None,
+        max_retries: int | None = None,
+        interval_start: float = 0.2,
+        interval_step: float = 0.3,
+        interval_max: float = 2.0,
+        **more: Any,
+    ) -> Any:
+        return super()._ensure_connection(
+            errback,
+            max_retries,
+            interval_start,  # type: ignore[arg-type]
+            interval_step,  # type: ignore[arg-type]
+            interval_max,  # type: ignore[arg-type]
+            **more,
+        )
+
+
+Published = tuple[UUID, int, str]
+"""task, claim number, queue"""
+
 _EPOCH = "rota:epoch"
+# Shorter than a leader's lease: a leader that waits for a frozen broker must not look frozen itself.
+_PATIENCE = 1.5
+_AWAY = (OperationalError, redis.RedisError, AMQPError, OSError)
 
 
-class Broker:
+def is_redis(url: str) -> bool:
+    """Whether `url` leads to Redis rather than RabbitMQ."""
+    return urlsplit(url).scheme in {"redis", "rediss", "unix"}
+
+
+def transport_options(url: str) -> dict[str, Any]:
+    """What kombu must know to speak with the broker at `url`."""
+    if is_redis(url):
+        return {
+            "visibility_timeout": 3600,
+            "socket_timeout": _PATIENCE,
+            "socket_connect_timeout": _PATIENCE,
+            "queue_order_strategy": "priority",
+            "health_check_interval": 25,
+        }
+    return {"confirm_publish": True, "connect_timeout": 5, "read_timeout": 25, "write_timeout": 5}
+
+
+def make_broker(app: Celery, *, task_name: str, url: str) -> "Broker":
+    """The broker at `url`."""
+    return (RedisBroker if is_redis(url) else RabbitBroker)(app, task_name=task_name, url=url)
+
+
+class Broker(ABC):
     """The Celery queues of agents' tasks."""
 
-    def __init__(self, app: Celery, *, task_name: str, redis_url: str) -> None:
+    def __init__(self, app: Celery, *, task_name: str, url: str) -> None:
         self._app = app
         self._task_name = task_name
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
+        self._url = url
 
     def connect(self) -> None:
-        """Do now what the first message would otherwise wait for. Where Redis is away it is done with that message."""
-        with (
-            contextlib.suppress(OperationalError, redis.RedisError, OSError),
-            self._app.producer_pool.acquire(block=True, timeout=5) as producer,
-        ):
+        """Do now what the first message would otherwise wait for. Where the broker is away it is done with that one."""
+        with contextlib.suppress(*_AWAY), self._app.producer_pool.acquire(block=True, timeout=5) as producer:
             if producer.connection is not None:
                 producer.connection.ensure_connection(max_retries=1)
             _ = self._app.amqp.router, self._app.amqp.create_task_message
 
     def publish(self, due: Iterable[Due]) -> None:
-        """Put a message for each task on the queue of its priority, in order.
+        """Put a message for each task on its queue, in order.
 
         Raises:
-            Unavailable: Redis does not answer. Some messages may be there all the same; doubles do no harm.
+            Unavailable: the broker does not answer. Some messages may be there all the same; doubles do no harm.
         """
         try:
             with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
@@ -52,36 +106,109 @@ class Broker:
                         self._task_name,
                         args=(str(task.org_id), str(task.id), task.claim),
                         task_id=f"{task.id}.{task.claim}",
-                        queue=task.priority,
+                        queue=task.queue,
                         shadow=task.agent,  # Flower shows each agent's work under its own name
                         producer=producer,
                         ignore_result=True,
                     )
-        except (OperationalError, redis.RedisError, OSError) as error:
-            raise Unavailable("Redis does not take messages.") from error
+        except _AWAY as error:
+            raise Unavailable("The broker does not take messages.") from error
 
+    @abstractmethod
     def has_forgotten(self) -> bool:
-        """Whether Redis was emptied or replaced since this was last asked. The first time counts as emptied.
+        """Whether the broker was emptied or replaced since this was last asked. The first time counts as emptied.
 
         Raises:
-            Unavailable: Redis does not answer.
+            Unavailable: the broker does not answer.
         """
+
+    @abstractmethod
+    def depths(self) -> dict[str, int]:
+        """How many messages wait on each queue, of whatever use they are.
+
+        Raises:
+            Unavailable: the broker does not answer.
+        """
+
+    @abstractmethod
+    def published(self) -> set[Published] | None:
+        """The messages that wait on the queues, which are kept short; None where a broker cannot tell without taking.
+
+        Raises:
+            Unavailable: the broker does not answer.
+        """
+
+
+class RedisBroker(Broker):
+    """Redis or Valkey: each queue is a list."""
+
+    def __init__(self, app: Celery, *, task_name: str, url: str) -> None:
+        super().__init__(app, task_name=task_name, url=url)
+        self._redis = redis.Redis.from_url(url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+
+    def has_forgotten(self) -> bool:
         try:
             return bool(self._redis.set(_EPOCH, "1", nx=True))
         except redis.RedisError as error:
             raise Unavailable("Redis does not answer.") from error
 
-    def published(self) -> set[tuple[UUID, int]]:
-        """The tasks, with their claim numbers, that wait on the queues. They are kept short, so this is cheap.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
+    def depths(self) -> dict[str, int]:
         try:
-            messages = [m for queue in TASK_QUEUES for m in cast("list[bytes]", self._redis.lrange(queue, 0, -1))]
+            return {queue: self._redis.llen(queue) for queue in TASK_QUEUES}
         except redis.RedisError as error:
             raise Unavailable("Redis does not answer.") from error
-        return {key for message in messages if (key := _task_of(json.loads(message)))}
+
+    def published(self) -> set[Published] | None:
+        try:
+            messages = [(m, q) for q in TASK_QUEUES for m in cast("list[bytes]", self._redis.lrange(q, 0, -1))]
+        except redis.RedisError as error:
+            raise Unavailable("Redis does not answer.") from error
+        return {(*key, queue) for message, queue in messages if (key := _task_of(json.loads(message)))}
+
+
+class RabbitBroker(Broker):
+    """RabbitMQ with quorum queues, which outlive a restart: whether it was replaced shows in queues that are not
+    there.
+    """
+
+    def __init__(self, app: Celery, *, task_name: str, url: str) -> None:
+        super().__init__(app, task_name=task_name, url=url)
+        self._is_known = False
+
+    def has_forgotten(self) -> bool:
+        """At our own start, and when a queue of ours is gone; declares the queues, so that they are there from now
+        on.
+        """
+        try:
+            with self._app.connection_for_write() as connection, connection.channel() as channel:
+                is_any_gone = not self._is_known
+                for queue in self._app.amqp.queues.values():
+                    is_any_gone |= not _exists(connection, queue.name)
+                    queue(channel).declare()
+        except _AWAY as error:
+            raise Unavailable("RabbitMQ does not answer.") from error
+        self._is_known = True
+        return is_any_gone
+
+    def depths(self) -> dict[str, int]:
+        try:
+            with self._app.connection_for_write() as connection:
+                channel: Any = connection.channel()
+                return {queue: channel.queue_declare(queue, passive=True).message_count for queue in TASK_QUEUES}
+        except _AWAY as error:
+            raise Unavailable("RabbitMQ does not answer.") from error
+
+    def published(self) -> set[Published] | None:
+        return None
+
+
+def _exists(connection: Any, queue: str) -> bool:
+    try:
+        with connection.channel() as channel:  # a failed look closes its channel
+            channel.queue_declare(queue, passive=True)
+    except AMQPError:
+        return False
+    return True
 
 
 def _task_of(message: dict[str, Any]) -> tuple[UUID, int] | None:

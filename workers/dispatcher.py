@@ -6,8 +6,11 @@ Everything it does stands in Postgres before it is published. It can be killed b
 import os
 import socket
 import threading
+import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, create_engine
@@ -17,13 +20,15 @@ from sqlalchemy.pool import StaticPool
 from core.clock import Stopwatch
 from core.db import SYSTEM, dedicated_connection, dump_json
 from core.errors import Unavailable
+from core.failpoints import failpoint
 from core.logging import get_logger
 from core.settings import Settings
 from core.wakeup import CHANNEL
-from domain.tasks import service as tasks
+from domain.dispatch import service as dispatch
+from domain.dispatch.planner import Planner
+from domain.tasks.schemas import Priority
 from workers.broker import Broker
 from workers.leader import Leadership
-from workers.queues import TASK_QUEUES
 from workers.reaper import reap
 
 log = get_logger(__name__)
@@ -39,6 +44,7 @@ class Dispatcher:
         self._config = config
         self._broker = broker
         self._stopping = threading.Event()
+        self._no_reaping_before = 0.0
 
     def stop(self) -> None:
         """Ask for the end; what is under way is finished first."""
@@ -75,28 +81,39 @@ class Dispatcher:
             self._lead(connection, raw, leadership)
 
     def _lead(self, connection: Connection, raw: psycopg.Connection[Any], leadership: Leadership) -> None:
-        upkeep = _Upkeep(connection, self._broker, self._config)
+        planner = Planner(timedelta(seconds=self._config.ageing))
+        upkeep = _Upkeep(connection, self._broker, self._config, planner, self._first_reaping(leadership.gap))
         while not self._stopping.is_set():
-            published = self._dispatch(connection)
             with connection.begin():
-                leadership.show_life()
+                silence = leadership.show_life()
+            is_after_a_sleep = silence > timedelta(seconds=self._config.worker_lease) / 2  # of the machine, workers and all
+            if is_after_a_sleep:
+                upkeep.put_off_reaping(self._first_reaping(silence))
             upkeep.run_if_due()
-            if not published:
-                self._wait(raw, self._pause(connection))
+            taken = self._dispatch(connection, planner, upkeep)
+            if not taken.due and not taken.made_room:
+                pause = self._config.dispatch_interval
+                self._wait(raw, pause if taken.next_due is None else min(pause, max(0.005, taken.next_due)))
 
-    def _dispatch(self, connection: Connection) -> int:
+    def _first_reaping(self, gap: timedelta | None) -> float:
+        """When to begin to take workers for dead. After an outage everybody looks silent: a lease must pass first.
+        Where somebody led until just now there was no outage, or one too short to matter. Put off once, it stays put
+        off, though we start over meanwhile.
+        """
+        lease = timedelta(seconds=self._config.worker_lease)
+        if gap is None or gap > lease / 2:
+            self._no_reaping_before = time.monotonic() + lease.total_seconds()
+        return self._no_reaping_before
+
+    def _dispatch(self, connection: Connection, planner: Planner, upkeep: "_Upkeep") -> dispatch.Taken:
         """Commit first, publish then: a message for a task that is not marked would be a lie, the reverse is mended."""
         with connection.begin():
-            due = tasks.take_due(connection, bound=self._config.queue_bound, priorities=TASK_QUEUES)
-        if due:
-            self._broker.publish(due)
-        return len(due)
-
-    def _pause(self, connection: Connection) -> float:
-        with connection.begin():
-            next_due = tasks.seconds_to_next_due(connection)
-        pause = self._config.dispatch_interval
-        return pause if next_due is None else min(pause, max(0.005, next_due))
+            taken = dispatch.take_due(connection, planner, upkeep.bounds(), upkeep.crowding)
+        if taken.due:
+            failpoint("after-mark")
+            self._broker.publish(taken.due)
+            failpoint("after-publish")
+        return taken
 
     def _wait(self, raw: psycopg.Connection[Any], pause: float) -> None:
         """Until a hint comes, or `pause` seconds have passed, or we are asked to stop."""
@@ -109,40 +126,77 @@ class Dispatcher:
 
 
 class _Upkeep:
-    """What the leader looks after once a second: silent workers, and messages that Redis forgot."""
+    """What the leader looks after once a second: silent workers, messages that the broker forgot, tasks that grow old,
+    and how much the queues may hold.
+    """
 
-    def __init__(self, connection: Connection, broker: Broker, config: Settings) -> None:
+    def __init__(
+        self, connection: Connection, broker: Broker, config: Settings, planner: Planner, first_reaping: float
+    ) -> None:
         self._connection = connection
         self._broker = broker
         self._lease = timedelta(seconds=config.worker_lease)
         self._patience = timedelta(seconds=config.republish_after)
+        self._planner = planner
+        self._ceiling = config.queue_bound
         self._since: Stopwatch | None = None
-        self._connected = Stopwatch()
+        self._first_reaping = first_reaping
+        self.crowding: dict[str, int] = {}
+        """how many messages of no use each queue holds: those of tasks that stand on a higher queue by now, say"""
+
+    def put_off_reaping(self, until: float) -> None:
+        """Take nobody for dead before the monotonic time `until`."""
+        self._first_reaping = until
+
+    def bounds(self) -> dict[Priority, int]:
+        """How many unclaimed messages each queue may hold."""
+        return dispatch.bounds_for(dispatch.slots_by_queue(self._connection, self._lease), self._ceiling)
 
     def run_if_due(self) -> None:
         if self._since is not None and self._since.elapsed() < _UPKEEP_EVERY:
             return
         self._since = Stopwatch()
-        # After an outage everybody looks silent, us included: a lease must pass before anybody is held to be dead.
-        if self._connected.elapsed() > self._lease:
+        if time.monotonic() >= self._first_reaping:
             with self._connection.begin():
                 reap(self._connection, self._lease)
         try:
             self._notice_loss()
+            self._look_at_depths()
+            self._promote_old()
         except Unavailable as error:
-            log.warning("cannot look into Redis", error=error.message)
+            log.warning("cannot look into the broker", error=error.message)
 
     def _notice_loss(self) -> None:
         if self._broker.has_forgotten():
             with self._connection.begin():
-                again = tasks.take_back_everything_published(self._connection)
-            log.info("Redis starts empty; published tasks are due again", count=again)
+                again = dispatch.take_back_everything_published(self._connection)
+            log.info("the broker starts empty; published tasks are due again", count=again)
             return
         with self._connection.begin():
-            is_any_late = tasks.has_long_unclaimed(self._connection, self._patience)
-        if is_any_late:
-            published = self._broker.published()
+            late = dispatch.long_unclaimed(self._connection, self._patience)
+        if late:
+            lost = self._lost(late)
             with self._connection.begin():
-                again = tasks.take_back_lost(self._connection, published, self._patience)
+                again = dispatch.take_back(self._connection, lost)
             if again:
                 log.warning("messages were lost; their tasks are due again", count=again)
+
+    def _lost(self, late: Mapping[UUID, tuple[int, str]]) -> list[UUID]:
+        """Those tasks whose messages are not there. Where a broker does not show them, those on queues with none."""
+        published = self._broker.published()
+        if published is not None:
+            return [task for task, (claim, queue) in late.items() if (task, claim, queue) not in published]
+        depths = self._broker.depths()
+        return [task for task, (_, queue) in late.items() if depths[queue] == 0]
+
+    def _look_at_depths(self) -> None:
+        depths = self._broker.depths()
+        with self._connection.begin():
+            unclaimed = dispatch.unclaimed_by_queue(self._connection)
+        self.crowding = {queue: max(0, depth - unclaimed.get(queue, 0)) for queue, depth in depths.items()}
+
+    def _promote_old(self) -> None:
+        with self._connection.begin():
+            due = dispatch.promote_old(self._connection, self._planner, self.bounds())
+        if due:
+            self._broker.publish(due)

@@ -1,5 +1,6 @@
 """One task on one worker: claim it, do it, leave it in its next state. A message is only a hint that it is due."""
 
+import contextlib
 import random
 import time
 from datetime import timedelta
@@ -11,24 +12,28 @@ from agents.interrupt import Interrupt, Stopped
 from agents.learn import Result
 from agents.pipeline import run_task
 from agents.sink import Sink
-from agents.work import Workplace
+from agents.work import OutcomeUnknown, Workplace
 from core.clock import Stopwatch
-from core.db import transaction
-from core.errors import Unavailable
+from core.db import system_transaction, transaction
+from core.errors import RotaError, Unavailable
+from core.failpoints import failpoint
 from core.logging import get_logger
 from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.agents.schemas import RetryPolicy
+from domain.dispatch import service as dispatch
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Claimed, Departure, TaskError
 from workers import retry
 from workers.presence import Presence
+from workers.retry import Failure
 
 log = get_logger(__name__)
 
 # As long as the database may be away, somebody tries to write down how a task ended; then the reaper decides.
 _PATIENCE = 60.0
 _PAUSE = 0.5
+_PAUSE_OF_THE_SILENT = 1.0
 
 
 class Executor:
@@ -42,12 +47,21 @@ class Executor:
 
     def execute(self, org: UUID, task_id: UUID, claim: int) -> None:
         """Do the task if the message is still true: due, unclaimed, and under this claim number."""
+        if not self._presence.is_fresh:
+            time.sleep(_PAUSE_OF_THE_SILENT)  # or we would take the messages of the healthy as fast as they come
         if self._presence.is_draining or not self._presence.is_fresh:
-            return  # unclaimed, so the dispatcher publishes it again
-        with transaction(org) as connection:
-            task = tasks.claim(connection, task_id, claim, self._presence.id)
+            self._decline(org, task_id, claim)
+            return
+        failpoint("before-claim")
+        try:
+            with transaction(org) as connection:
+                task = tasks.claim(connection, task_id, claim, self._presence.id)
+        except Unavailable as error:
+            log.warning("cannot claim; the message will be missed and published again", error=error.message)
+            return
         if task is None:
             return
+        failpoint("after-claim")
         # Held only now that the database says so: the heartbeat stops whatever is held here and not named there.
         with (
             self._presence.holding(task) as interrupt,
@@ -56,12 +70,20 @@ class Executor:
             self._carry_through(task, interrupt)
         wakeup.hint()
 
+    def _decline(self, org: UUID, task_id: UUID, claim: int) -> None:
+        """Leave a task to others. Where even that cannot be said, the dispatcher notices that its message is gone."""
+        with contextlib.suppress(RotaError), transaction(org) as connection:
+            tasks.decline(connection, task_id, claim)
+        wakeup.hint()
+
     def _carry_through(self, task: Claimed, interrupt: Interrupt) -> None:
         stopwatch = Stopwatch()
         departure = self._work(task, interrupt, stopwatch)
         if departure is not None:
-            self._leave(task, departure)
-            log.info("task left", outcome=departure.outcome, status=departure.status, ms=stopwatch.milliseconds())
+            failpoint("before-leave")
+            status = self._leave(task, departure)
+            log.info("task left", outcome=departure.outcome, status=status, ms=stopwatch.milliseconds())
+            failpoint("after-leave")
 
     def _work(self, task: Claimed, interrupt: Interrupt, stopwatch: Stopwatch) -> Departure | None:
         try:
@@ -71,6 +93,8 @@ class Executor:
             return None
         except Stopped as stopped:
             return retry.after_stop(stopped)
+        except OutcomeUnknown as doubt:
+            return retry.after_doubt(doubt)
         except Exception as error:  # noqa: BLE001  whatever a task runs into, it must end where a person can find it
             return self._after_error(task, error, stopwatch.elapsed())
         return _success(result)
@@ -78,6 +102,8 @@ class Executor:
     def _after_error(self, task: Claimed, error: Exception, elapsed: timedelta) -> Departure:
         failure = retry.failure_of(error)
         log.warning("try failed", kind=failure.kind, error=failure.message, exc_info=failure.kind == "tool_failed")
+        if failure.kind == "rate_limited" and failure.at:
+            self._hold_provider(*failure.at, failure)
         return retry.after_failure(
             failure,
             attempts=task.attempts,
@@ -88,6 +114,11 @@ class Executor:
             dice=self._dice,
         )
 
+    def _hold_provider(self, provider: str, model: str, failure: Failure) -> None:
+        """The others need not run into the same limit: what waits for that model is not dispatched meanwhile."""
+        with contextlib.suppress(RotaError), system_transaction() as connection:
+            dispatch.hold_provider(connection, provider, model, retry.wait_asked_for(failure), "rate limit")
+
     def _policy(self, task: Claimed) -> RetryPolicy:
         try:
             with transaction(task.org_id) as connection:
@@ -95,13 +126,13 @@ class Executor:
         except Exception:  # noqa: BLE001  the agent may be what failed; the task must end all the same
             return RetryPolicy()
 
-    def _leave(self, task: Claimed, departure: Departure) -> None:
-        """Write the departure, however often the database must be asked."""
+    def _leave(self, task: Claimed, departure: Departure) -> str | None:
+        """Write the departure, however often the database must be asked. Returns the task's status; None if refused."""
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
                 with transaction(task.org_id) as connection:
-                    tasks.leave(connection, task, departure)
+                    return tasks.leave(connection, task, departure)
             except tasks.ClaimLost:
                 log.warning("task is somebody else's now; its departure was refused")
             except Unavailable:
@@ -114,10 +145,10 @@ class Executor:
                 failure = retry.failure_of(error)
                 last = TaskError(kind="not_recorded", message=f"The outcome could not be written: {failure.message}")
                 if departure.error and departure.error.kind == last.kind:
-                    return
+                    return None
                 departure = Departure(status="failed", outcome="failed", counted=True, error=last)
                 continue
-            return
+            return None
 
 
 def _success(result: Result) -> Departure:

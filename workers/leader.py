@@ -16,13 +16,19 @@ from core.logging import get_logger
 log = get_logger(__name__)
 
 _TRY = "SELECT pg_try_advisory_lock(hashtextextended(%(duty)s, 0)) AS got"
+_BEFORE = "SELECT rota_now() - last_seen_at AS gap FROM leaders WHERE duty = %(duty)s"
 _ELECTED = """
     INSERT INTO leaders (duty, process, backend_pid) VALUES (%(duty)s, %(process)s, pg_backend_pid())
     ON CONFLICT (duty) DO UPDATE SET process = excluded.process, backend_pid = excluded.backend_pid,
            term = leaders.term + 1, elected_at = rota_now(), last_seen_at = rota_now()
     RETURNING term
 """
-_ALIVE = "UPDATE leaders SET last_seen_at = rota_now() WHERE duty = %(duty)s AND backend_pid = pg_backend_pid()"
+_ALIVE = """
+    UPDATE leaders l SET last_seen_at = rota_now()
+      FROM (SELECT duty, last_seen_at FROM leaders WHERE duty = %(duty)s FOR UPDATE) AS before
+     WHERE l.duty = before.duty AND l.backend_pid = pg_backend_pid()
+    RETURNING rota_now() - before.last_seen_at AS silence
+"""
 # The pid must belong to a session of our own role that holds the lock: numbers are given out again.
 _DISPLACE = """
     SELECT l.process, pg_terminate_backend(l.backend_pid) AS ended
@@ -41,12 +47,16 @@ class Leadership:
         self._connection = connection
         self._values = {"duty": duty, "process": process, "lease": lease}
         self.leads = False
+        self.gap: timedelta | None = None
+        """how long nobody led before we did; None when nobody ever had"""
 
     def campaign(self) -> bool:
         """Try to become the leader, displacing one that froze. Whether we lead now."""
         row = self._connection.execute(_TRY, self._values).fetchone()
         self.leads = bool(row and row["got"])
         if self.leads:
+            before = self._connection.execute(_BEFORE, self._values).fetchone()
+            self.gap = before["gap"] if before else None
             elected = self._connection.execute(_ELECTED, self._values).fetchone()
             log.info("leads", duty=self._values["duty"], term=elected["term"] if elected else None)
         else:
@@ -62,6 +72,9 @@ class Leadership:
         finally:
             become(self._connection, SYSTEM)
 
-    def show_life(self) -> None:
-        """Tell the others that the leader is at work."""
-        self._connection.execute(_ALIVE, self._values)
+    def show_life(self) -> timedelta:
+        """Tell the others that the leader is at work. Returns how long ago that was last told, by the database's
+        clock.
+        """
+        row: Any = self._connection.execute(_ALIVE, self._values).fetchone()
+        return timedelta(0) if row is None else row[0]

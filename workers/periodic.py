@@ -8,6 +8,7 @@ from core.logging import get_logger
 from core.settings import settings
 from domain.replies import service as replies
 from domain.tasks import service as tasks
+from domain.workers import service as workers
 from workers.app import app
 
 log = get_logger(__name__)
@@ -42,7 +43,18 @@ def clean_up() -> None:
 def forget_workers() -> None:
     """Delete the rows of workers long gone."""
     with system_transaction() as connection:
-        tasks.forget_workers(connection, _WORKERS_KEPT)
+        workers.forget_workers(connection, _WORKERS_KEPT)
+
+
+@app.task(name="rota.forget_keys")
+def forget_keys() -> None:
+    """Delete concurrency keys that no task names any more."""
+
+    def batch() -> int:
+        with system_transaction() as connection:
+            return tasks.forget_unused_keys(connection)
+
+    _until_nothing_is_left("forgot concurrency keys", batch)
 
 
 @app.task(name="rota.forget_replies")

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -25,28 +25,36 @@ from core.ids import new_id
 from core.logging import get_logger
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Claimed
+from domain.workers import service as workers
+from domain.workers.schemas import Beat, Vitals
 
 log = get_logger(__name__)
 
 
 @dataclass
 class Presence:
-    """One worker process, known to the others by `id`."""
+    """One worker process, known to the others by `id`, and by `name` to people who scale it."""
 
     name: str
     queues: list[str]
     concurrency: int
     interval: timedelta
     lease: timedelta = timedelta(seconds=10)
+    pool: str = "elastic"
+    """elastic, whose size can change; threads; or prefork"""
+    vitals: Callable[["Presence"], Vitals] = lambda presence: Vitals(concurrency=presence.concurrency, memory_bytes=0)
+    """what to say of ourselves, asked before every beat: also the moment to look after ourselves"""
+    on_beat: Callable[["Presence", Beat], None] = lambda _presence, _beat: None
+    """told what every beat brought back"""
     id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id().hex[-6:]}")
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._in_hand: dict[tuple[UUID, int], Interrupt] = {}
+        self._in_hand: dict[tuple[UUID, int], tuple[Claimed, Interrupt]] = {}
         self._strays: set[tuple[UUID, int]] = set()
         self._stopping = threading.Event()
         self._draining = False
-        self._last_beat = Stopwatch()
+        self._last_beat: Stopwatch | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -60,22 +68,26 @@ class Presence:
         self._stopping.set()
         self._thread.join(timeout=5)
         with contextlib.suppress(RotaError), system_transaction() as connection:
-            tasks.mark_worker_stopped(connection, self.id)
+            workers.mark_worker_stopped(connection, self.id)
 
     @contextlib.contextmanager
     def holding(self, task: Claimed) -> Iterator[Interrupt]:
         """Within, the claimed task is in hand: the heartbeat watches over it and stops it through the interrupt."""
         interrupt = Interrupt(task.remaining)
         with self._lock:
-            self._in_hand[task.id, task.claim] = interrupt
+            self._in_hand[task.id, task.claim] = (task, interrupt)
             is_draining = self._draining
         if is_draining:
             interrupt.trigger("draining")
         try:
             yield interrupt
         finally:
-            with self._lock:
-                self._in_hand.pop((task.id, task.claim), None)
+            self.let_go(task)
+
+    def let_go(self, task: Claimed) -> None:
+        """Have the task in hand no more."""
+        with self._lock:
+            self._in_hand.pop((task.id, task.claim), None)
 
     def drain(self, grace: timedelta) -> None:
         """Stop every task in hand at its next step; after `grace` end the calls they wait for as well."""
@@ -84,31 +96,32 @@ class Presence:
         timer.start()
         with self._lock:
             self._draining = True
-            for interrupt in self._in_hand.values():
+            for _, interrupt in self._in_hand.values():
                 interrupt.trigger("draining")
 
     def _end_calls(self) -> None:
         with self._lock:
-            for interrupt in self._in_hand.values():
+            for _, interrupt in self._in_hand.values():
                 interrupt.end_calls()
 
     @property
     def is_fresh(self) -> bool:
         """Whether the others have heard of us within the lease. Who has gone silent takes nothing new."""
-        return self._last_beat.elapsed() < self.lease
+        return self._last_beat is not None and self._last_beat.elapsed() < self.lease
 
     @property
     def is_draining(self) -> bool:
         """Whether this process takes no more tasks."""
         return self._draining
 
-    def in_hand(self) -> int:
-        """How many tasks this process has in hand."""
-        return len(self._in_hand)
+    def in_hand(self) -> list[tuple[Claimed, Interrupt]]:
+        """The tasks that this process has in hand."""
+        with self._lock:
+            return list(self._in_hand.values())
 
     def _register(self) -> None:
         with system_transaction() as connection:
-            tasks.register_worker(
+            workers.register_worker(
                 connection,
                 {
                     "id": self.id,
@@ -117,8 +130,10 @@ class Presence:
                     "pid": os.getpid(),
                     "queues": self.queues,
                     "concurrency": self.concurrency,
+                    "pool": self.pool,
                 },
             )
+        self._last_beat = Stopwatch()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -133,22 +148,27 @@ class Presence:
                 self._stopping.wait(min(1.0, self.interval.total_seconds()))
 
     def _beat(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
+        vitals = self.vitals(self)
         with self._lock:
             before = dict(self._in_hand)
-        rows = connection.execute(tasks.HEARTBEAT, {"worker": self.id}).fetchall()
+        beat = workers.beat(connection, self.id, vitals)
         self._last_beat = Stopwatch()
-        held = {(row["id"], row["claim"]): bool(row["cancel_requested"]) for row in rows}
-        for key, interrupt in before.items():
-            if key not in held:
+        for key, (_, interrupt) in before.items():
+            if key not in beat.held:
                 interrupt.trigger("claim_lost")  # taken from us; or it ended in this very moment, and nobody minds
-            elif held[key]:
+            elif beat.held[key]:
                 interrupt.trigger("cancelled")
             else:
                 interrupt.look_at_the_time()
+        self._hand_back_strays(beat, before.keys())
+        self.on_beat(self, beat)
+
+    def _hand_back_strays(self, beat: Beat, before: Any) -> None:
         with self._lock:
-            unknown = {key for key in held if key not in before and key not in self._in_hand}
+            unknown = {key for key in beat.held if key not in before and key not in self._in_hand}
         # Twice in a row: a claim that commits while we look is unknown for a moment.
         for task_id, claim in unknown & self._strays:
-            connection.execute(tasks.RELEASE_STRAY, {"task": task_id, "claim": claim, "worker": self.id})
+            with system_transaction() as connection:
+                tasks.release_stray(connection, task_id, claim)
             log.warning("handed back a task whose departure was not written", task=str(task_id))
         self._strays = unknown

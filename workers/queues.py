@@ -2,13 +2,14 @@
 
 from kombu import Queue
 
-from domain.tasks.schemas import PRIORITIES
+from domain.tasks.schemas import PRIORITIES, Priority
 
 SYSTEM = "system"
-TASK_QUEUES: tuple[str, ...] = PRIORITIES
+TASK_QUEUES: tuple[Priority, ...] = PRIORITIES
 ALL_QUEUES: tuple[str, ...] = (*TASK_QUEUES, SYSTEM)
 
 
-def declared() -> list[Queue]:
-    """Every queue, as Celery declares it."""
-    return [Queue(name, routing_key=name) for name in ALL_QUEUES]
+def declared(broker_url: str) -> list[Queue]:
+    """Every queue, as Celery declares it: on RabbitMQ as quorum queues, which outlive any one of its nodes."""
+    arguments = {"x-queue-type": "quorum"} if broker_url.startswith("amqp") else None
+    return [Queue(name, routing_key=name, queue_arguments=arguments) for name in ALL_QUEUES]

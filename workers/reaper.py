@@ -10,9 +10,9 @@ from domain.tasks import service as tasks
 log = get_logger(__name__)
 
 
-def reap(connection: Connection, lease: timedelta) -> int:
-    """Queue the tasks of workers silent for longer than `lease` again, or fail those without an attempt left."""
-    queued, failed = tasks.take_back_orphaned(connection, lease)
-    if queued or failed:
-        log.warning("took back the tasks of silent workers", queued=queued, failed=failed)
-    return queued
+def reap(connection: Connection, lease: timedelta) -> None:
+    """Take the tasks of workers silent for longer than `lease`: queued again, or waiting or ended where they must
+    be.
+    """
+    if taken := tasks.take_back_orphaned(connection, lease):
+        log.warning("took back the tasks of silent workers", **taken)

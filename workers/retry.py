@@ -8,8 +8,8 @@ from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Reason, Stopped
 from agents.llm.errors import ModelError
-from agents.work import LimitReached
-from core.errors import InvalidInput, Misconfigured, NotFound, Unavailable
+from agents.work import LimitReached, OutcomeUnknown
+from core.errors import InvalidInput, Misconfigured, NotFound, RotaError, Unavailable
 from core.text import storable
 from domain.agents.schemas import RetryPolicy
 from domain.tasks.schemas import Departure, TaskError
@@ -30,24 +30,29 @@ class Failure:
     kind: str
     message: str
     retry_after: timedelta | None = None
+    at: tuple[str, str] | None = None
+    """the provider and model it happened at"""
 
 
 def failure_of(error: Exception) -> Failure:
     """The failure that an exception amounts to."""
-    match error:
-        case ModelError():
-            return Failure(error.kind, error.message, error.retry_after)
-        case LimitReached():
-            return Failure("limit_reached", error.message)
-        case Misconfigured() | NotFound() | InvalidInput():
-            return Failure("misconfigured", error.message)
-        case Unavailable():
-            return Failure("unavailable", error.message)
-        case DBAPIError():
-            # Without the statement and its values, which may be private.
-            return Failure("tool_failed", storable(f"{type(error.orig).__name__}: {error.orig}"[:_SAID]))
-        case _:
-            return Failure("tool_failed", storable(f"{type(error).__name__}: {error}"[:_SAID]))
+    if isinstance(error, ModelError):
+        return Failure(error.kind, error.message, error.retry_after, error.at)
+    if isinstance(error, RotaError):
+        return Failure(next(kind for type_, kind in _KINDS if isinstance(error, type_)), error.message)
+    # Of the database's errors without the statement and its values, which may be private.
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return Failure("tool_failed", storable(f"{type(cause).__name__}: {cause}"[:_SAID]))
+
+
+_KINDS: tuple[tuple[type[RotaError], str], ...] = (
+    (LimitReached, "limit_reached"),
+    (Misconfigured, "misconfigured"),
+    (NotFound, "misconfigured"),
+    (InvalidInput, "misconfigured"),
+    (Unavailable, "unavailable"),
+    (RotaError, "tool_failed"),
+)
 
 
 def after_failure(
@@ -67,7 +72,7 @@ def after_failure(
     """
     error = TaskError(kind=failure.kind, message=failure.message)
     if failure.kind == "rate_limited":
-        wait = failure.retry_after if failure.retry_after is not None else _RATE_LIMIT_WAIT
+        wait = wait_asked_for(failure)
         # A little apart, so that those who were refused together do not come back together.
         delay = wait + timedelta(seconds=dice.uniform(0, 1 + 0.1 * wait.total_seconds()))
         return _unless_too_late(Departure(status="queued", outcome="deferred", delay=delay, error=error), remaining)
@@ -80,6 +85,11 @@ def after_failure(
     return _unless_too_late(again, remaining)
 
 
+def wait_asked_for(failure: Failure) -> timedelta:
+    """How long a provider that limits the rate wants to be left alone."""
+    return failure.retry_after if failure.retry_after is not None else _RATE_LIMIT_WAIT
+
+
 def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta:
     """Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", 2015): uniform in
     [0, min(ceiling, base * 2^(attempt - 1))].
@@ -87,6 +97,25 @@ def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta
     growth = 2.0 ** min(max(attempt, 1) - 1, 32)
     highest = min(policy.ceiling.total_seconds(), policy.base.total_seconds() * growth)
     return timedelta(seconds=dice.random() * highest)
+
+
+def after_doubt(doubt: OutcomeUnknown) -> Departure:
+    """A task whose action may or may not have happened waits for a person."""
+    error = TaskError(kind="outcome_unknown", message=doubt.message)
+    return Departure(status="waiting", outcome="waiting", waiting_for="outcome", error=error)
+
+
+def after_stuck(*, attempts: int, max_attempts: int, what: str) -> Departure:
+    """What becomes of a task whose thread does not come back from what it does."""
+    error = TaskError(kind="stuck", message=f"Its thread did not come back from {what}.")
+    is_last = attempts + 1 >= max_attempts
+    return Departure(
+        status="failed" if is_last else "queued",
+        outcome="failed" if is_last else "retry",
+        counted=True,
+        delay=timedelta(0),
+        error=error,
+    )
 
 
 def after_stop(stopped: Stopped) -> Departure | None:

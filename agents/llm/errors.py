@@ -65,6 +65,8 @@ class ModelError(RotaError):
     def __init__(self, kind: Kind, message: str, *, retry_after: timedelta | None = None) -> None:
         self.kind: Kind = kind
         self.retry_after = retry_after
+        self.at: tuple[str, str] | None = None
+        """the provider and the model that were asked, as soon as that is known"""
         super().__init__(storable(message))
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import httpx2
 
 from agents.llm.base import Provider, Reply, Request, TextDelta
-from agents.llm.routing import PROVIDERS, ProviderName
 from agents.llm.transport import make_client
 from core.errors import Misconfigured
 from core.settings import Settings
+from domain.billing.routing import PROVIDERS, ProviderName
 
 _REHEARSAL_KEY = "rehearsal"
 

@@ -1,10 +1,20 @@
-"""What agents can do, one file a family. `ALL` is the registry: an explicit list, no discovery."""
+"""What agents can do, one file a family. `ALL` is the registry: an explicit list, and what `ROTA_TOOLS` names."""
 
 from agents.tools.booking import BOOKING_TOOLS
 from agents.tools.clients import CLIENT_TOOLS
 from agents.tools.leads import LEAD_TOOLS
 from agents.tools.payments import PAYMENT_TOOLS
-from agents.tools.registry import Registry
+from agents.tools.registry import Registry, load_tools
 from agents.tools.schedule import SCHEDULE_TOOLS
+from core.settings import settings
 
-ALL = Registry([*CLIENT_TOOLS, *LEAD_TOOLS, *SCHEDULE_TOOLS, *PAYMENT_TOOLS, *BOOKING_TOOLS])
+ALL = Registry(
+    [
+        *CLIENT_TOOLS,
+        *LEAD_TOOLS,
+        *SCHEDULE_TOOLS,
+        *PAYMENT_TOOLS,
+        *BOOKING_TOOLS,
+    ],
+    more=lambda: load_tools(settings().tools),
+)

@@ -1,6 +1,7 @@
 """Tools: what an agent may call, with which parameters, at what price, to what effect."""
 
 import functools
+import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from agents.llm.base import ToolSpec
-from core.errors import InvalidInput
+from core.errors import InvalidInput, Misconfigured, RotaError
 
 Category = Literal["crm", "booking", "analytics", "messaging", "automation"]
 
@@ -35,11 +36,27 @@ Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2100, 12, 31))]
 
 @dataclass(frozen=True)
 class ToolContext:
-    """What a tool may use. Its SQL runs in the transaction that records its step: both commit, or neither."""
+    """What a tool on our own records may use. Its SQL runs in the transaction that records its step: both commit, or
+    neither.
+    """
 
     connection: Connection
     zone: ZoneInfo
     today: date
+
+
+@dataclass(frozen=True)
+class OutwardContext:
+    """What a tool that reaches outside may use. No transaction is open while it works."""
+
+    idempotency_key: str
+    """the same for this action however often it is tried: hand it to the other side where that takes one"""
+    zone: ZoneInfo
+    today: date
+
+
+class NotDone(RotaError):
+    """The action certainly did not happen, for a reason that may pass: the task is tried again later."""
 
 
 P = TypeVar("P", bound=Parameters)
@@ -53,11 +70,19 @@ class Tool:
     category: Category
     description: str
     parameters: type[Parameters]
-    run: Callable[[ToolContext, Any], dict[str, Any]]
+    run: Callable[[Any, Any], dict[str, Any]]
     permission: str
     token_price: int = 0
     changes_world: bool = False
     repeat_is_harmless: bool = False
+    takes_idempotency_key: bool = False
+    is_outward: bool = False
+    """it reaches outside our database, and is given an `OutwardContext`"""
+
+    @property
+    def must_not_repeat(self) -> bool:
+        """Whether doing it twice would do harm that nobody else prevents: its intent is written down first."""
+        return self.is_outward and self.changes_world and not (self.repeat_is_harmless or self.takes_idempotency_key)
 
     def validate(self, arguments: dict[str, Any]) -> Parameters:
         """The parameters that `arguments` spell.
@@ -87,14 +112,20 @@ class Tool:
 
 
 class Registry:
-    """The tools there are, by name."""
+    """The tools there are, by name. `more` is asked for others at the first look."""
 
-    def __init__(self, tools: Iterable[Tool]) -> None:
-        self._tools: dict[str, Tool] = {}
-        for tool in tools:
-            if tool.name in self._tools:
-                raise ValueError(f"two tools are called {tool.name}")
-            self._tools[tool.name] = tool
+    def __init__(self, tools: Iterable[Tool], more: Callable[[], Iterable[Tool]] = tuple) -> None:
+        self._given = tuple(tools)
+        self._more = more
+
+    @functools.cached_property
+    def _tools(self) -> dict[str, Tool]:
+        tools: dict[str, Tool] = {}
+        for tool in (*self._given, *self._more()):
+            if tool.name in tools:
+                raise Misconfigured(f"Two tools are called {tool.name}.")
+            tools[tool.name] = tool
+        return tools
 
     def __iter__(self) -> Any:
         return iter(self._tools.values())
@@ -112,6 +143,25 @@ class Registry:
         return sorted(self._tools)
 
 
+def load_tools(names: Iterable[str]) -> list[Tool]:
+    """The tools that `names` point to, each a list of tools written like `my_company.tools:TOOLS`.
+
+    Raises:
+        Misconfigured: a name leads to no such list.
+    """
+    found: list[Tool] = []
+    for name in names:
+        module, _, attribute = name.partition(":")
+        try:
+            some = getattr(importlib.import_module(module), attribute or "TOOLS")
+        except (ImportError, AttributeError, ValueError) as error:
+            raise Misconfigured(f"ROTA_TOOLS names {name!r}, which cannot be loaded: {error}") from error
+        if not isinstance(some, list) or not all(isinstance(one, Tool) for one in some):
+            raise Misconfigured(f"ROTA_TOOLS names {name!r}, which is not a list of tools.")
+        found += some
+    return found
+
+
 def tool(
     name: str,
     *,
@@ -122,22 +172,55 @@ def tool(
     changes_world: bool = False,
     repeat_is_harmless: bool = False,
 ) -> Callable[[Callable[[ToolContext, P], dict[str, Any]]], Tool]:
-    """Make a tool of a function; its docstring is what the model reads."""
+    """Make a tool on our own records of a function; its docstring is what the model reads."""
 
-    def make(function: Callable[[ToolContext, P], dict[str, Any]]) -> Tool:
-        return Tool(
-            name=name,
-            category=category,
-            description=" ".join((function.__doc__ or "").split()),
-            parameters=parameters,
-            run=function,
-            permission=permission,
-            token_price=token_price,
-            changes_world=changes_world,
-            repeat_is_harmless=repeat_is_harmless,
-        )
+    return _maker(
+        name=name,
+        category=category,
+        parameters=parameters,
+        permission=permission,
+        token_price=token_price,
+        changes_world=changes_world,
+        repeat_is_harmless=repeat_is_harmless,
+    )
+
+
+def _maker(**facts: Any) -> Callable[[Callable[..., dict[str, Any]]], Tool]:
+    def make(function: Callable[..., dict[str, Any]]) -> Tool:
+        return Tool(description=" ".join((function.__doc__ or "").split()), run=function, **facts)
 
     return make
+
+
+def outward_tool(
+    name: str,
+    *,
+    category: Category,
+    parameters: type[P],
+    permission: str,
+    token_price: int = 0,
+    changes_world: bool = True,
+    repeat_is_harmless: bool = False,
+    takes_idempotency_key: bool = False,
+) -> Callable[[Callable[[OutwardContext, P], dict[str, Any]]], Tool]:
+    """Make a tool that reaches outside of a function: a request to some other system, with a time-out of its own.
+
+    It raises `InvalidInput`, `NotFound`, `Conflict` or `NotPermitted` for what the model should hear, and `NotDone`
+    where nothing happened and another try may help. Any other exception of a tool that must not repeat leaves its
+    outcome unknown, for a person to settle.
+    """
+
+    return _maker(
+        name=name,
+        category=category,
+        parameters=parameters,
+        permission=permission,
+        token_price=token_price,
+        changes_world=changes_world,
+        repeat_is_harmless=repeat_is_harmless,
+        takes_idempotency_key=takes_idempotency_key,
+        is_outward=True,
+    )
 
 
 def parameter_schema(parameters: type[BaseModel]) -> dict[str, Any]:

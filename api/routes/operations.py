@@ -1,4 +1,4 @@
-"""Health, metrics, workers: for those who run it."""
+"""Health and metrics: for those who run it."""
 
 from datetime import timedelta
 from typing import Any, Literal
@@ -13,14 +13,12 @@ from api.auth import Caller
 from api.metrics import exposition
 from api.problems import describes
 from core.clock import Stopwatch
-from core.db import system_transaction, transaction
+from core.db import system_transaction
 from core.errors import RotaError
 from core.migrations import newest_revision
 from core.settings import settings
 from domain.monitoring import service as monitoring
 from domain.monitoring.schemas import Leader, TaskCount, WorkerCount
-from domain.tasks import service as tasks
-from domain.tasks.schemas import QueueStatistics, WorkerRow
 
 public = APIRouter(tags=["operations"])
 router = APIRouter(tags=["operations"])
@@ -131,17 +129,3 @@ def _redis_milliseconds() -> int | None:
 def metrics() -> Response:
     """Prometheus metrics: requests of this process, and the state of the queues and workers."""
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/v1/workers", responses=describes(401))
-def list_workers(caller: Caller) -> list[WorkerRow]:
-    """The workers and what they have in hand for this organisation."""
-    with transaction(caller) as connection:
-        return tasks.list_workers(connection, timedelta(seconds=settings().worker_lease))
-
-
-@router.get("/v1/queues", responses=describes(401))
-def list_queues(caller: Caller) -> list[QueueStatistics]:
-    """How each queue stands, for this organisation."""
-    with transaction(caller) as connection:
-        return tasks.queue_statistics(connection)

@@ -1,25 +1,35 @@
-"""Tasks: submit, look, cancel, retry."""
+"""Tasks: submit, look, cancel, retry, replay, settle."""
 
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import AwareDatetime
 
 from api.auth import Caller
 from api.problems import describes
-from core.db import transaction
-from core.text import Storable
+from core.db import system_transaction, transaction
+from core.settings import settings
 from core.wakeup import wakeup
+from domain.dispatch.schemas import Why
+from domain.dispatch.why import why as why_it_waits
 from domain.tasks import service as tasks
 from domain.tasks.schemas import (
+    BulkOutcome,
+    BulkReplay,
+    BulkRequest,
+    Failures,
     Priority,
+    Replay,
+    Settlement,
     Status,
     Task,
     TaskDetail,
     TaskFilter,
     TaskPage,
     TaskSubmission,
+    Word,
 )
 
 router = APIRouter(prefix="/v1", tags=["tasks"])
@@ -29,11 +39,10 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         min_length=1,
-        max_length=200,
+        max_length=150,
         description="makes repeating the request safe: the same key and body return the same task",
     ),
 ]
-Word = Annotated[str, Storable]
 
 
 @router.post("/tasks", status_code=202, responses=describes(400, 401, 404, 409, 413, 422, 503))
@@ -55,6 +64,10 @@ def list_tasks(
     status: Annotated[list[Status], Query()] = [],  # noqa: B006
     priority: Annotated[list[Priority], Query()] = [],  # noqa: B006
     agent: Word | None = None,
+    waiting_for: Word | None = None,
+    concurrency_key: Word | None = None,
+    error_kind: Word | None = None,
+    fingerprint: Word | None = None,
     created_after: AwareDatetime | None = None,
     created_before: AwareDatetime | None = None,
     cursor: Annotated[Word, Query(max_length=100)] | None = None,
@@ -62,10 +75,14 @@ def list_tasks(
 ) -> TaskPage:
     """Tasks, newest first, a page at a time."""
     wanted = TaskFilter(
-        ids=ids,
-        status=status,
-        priority=priority,
+        ids=ids or None,
+        status=status or None,
+        priority=priority or None,
         agent=agent,
+        waiting_for=waiting_for,
+        concurrency_key=concurrency_key,
+        error_kind=error_kind,
+        fingerprint=fingerprint,
         created_after=created_after,
         created_before=created_before,
     )
@@ -80,11 +97,75 @@ def get_task(task_id: UUID, caller: Caller) -> TaskDetail:
         return tasks.get_task_detail(connection, task_id)
 
 
+@router.get("/tasks/{task_id}/why", responses=describes(401, 404, 422))
+def why(task_id: UUID, caller: Caller) -> Why:
+    """What a task is waiting for, in one sentence."""
+    with system_transaction() as connection:
+        return why_it_waits(connection, caller, task_id, timedelta(seconds=settings().worker_lease))
+
+
+@router.get("/failures", responses=describes(401))
+def list_failures(caller: Caller) -> list[Failures]:
+    """The tasks that failed, grouped by how their errors look, the most frequent first."""
+    with transaction(caller) as connection:
+        return tasks.failures(connection)
+
+
+@router.post("/tasks/cancel", responses=describes(401, 422))
+def cancel_tasks(request: BulkRequest, caller: Caller) -> BulkOutcome:
+    """Cancel tasks that match and have not ended; a portion at a time."""
+    with transaction(caller) as connection:
+        outcome = tasks.cancel_many(connection, request)
+    wakeup.hint()  # what ended makes room
+    return outcome
+
+
+@router.post("/tasks/retry", responses=describes(401, 422))
+def retry_tasks(request: BulkRequest, caller: Caller) -> BulkOutcome:
+    """Queue tasks again that match and failed, expired or were cancelled; a portion at a time."""
+    with transaction(caller) as connection:
+        outcome = tasks.retry_many(connection, request)
+    wakeup.hint()
+    return outcome
+
+
+@router.post("/tasks/replay", responses=describes(401, 404, 409, 422))
+def replay_tasks(request: BulkReplay, caller: Caller, idempotency_key: IdempotencyKey = None) -> BulkOutcome:
+    """Do tasks anew that match and have ended, each as a new task linked to the old; a portion at a time."""
+    with transaction(caller) as connection:
+        outcome = tasks.replay_many(connection, request, idempotency_key=idempotency_key)
+    wakeup.hint()
+    return outcome
+
+
+@router.post("/tasks/{task_id}/replay", status_code=202, responses=describes(401, 404, 409, 422))
+def replay_task(
+    task_id: UUID, changes: Replay, caller: Caller, response: Response, idempotency_key: IdempotencyKey = None
+) -> Task:
+    """Do a task anew, perhaps with another input: a new task, linked to this one by `origin_id`."""
+    with transaction(caller) as connection:
+        task = tasks.replay(connection, task_id, changes, idempotency_key=idempotency_key)
+    wakeup.hint()
+    response.headers["location"] = f"/v1/tasks/{task.id}"
+    return task
+
+
+@router.post("/tasks/{task_id}/steps/{seq}/outcome", responses=describes(401, 404, 409, 422))
+def settle(task_id: UUID, seq: Annotated[int, Path(ge=0, le=100_000)], settlement: Settlement, caller: Caller) -> Task:
+    """Say what became of an action of which a crash left no record. With the last one in doubt the task goes on."""
+    with transaction(caller) as connection:
+        task = tasks.settle(connection, task_id, seq, settlement)
+    wakeup.hint()
+    return task
+
+
 @router.post("/tasks/{task_id}/cancel", responses=describes(401, 404, 409, 422))
 def cancel_task(task_id: UUID, caller: Caller) -> Task:
     """Cancel a task. One that runs stops within seconds; look again to see it `cancelled`."""
     with transaction(caller) as connection:
-        return tasks.cancel(connection, task_id)
+        task = tasks.cancel(connection, task_id)
+    wakeup.hint()  # what ended makes room
+    return task
 
 
 @router.post("/tasks/{task_id}/retry", status_code=202, responses=describes(401, 404, 409, 422))

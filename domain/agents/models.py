@@ -1,6 +1,6 @@
 """Table: agents."""
 
-from sqlalchemy import Boolean, Column, DateTime, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, DateTime, Integer, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.tables import metadata, org_column
@@ -21,6 +21,7 @@ agents = Table(
     Column("mode", Text, nullable=False),
     Column("limits", JSONB, nullable=False),
     Column("retry", JSONB, nullable=False),
+    Column("max_in_flight", Integer),
     Column("enabled", Boolean, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),

@@ -22,6 +22,9 @@ def _once_each(names: list[str]) -> list[str]:
 Tools = Annotated[
     list[str], Field(max_length=128, examples=[["search_clients", "book_class"]]), AfterValidator(_once_each)
 ]
+MaxInFlight = Annotated[
+    int | None, Field(ge=1, le=100_000, description="tasks published or running at once; null for no limit")
+]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Storable]
 
 
@@ -80,6 +83,7 @@ class AgentFields(BaseModel):
     mode: Mode = "auto"
     limits: Limits = Limits()
     retry: RetryPolicy = RetryPolicy()
+    max_in_flight: MaxInFlight = None
     enabled: bool = True
 
 
@@ -98,6 +102,7 @@ class AgentChange(BaseModel):
     mode: Mode | None = None
     limits: Limits | None = None
     retry: RetryPolicy | None = None
+    max_in_flight: MaxInFlight = None
     enabled: bool | None = None
 
 

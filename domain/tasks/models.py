@@ -1,6 +1,6 @@
 """Table: tasks, as far as lists filter on it. What changes a task's state is plain SQL in `queries.py`."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, Numeric, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ENUM, JSONB
 
 from core.tables import metadata, org_column
@@ -30,6 +30,13 @@ tasks = Table(
     Column("max_attempts", Integer, nullable=False),
     Column("worker", Text),
     Column("cancel_requested_at", DateTime(timezone=True)),
+    Column("concurrency_key", Text),
+    Column("key_position", BigInteger),
+    Column("parked", Boolean, nullable=False),
+    Column("queue", ENUM(*PRIORITIES, name="task_priority", create_type=False)),
+    Column("provider", Text),
+    Column("model", Text),
+    Column("fingerprint", Text),
     Column("parent_id", Uuid),
     Column("parent_seq", Integer),
     Column("origin_id", Uuid),

@@ -1,34 +1,51 @@
 """All SQL about tasks, attempts and the journal.
 
-Three rules hold it together. The task row is the outbox: a message is only ever published for a row marked dispatched.
+Four rules hold it together. The task row is the outbox: a message is only ever published for a row marked dispatched.
 `claim` is the fence: it grows with every claim, and every later write names it, so a worker that lost its task cannot
-write. A step, its usage row and the fence's check are one statement.
+write. A step, its usage row and the fence's check are one statement. No claim ends with an open intent: what was begun
+and not recorded becomes `unknown`, and its task waits for a person.
 """
 
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, select, text
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
 
 from core.db import dump_json
 from domain.tasks.models import tasks
 from domain.tasks.schemas import TaskFilter
 
-_INTERNAL = {"org_id", "agent_id", "idempotency_key", "request_digest", "dispatched_at", "claim", "parent_seq"}
+_INTERNAL = {
+    "org_id", "agent_id", "idempotency_key", "request_digest", "dispatched_at", "claim", "parent_seq", "key_position",
+    "parked", "queue", "provider", "model",
+}  # fmt: skip
 _VISIBLE = [column for column in tasks.c if column.name not in _INTERNAL]
 _VISIBLE_NAMES = ", ".join(column.name for column in _VISIBLE)
 
 # ── submission ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+# A task with a concurrency key gets the next position in it. The key's row stays locked until the submission commits,
+# so positions are given out in the order of acceptance. It is born parked; the dispatcher lets the first of each key
+# go.
 _SUBMIT = text(f"""
+    WITH agent AS (
+        SELECT org_id, id, slug, retry FROM agents WHERE slug = :agent AND enabled AND deleted_at IS NULL
+    ), place AS (
+        INSERT INTO concurrency_keys (org_id, key, last_position)
+        SELECT org_id, CAST(:concurrency_key AS text), 1 FROM agent WHERE CAST(:concurrency_key AS text) IS NOT NULL
+        ON CONFLICT (org_id, key) DO UPDATE
+           SET last_position = concurrency_keys.last_position + 1, used_at = excluded.used_at
+        RETURNING last_position
+    )
     INSERT INTO tasks (id, org_id, agent_id, agent, priority, input, run_after, deadline, expires_at,
-                       idempotency_key, request_digest, max_attempts, origin_id)
+                       idempotency_key, request_digest, max_attempts, origin_id, concurrency_key, key_position, parked)
     SELECT :id, a.org_id, a.id, a.slug, CAST(:priority AS task_priority), CAST(:input AS jsonb),
            coalesce(CAST(:run_after AS timestamptz), rota_now()), :deadline, :expires_at,
-           :idempotency_key, :request_digest, coalesce((a.retry ->> 'max_attempts')::int, 3), :origin_id
-      FROM agents a
-     WHERE a.slug = :agent AND a.enabled AND a.deleted_at IS NULL
+           :idempotency_key, :request_digest, coalesce((a.retry ->> 'max_attempts')::int, 3), :origin_id,
+           :concurrency_key, (SELECT last_position FROM place), CAST(:concurrency_key AS text) IS NOT NULL
+      FROM agent a
     ON CONFLICT (org_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {_VISIBLE_NAMES}
 """)  # noqa: S608
@@ -56,34 +73,70 @@ def task_by_id(connection: Connection, task_id: UUID) -> RowMapping | None:
 
 def tasks_page(connection: Connection, wanted: TaskFilter, *, before: UUID | None, limit: int) -> list[RowMapping]:
     """Up to `limit` tasks, newest first, that were made before the task `before`."""
-    statement = select(*_VISIBLE).order_by(tasks.c.id.desc()).limit(limit)
-    if wanted.ids:
-        statement = statement.where(tasks.c.id.in_(wanted.ids))
-    if wanted.status:
-        statement = statement.where(tasks.c.status.in_(wanted.status))
-    if wanted.priority:
-        statement = statement.where(tasks.c.priority.in_(wanted.priority))
-    if wanted.agent:
-        statement = statement.where(tasks.c.agent == wanted.agent)
-    if wanted.created_after:
-        statement = statement.where(tasks.c.created_at >= wanted.created_after)
-    if wanted.created_before:
-        statement = statement.where(tasks.c.created_at < wanted.created_before)
+    statement = select(*_VISIBLE).where(*_conditions(wanted)).order_by(tasks.c.id.desc()).limit(limit)
     if before:
         statement = statement.where(tasks.c.id < before)
     return list(connection.execute(statement).mappings())
 
 
-_STEPS = text("""
-    SELECT seq, stage, name, status, claim, input, output, model, input_tokens, output_tokens, billed_cost,
-           started_at, duration_ms
-      FROM steps WHERE task_id = :task ORDER BY seq, recorded_at, id
-""")
-_FINISHED_STEPS = text("""
-    SELECT seq, stage, name, status, claim, input, output, model, input_tokens, output_tokens, billed_cost,
-           started_at, duration_ms
-      FROM steps WHERE task_id = :task AND status = 'done' ORDER BY seq
-""")
+def number_of_tasks(
+    connection: Connection, wanted: TaskFilter, statuses: Iterable[str], *, after: UUID | None, unasked: bool
+) -> int:
+    """How many tasks match and have one of these statuses; with `unasked`, and were not asked to stop yet."""
+    statement = select(func.count()).select_from(tasks).where(*_chosen(wanted, statuses, after, unasked=unasked))
+    return connection.execute(statement).scalar_one()
+
+
+def matching(
+    connection: Connection,
+    wanted: TaskFilter,
+    statuses: Iterable[str],
+    *,
+    after: UUID | None,
+    unasked: bool,
+    limit: int,
+    locked: bool,
+) -> list[UUID]:
+    """The ids of up to `limit` such tasks, oldest first; with `locked`, kept for this transaction."""
+    chosen = _chosen(wanted, statuses, after, unasked=unasked)
+    statement = select(tasks.c.id).where(*chosen).order_by(tasks.c.id).limit(limit)
+    return list(connection.execute(statement.with_for_update() if locked else statement).scalars())
+
+
+def _chosen(
+    wanted: TaskFilter, statuses: Iterable[str], after: UUID | None, *, unasked: bool
+) -> list[ColumnElement[bool]]:
+    conditions = [*_conditions(wanted), tasks.c.status.in_(statuses)]
+    if after is not None:
+        conditions.append(tasks.c.id > after)
+    if unasked:
+        conditions.append(tasks.c.cancel_requested_at.is_(None))
+    return conditions
+
+
+def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
+    column = tasks.c
+    conditions: dict[str, Callable[[Any], ColumnElement[bool]]] = {
+        "ids": column.id.in_,
+        "status": column.status.in_,
+        "agent": column.agent.__eq__,
+        "priority": column.priority.in_,
+        "waiting_for": column.waiting_for.__eq__,
+        "concurrency_key": column.concurrency_key.__eq__,
+        "error_kind": column.error["kind"].astext.__eq__,
+        "fingerprint": column.fingerprint.__eq__,
+        "created_after": column.created_at.__ge__,
+        "created_before": column.created_at.__lt__,
+    }
+    return [condition(value) for name, condition in conditions.items() if (value := getattr(wanted, name)) is not None]
+
+
+_STEP_COLUMNS = """seq, stage, name, status, claim, input, output, model, input_tokens, output_tokens, billed_cost,
+           started_at, duration_ms"""
+_STEPS = text(f"SELECT {_STEP_COLUMNS} FROM steps WHERE task_id = :task ORDER BY seq, recorded_at, id")  # noqa: S608
+_STANDING_STEPS = text(f"""
+    SELECT {_STEP_COLUMNS} FROM steps WHERE task_id = :task AND status <> 'failed' ORDER BY seq
+""")  # noqa: S608
 
 
 def steps_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
@@ -91,9 +144,27 @@ def steps_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
     return list(connection.execute(_STEPS, {"task": task_id}).mappings())
 
 
-def finished_steps(connection: Connection, task_id: UUID) -> list[RowMapping]:
-    """The steps that are done and will not be done again."""
-    return list(connection.execute(_FINISHED_STEPS, {"task": task_id}).mappings())
+def standing_steps(connection: Connection, task_id: UUID) -> list[RowMapping]:
+    """The steps that are done and will not be done again, and those of which nobody knows whether they are."""
+    return list(connection.execute(_STANDING_STEPS, {"task": task_id}).mappings())
+
+
+_STEP_BY_ID = text(f"SELECT {_STEP_COLUMNS} FROM steps WHERE id = :id")  # noqa: S608
+_STEP_UNDER_CLAIM = text(f"""
+    SELECT {_STEP_COLUMNS} FROM steps WHERE task_id = :task AND seq = :seq AND claim = :claim ORDER BY recorded_at DESC
+     LIMIT 1
+""")  # noqa: S608
+
+
+def step_by_id(connection: Connection, step_id: UUID) -> RowMapping | None:
+    """The step with this id."""
+    return connection.execute(_STEP_BY_ID, {"id": step_id}).mappings().one_or_none()
+
+
+def step_under_claim(connection: Connection, task_id: UUID, seq: int, claim: int) -> RowMapping | None:
+    """The latest line of the journal for step `seq` that this claim wrote."""
+    values = {"task": task_id, "seq": seq, "claim": claim}
+    return connection.execute(_STEP_UNDER_CLAIM, values).mappings().one_or_none()
 
 
 _SPENT = text("""
@@ -128,22 +199,55 @@ def attempts_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
 
 
 _QUEUE_STATISTICS = text("""
-    SELECT p.priority,
-           count(t.id) FILTER (WHERE t.status = 'queued' AND t.run_after <= rota_now()) AS queued,
-           count(t.id) FILTER (WHERE t.status = 'queued' AND t.run_after > rota_now()) AS scheduled,
-           count(t.id) FILTER (WHERE t.status = 'queued' AND t.dispatched_at IS NOT NULL) AS published,
-           count(t.id) FILTER (WHERE t.status = 'running') AS running,
-           extract(epoch FROM max(rota_now() - t.run_after)
-               FILTER (WHERE t.status = 'queued' AND t.run_after <= rota_now()))::float AS oldest_seconds
-      FROM unnest(enum_range(NULL::task_priority)) AS p (priority)
-      LEFT JOIN tasks t ON t.priority = p.priority AND t.status IN ('queued', 'running')
-     GROUP BY p.priority ORDER BY p.priority
+    WITH present AS (
+        SELECT p.priority,
+               count(t.id) FILTER (WHERE t.status = 'queued' AND t.run_after <= rota_now()) AS queued,
+               count(t.id) FILTER (WHERE t.status = 'queued' AND t.run_after > rota_now()) AS scheduled,
+               count(t.id) FILTER (WHERE t.parked AND t.status = 'queued') AS parked,
+               count(t.id) FILTER (WHERE t.status = 'queued' AND t.dispatched_at IS NOT NULL) AS published,
+               count(t.id) FILTER (WHERE t.status = 'running') AS running,
+               count(t.id) FILTER (WHERE t.status = 'waiting') AS waiting,
+               extract(epoch FROM max(rota_now() - t.run_after)
+                   FILTER (WHERE t.status = 'queued' AND t.run_after <= rota_now()))::float AS oldest_seconds
+          FROM unnest(enum_range(NULL::task_priority)) AS p (priority)
+          LEFT JOIN tasks t ON t.priority = p.priority AND t.status IN ('queued', 'running', 'waiting')
+         GROUP BY p.priority
+    ), lately AS (
+        SELECT t.priority,
+               count(*) FILTER (WHERE a.outcome IN ('succeeded', 'failed')) / extract(epoch FROM CAST(:window AS
+               interval))
+                   * 60 AS ended_per_minute,
+               percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(epoch FROM a.waited)::float) AS waits,
+               percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY
+                   extract(epoch FROM a.ended_at - a.started_at)::float) AS runs
+          FROM attempts a JOIN tasks t ON t.id = a.task_id
+         WHERE a.started_at > rota_now() - CAST(:window AS interval)
+         GROUP BY t.priority
+    )
+    SELECT present.*, coalesce(lately.ended_per_minute, 0)::float AS ended_per_minute,
+           lately.waits[1] AS wait_p50, lately.waits[2] AS wait_p95,
+           lately.runs[1] AS run_p50, lately.runs[2] AS run_p95
+      FROM present LEFT JOIN lately USING (priority) ORDER BY priority
 """)
 
 
-def queue_statistics(connection: Connection) -> list[RowMapping]:
-    """How each queue stands."""
-    return list(connection.execute(_QUEUE_STATISTICS).mappings())
+def queue_statistics(connection: Connection, window: timedelta) -> list[RowMapping]:
+    """How each queue stands, and how it went for the attempts begun within `window`."""
+    return list(connection.execute(_QUEUE_STATISTICS, {"window": window}).mappings())
+
+
+_FAILURES = text("""
+    SELECT fingerprint, error ->> 'kind' AS kind, count(*) AS tasks, min(finished_at) AS first_at,
+           max(finished_at) AS last_at, (array_agg(error ->> 'message' ORDER BY finished_at DESC))[1] AS message,
+           array_agg(DISTINCT agent) AS agents, (array_agg(id ORDER BY finished_at DESC))[1:3] AS examples
+      FROM tasks WHERE status = 'failed'
+     GROUP BY fingerprint, error ->> 'kind' ORDER BY count(*) DESC, max(finished_at) DESC LIMIT 100
+""")
+
+
+def failures(connection: Connection) -> list[RowMapping]:
+    """The tasks that failed, grouped by the fingerprint of their error, the most frequent first."""
+    return list(connection.execute(_FAILURES).mappings())
 
 
 _AGENT_STATISTICS = text("""
@@ -168,87 +272,6 @@ def agent_statistics(connection: Connection) -> list[RowMapping]:
     return list(connection.execute(_AGENT_STATISTICS).mappings())
 
 
-# ── dispatch ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_UNCLAIMED = text("""
-    SELECT priority, count(*) AS unclaimed FROM tasks
-     WHERE status = 'queued' AND dispatched_at IS NOT NULL GROUP BY priority
-""")
-
-
-def unclaimed_by_priority(connection: Connection) -> dict[str, int]:
-    """How many tasks were published and not yet claimed, by priority. Bounded by what is published at once."""
-    return {row.priority: row.unclaimed for row in connection.execute(_UNCLAIMED)}
-
-
-_DISPATCH = text("""
-    WITH room AS (
-        SELECT * FROM unnest(CAST(:priorities AS task_priority[]), CAST(:rooms AS int[])) AS r (priority, free)
-    ), due AS (
-        SELECT head.id
-          FROM room
-         CROSS JOIN LATERAL (
-            SELECT t.id FROM tasks t
-             WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND t.priority = room.priority
-               AND t.run_after <= rota_now()
-               AND (t.expires_at IS NULL OR t.expires_at > rota_now() OR t.started_at IS NOT NULL)
-             ORDER BY t.run_after, t.id
-             LIMIT room.free
-               FOR UPDATE SKIP LOCKED
-         ) AS head
-    )
-    UPDATE tasks t SET dispatched_at = rota_now()
-      FROM due WHERE t.id = due.id
-    RETURNING t.id, t.org_id, t.claim, t.priority, t.agent
-""")
-
-
-def mark_due_as_dispatched(connection: Connection, rooms: dict[str, int]) -> list[RowMapping]:
-    """Mark the tasks that are due as dispatched, at most `rooms[priority]` of each, and return them for publishing."""
-    values = {"priorities": list(rooms), "rooms": list(rooms.values())}
-    return list(connection.execute(_DISPATCH, values).mappings())
-
-
-_LONG_UNCLAIMED = text("""
-    SELECT id, priority, claim FROM tasks
-     WHERE status = 'queued' AND dispatched_at < rota_now() - CAST(:patience AS interval)
-""")
-
-
-def long_unclaimed(connection: Connection, patience: timedelta) -> list[RowMapping]:
-    """Tasks published longer than `patience` ago that nobody has claimed."""
-    return list(connection.execute(_LONG_UNCLAIMED, {"patience": patience}).mappings())
-
-
-_TAKE_BACK_UNCLAIMED = text("""
-    UPDATE tasks SET dispatched_at = NULL
-     WHERE status = 'queued' AND dispatched_at IS NOT NULL AND (CAST(:ids AS uuid[]) IS NULL OR id = ANY(:ids))
-""")
-
-
-def take_back_unclaimed(connection: Connection, ids: list[UUID] | None) -> int:
-    """Make published tasks due again, so that they are published anew: those in `ids`, or all. Returns how many."""
-    return connection.execute(_TAKE_BACK_UNCLAIMED, {"ids": ids}).rowcount
-
-
-_NEXT_DUE = text("""
-    SELECT extract(epoch FROM min(first.run_after) - rota_now())::float
-      FROM unnest(enum_range(NULL::task_priority)) AS p (priority)
-     CROSS JOIN LATERAL (
-        SELECT run_after FROM tasks t
-         WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND t.priority = p.priority
-           AND t.run_after > rota_now()
-         ORDER BY run_after LIMIT 1
-     ) AS first
-""")
-
-
-def seconds_to_next_due(connection: Connection) -> float | None:
-    """Seconds until the next scheduled task is due; None when nothing is scheduled."""
-    found: float | None = connection.execute(_NEXT_DUE).scalar_one()
-    return found
-
-
 # ── claim, journal, departure ────────────────────────────────────────────────────────────────────────────────────────
 
 _CLAIM = text("""
@@ -256,14 +279,17 @@ _CLAIM = text("""
         UPDATE tasks
            SET status = 'running', claim = claim + 1, worker = :worker, dispatched_at = NULL,
                started_at = coalesce(started_at, rota_now())
-         WHERE id = :task AND status = 'queued' AND claim = :claim
+         WHERE id = :task AND status = 'queued' AND claim = :claim AND dispatched_at IS NOT NULL
            AND (expires_at IS NULL OR expires_at > rota_now() OR started_at IS NOT NULL)
-        RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input,
+        RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input, provider, model, queue, run_after,
                   deadline - rota_now() AS remaining
     ), attempt AS (
-        INSERT INTO attempts (task_id, claim, org_id, worker) SELECT id, claim, org_id, :worker FROM claimed
+        INSERT INTO attempts (task_id, claim, org_id, worker, provider, model, queue, waited)
+        SELECT id, claim, org_id, :worker, provider, model, queue, rota_now() - greatest(run_after, (
+                   SELECT ended_at FROM attempts before WHERE before.task_id = c.id AND before.claim = c.claim - 1))
+          FROM claimed c
     )
-    SELECT * FROM claimed
+    SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining FROM claimed
 """)
 
 
@@ -271,6 +297,14 @@ def claim_task(connection: Connection, task_id: UUID, claim: int, worker: str) -
     """Make `worker` the owner of the task under the next claim number. None when the message is out of date."""
     values = {"task": task_id, "claim": claim, "worker": worker}
     return connection.execute(_CLAIM, values).mappings().one_or_none()
+
+
+_UNDO_DISPATCH = text("UPDATE tasks SET dispatched_at = NULL WHERE id = :task AND claim = :claim AND status = 'queued'")
+
+
+def undo_dispatch(connection: Connection, task_id: UUID, claim: int) -> None:
+    """Make a published and unclaimed task due again."""
+    connection.execute(_UNDO_DISPATCH, {"task": task_id, "claim": claim})
 
 
 _HOLD = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status = 'running' FOR SHARE")
@@ -313,99 +347,202 @@ def insert_step(connection: Connection, row: dict[str, Any]) -> bool:
     return connection.execute(statement, values).rowcount == 1
 
 
-_LEAVE = text("""
-    WITH spent AS (
-        SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
-               coalesce(sum(billed_cost), 0) AS cost
-          FROM usage WHERE task_id = :task
-    ), departed AS (
-        UPDATE tasks
-           SET status = CASE WHEN cancel_requested_at IS NOT NULL AND NOT CAST(:ended AS boolean) THEN 'cancelled'
-                             ELSE CAST(:status AS text) END::task_status,
-               worker = NULL, dispatched_at = NULL,
-               attempts = attempts + CAST(:counted AS boolean)::int,
-               run_after = coalesce(rota_now() + CAST(:delay AS interval), run_after),
-               result = CAST(:result AS jsonb), error = CAST(:error AS jsonb),
-               finished_at = CASE WHEN CAST(:ended AS boolean) OR cancel_requested_at IS NOT NULL
-                                  THEN rota_now() END,
-               model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
-               billed_cost = spent.cost
-          FROM spent
-         WHERE id = :task AND claim = :claim AND status = 'running'
-        RETURNING id, claim
+_FINISH_BEGUN = text("""
+    WITH fence AS (
+        SELECT id FROM tasks WHERE id = :task AND claim = :claim AND status = 'running' FOR SHARE
     )
-    UPDATE attempts a
-       SET ended_at = rota_now(), outcome = :outcome, counted = :counted, error = CAST(:error AS jsonb)
-      FROM departed d WHERE a.task_id = d.id AND a.claim = d.claim
+    UPDATE steps s SET status = CAST(:status AS text), output = CAST(:output AS jsonb), duration_ms = :duration_ms,
+           recorded_at = rota_now()
+      FROM fence WHERE s.task_id = fence.id AND s.seq = :seq AND s.claim = :claim AND s.status = 'begun'
 """)
 
 
-def leave_task(connection: Connection, values: dict[str, Any]) -> bool:
-    """End a claim: give the task its next status and close the attempt. False when the claim is lost."""
+def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
+    """Record what came of a step that was begun under this claim. False, and nothing, when the claim is lost."""
+    return connection.execute(_FINISH_BEGUN, row | {"output": dump_json(row["output"])}).rowcount == 1
+
+
+# The row is locked by a statement of its own: a step that was being written while we waited for the lock is seen only
+# by a statement that begins afterwards.
+_LOCK = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status = 'running' FOR UPDATE")
+_LEAVE = text("""
+    WITH held AS (
+        SELECT id, cancel_requested_at,
+               EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown')) AS is_in_doubt
+          FROM tasks WHERE id = :task AND claim = :claim AND status = 'running'
+    ), spent AS (
+        SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
+               coalesce(sum(billed_cost), 0) AS cost
+          FROM usage WHERE task_id = :task
+    ), doubtful AS (
+        UPDATE steps s SET status = 'unknown', recorded_at = rota_now()
+          FROM held WHERE s.task_id = held.id AND s.status = 'begun'
+    ), decided AS (
+        SELECT id, CASE WHEN cancel_requested_at IS NOT NULL AND NOT CAST(:ended AS boolean) THEN 'cancelled'
+                        WHEN CAST(:status AS text) <> 'cancelled' AND is_in_doubt THEN 'waiting'
+                        ELSE CAST(:status AS text) END AS status
+          FROM held
+    ), departed AS (
+        UPDATE tasks t
+           SET status = decided.status::task_status, worker = NULL, dispatched_at = NULL,
+               waiting_for = CASE WHEN decided.status = 'waiting' THEN coalesce(:waiting_for, 'outcome') END,
+               attempts = attempts + CAST(:counted AS boolean)::int,
+               run_after = coalesce(rota_now() + CAST(:delay AS interval), run_after),
+               result = CAST(:result AS jsonb), error = CAST(:error AS jsonb),
+               finished_at = CASE WHEN decided.status NOT IN ('queued', 'waiting') THEN rota_now() END,
+               model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
+               billed_cost = spent.cost
+          FROM spent, decided
+         WHERE t.id = decided.id
+        RETURNING t.id, t.claim, t.status
+    )
+    UPDATE attempts a
+       SET ended_at = rota_now(), outcome = CASE WHEN d.status = 'waiting' THEN 'waiting' ELSE :outcome END,
+           counted = :counted, error = CAST(:error AS jsonb)
+      FROM departed d WHERE a.task_id = d.id AND a.claim = d.claim
+    RETURNING d.status
+""")
+
+
+def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
+    """End a claim: give the task its next status and close the attempt. That status, None when the claim is lost."""
     prepared = values | {
         name: None if values[name] is None else dump_json(values[name]) for name in ("result", "error")
     }
-    return connection.execute(_LEAVE, prepared).rowcount == 1
+    if connection.execute(_LOCK, {"task": values["task"], "claim": values["claim"]}).scalar() is None:
+        return None
+    found: str | None = connection.execute(_LEAVE, prepared).scalar()
+    return found
+
+
+_SETTLE = text("""
+    WITH step AS (
+        UPDATE steps SET status = CAST(:status AS text), output = CAST(:output AS jsonb), recorded_at = rota_now()
+         WHERE task_id = :task AND seq = :seq AND status = 'unknown'
+           AND EXISTS (SELECT FROM tasks WHERE id = :task AND status = 'waiting')
+        RETURNING seq
+    )
+    UPDATE tasks SET status = 'queued', waiting_for = NULL, run_after = rota_now()
+     WHERE id = :task AND EXISTS (SELECT FROM step) AND waiting_for = 'outcome'
+       AND NOT EXISTS (SELECT FROM steps WHERE task_id = :task AND status = 'unknown' AND seq <> :seq)
+""")
+
+
+def settle_step(connection: Connection, task_id: UUID, seq: int, *, status: str, output: dict[str, Any]) -> None:
+    """Settle a step of unknown outcome; with the last of them the task goes on. The task's row must be locked."""
+    connection.execute(_SETTLE, {"task": task_id, "seq": seq, "status": status, "output": dump_json(output)})
+
+
+_UNKNOWN = text("""
+    SELECT s.seq, s.output ->> 'call_id' AS call_id FROM steps s JOIN tasks t ON t.id = s.task_id
+     WHERE t.id = :task AND t.status = 'waiting' AND s.seq = :seq AND s.status = 'unknown' FOR UPDATE OF t, s
+""")
+
+
+def lock_unknown_step(connection: Connection, task_id: UUID, seq: int) -> RowMapping | None:
+    """The step of unknown outcome that a task waits for; the task stays locked."""
+    return connection.execute(_UNKNOWN, {"task": task_id, "seq": seq}).mappings().one_or_none()
 
 
 # ── control ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_CANCEL = text(f"""
+_CANCEL = text("""
     UPDATE tasks
        SET cancel_requested_at = coalesce(cancel_requested_at, rota_now()),
            status = CASE WHEN status = 'running' THEN status ELSE 'cancelled' END,
            finished_at = CASE WHEN status = 'running' THEN NULL ELSE rota_now() END,
-           dispatched_at = NULL
-     WHERE id = :task AND status IN ('queued', 'waiting', 'running')
-    RETURNING {_VISIBLE_NAMES}
-""")  # noqa: S608
+           dispatched_at = NULL, waiting_for = NULL
+     WHERE id = ANY(:tasks) AND status IN ('queued', 'waiting', 'running')
+    RETURNING id
+""")
 
 
-def request_cancel(connection: Connection, task_id: UUID) -> RowMapping | None:
-    """Cancel a task that waits, or ask the worker that runs it to stop. None when it is not there or has ended."""
-    return connection.execute(_CANCEL, {"task": task_id}).mappings().one_or_none()
+def request_cancel(connection: Connection, ids: list[UUID]) -> list[UUID]:
+    """Cancel tasks that wait, and ask the workers of those that run to stop. Leaves out what has ended."""
+    return list(connection.execute(_CANCEL, {"tasks": ids}).scalars())
 
 
-# A person who retries wants it done: limits in time that have passed would only end it again at once.
-_RETRY = text(f"""
-    UPDATE tasks
+# A person who retries wants it done: limits in time that have passed would only end it again at once. With a
+# concurrency key it is accepted anew: the conversation has gone on since, so it stands at the end of the line.
+_RETRY = text("""
+    WITH chosen AS (
+        SELECT id, org_id, concurrency_key FROM tasks
+         WHERE id = ANY(:tasks) AND status IN ('failed', 'cancelled', 'expired') ORDER BY id FOR UPDATE
+    ), places AS (
+        INSERT INTO concurrency_keys (org_id, key, last_position)
+        SELECT org_id, concurrency_key, count(*) FROM chosen WHERE concurrency_key IS NOT NULL
+         GROUP BY org_id, concurrency_key ORDER BY org_id, concurrency_key
+        ON CONFLICT (org_id, key) DO UPDATE
+           SET last_position = concurrency_keys.last_position + excluded.last_position, used_at = excluded.used_at
+        RETURNING org_id, key, last_position
+    ), placed AS (
+        SELECT c.id, p.last_position + 1 - row_number() OVER (PARTITION BY c.org_id, c.concurrency_key
+                                                              ORDER BY c.id DESC) AS position
+          FROM chosen c JOIN places p ON p.org_id = c.org_id AND p.key = c.concurrency_key
+    )
+    UPDATE tasks t
        SET status = 'queued', attempts = 0, run_after = rota_now(), finished_at = NULL, error = NULL, result = NULL,
-           cancel_requested_at = NULL, dispatched_at = NULL,
+           cancel_requested_at = NULL, dispatched_at = NULL, waiting_for = NULL,
+           key_position = placed.position, parked = placed.position IS NOT NULL,
            deadline = CASE WHEN deadline > rota_now() THEN deadline END,
            expires_at = CASE WHEN expires_at > rota_now() THEN expires_at END
-     WHERE id = :task AND status IN ('failed', 'cancelled', 'expired')
-    RETURNING {_VISIBLE_NAMES}
-""")  # noqa: S608
+      FROM chosen LEFT JOIN placed USING (id)
+     WHERE t.id = chosen.id
+    RETURNING t.id
+""")
 
 
-def requeue_ended(connection: Connection, task_id: UUID) -> RowMapping | None:
-    """Put a task that failed, expired or was cancelled back on its queue. None when it is not such a task."""
-    return connection.execute(_RETRY, {"task": task_id}).mappings().one_or_none()
+def requeue_ended(connection: Connection, ids: list[UUID]) -> list[UUID]:
+    """Put tasks that failed, expired or were cancelled back on their queues. Leaves out those that did not."""
+    return list(connection.execute(_RETRY, {"tasks": ids}).scalars())
+
+
+_ORIGINALS = text("""
+    SELECT id, agent, priority, input, concurrency_key FROM tasks
+     WHERE id = ANY(:tasks) ORDER BY concurrency_key NULLS FIRST, id
+""")
+
+
+def originals(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
+    """What these tasks were asked, of whom and how urgently; by key, so that two who replay lock keys in one order."""
+    return list(connection.execute(_ORIGINALS, {"tasks": ids}).mappings())
 
 
 # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_LOCK_ORPHANED = text("""
+    SELECT t.id FROM tasks t LEFT JOIN workers w ON w.id = t.worker
+     WHERE t.status = 'running'
+       AND (w.id IS NULL OR w.stopped_at IS NOT NULL OR w.last_seen_at < rota_now() - CAST(:lease AS interval))
+     ORDER BY t.id LIMIT 500 FOR UPDATE OF t SKIP LOCKED
+""")
 _REAP = text("""
     WITH orphaned AS (
-        SELECT t.id FROM tasks t LEFT JOIN workers w ON w.id = t.worker
-         WHERE t.status = 'running'
-           AND (w.id IS NULL OR w.stopped_at IS NOT NULL OR w.last_seen_at < rota_now() - CAST(:lease AS interval))
-         ORDER BY t.id LIMIT 500 FOR UPDATE OF t SKIP LOCKED
+        SELECT t.id, t.attempts + 1 AS attempts, t.max_attempts, t.cancel_requested_at,
+               EXISTS (SELECT FROM steps s WHERE s.task_id = t.id AND s.status IN ('begun', 'unknown')) AS is_in_doubt
+          FROM tasks t WHERE t.id = ANY(:tasks) AND t.status = 'running'
     ), spent AS (
         SELECT o.id, count(u.id) AS calls, coalesce(sum(u.input_tokens), 0) AS input,
                coalesce(sum(u.output_tokens), 0) AS output, coalesce(sum(u.billed_cost), 0) AS cost
           FROM orphaned o LEFT JOIN usage u ON u.task_id = o.id GROUP BY o.id
+    ), doubtful AS (
+        UPDATE steps s SET status = 'unknown', recorded_at = rota_now()
+          FROM orphaned o WHERE s.task_id = o.id AND s.status = 'begun'
+    ), decided AS (
+        SELECT o.id, CASE WHEN o.cancel_requested_at IS NOT NULL THEN 'cancelled'
+                          WHEN o.is_in_doubt THEN 'waiting'
+                          WHEN o.attempts >= o.max_attempts THEN 'failed' ELSE 'queued' END AS status
+          FROM orphaned o
     ), taken AS (
         UPDATE tasks t
-           SET attempts = t.attempts + 1, worker = NULL, dispatched_at = NULL, run_after = rota_now(),
-               status = CASE WHEN t.cancel_requested_at IS NOT NULL THEN 'cancelled'
-                             WHEN t.attempts + 1 >= t.max_attempts THEN 'failed' ELSE 'queued' END::task_status,
-               finished_at = CASE WHEN t.cancel_requested_at IS NOT NULL OR t.attempts + 1 >= t.max_attempts
-                                  THEN rota_now() END,
+           SET attempts = t.attempts + 1, worker = NULL, dispatched_at = NULL,  -- and keeps its place in the line
+               status = decided.status::task_status,
+               waiting_for = CASE WHEN decided.status = 'waiting' THEN 'outcome' END,
+               finished_at = CASE WHEN decided.status IN ('cancelled', 'failed') THEN rota_now() END,
                error = jsonb_build_object('kind', 'worker_lost', 'message', CAST(:message AS text)),
                model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
                billed_cost = spent.cost
-          FROM spent WHERE t.id = spent.id
+          FROM spent JOIN decided USING (id) WHERE t.id = spent.id
         RETURNING t.id, t.claim, t.status
     ), closed AS (
         UPDATE attempts a SET ended_at = rota_now(), outcome = 'lost', counted = true,
@@ -417,8 +554,13 @@ _REAP = text("""
 
 
 def take_back_orphaned(connection: Connection, lease: timedelta, message: str) -> list[RowMapping]:
-    """Take the tasks of workers silent for longer than `lease`: queued again, or failed when attempts are used up."""
-    return list(connection.execute(_REAP, {"lease": lease, "message": message}).mappings())
+    """Take the tasks of workers silent for longer than `lease`: queued again, waiting for a person where an effect was
+    under way, or failed when attempts are used up.
+    """
+    orphaned = list(connection.execute(_LOCK_ORPHANED, {"lease": lease}).scalars())
+    if not orphaned:
+        return []
+    return list(connection.execute(_REAP, {"tasks": orphaned, "message": message}).mappings())
 
 
 _EXPIRE = text("""
@@ -442,6 +584,14 @@ _CLEAN_UP = text("""
                                                ELSE CAST(:failed AS interval) END
          ORDER BY finished_at LIMIT :batch FOR UPDATE SKIP LOCKED)
 """)
+# By its age as well: of a submission under way only the key's own row can be seen here.
+_CLEAN_UP_KEYS = text("""
+    DELETE FROM concurrency_keys WHERE (org_id, key) IN (
+        SELECT k.org_id, k.key FROM concurrency_keys k
+         WHERE k.used_at < rota_now() - interval '1 day'
+           AND NOT EXISTS (SELECT FROM tasks t WHERE t.org_id = k.org_id AND t.concurrency_key = k.key)
+         ORDER BY k.used_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+""")
 
 
 def delete_finished(connection: Connection, *, succeeded: timedelta, failed: timedelta, batch: int) -> int:
@@ -450,75 +600,6 @@ def delete_finished(connection: Connection, *, succeeded: timedelta, failed: tim
     return connection.execute(_CLEAN_UP, values).rowcount
 
 
-# ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_REGISTER = text("""
-    INSERT INTO workers (id, name, hostname, pid, queues, concurrency)
-    VALUES (:id, :name, :hostname, :pid, :queues, :concurrency)
-    ON CONFLICT (id) DO UPDATE SET last_seen_at = rota_now(), stopped_at = NULL
-""")
-
-
-def register_worker(connection: Connection, row: dict[str, Any]) -> None:
-    """Note a worker process as alive."""
-    connection.execute(_REGISTER, row)
-
-
-# One plain statement a beat, on a connection outside the pool: a busy pool must not make a worker look dead.
-HEARTBEAT = """
-    WITH alive AS (UPDATE workers SET last_seen_at = rota_now(), stopped_at = NULL WHERE id = %(worker)s)
-    SELECT id, claim, cancel_requested_at IS NOT NULL AS cancel_requested
-      FROM tasks WHERE worker = %(worker)s AND status = 'running'
-"""
-
-RELEASE_STRAY = """
-    WITH spent AS (
-        SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
-               coalesce(sum(billed_cost), 0) AS cost
-          FROM usage WHERE task_id = %(task)s
-    ), released AS (
-        UPDATE tasks
-           SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END::task_status,
-               finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN rota_now() END,
-               worker = NULL, dispatched_at = NULL, run_after = rota_now(),
-               model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
-               billed_cost = spent.cost
-          FROM spent
-         WHERE id = %(task)s AND claim = %(claim)s AND worker = %(worker)s AND status = 'running'
-        RETURNING id, claim
-    )
-    UPDATE attempts a SET ended_at = rota_now(), outcome = 'released', counted = false
-      FROM released r WHERE a.task_id = r.id AND a.claim = r.claim
-"""
-
-_STOPPED = text("UPDATE workers SET stopped_at = rota_now() WHERE id = :id")
-
-
-def mark_worker_stopped(connection: Connection, worker: str) -> None:
-    """Note that a worker left in good order."""
-    connection.execute(_STOPPED, {"id": worker})
-
-
-_FORGET = text("""
-    DELETE FROM workers w WHERE coalesce(stopped_at, last_seen_at) < rota_now() - CAST(:age AS interval)
-       AND NOT EXISTS (SELECT FROM tasks t WHERE t.worker = w.id AND t.status = 'running')
-""")
-
-
-def forget_workers(connection: Connection, age: timedelta) -> int:
-    """Delete the rows of workers gone for longer than `age`."""
-    return connection.execute(_FORGET, {"age": age}).rowcount
-
-
-_WORKERS = text("""
-    SELECT w.id, w.name, w.hostname, w.pid, w.queues, w.concurrency, w.started_at, w.last_seen_at,
-           CASE WHEN w.stopped_at IS NOT NULL THEN 'stopped'
-                WHEN w.last_seen_at < rota_now() - CAST(:lease AS interval) THEN 'silent' ELSE 'alive' END AS status,
-           (SELECT count(*) FROM tasks t WHERE t.worker = w.id AND t.status = 'running') AS running
-      FROM workers w ORDER BY w.started_at DESC LIMIT 200
-""")
-
-
-def workers(connection: Connection, lease: timedelta) -> list[RowMapping]:
-    """The workers known of, newest first. `running` counts the tasks this connection may see."""
-    return list(connection.execute(_WORKERS, {"lease": lease}).mappings())
+def delete_unused_keys(connection: Connection, batch: int) -> int:
+    """Delete up to `batch` concurrency keys that no task names any more. Returns how many."""
+    return connection.execute(_CLEAN_UP_KEYS, {"batch": batch}).rowcount

@@ -13,6 +13,9 @@ from domain.billing.schemas import Cost, Tokens
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]
 Priority = Literal["critical", "high", "normal", "low"]
 Stage = Literal["perceive", "decide", "act", "learn"]
+StepStatus = Literal["begun", "unknown", "done", "failed"]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=200), Storable]
+ConcurrencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200), Storable]
 
 STATUSES: tuple[Status, ...] = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired")
 PRIORITIES: tuple[Priority, ...] = ("critical", "high", "normal", "low")
@@ -51,6 +54,12 @@ class TaskSubmission(BaseModel):
     run_after: AwareDatetime | None = Field(default=None, description="not to be started before")
     deadline: AwareDatetime | None = Field(default=None, description="to be finished by; then it fails")
     expires_at: AwareDatetime | None = Field(default=None, description="not worth starting after; then it expires")
+    concurrency_key: ConcurrencyKey | None = Field(
+        default=None,
+        description="tasks with the same key run one after the other, in the order accepted: a conversation, say. "
+        "The first blocks those behind it until it has ended, whatever it waits for",
+        examples=["conversation-17"],
+    )
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
@@ -80,6 +89,8 @@ class Task(BaseModel):
     result: dict[str, Any] | None
     error: TaskError | None
     waiting_for: str | None
+    fingerprint: str | None = Field(description="of the error: the same for errors that differ in numbers and ids only")
+    concurrency_key: str | None
     run_after: datetime
     deadline: datetime | None
     expires_at: datetime | None
@@ -111,14 +122,91 @@ class TaskPage(BaseModel):
 
 
 class TaskFilter(BaseModel):
-    """Which tasks to list."""
+    """Which tasks: those for which all that is given holds."""
 
-    ids: list[UUID] = []
-    status: list[Status] = []
-    agent: str | None = None
-    priority: list[Priority] = []
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[UUID] | None = Field(default=None, min_length=1, max_length=1000)
+    status: list[Status] | None = Field(default=None, min_length=1)
+    agent: Word | None = None
+    priority: list[Priority] | None = Field(default=None, min_length=1)
+    waiting_for: Word | None = Field(default=None, examples=["outcome"])
+    concurrency_key: ConcurrencyKey | None = None
+    error_kind: Word | None = Field(default=None, examples=["worker_lost"])
+    fingerprint: Word | None = None
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing, and so means every task."""
+        return not self.model_dump(exclude_none=True)
+
+
+class BulkRequest(BaseModel):
+    """Something to be done to every task that matches."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    filter: TaskFilter
+    preview: bool = Field(default=False, description="only count them and show a few")
+    after: UUID | None = Field(
+        default=None, description="only tasks younger than this one: `last` of the portion before"
+    )
+    limit: int = Field(default=500, ge=1, le=1000, description="of tasks at one request, the oldest first")
+
+
+class BulkReplay(BulkRequest):
+    """Tasks to be done anew, each as a new task."""
+
+    priority: Priority | None = Field(default=None, description="of the new tasks; without it, that of the old")
+
+
+class BulkOutcome(BaseModel):
+    """What a request for many came to."""
+
+    matching: int = Field(description="tasks that match and can be treated so, before anything was done")
+    changed: int = Field(description="0 for a preview")
+    last: UUID | None = Field(default=None, description="the youngest task of this portion; null when there was none")
+    as_of: datetime = Field(description="the database's time; as `created_before` it leaves out what comes later")
+    sample: list[Task] = Field(description="a few of them: as they are for a preview, else as they are now")
+
+
+class Replay(BaseModel):
+    """How a new task differs from the one it is forked from; what is not given stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: TaskInput | None = None
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=63), Storable] | None = None
+    priority: Priority | None = None
+    concurrency_key: ConcurrencyKey | None = None
+
+
+class Settlement(BaseModel):
+    """What a person says of an action whose outcome is unknown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["happened", "do_again"] = Field(
+        description="happened: the task goes on as if the action had reported success. do_again: it is carried out anew"
+    )
+    note: Annotated[str, Storable, StringConstraints(max_length=2000)] | None = Field(
+        default=None, description="what the agent should know of it, such as the receipt's number"
+    )
+
+
+class Failures(BaseModel):
+    """Failed tasks whose errors are alike."""
+
+    fingerprint: str | None
+    kind: str | None
+    message: str | None = Field(description="of the latest")
+    tasks: int
+    agents: list[str]
+    first_at: datetime
+    last_at: datetime
+    examples: list[UUID] = Field(description="the latest three")
 
 
 class Step(BaseModel):
@@ -127,7 +215,7 @@ class Step(BaseModel):
     seq: int
     stage: Stage
     name: str
-    status: Literal["done", "failed"]
+    status: StepStatus
     claim: int
     input: dict[str, Any]
     output: dict[str, Any]
@@ -159,12 +247,12 @@ class TaskDetail(Task):
 
 
 class Due(BaseModel):
-    """A task that was marked as dispatched and is now to be published."""
+    """A task that was marked as dispatched and is now to be published on `queue`."""
 
     id: UUID
     org_id: UUID
     claim: int
-    priority: Priority
+    queue: Priority
     agent: str
 
 
@@ -198,7 +286,7 @@ class StepRecord(BaseModel):
     seq: int
     stage: Stage
     name: str
-    status: Literal["done", "failed"] = "done"
+    status: StepStatus = "done"
     input: dict[str, Any] = {}
     output: dict[str, Any]
     duration_ms: int
@@ -209,22 +297,31 @@ class Departure(BaseModel):
     """How a worker leaves a task: its new status, and what the attempt came to."""
 
     status: Status
-    outcome: Literal["succeeded", "failed", "retry", "deferred", "released", "cancelled"]
+    outcome: Literal["succeeded", "failed", "retry", "deferred", "released", "waiting", "cancelled"]
     counted: bool = False
     delay: timedelta | None = None
+    waiting_for: str | None = None
     result: dict[str, Any] | None = None
     error: TaskError | None = None
 
 
 class QueueStatistics(BaseModel):
-    """How a queue stands."""
+    """How a queue stands, and how it went for the attempts begun in the last 15 minutes."""
 
     priority: Priority
     queued: int = Field(description="due and waiting for a worker, published or not")
     scheduled: int = Field(description="to be started later")
-    published: int = Field(description="of the queued, those with a message on the Celery queue")
+    parked: int = Field(description="of these, behind another with the same concurrency key")
+    published: int = Field(description="of the queued, those with a message on a Celery queue")
     running: int
+    waiting: int = Field(description="for a person, or something else that holds no worker")
     oldest_seconds: float | None = Field(description="how long the longest waiting has been due")
+    ended_per_minute: float
+    wait_p50: float | None = Field(description="seconds from due to started")
+    wait_p95: float | None
+    run_p50: float | None = Field(description="seconds that an attempt takes")
+    run_p95: float | None
+    paused: bool = False
 
 
 class AgentStatistics(BaseModel):
@@ -239,18 +336,3 @@ class AgentStatistics(BaseModel):
     median_seconds: float | None = Field(description="from first start to end")
     model_calls: int
     billed_cost: Decimal
-
-
-class WorkerRow(BaseModel):
-    """A worker process, as its heartbeat tells."""
-
-    id: str
-    name: str
-    hostname: str
-    pid: int
-    queues: list[str]
-    concurrency: int
-    status: Literal["alive", "silent", "stopped"]
-    running: int = Field(description="tasks of this organisation that it has in hand")
-    started_at: datetime
-    last_seen_at: datetime

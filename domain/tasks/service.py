@@ -2,15 +2,18 @@
 
 import base64
 import binascii
+import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
+from core.db import dump_json
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.ids import new_id
 from domain.agents import service as agents
@@ -19,18 +22,24 @@ from domain.tasks.schemas import (
     ENDED,
     AgentStatistics,
     Attempt,
+    BulkOutcome,
+    BulkReplay,
+    BulkRequest,
     Claimed,
     Departure,
-    Due,
+    Failures,
     QueueStatistics,
+    Replay,
+    Settlement,
+    Status,
     Step,
     StepRecord,
     Task,
     TaskDetail,
     TaskFilter,
+    TaskInput,
     TaskPage,
     TaskSubmission,
-    WorkerRow,
 )
 
 
@@ -41,8 +50,14 @@ class ClaimLost(RotaError):
 # ── people and programs ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def submit(connection: Connection, submission: TaskSubmission, *, idempotency_key: str | None = None) -> Task:
-    """Accept a task: it exists when the transaction commits.
+def submit(
+    connection: Connection,
+    submission: TaskSubmission,
+    *,
+    idempotency_key: str | None = None,
+    origin: UUID | None = None,
+) -> Task:
+    """Accept a task: it exists when the transaction commits. `origin` names the task that it is replayed from.
 
     The same `idempotency_key` with the same submission returns the task that is there already.
 
@@ -50,7 +65,9 @@ def submit(connection: Connection, submission: TaskSubmission, *, idempotency_ke
         NotFound: there is no such agent.
         Conflict: the agent is switched off, or the key was used for a different submission.
     """
-    digest = hashlib.sha256(submission.model_dump_json().encode()).digest() if idempotency_key else None
+    digest = (
+        hashlib.sha256(submission.model_dump_json(exclude_none=True).encode()).digest() if idempotency_key else None
+    )
     row = queries.insert_task(
         connection,
         {
@@ -63,7 +80,8 @@ def submit(connection: Connection, submission: TaskSubmission, *, idempotency_ke
             "expires_at": submission.expires_at,
             "idempotency_key": idempotency_key,
             "request_digest": digest,
-            "origin_id": None,
+            "origin_id": origin,
+            "concurrency_key": submission.concurrency_key,
         },
     )
     return Task(**row) if row else _earlier_or_refusal(connection, submission.agent, idempotency_key, digest)
@@ -147,11 +165,9 @@ def cancel(connection: Connection, task_id: UUID) -> Task:
         NotFound: there is no such task.
         Conflict: it has ended otherwise.
     """
-    row = queries.request_cancel(connection, task_id)
-    if row is not None:
-        return Task(**row)
+    is_asked = bool(queries.request_cancel(connection, [task_id]))
     task = get_task(connection, task_id)
-    if task.status != "cancelled":
+    if not is_asked and task.status != "cancelled":
         raise Conflict(f"This task has {task.status} already; there is nothing to cancel.")
     return task
 
@@ -163,20 +179,152 @@ def retry(connection: Connection, task_id: UUID) -> Task:
         NotFound: there is no such task.
         Conflict: it succeeded, or has not ended.
     """
-    row = queries.requeue_ended(connection, task_id)
-    if row is not None:
-        return Task(**row)
+    is_queued = bool(queries.requeue_ended(connection, [task_id]))
     task = get_task(connection, task_id)
+    if is_queued:
+        return task
     raise Conflict(
-        "This task succeeded; submit a new one to do it again."
+        "This task succeeded; replay it, or submit a new one, to do it again."
         if task.status == "succeeded"
         else f"This task is {task.status}; it can be retried when it has ended."
     )
 
 
+def replay(connection: Connection, task_id: UUID, changes: Replay, *, idempotency_key: str | None = None) -> Task:
+    """Do a task anew: a new task with an empty journal, linked to the old one by `origin_id`.
+
+    Raises:
+        NotFound: there is no such task, or no such agent.
+        Conflict: the agent is switched off.
+    """
+    get_task(connection, task_id)
+    (original,) = queries.originals(connection, [task_id])
+    return _replay(connection, original, changes, idempotency_key)
+
+
+def _replay(connection: Connection, original: RowMapping, changes: Replay, idempotency_key: str | None = None) -> Task:
+    submission = TaskSubmission(
+        agent=changes.agent or original["agent"],
+        input=changes.input or TaskInput.model_validate(original["input"]),
+        priority=changes.priority or original["priority"],
+        concurrency_key=changes.concurrency_key or original["concurrency_key"],
+    )
+    return submit(connection, submission, idempotency_key=idempotency_key, origin=original["id"])
+
+
+def settle(connection: Connection, task_id: UUID, seq: int, settlement: Settlement) -> Task:
+    """Say what became of the action in step `seq`, of which a crash left no record. With the last one the task goes on.
+
+    Raises:
+        NotFound: there is no such task.
+        Conflict: that step's outcome is not in question.
+    """
+    step = queries.lock_unknown_step(connection, task_id, seq)
+    if step is None:
+        task = get_task(connection, task_id)
+        raise Conflict(f"The outcome of step {seq} is not in question; the task is {task.status}.")
+    settled = {"settled": settlement.model_dump(exclude_none=True)}
+    if settlement.outcome == "happened":
+        content = {"done": True, "confirmed_by": "a person", "note": settlement.note or "Its own answer was lost."}
+        answer = {"call_id": step["call_id"], "content": dump_json(content), "is_error": False}
+        output = settled | {"message": answer, "ok": True}
+        queries.settle_step(connection, task_id, seq, status="done", output=output)
+    else:
+        queries.settle_step(connection, task_id, seq, status="failed", output=settled)
+    return get_task(connection, task_id)
+
+
+# ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_SAMPLE = 5
+_ENDED_BADLY: tuple[Status, ...] = ("failed", "cancelled", "expired")
+_UNENDED: tuple[Status, ...] = ("queued", "waiting", "running")
+
+
+def cancel_many(connection: Connection, request: BulkRequest) -> BulkOutcome:
+    """Cancel tasks that match and have not ended, nor been asked to.
+
+    Raises:
+        InvalidInput: the filter is empty.
+    """
+    return _do_to_many(connection, request, _UNENDED, queries.request_cancel, unasked=True)
+
+
+def retry_many(connection: Connection, request: BulkRequest) -> BulkOutcome:
+    """Queue tasks again that match and failed, expired or were cancelled.
+
+    Raises:
+        InvalidInput: the filter is empty.
+    """
+    return _do_to_many(connection, request, _ENDED_BADLY, queries.requeue_ended)
+
+
+def replay_many(connection: Connection, request: BulkReplay, *, idempotency_key: str | None = None) -> BulkOutcome:
+    """Do tasks anew that match and have ended, each as a new task linked to the old. With an `idempotency_key`, each of
+    them once.
+
+    Raises:
+        InvalidInput: the filter is empty.
+        Conflict: an agent is switched off or gone; then none is replayed.
+    """
+
+    def replay_all(connection: Connection, ids: list[UUID]) -> list[UUID]:
+        changes = Replay(priority=request.priority)
+        return [
+            _replay(
+                connection, original, changes, f"{idempotency_key}:{original['id']}" if idempotency_key else None
+            ).id
+            for original in queries.originals(connection, ids)
+        ]
+
+    return _do_to_many(connection, request, ENDED, replay_all)
+
+
+def _do_to_many(
+    connection: Connection,
+    request: BulkRequest,
+    statuses: tuple[Status, ...],
+    verb: Callable[[Connection, list[UUID]], list[UUID]],
+    *,
+    unasked: bool = False,
+) -> BulkOutcome:
+    wanted = request.filter
+    if wanted.is_empty:
+        raise InvalidInput("An empty filter would mean every task. Say which, for example by status.")
+    matching = queries.number_of_tasks(connection, wanted, statuses, after=request.after, unasked=unasked)
+    limit = _SAMPLE if request.preview else request.limit
+    chosen = queries.matching(
+        connection,
+        wanted,
+        statuses,
+        after=request.after,
+        unasked=unasked,
+        limit=limit,
+        locked=not request.preview,
+    )
+    changed = [] if request.preview else verb(connection, chosen)
+    shown = TaskFilter(ids=(chosen if request.preview else changed)[:_SAMPLE] or [UUID(int=0)])
+    sample = [Task(**row) for row in queries.tasks_page(connection, shown, before=None, limit=_SAMPLE)]
+    return BulkOutcome(
+        matching=matching,
+        changed=len(changed),
+        last=max(chosen, default=None),
+        as_of=queries.now(connection),
+        sample=sample,
+    )
+
+
+def failures(connection: Connection) -> list[Failures]:
+    """The tasks that failed, grouped by how their errors look, the most frequent first."""
+    return [Failures(**row) for row in queries.failures(connection)]
+
+
+_LATELY = timedelta(minutes=15)
+
+
 def queue_statistics(connection: Connection) -> list[QueueStatistics]:
-    """How each queue stands."""
-    return [QueueStatistics(**row) for row in queries.queue_statistics(connection)]
+    """How each queue stands, and how it went lately."""
+    return [QueueStatistics(**row) for row in queries.queue_statistics(connection, _LATELY)]
 
 
 def agent_statistics(connection: Connection) -> list[AgentStatistics]:
@@ -191,53 +339,15 @@ def _rate(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def list_workers(connection: Connection, lease: timedelta) -> list[WorkerRow]:
-    """The workers known of, newest first."""
-    return [WorkerRow(**row) for row in queries.workers(connection, lease)]
+# ── the dispatcher ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# ── the dispatcher and its helpers ───────────────────────────────────────────────────────────────────────────────────
-
-
-def take_due(connection: Connection, *, bound: int, priorities: Iterable[str]) -> list[Due]:
-    """Mark due tasks as dispatched, so many that no queue holds more than `bound` unclaimed messages."""
-    unclaimed = queries.unclaimed_by_priority(connection)
-    rooms = {name: bound - unclaimed.get(name, 0) for name in priorities}
-    rooms = {name: room for name, room in rooms.items() if room > 0}
-    if not rooms:
-        return []
-    rows = queries.mark_due_as_dispatched(connection, rooms)
-    return sorted((Due(**row) for row in rows), key=lambda due: due.id)
-
-
-def take_back_lost(connection: Connection, published: set[tuple[UUID, int]], patience: timedelta) -> int:
-    """Make due again what was published longer than `patience` ago, is unclaimed, and is not among `published`."""
-    waiting = queries.long_unclaimed(connection, patience)
-    lost = [row["id"] for row in waiting if (row["id"], row["claim"]) not in published]
-    return queries.take_back_unclaimed(connection, lost) if lost else 0
-
-
-def has_long_unclaimed(connection: Connection, patience: timedelta) -> bool:
-    """Whether anything was published longer than `patience` ago and is unclaimed."""
-    return bool(queries.long_unclaimed(connection, patience))
-
-
-def take_back_everything_published(connection: Connection) -> int:
-    """Make every published and unclaimed task due again: the broker has lost its memory."""
-    return queries.take_back_unclaimed(connection, None)
-
-
-def seconds_to_next_due(connection: Connection) -> float | None:
-    """Seconds until the next scheduled task is due; None when nothing is scheduled."""
-    return queries.seconds_to_next_due(connection)
-
-
-def take_back_orphaned(connection: Connection, lease: timedelta) -> tuple[int, int]:
-    """Take the tasks of silent workers. Returns how many were queued again and how many had no attempt left."""
+def take_back_orphaned(connection: Connection, lease: timedelta) -> dict[str, int]:
+    """Take the tasks of silent workers. Returns how many came to which status: queued again, waiting for a person where
+    an effect was under way, cancelled where that was asked for, failed where no attempt was left.
+    """
     message = f"The worker went silent for more than {lease.total_seconds():g} s while it had this task."
-    rows = queries.take_back_orphaned(connection, lease, message)
-    queued = sum(row["status"] == "queued" for row in rows)
-    return queued, len(rows) - queued
+    return dict(Counter(row["status"] for row in queries.take_back_orphaned(connection, lease, message)))
 
 
 # ── the worker that holds a task ─────────────────────────────────────────────────────────────────────────────────────
@@ -249,9 +359,14 @@ def claim(connection: Connection, task_id: UUID, number: int, worker: str) -> Cl
     return Claimed(**row) if row else None
 
 
+def decline(connection: Connection, task_id: UUID, number: int) -> None:
+    """Make a published task due again that this worker will not take; nothing happens where it is somebody's by now."""
+    queries.undo_dispatch(connection, task_id, number)
+
+
 def journal(connection: Connection, task_id: UUID) -> dict[int, Step]:
-    """The steps that are done, by sequence number."""
-    return {row["seq"]: Step(**row) for row in queries.finished_steps(connection, task_id)}
+    """The steps that are done, and those that were begun and never recorded, by sequence number."""
+    return {row["seq"]: Step(**row) for row in queries.standing_steps(connection, task_id)}
 
 
 def spent_on(connection: Connection, task_id: UUID) -> tuple[int, Decimal]:
@@ -275,14 +390,26 @@ def hold(connection: Connection, task: Claimed) -> None:
         raise ClaimLost
 
 
-def record_step(connection: Connection, task: Claimed, record: StepRecord) -> Step:
+def written_step(connection: Connection, step_id: UUID) -> Step | None:
+    """The step with this id, if it was written."""
+    row = queries.step_by_id(connection, step_id)
+    return Step(**row) if row else None
+
+
+def has_finished(connection: Connection, task: Claimed, record: StepRecord) -> bool:
+    """Whether what this claim began in the record's step stands as the record says."""
+    row = queries.step_under_claim(connection, task.id, record.seq, task.claim)
+    return row is not None and row["status"] == record.status and row["output"] == record.output
+
+
+def record_step(connection: Connection, task: Claimed, record: StepRecord, step_id: UUID) -> Step:
     """Write a step into the journal, with its usage row where a model was called: charged exactly when recorded.
 
     Raises:
         ClaimLost: somebody else has the task; nothing is written.
     """
     row = {
-        "step": new_id(),
+        "step": step_id,
         "task": task.id,
         "claim": task.claim,
         **record.model_dump(exclude={"bill"}),
@@ -318,21 +445,51 @@ def record_step(connection: Connection, task: Claimed, record: StepRecord) -> St
     )
 
 
-def leave(connection: Connection, task: Claimed, departure: Departure) -> None:
-    """End the claim: the task gets its next status, the attempt its outcome.
+def finish_begun_step(connection: Connection, task: Claimed, record: StepRecord) -> None:
+    """Record what came of a step that this claim began.
 
     Raises:
         ClaimLost: somebody else has the task; nothing is written.
     """
-    values = {
+    row = {
         "task": task.id,
         "claim": task.claim,
+        **record.model_dump(include={"seq", "status", "output", "duration_ms"}),
+    }
+    if not queries.finish_begun_step(connection, row):
+        raise ClaimLost
+
+
+def leave(connection: Connection, task: Claimed, departure: Departure) -> Status:
+    """End the claim: the task gets its next status, which is returned, and the attempt its outcome.
+
+    A task that was asked to stop is cancelled, and one that leaves an effect of unknown outcome waits for a person,
+    whatever else was planned for it.
+
+    Raises:
+        ClaimLost: somebody else has the task; nothing is written.
+    """
+    return _leave(connection, task.id, task.claim, departure)
+
+
+def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
+    """Hand back a task that a worker is said to hold and does not. Nothing happens where that is no longer said."""
+    with contextlib.suppress(ClaimLost):
+        _leave(connection, task_id, claim, Departure(status="queued", outcome="released", delay=timedelta(0)))
+
+
+def _leave(connection: Connection, task_id: UUID, claim: int, departure: Departure) -> Status:
+    values = {
+        "task": task_id,
+        "claim": claim,
         "ended": departure.status in ENDED,
         **departure.model_dump(exclude={"error"}),
         "error": departure.error.model_dump() if departure.error else None,
     }
-    if not queries.leave_task(connection, values):
+    status: Any = queries.leave_task(connection, values)
+    if status is None:
         raise ClaimLost
+    return cast("Status", status)
 
 
 # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -345,28 +502,11 @@ def expire_overdue(connection: Connection) -> int:
     return queries.expire_overdue(connection, _BATCH)
 
 
+def forget_unused_keys(connection: Connection) -> int:
+    """Delete concurrency keys that no task names any more; at most a thousand at a call. Returns how many."""
+    return queries.delete_unused_keys(connection, _BATCH)
+
+
 def clean_up(connection: Connection, *, keep_succeeded: timedelta, keep_failed: timedelta) -> int:
     """Delete tasks that ended long ago, with their journal; at most a thousand at a call. What was billed stays."""
     return queries.delete_finished(connection, succeeded=keep_succeeded, failed=keep_failed, batch=_BATCH)
-
-
-def register_worker(connection: Connection, row: dict[str, Any]) -> None:
-    """Note a worker process as alive: id, name, hostname, pid, queues, concurrency."""
-    queries.register_worker(connection, row)
-
-
-def mark_worker_stopped(connection: Connection, worker: str) -> None:
-    """Note that a worker left in good order."""
-    queries.mark_worker_stopped(connection, worker)
-
-
-def forget_workers(connection: Connection, age: timedelta) -> int:
-    """Delete the rows of workers gone for longer than `age`."""
-    return queries.forget_workers(connection, age)
-
-
-HEARTBEAT = queries.HEARTBEAT
-"""One statement: keep the worker alive, and learn which tasks the database says it holds."""
-
-RELEASE_STRAY = queries.RELEASE_STRAY
-"""One statement: hand back a task that a worker is said to hold and does not."""

@@ -1,6 +1,6 @@
 """Tables: organisations, api_keys."""
 
-from sqlalchemy import Column, DateTime, LargeBinary, Numeric, Table, Text, Uuid
+from sqlalchemy import Column, DateTime, Integer, LargeBinary, Numeric, Table, Text, Uuid
 
 from core.tables import metadata, org_column
 
@@ -12,6 +12,9 @@ organisations = Table(
     Column("name", Text, nullable=False),
     Column("time_zone", Text, nullable=False),
     Column("markup", Numeric(6, 4), nullable=False),
+    Column("weight", Integer, nullable=False),
+    Column("max_in_flight", Integer),
+    Column("starts_per_minute", Integer),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 

@@ -17,10 +17,7 @@ def ensure_organisation(connection: Connection, *, slug: str, name: str, time_zo
     """The organisation called `slug`, made now if it is not there yet."""
     row = {"id": new_id(), "slug": slug, "name": name, "time_zone": time_zone}
     queries.insert_organisation(connection, row)
-    found = queries.organisation_by_slug(connection, slug)
-    if found is None:
-        raise NotFound(f"There is no organisation called {slug!r}.")
-    return Organisation(**found)
+    return organisation_called(connection, slug)
 
 
 def get_organisation(connection: Connection, org: UUID) -> Organisation:
@@ -32,6 +29,18 @@ def get_organisation(connection: Connection, org: UUID) -> Organisation:
     found = queries.organisation(connection, org)
     if found is None:
         raise NotFound("There is no such organisation.")
+    return Organisation(**found)
+
+
+def organisation_called(connection: Connection, slug: str) -> Organisation:
+    """The organisation called `slug`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = queries.organisation_by_slug(connection, slug)
+    if found is None:
+        raise NotFound(f"There is no organisation called {slug!r}.")
     return Organisation(**found)
 
 

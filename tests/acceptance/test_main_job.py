@@ -26,6 +26,7 @@ def bookings(rota: Installation) -> set[Any]:
 def test_the_ready_line_says_everything_a_program_needs(rota: Installation) -> None:
     assert set(rota.ready) == {
         "event", "api", "api_key", "flower", "flower_auth", "database", "redis", "model", "data",
+        "starts_per_minute",
     }  # fmt: skip
     assert rota.ready["event"] == "ready"
     assert rota.ready["model"] == "rehearsal"

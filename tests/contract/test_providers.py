@@ -10,7 +10,7 @@ import pytest
 from agents.interrupt import Interrupt
 from agents.llm.base import AssistantMessage, TextDelta, ToolCall, ToolMessage, UserMessage
 from agents.llm.errors import ModelError
-from agents.llm.routing import ProviderName
+from domain.billing.routing import ProviderName
 from tests.contract.conftest import Line, MakeLine
 from tests.support.models import Canned, Parrot
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,18 +12,16 @@ from agents import pipeline
 from agents.interrupt import Interrupt, Stopped
 from agents.llm.models import Models
 from agents.sink import NobodyListens
-from agents.work import Workplace
 from core import db
 from core.settings import Settings
 from domain.billing import service as billing
 from domain.billing.schemas import PriceFields
 from domain.tasks import service as tasks
 from embedded.rehearsal.server import make_app
-from tests.support.factories import change_agent, claim, look, make_row, register_worker, submit
-from tests.support.models import Canned, Director, Parrot
+from tests.support.desk import Desk
+from tests.support.factories import change_agent, claim, look, make_row, publish, register_worker, submit
+from tests.support.models import Director, Parrot, asking, saying
 from tests.support.servers import serving, wait_until
-from workers.executor import Executor
-from workers.presence import Presence
 
 BOOKING = "Can you book Ana Torres into tomorrow's spin class?"
 
@@ -33,27 +30,6 @@ BOOKING = "Can you book Ana Torres into tomorrow's spin class?"
 def director() -> Iterator[Director]:
     with serving(make_app()) as url:
         yield Director(url)
-
-
-class Desk:
-    """A worker in this process."""
-
-    def __init__(self, models: Models) -> None:
-        self.models = models
-        self.workplace = Workplace.open(models)
-        self.presence = Presence("test", ["normal"], 4, timedelta(seconds=0.1))
-        self.presence.start()
-        self.executor = Executor(self.presence, self.workplace, NobodyListens())
-
-    def run(self, org: UUID, task_id: UUID, number: int = 0) -> Any:
-        """The task after one try."""
-        self.executor.execute(org, task_id, number)
-        return look(org, task_id)
-
-    def close(self) -> None:
-        self.presence.stop()
-        self.models.close()
-        self.workplace.helpers.shutdown()
 
 
 @pytest.fixture
@@ -252,6 +228,7 @@ def test_draining_hands_the_task_back_at_the_next_step(org: UUID, desk: Desk, di
 def test_a_worker_that_lost_its_task_stops_and_writes_nothing(org: UUID, desk: Desk, director: Director) -> None:
     director.expect("hang", match="(lost)")
     task = submit(org, "hello (lost)")
+    publish(org, task.id)
     future = desk.workplace.helpers.submit(desk.executor.execute, org, task.id, 0)
     wait_until(lambda: look(org, task.id).steps)
     with db.system_transaction() as connection:
@@ -281,21 +258,7 @@ def test_bad_calls_go_back_to_the_model_as_errors_it_can_act_on(org: UUID) -> No
         ("search_clients", '{"query": '),
         ("search_clients", '{"query": "a\\u0000b"}'),
     ]
-    asks = [
-        {"id": f"c{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
-        for n, (name, arguments) in enumerate(calls)
-    ]
-    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-
-    def said(message: dict[str, Any], finish: str) -> Canned:
-        choices = [{"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}]
-        body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
-        return Canned(body=body)
-
-    bird.answers = [
-        said({"content": None, "tool_calls": asks}, "tool_calls"),
-        said({"content": "ok\x00 \ud83d"}, "stop"),
-    ]
+    bird.answers = [asking(*calls), saying("ok\x00 \ud83d")]
     with serving(bird.app()) as url:
         desk = Desk(Models(Settings(openai_base_url=f"{url}/v1")))
         change_agent(org, "support-assistant", model="gpt-4o-mini")

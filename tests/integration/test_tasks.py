@@ -10,15 +10,21 @@ from sqlalchemy import text
 from core import db
 from core.errors import Conflict, NotFound
 from core.ids import new_id
+from domain.dispatch import service as dispatching
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, Departure, Due, StepRecord, TaskError, TaskFilter
-from tests.support.factories import change_agent, claim, look, make_organisation, register_worker, submission, submit
-from workers.queues import TASK_QUEUES
-
-
-def dispatch(bound: int = 100) -> list[Due]:
-    with db.system_transaction() as connection:
-        return tasks.take_due(connection, bound=bound, priorities=TASK_QUEUES)
+from domain.tasks.schemas import Claimed, Departure, StepRecord, TaskError, TaskFilter
+from domain.workers import service as workers
+from domain.workers.schemas import Vitals
+from tests.support.factories import (
+    change_agent,
+    claim,
+    dispatch,
+    look,
+    make_organisation,
+    register_worker,
+    submission,
+    submit,
+)
 
 
 def claimed(org: UUID, **more: Any) -> Claimed:
@@ -31,7 +37,7 @@ def claimed(org: UUID, **more: Any) -> Claimed:
 def record(org: UUID, held: Claimed, seq: int = 0, status: str = "done") -> None:
     step = StepRecord(seq=seq, stage="perceive", name="p", status=status, output={"a": 1}, duration_ms=5)
     with db.transaction(org) as connection:
-        tasks.record_step(connection, held, step)
+        tasks.record_step(connection, held, step, new_id())
 
 
 def leave(org: UUID, held: Claimed, **departure: object) -> None:
@@ -39,7 +45,7 @@ def leave(org: UUID, held: Claimed, **departure: object) -> None:
         tasks.leave(connection, held, Departure(**departure))
 
 
-def reap(lease: timedelta = timedelta(0)) -> tuple[int, int]:
+def reap(lease: timedelta = timedelta(0)) -> dict[str, int]:
     with db.system_transaction() as connection:
         return tasks.take_back_orphaned(connection, lease)
 
@@ -86,7 +92,7 @@ def test_a_task_is_dispatched_once_until_it_is_taken_back(org: UUID) -> None:
     assert [due.id for due in dispatch()] == [task.id]
     assert dispatch() == []
     with db.system_transaction() as connection:
-        assert tasks.take_back_everything_published(connection) == 1
+        assert dispatching.take_back_everything_published(connection) == 1
     assert [due.id for due in dispatch()] == [task.id]
 
 
@@ -94,9 +100,11 @@ def test_only_what_is_missing_from_the_broker_is_taken_back(org: UUID) -> None:
     kept, lost = submit(org), submit(org)
     dispatch()
     with db.system_transaction() as connection:
-        assert tasks.take_back_lost(connection, {(kept.id, 0)}, timedelta(hours=1)) == 0
+        assert dispatching.long_unclaimed(connection, timedelta(hours=1)) == {}
         connection.execute(text("UPDATE tasks SET dispatched_at = dispatched_at - interval '10 s'"))
-        assert tasks.take_back_lost(connection, {(kept.id, 0)}, timedelta(seconds=3)) == 1
+        late = dispatching.long_unclaimed(connection, timedelta(seconds=3))
+        assert late == {kept.id: (0, "normal"), lost.id: (0, "normal")}
+        assert dispatching.take_back(connection, [lost.id]) == 1
     assert [due.id for due in dispatch()] == [lost.id]
 
 
@@ -128,7 +136,7 @@ def test_late_writes_of_a_worker_that_lost_its_task_are_refused(org: UUID) -> No
     late = claimed(org)
     with db.system_transaction() as connection:
         connection.execute(text("DELETE FROM workers"))
-    assert reap() == (1, 0)
+    assert reap() == {"queued": 1}
     again = claim(org, late.id, number=1, worker="w2")
     assert again is not None
     with pytest.raises(tasks.ClaimLost):
@@ -144,17 +152,17 @@ def test_a_finished_step_cannot_be_written_twice_but_failed_tries_are_kept(org: 
     record(org, held, status="failed")
     record(org, held, status="failed")
     record(org, held)
-    with pytest.raises(Exception, match="steps_done"):
+    with pytest.raises(Exception, match="steps_once"):
         record(org, held)
     assert [step.status for step in look(org, held.id).steps] == ["failed", "failed", "done"]
 
 
 def test_a_living_worker_keeps_its_tasks_and_a_silent_one_loses_them(org: UUID) -> None:
     held = claimed(org)
-    assert reap(timedelta(seconds=10)) == (0, 0)
+    assert reap(timedelta(seconds=10)) == {}
     with db.system_transaction() as connection:
         connection.execute(text("UPDATE workers SET last_seen_at = last_seen_at - interval '11 s'"))
-    assert reap(timedelta(seconds=10)) == (1, 0)
+    assert reap(timedelta(seconds=10)) == {"queued": 1}
     task = look(org, held.id)
     assert (task.status, task.attempts, task.error.kind) == ("queued", 1, "worker_lost")
     assert [(a.outcome, a.counted) for a in task.attempt_history] == [("lost", True)]
@@ -189,8 +197,8 @@ def test_cancelling_a_running_task_asks_its_worker(org: UUID) -> None:
     with db.transaction(org) as connection:
         assert tasks.cancel(connection, held.id).status == "running"
     with db.dedicated_connection(db.SYSTEM) as raw:
-        rows = raw.execute(tasks.HEARTBEAT, {"worker": "w1"}).fetchall()
-    assert [(row["id"], row["cancel_requested"]) for row in rows] == [(held.id, True)]
+        beat = workers.beat(raw, "w1", Vitals(concurrency=1, memory_bytes=0))
+    assert beat.held == {(held.id, 1): True}
 
 
 def test_what_has_ended_cannot_be_cancelled(org: UUID) -> None:
@@ -217,12 +225,12 @@ def test_a_task_that_succeeded_or_runs_cannot_be_retried(org: UUID) -> None:
         tasks.retry(connection, held.id)
 
 
-def test_a_stray_is_handed_back_only_by_the_worker_and_claim_that_have_it(org: UUID) -> None:
+def test_a_stray_is_handed_back_only_under_the_claim_that_has_it(org: UUID) -> None:
     held = claimed(org)
-    with db.dedicated_connection(db.SYSTEM) as raw:
-        raw.execute(tasks.RELEASE_STRAY, {"task": held.id, "claim": held.claim, "worker": "somebody else"})
+    with db.system_transaction() as connection:
+        tasks.release_stray(connection, held.id, held.claim - 1)
         assert look(org, held.id).status == "running"
-        raw.execute(tasks.RELEASE_STRAY, {"task": held.id, "claim": held.claim, "worker": "w1"})
+        tasks.release_stray(connection, held.id, held.claim)
     task = look(org, held.id)
     assert (task.status, task.attempts, task.attempt_history[0].outcome) == ("queued", 0, "released")
 

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from agents.catalog import load_catalogue
 from agents.checks import agent_check
@@ -15,9 +15,12 @@ from core.tables import metadata
 from domain.agents import service as agents
 from domain.agents.schemas import Agent, AgentChange
 from domain.crm import models as crm_models
+from domain.dispatch import service as dispatching
+from domain.dispatch.planner import Planner
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, Task, TaskInput, TaskSubmission
+from domain.tasks.schemas import PRIORITIES, Claimed, Due, Task, TaskInput, TaskSubmission
 from domain.tenants import service as tenants
+from domain.workers import service as workers
 
 ZONE = ZoneInfo("Europe/Madrid")
 assert crm_models  # declares the tables that `make_row` writes to
@@ -56,8 +59,23 @@ def submit(org: UUID, message: str = "hello", *, idempotency_key: str | None = N
         return tasks.submit(connection, submission(message, **more), idempotency_key=idempotency_key)
 
 
+def dispatch(*, bound: int = 100, bounds: dict[Any, int] | None = None, planner: Planner | None = None) -> list[Due]:
+    """What the dispatcher would publish now."""
+    with db.system_transaction() as connection:
+        planner = planner or Planner(timedelta(minutes=2))
+        wanted = dict.fromkeys(PRIORITIES, bound) | (bounds or {})
+        return dispatching.take_due(connection, planner, wanted).due
+
+
+def publish(org: UUID, task_id: UUID) -> None:
+    """Have the task stand as dispatched, whatever else is due."""
+    with db.transaction(org) as connection:
+        connection.execute(text("UPDATE tasks SET dispatched_at = rota_now() WHERE id = :id"), {"id": task_id})
+
+
 def claim(org: UUID, task_id: UUID, number: int = 0, worker: str = "w1") -> Claimed | None:
-    """The task claimed by `worker`, None when the claim is refused."""
+    """The task, which was published, claimed by `worker`; None when the claim is refused."""
+    publish(org, task_id)
     with db.transaction(org) as connection:
         return tasks.claim(connection, task_id, number, worker)
 
@@ -71,9 +89,17 @@ def look(org: UUID, task_id: UUID) -> Any:
 def register_worker(worker: str = "w1") -> None:
     """A worker that was heard of just now."""
     with db.system_transaction() as connection:
-        tasks.register_worker(
+        workers.register_worker(
             connection,
-            {"id": worker, "name": worker, "hostname": "here", "pid": 1, "queues": ["normal"], "concurrency": 1},
+            {
+                "id": worker,
+                "name": worker,
+                "hostname": "here",
+                "pid": 1,
+                "queues": ["critical", "high", "normal", "low"],
+                "concurrency": 1,
+                "pool": "elastic",
+            },
         )
 
 

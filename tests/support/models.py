@@ -22,6 +22,27 @@ class Canned:
     events: list[Any] | None = None
 
 
+def asking(*calls: tuple[str, str]) -> Canned:
+    """An answer on OpenAI's wire that asks for tools: names with their arguments as JSON."""
+    asked = [
+        {"id": f"c{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for number, (name, arguments) in enumerate(calls)
+    ]
+    return _completion({"content": None, "tool_calls": asked}, "tool_calls")
+
+
+def saying(text: str) -> Canned:
+    """An answer on OpenAI's wire in words."""
+    return _completion({"content": text}, "stop")
+
+
+def _completion(message: dict[str, Any], finish: str) -> Canned:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    choices = [{"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}]
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+    return Canned(body=body)
+
+
 class Parrot:
     """Says what it was given, one answer a call, and keeps what it was asked."""
 

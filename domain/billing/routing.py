@@ -1,4 +1,4 @@
-"""Who serves a model, by its name. Apart from the clients, because the SDKs take a second to import."""
+"""Who serves a model, by its name."""
 
 from typing import Literal
 

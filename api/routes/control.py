@@ -1,0 +1,189 @@
+"""Governing the queues: pauses, limits, workers, statistics."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.auth import Caller
+from api.problems import describes
+from core.db import system_transaction, transaction
+from core.errors import NotFound, NotPermitted
+from core.settings import settings
+from core.text import Storable
+from core.wakeup import wakeup
+from domain.dispatch import service as dispatch
+from domain.dispatch.schemas import LimitsView, Pause, PauseKind, ProviderLimitView
+from domain.tasks import service as tasks
+from domain.tasks.schemas import QueueStatistics
+from domain.tenants import service as tenants
+from domain.workers import service as workers
+from domain.workers.schemas import Concurrency, ScaledWorkers, Worker
+
+router = APIRouter(prefix="/v1", tags=["control"])
+
+Name = Annotated[str, Path(min_length=1, max_length=100), Storable]
+Limit = Annotated[int, Field(ge=1, le=10_000_000)] | None
+
+
+def operator(caller: Caller) -> UUID:
+    """The organisation of the key, where it may govern the installation.
+
+    Raises:
+        NotPermitted: it is not named in ROTA_OPERATORS.
+    """
+    with transaction(caller) as connection:
+        slug = tenants.get_organisation(connection, caller).slug
+    if slug not in settings().operators:
+        raise NotPermitted(
+            f"This governs the whole installation: name {slug!r} in ROTA_OPERATORS to let its keys do so."
+        )
+    return caller
+
+
+Operator = Annotated[UUID, Depends(operator)]
+
+
+class NewPause(BaseModel):
+    """What to pause."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: PauseKind
+    name: Annotated[str, Storable] = Field(
+        default="", max_length=100, description="the priority, or the agent's slug; none for the organisation"
+    )
+    reason: Annotated[str, Storable] | None = Field(default=None, max_length=500)
+
+
+class LimitsChange(BaseModel):
+    """What is sent is changed; null lifts a limit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weight: int = Field(default=1, ge=1, le=1000)
+    max_in_flight: Limit = None
+    starts_per_minute: Limit = None
+
+
+class ProviderLimits(BaseModel):
+    """The limits of a provider or a model; null for none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, Storable] = Field(default="", max_length=200, description="empty for all models together")
+    max_in_flight: Limit = None
+    starts_per_minute: Limit = None
+
+
+class Scale(BaseModel):
+    """A size."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    concurrency: Concurrency
+
+
+@router.get("/queues", responses=describes(401))
+def list_queues(caller: Caller) -> list[QueueStatistics]:
+    """How each queue stands for this organisation, and how it went in the last 15 minutes."""
+    with transaction(caller) as connection:
+        paused = {pause.name for pause in dispatch.pauses(connection) if pause.kind == "queue"}
+        found = tasks.queue_statistics(connection)
+    return [one.model_copy(update={"paused": one.priority in paused}) for one in found]
+
+
+@router.get("/pauses", responses=describes(401))
+def list_pauses(caller: Caller) -> list[Pause]:
+    """What is paused."""
+    with transaction(caller) as connection:
+        return dispatch.pauses(connection)
+
+
+@router.post("/pauses", responses=describes(401, 404, 422))
+def pause(wanted: NewPause, caller: Caller) -> Pause:
+    """Let nothing of a queue, an agent or the whole organisation start. What runs goes on. Pausing twice is fine."""
+    with transaction(caller) as connection:
+        made = dispatch.pause(connection, caller, wanted.kind, wanted.name, wanted.reason)
+    wakeup.hint()  # what is published and unclaimed is taken back
+    return made
+
+
+@router.delete("/pauses/organisation", status_code=204, responses=describes(401, 404))
+def resume_organisation(caller: Caller) -> None:
+    """Let the organisation go on."""
+    _resume(caller, "organisation", "")
+
+
+@router.delete("/pauses/{kind}/{name}", status_code=204, responses=describes(401, 404, 422))
+def resume(kind: PauseKind, name: Name, caller: Caller) -> None:
+    """Let it go on."""
+    _resume(caller, kind, name)
+
+
+def _resume(caller: UUID, kind: PauseKind, name: str) -> None:
+    with transaction(caller) as connection:
+        if not dispatch.resume(connection, caller, kind, name):
+            raise NotFound(f"The {kind} {name} is not paused.".replace("  ", " "))
+    wakeup.hint()
+
+
+@router.get("/limits", responses=describes(401))
+def get_limits(caller: Caller) -> LimitsView:
+    """This organisation's limits, and how far they are used. Tasks above them wait; none is refused."""
+    with transaction(caller) as connection:
+        return dispatch.limits(connection, caller)
+
+
+@router.patch("/organisations/{slug}/limits", responses=describes(401, 403, 404, 422))
+def change_limits(slug: Name, change: LimitsChange, _: Operator) -> LimitsView:
+    """Change an organisation's limits and weight. For operators."""
+    with system_transaction() as connection:
+        org = tenants.organisation_called(connection, slug).id
+        changed = dispatch.set_organisation_limits(connection, org, change.model_dump(exclude_unset=True))
+    wakeup.hint()
+    return changed
+
+
+@router.get("/provider-limits", responses=describes(401, 403))
+def list_provider_limits(_: Operator) -> list[ProviderLimitView]:
+    """The providers' limits, how far they are used, and whom a rate limit holds. For operators."""
+    with system_transaction() as connection:
+        return dispatch.provider_limits(connection)
+
+
+@router.put("/provider-limits/{provider}", responses=describes(401, 403, 422))
+def set_provider_limits(provider: Name, limits: ProviderLimits, _: Operator) -> list[ProviderLimitView]:
+    """Limit what runs at a provider, or at one of its models. For operators."""
+    with system_transaction() as connection:
+        dispatch.set_provider_limits(connection, provider, limits.model_dump())
+        found = dispatch.provider_limits(connection)
+    wakeup.hint()
+    return found
+
+
+@router.get("/workers", responses=describes(401))
+def list_workers(caller: Caller) -> list[Worker]:
+    """The workers, and what they have in hand for this organisation."""
+    with transaction(caller) as connection:
+        return workers.list_workers(connection, _lease())
+
+
+@router.delete("/workers/{name}/concurrency", status_code=204, responses=describes(401, 403, 404, 422))
+def unscale_workers(name: Name, _: Operator) -> None:
+    """Leave their size to how they are started, from their next start on. For operators."""
+    with system_transaction() as connection:
+        workers.unscale(connection, name)
+
+
+@router.put("/workers/{name}/concurrency", status_code=202, responses=describes(401, 403, 404, 409, 422))
+def scale_workers(name: Name, wanted: Scale, _: Operator) -> ScaledWorkers:
+    """Have every worker of that name take so many tasks at once; they follow within seconds. For operators."""
+    with system_transaction() as connection:
+        return workers.scale(connection, name, wanted.concurrency, _lease())
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=settings().worker_lease)

@@ -1,0 +1,275 @@
+"""Commands that change what runs: cancel, retry, replay, settle, pause, resume, limits, workers."""
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+from cli.client import Api, fail, match_agent
+from cli.options import AgentOption, JsonOption, PriorityOption, StatusOption
+from core.ids import new_id
+
+KindOption = Annotated[str | None, typer.Option("--error-kind", help="Only with this kind of error.")]
+FingerprintOption = Annotated[
+    str | None, typer.Option("--fingerprint", help="Only with this error; see rota failures.")
+]
+KeyOption = Annotated[str | None, typer.Option("--key", help="Only with this concurrency key.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+TaskArgument = Annotated[str | None, typer.Argument(help="A task's id; or choose many with the options.")]
+_NO_LIMIT = "none"
+
+
+def cancel(
+    task_id: TaskArgument = None,
+    status: StatusOption = None,
+    agent: AgentOption = None,
+    priority: PriorityOption = None,
+    key: KeyOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a task, or all that match."""
+    api = Api.find()
+    if task_id:
+        _print_task(api.post(f"/v1/tasks/{task_id}/cancel"), as_json=as_json)
+    else:
+        wanted = _filter(api, status=status, agent=agent, priority=priority, concurrency_key=key)
+        _do_to_many(api, "cancel", wanted, yes=yes, as_json=as_json)
+
+
+def retry(
+    task_id: TaskArgument = None,
+    status: StatusOption = None,
+    agent: AgentOption = None,
+    priority: PriorityOption = None,
+    error_kind: KindOption = None,
+    fingerprint: FingerprintOption = None,
+    key: KeyOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue tasks again that failed, expired or were cancelled; each goes on after its last finished step."""
+    api = Api.find()
+    if task_id:
+        _print_task(api.post(f"/v1/tasks/{task_id}/retry"), as_json=as_json)
+        return
+    wanted = _filter(
+        api,
+        status=status,
+        agent=agent,
+        priority=priority,
+        error_kind=error_kind,
+        fingerprint=fingerprint,
+        concurrency_key=key,
+    )
+    _do_to_many(api, "retry", wanted, yes=yes, as_json=as_json)
+
+
+def replay(
+    task_id: TaskArgument = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Another message, for one task.")] = None,
+    status: StatusOption = None,
+    agent: AgentOption = None,
+    priority: PriorityOption = None,
+    error_kind: KindOption = None,
+    fingerprint: FingerprintOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Do tasks anew, from the beginning: new tasks, linked to the old ones."""
+    api = Api.find()
+    if task_id:
+        changes: dict[str, Any] = {"agent": match_agent(api, agent)} if agent else {}
+        if message is not None:
+            changes["input"] = {"message": message}
+        if priority:
+            changes["priority"] = priority[0]
+        _print_task(api.post(f"/v1/tasks/{task_id}/replay", changes, key=str(new_id())), as_json=as_json)
+        return
+    if message is not None:
+        fail("--message is for one task: name it.")
+    wanted = _filter(api, status=status, agent=agent, priority=priority, error_kind=error_kind, fingerprint=fingerprint)
+    _do_to_many(api, "replay", wanted, yes=yes, as_json=as_json)
+
+
+def _filter(api: Api, **wanted: Any) -> dict[str, Any]:
+    for name, value in wanted.items():
+        if value == "":
+            fail(f"--{name.replace('_', '-')} is empty. Leave it out, or say which.")
+    wanted["agent"] = match_agent(api, wanted["agent"]) if wanted.get("agent") else None
+    said = {name: value for name, value in wanted.items() if value}
+    if not said:
+        fail("Name a task, or say which ones: for example --status failed --agent support.")
+    return said
+
+
+def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_json: bool) -> None:
+    """Show how many it would be, ask, then do it in portions until none is left."""
+    preview = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "preview": True})
+    matching = preview["matching"]
+    if not matching:
+        render.out.print_json(data=preview) if as_json else render.out.print(f"No task to {verb} matches.")
+        return
+    if not yes:
+        render.out.print(render.task_table(preview["sample"]))
+        typer.confirm(f"{verb.capitalize()} {matching} tasks (the oldest are shown)?", abort=True)
+    wanted = {"created_before": preview["as_of"]} | wanted  # what is replayed may match again
+    run, changed, last = new_id(), 0, None
+    while True:
+        try:
+            portion = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "after": last}, key=str(run))
+        except typer.Exit:
+            fail(f"{changed} of {matching} were done before that. Those are done; look before you repeat it.")
+        changed += portion["changed"]
+        last = portion["last"]
+        if last is None:
+            break
+    done = {"cancel": "cancelled, or asked to stop", "retry": "queued again", "replay": "submitted anew"}[verb]
+    summary = {"matching": matching, "changed": changed}
+    render.out.print_json(data=summary) if as_json else render.out.print(f"{changed} of {matching} tasks {done}.")
+
+
+def _print_task(task: dict[str, Any], *, as_json: bool) -> None:
+    stopping = " (its worker is stopping it)" if task["cancel_requested_at"] and task["status"] == "running" else ""
+    line = f"{task['id']}  {render.status(task['status'])}{stopping}"
+    render.out.print_json(data=task) if as_json else render.out.print(line)
+
+
+def settle(
+    task_id: str,
+    step: Annotated[int, typer.Argument(help="The number of the step in doubt; rota show names it.")],
+    happened: Annotated[
+        bool, typer.Option("--happened/--do-again", help="It took effect / it did not: carry it out anew.")
+    ],
+    note: Annotated[str | None, typer.Option(help="What the agent should know, such as a receipt's number.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether an action happened of which a crash left no record; its task goes on."""
+    body = {"outcome": "happened" if happened else "do_again", "note": note}
+    _print_task(Api.find().post(f"/v1/tasks/{task_id}/steps/{step}/outcome", body), as_json=as_json)
+
+
+def pause(
+    kind: Annotated[str, typer.Argument(help="queue, agent or organisation")],
+    name: Annotated[str, typer.Argument(help="The priority, or the agent; none for the organisation.")] = "",
+    reason: Annotated[str | None, typer.Option(help="Shown to who asks why nothing runs.")] = None,
+) -> None:
+    """Let nothing of a queue, an agent or the organisation start; what runs goes on."""
+    api = Api.find()
+    made = api.post("/v1/pauses", {"kind": kind, "name": _name_of(api, kind, name), "reason": reason})
+    render.out.print(f"The {made['kind']} {made['name']} is paused. Go on: rota resume {kind} {name}".rstrip())
+
+
+def resume(
+    kind: Annotated[str, typer.Argument(help="queue, agent or organisation")],
+    name: Annotated[str, typer.Argument(help="The priority, or the agent; none for the organisation.")] = "",
+) -> None:
+    """Let it go on."""
+    api = Api.find()
+    path = f"{kind}/{_name_of(api, kind, name)}" if kind != "organisation" else kind
+    api.delete(f"/v1/pauses/{path}")
+    render.out.print(f"The {kind} {name} goes on.".replace("  ", " "))
+
+
+def _name_of(api: Api, kind: str, name: str) -> str:
+    if kind not in {"queue", "agent", "organisation"}:
+        fail(f"What is a {kind}? There are queue, agent and organisation.")
+    if kind != "organisation" and not name:
+        fail(f"Which {kind}? For example: rota pause {kind} {'low' if kind == 'queue' else 'support'}")
+    return match_agent(api, name) if kind == "agent" else name
+
+
+limits_app = typer.Typer(help="Show limits, and set them.", invoke_without_command=True)
+
+
+@limits_app.callback(invoke_without_command=True)
+def limits(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show this organisation's limits and what is paused."""
+    if context.invoked_subcommand:
+        return
+    api = Api.find()
+    found, paused = api.get("/v1/limits"), api.get("/v1/pauses")
+    render.out.print_json(data=found | {"pauses": paused}) if as_json else render.out.print(
+        render.limits(found, paused)
+    )
+
+
+InFlightOption = Annotated[str | None, typer.Option("--in-flight", help="Tasks at once; or none.")]
+RateOption = Annotated[str | None, typer.Option("--per-minute", help="Tasks started in 60 seconds; or none.")]
+
+
+@limits_app.command("organisation")
+def limit_organisation(
+    slug: str,
+    in_flight: InFlightOption = None,
+    per_minute: RateOption = None,
+    weight: Annotated[int | None, typer.Option(min=1, max=1000, help="Turns for one of others.")] = None,
+) -> None:
+    """Set an organisation's limits; what is not named stays. For operators."""
+    body = _limits(in_flight, per_minute) | ({} if weight is None else {"weight": weight})
+    if not body:
+        fail("Nothing to change: give --in-flight, --per-minute or --weight.")
+    render.out.print(render.limits(Api.find().patch(f"/v1/organisations/{slug}/limits", body), []))
+
+
+@limits_app.command("provider")
+def limit_provider(
+    provider: Annotated[str | None, typer.Argument(help="anthropic or openai; none to list.")] = None,
+    model: Annotated[str, typer.Option(help="One model only.")] = "",
+    in_flight: InFlightOption = None,
+    per_minute: RateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set what may run at a provider at once, or list such limits. For operators."""
+    api = Api.find()
+    if provider is None:
+        found = api.get("/v1/provider-limits")
+    else:
+        found = api.put(f"/v1/provider-limits/{provider}", {"model": model} | _limits(in_flight, per_minute))
+    columns = [
+        "provider",
+        "model",
+        "in_flight",
+        "max_in_flight",
+        "started_last_minute",
+        "starts_per_minute",
+        "held_until",
+    ]
+    render.out.print_json(data=found) if as_json else render.out.print(render.plain_table(found, columns))
+
+
+def _limits(in_flight: str | None, per_minute: str | None) -> dict[str, int | None]:
+    given = {"max_in_flight": in_flight, "starts_per_minute": per_minute}
+    try:
+        return {n: None if v == _NO_LIMIT else int(v) for n, v in given.items() if v is not None}
+    except ValueError:
+        fail("A limit is a number, or the word none.")
+
+
+workers_app = typer.Typer(help="Show workers, and scale them.", invoke_without_command=True)
+
+
+@workers_app.callback(invoke_without_command=True)
+def workers(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List workers and what they have in hand."""
+    if context.invoked_subcommand:
+        return
+    found = Api.find().get("/v1/workers")
+    render.out.print_json(data=found) if as_json else render.out.print(render.worker_table(found))
+
+
+@workers_app.command("scale")
+def scale(
+    name: str,
+    concurrency: Annotated[str, typer.Argument(help="Tasks at once; or reset, for what they are started with.")],
+) -> None:
+    """Have every worker of that name take so many tasks at once, those started later as well. For operators."""
+    api = Api.find()
+    if concurrency == "reset":
+        api.delete(f"/v1/workers/{name}/concurrency")
+        render.out.print(f"Workers called {name} take what they are started with, from their next start on.")
+        return
+    if not concurrency.isdecimal():
+        fail("How many tasks at once? A number, or reset. For example: rota workers scale agents 200")
+    made = api.put(f"/v1/workers/{name}/concurrency", {"concurrency": int(concurrency)})
+    render.out.print(f"{made['following']} living worker(s) called {name} will take {concurrency} tasks at once each.")

@@ -1,0 +1,427 @@
+"""All SQL about what runs next. What takes and publishes is for the dispatcher that leads alone."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, text
+
+# ── what is due ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# A loose index scan: one probe into `tasks_due` for each lane, however many tasks stand in it.
+_LANES = text("""
+    WITH RECURSIVE lane AS (
+        (SELECT t.priority, t.org_id, t.agent_id FROM tasks t
+          WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
+          ORDER BY t.priority, t.org_id, t.agent_id LIMIT 1)
+        UNION ALL
+        SELECT following.* FROM lane CROSS JOIN LATERAL (
+            SELECT t.priority, t.org_id, t.agent_id FROM tasks t
+             WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
+               AND (t.priority, t.org_id, t.agent_id) > (lane.priority, lane.org_id, lane.agent_id)
+             ORDER BY t.priority, t.org_id, t.agent_id LIMIT 1) AS following
+    ), present AS MATERIALIZED (SELECT rota_now() AS now)
+    SELECT lane.priority, lane.org_id, lane.agent_id, a.slug AS agent, a.model, p.provider AS own_provider,
+           a.max_in_flight, o.weight, o.max_in_flight AS org_max_in_flight, o.starts_per_minute,
+           due.tasks AS due, extract(epoch FROM present.now - head.run_after)::float AS waited
+      FROM present CROSS JOIN lane
+     CROSS JOIN LATERAL (
+        SELECT t.run_after FROM tasks t
+         WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
+           AND t.priority = lane.priority AND t.org_id = lane.org_id AND t.agent_id = lane.agent_id
+           AND (t.expires_at IS NULL OR t.expires_at > present.now OR t.started_at IS NOT NULL)
+         ORDER BY t.run_after, t.id LIMIT 1) AS head
+     CROSS JOIN LATERAL (
+        SELECT count(*) AS tasks FROM (
+            SELECT FROM tasks t
+             WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
+               AND t.priority = lane.priority AND t.org_id = lane.org_id AND t.agent_id = lane.agent_id
+               AND t.run_after <= present.now
+               AND (t.expires_at IS NULL OR t.expires_at > present.now OR t.started_at IS NOT NULL)
+             LIMIT :most) AS counted) AS due
+      JOIN agents a ON a.id = lane.agent_id
+      JOIN organisations o ON o.id = lane.org_id
+      LEFT JOIN prices p ON p.org_id = lane.org_id AND p.model = a.model
+""")
+
+
+def lanes(connection: Connection, most: int) -> list[RowMapping]:
+    """The lanes with queued tasks: how many are due (counted up to `most`), and for how long the first has been."""
+    return list(connection.execute(_LANES, {"most": most}).mappings())
+
+
+_IN_FLIGHT = text("""
+    SELECT org_id, agent_id, provider, model, queue, true AS is_unclaimed, queue < priority AS is_promoted,
+           count(*) AS tasks
+      FROM tasks WHERE status = 'queued' AND dispatched_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 7
+     UNION ALL
+    SELECT org_id, agent_id, provider, model, NULL, false, false, count(*)
+      FROM tasks WHERE status = 'running' GROUP BY 1, 2, 3, 4
+""")
+
+
+def in_flight(connection: Connection) -> list[RowMapping]:
+    """Tasks published or running, counted by everything that a limit may count by."""
+    return list(connection.execute(_IN_FLIGHT).mappings())
+
+
+_STARTS = text("""
+    SELECT o.org_id, (
+        SELECT count(*) FROM (
+            SELECT FROM attempts a WHERE a.org_id = o.org_id AND a.started_at > rota_now() - interval '60 seconds'
+             LIMIT o.most) AS counted) AS started
+      FROM unnest(CAST(:orgs AS uuid[]), CAST(:most AS int[])) AS o (org_id, most)
+""")
+
+
+def started_last_minute(connection: Connection, most: dict[UUID, int]) -> dict[UUID, int]:
+    """How many tasks each of these organisations started in the last 60 seconds, counted up to the number given."""
+    found = connection.execute(_STARTS, {"orgs": list(most), "most": list(most.values())})
+    return {row.org_id: row.started for row in found}
+
+
+_PROVIDERS = text("""
+    SELECT l.provider, l.model, l.max_in_flight, l.starts_per_minute, l.held_until, l.held_because,
+           greatest(0, coalesce(extract(epoch FROM l.held_until - rota_now()), 0))::float AS held_for,
+           CASE WHEN l.starts_per_minute IS NULL THEN 0 ELSE (
+               SELECT count(*) FROM attempts a
+                WHERE a.provider = l.provider AND (l.model = '' OR a.model = l.model)
+                  AND a.started_at > rota_now() - interval '60 seconds') END AS started
+      FROM provider_limits l ORDER BY l.provider, l.model
+""")
+
+
+def provider_limits(connection: Connection) -> list[RowMapping]:
+    """The providers' limits, and how far they are used."""
+    return list(connection.execute(_PROVIDERS).mappings())
+
+
+_PAUSES = text("""
+    SELECT org_id, kind, CASE WHEN kind = 'organisation' THEN '' ELSE name END AS name, reason FROM pauses
+""")
+
+
+def paused(connection: Connection) -> list[RowMapping]:
+    """What is paused, as far as this connection may see."""
+    return list(connection.execute(_PAUSES).mappings())
+
+
+_SLOTS = text("""
+    SELECT queue, sum(concurrency) AS slots
+      FROM workers CROSS JOIN unnest(queues) AS queue
+     WHERE stopped_at IS NULL AND draining_because IS NULL AND last_seen_at > rota_now() - CAST(:lease AS interval)
+     GROUP BY queue
+""")
+
+
+def slots_by_queue(connection: Connection, lease: timedelta) -> dict[str, int]:
+    """How many tasks the living workers of each queue can have in hand."""
+    return {row.queue: row.slots for row in connection.execute(_SLOTS, {"lease": lease})}
+
+
+# ── taking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_TAKE = text("""
+    WITH lanes AS (
+        SELECT * FROM unnest(CAST(:priority AS task_priority[]), CAST(:org AS uuid[]), CAST(:agent AS uuid[]),
+                             CAST(:provider AS text[]), CAST(:model AS text[]), CAST(:number AS int[]))
+            WITH ORDINALITY AS l (priority, org_id, agent_id, provider, model, number, lane)
+    ), due AS MATERIALIZED (
+        SELECT l.lane, l.provider, l.model, head.id,
+               row_number() OVER (PARTITION BY l.lane ORDER BY head.run_after, head.id) AS place
+          FROM lanes l
+         CROSS JOIN LATERAL (
+            SELECT t.id, t.run_after FROM tasks t
+             WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
+               AND t.priority = l.priority AND t.org_id = l.org_id AND t.agent_id = l.agent_id
+               AND t.run_after <= rota_now()
+               AND (t.expires_at IS NULL OR t.expires_at > rota_now() OR t.started_at IS NOT NULL)
+             ORDER BY t.run_after, t.id
+             LIMIT l.number
+               FOR UPDATE SKIP LOCKED
+         ) AS head
+    ), picks AS (
+        SELECT * FROM unnest(CAST(:lanes AS int[]), CAST(:places AS int[]), CAST(:queues AS task_priority[]))
+            WITH ORDINALITY AS p (lane, place, queue, turn)
+    ), taken AS (
+        UPDATE tasks t
+           SET dispatched_at = rota_now(), queue = picks.queue, provider = due.provider, model = due.model
+          FROM due JOIN picks USING (lane, place) WHERE t.id = due.id
+        RETURNING t.id, t.org_id, t.claim, t.queue, t.agent, picks.turn
+    )
+    SELECT * FROM taken ORDER BY turn
+""")
+
+
+def mark_as_dispatched(
+    connection: Connection, lanes: list[dict[str, Any]], picks: list[tuple[int, int, str]]
+) -> list[RowMapping]:
+    """Mark the first due tasks of `lanes` as dispatched, the `number` of each that is given there. Each of `picks` says
+    to which queue a lane's task at a place goes, both counted from 1. Returns the tasks in the order of the picks.
+    """
+    names = ("priority", "org", "agent", "provider", "model", "number")
+    values = {name: [one[name] for one in lanes] for name in names}
+    values |= {name: [pick[n] for pick in picks] for n, name in enumerate(("lanes", "places", "queues"))}
+    return list(connection.execute(_TAKE, values).mappings())
+
+
+_OLD = text("""
+    SELECT id, priority, queue, extract(epoch FROM rota_now() - run_after)::float AS waited
+      FROM tasks
+     WHERE status = 'queued' AND dispatched_at IS NOT NULL AND queue > 'critical'
+       AND run_after < rota_now() - CAST(:ageing AS interval)
+     ORDER BY run_after
+""")
+
+
+def old_and_published(connection: Connection, ageing: timedelta) -> list[RowMapping]:
+    """Published tasks that have been due for longer than `ageing`, the oldest first."""
+    return list(connection.execute(_OLD, {"ageing": ageing}).mappings())
+
+
+_MOVE = text("""
+    WITH moved AS (
+        SELECT t.id, m.queue FROM tasks t
+          JOIN unnest(CAST(:ids AS uuid[]), CAST(:queues AS task_priority[])) AS m (id, queue) USING (id)
+         WHERE t.status = 'queued' AND t.dispatched_at IS NOT NULL FOR UPDATE OF t SKIP LOCKED
+    )
+    UPDATE tasks t SET queue = moved.queue, dispatched_at = rota_now() FROM moved WHERE t.id = moved.id
+    RETURNING t.id, t.org_id, t.claim, t.queue, t.agent
+""")
+
+
+def move_published(connection: Connection, queues: dict[UUID, str]) -> list[RowMapping]:
+    """Have published tasks stand on other queues, and return them for publishing there."""
+    return list(connection.execute(_MOVE, {"ids": list(queues), "queues": list(queues.values())}).mappings())
+
+
+# ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# A head that somebody has locked is passed by, and its change stays for the next look: the dispatcher waits for nobody.
+_ADVANCE = text("""
+    WITH heads AS (
+        SELECT c.org_id, c.key, head.* FROM (SELECT DISTINCT org_id, key FROM key_changes) AS c
+          LEFT JOIN LATERAL (
+            SELECT t.id, t.parked, t.key_position FROM tasks t
+             WHERE t.org_id = c.org_id AND t.concurrency_key = c.key AND t.status IN ('queued', 'running', 'waiting')
+             ORDER BY t.key_position LIMIT 1) AS head ON true
+    ), free AS (
+        SELECT t.id FROM tasks t JOIN heads h ON h.id = t.id AND h.key_position = t.key_position
+         WHERE t.parked AND t.status = 'queued' FOR UPDATE OF t SKIP LOCKED
+    ), seen AS (
+        DELETE FROM key_changes k USING heads h
+         WHERE k.org_id = h.org_id AND k.key = h.key
+           AND (h.id IS NULL OR NOT h.parked OR h.id IN (SELECT id FROM free))
+    )
+    UPDATE tasks t SET parked = false FROM free WHERE t.id = free.id
+""")
+
+
+def advance_keys(connection: Connection) -> int:
+    """Let the first task that has not ended go on, for every concurrency key that saw a change. Returns how many."""
+    return connection.execute(_ADVANCE).rowcount
+
+
+# ── what was published ───────────────────────────────────────────────────────────────────────────────────────────────
+
+_LONG_UNCLAIMED = text("""
+    SELECT id, claim, queue FROM tasks
+     WHERE status = 'queued' AND dispatched_at < rota_now() - CAST(:patience AS interval)
+""")
+
+
+def long_unclaimed(connection: Connection, patience: timedelta) -> list[RowMapping]:
+    """Tasks published longer than `patience` ago that nobody has claimed."""
+    return list(connection.execute(_LONG_UNCLAIMED, {"patience": patience}).mappings())
+
+
+_TAKE_BACK_UNCLAIMED = text("""
+    WITH free AS (
+        SELECT id FROM tasks
+         WHERE status = 'queued' AND dispatched_at IS NOT NULL AND (CAST(:ids AS uuid[]) IS NULL OR id = ANY(:ids))
+           FOR UPDATE SKIP LOCKED
+    )
+    UPDATE tasks t SET dispatched_at = NULL FROM free WHERE t.id = free.id
+""")
+
+
+def take_back_unclaimed(connection: Connection, ids: list[UUID] | None) -> int:
+    """Make published tasks due again, so that they are published anew: those in `ids`, or all. Returns how many."""
+    return connection.execute(_TAKE_BACK_UNCLAIMED, {"ids": ids}).rowcount
+
+
+_UNWANTED = text("""
+    SELECT t.id FROM tasks t
+     WHERE t.status = 'queued' AND t.dispatched_at IS NOT NULL
+       AND (NOT t.queue = ANY(CAST(:served AS task_priority[]))
+            OR EXISTS (SELECT FROM pauses p WHERE p.org_id = t.org_id
+                        AND (p.kind = 'organisation' OR (p.kind = 'queue' AND p.name = t.priority::text)
+                             OR (p.kind = 'agent' AND p.name = t.agent))))
+""")
+
+
+def published_in_vain(connection: Connection, served: list[str]) -> list[UUID]:
+    """Published tasks that nobody should claim now, or nobody will: paused since, or on a queue that no worker
+    serves.
+    """
+    return list(connection.execute(_UNWANTED, {"served": served}).scalars())
+
+
+# Not what was published a moment ago: it is about to be claimed.
+_UNCLAIMED = text("""
+    SELECT id, org_id, agent_id, provider, model, queue FROM tasks
+     WHERE status = 'queued' AND dispatched_at < rota_now() - interval '0.5 seconds' ORDER BY run_after DESC
+""")
+
+
+def unclaimed(connection: Connection) -> list[RowMapping]:
+    """The published tasks that nobody has claimed for a while, the youngest first."""
+    return list(connection.execute(_UNCLAIMED).mappings())
+
+
+# ── holds, pauses, limits ────────────────────────────────────────────────────────────────────────────────────────────
+
+_HOLD = text("""
+    INSERT INTO provider_limits (provider, model, held_until, held_because)
+    VALUES (:provider, :model, rota_now() + CAST(:wait AS interval), :because)
+    ON CONFLICT (provider, model) DO UPDATE
+       SET held_until = greatest(provider_limits.held_until, excluded.held_until), held_because = excluded.held_because
+""")
+
+
+def hold_provider(connection: Connection, provider: str, model: str, wait: timedelta, because: str) -> None:
+    """Leave a provider's model alone for `wait` from now."""
+    connection.execute(_HOLD, {"provider": provider, "model": model, "wait": wait, "because": because})
+
+
+_PAUSE = text("""
+    INSERT INTO pauses (org_id, kind, name, reason) VALUES (:org, :kind, :name, :reason)
+    ON CONFLICT (org_id, kind, name) DO UPDATE SET reason = coalesce(excluded.reason, pauses.reason)
+    RETURNING kind, name, reason, paused_at
+""")
+
+
+def insert_pause(connection: Connection, org: UUID, kind: str, name: str, reason: str | None) -> RowMapping:
+    """Pause something; where it is paused already, it stays so."""
+    values = {"org": org, "kind": kind, "name": name, "reason": reason}
+    return connection.execute(_PAUSE, values).mappings().one()
+
+
+def delete_pause(connection: Connection, kind: str, name: str) -> bool:
+    """Resume something. Whether it was paused."""
+    statement = text("DELETE FROM pauses WHERE kind = :kind AND name = :name")
+    return connection.execute(statement, {"kind": kind, "name": name}).rowcount > 0
+
+
+def pauses(connection: Connection) -> list[RowMapping]:
+    """What this organisation has paused."""
+    statement = text("SELECT kind, name, reason, paused_at FROM pauses ORDER BY kind, name")
+    return list(connection.execute(statement).mappings())
+
+
+_LIMITS = text("SELECT weight, max_in_flight, starts_per_minute FROM organisations WHERE id = :org")
+
+
+def organisation_limits(connection: Connection, org: UUID) -> RowMapping:
+    """The organisation's weight and limits."""
+    return connection.execute(_LIMITS, {"org": org}).mappings().one()
+
+
+_SET_LIMITS = text("""
+    UPDATE organisations
+       SET weight = :weight, max_in_flight = :max_in_flight, starts_per_minute = :starts_per_minute WHERE id = :org
+""")
+
+
+def set_organisation_limits(connection: Connection, org: UUID, values: dict[str, Any]) -> None:
+    """Set the organisation's weight and limits."""
+    connection.execute(_SET_LIMITS, values | {"org": org})
+
+
+_SET_PROVIDER_LIMITS = text("""
+    INSERT INTO provider_limits (provider, model, max_in_flight, starts_per_minute)
+    VALUES (:provider, :model, :max_in_flight, :starts_per_minute)
+    ON CONFLICT (provider, model) DO UPDATE
+       SET max_in_flight = excluded.max_in_flight, starts_per_minute = excluded.starts_per_minute
+""")
+
+
+def set_provider_limits(connection: Connection, values: dict[str, Any]) -> None:
+    """Set the limits of a provider, or of one of its models."""
+    connection.execute(_SET_PROVIDER_LIMITS, values)
+
+
+# ── why a task waits ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+_STANDING = text("""
+    SELECT t.status, t.priority, t.org_id, t.agent_id, t.agent, t.parked, t.concurrency_key, t.key_position, t.queue,
+           t.waiting_for, t.attempts, t.worker, t.error ->> 'message' AS error, t.claim,
+           t.dispatched_at IS NOT NULL AS is_published, t.cancel_requested_at IS NOT NULL AS is_stopping,
+           t.expires_at <= rota_now() AND t.started_at IS NULL AS is_expired,
+           extract(epoch FROM rota_now() - t.run_after)::float AS waited,
+           extract(epoch FROM rota_now() - t.dispatched_at)::float AS published_for,
+           extract(epoch FROM rota_now() - coalesce(t.started_at, t.created_at))::float AS age,
+           a.model, a.max_in_flight, p.provider AS own_provider, o.weight,
+           o.max_in_flight AS org_max_in_flight, o.starts_per_minute
+      FROM tasks t
+      JOIN agents a ON a.id = t.agent_id
+      JOIN organisations o ON o.id = t.org_id
+      LEFT JOIN prices p ON p.org_id = t.org_id AND p.model = a.model
+     WHERE t.id = :task AND t.org_id = :org
+""")
+
+
+def standing(connection: Connection, org: UUID, task_id: UUID) -> RowMapping | None:
+    """How a task of organisation `org` stands, with all that decides when it may go on."""
+    return connection.execute(_STANDING, {"org": org, "task": task_id}).mappings().one_or_none()
+
+
+_LEADING = text("""
+    SELECT true FROM leaders WHERE duty = 'dispatcher' AND last_seen_at > rota_now() - CAST(:lease AS interval)
+""")
+
+
+def is_anybody_leading(connection: Connection, lease: timedelta) -> bool:
+    """Whether a dispatcher has shown life within `lease`."""
+    return connection.execute(_LEADING, {"lease": lease}).scalar() is not None
+
+
+_HEAD_OF_KEY = text("""
+    SELECT id, status, waiting_for FROM tasks
+     WHERE org_id = :org AND concurrency_key = :key AND status IN ('queued', 'running', 'waiting')
+     ORDER BY key_position LIMIT 1
+""")
+_BEFORE_IN_KEY = text("""
+    SELECT count(*) FROM tasks
+     WHERE org_id = :org AND concurrency_key = :key AND status IN ('queued', 'running', 'waiting')
+       AND key_position < :position
+""")
+
+
+def head_of_key(connection: Connection, org: UUID, key: str) -> RowMapping | None:
+    """The task that all others with this concurrency key wait for."""
+    return connection.execute(_HEAD_OF_KEY, {"org": org, "key": key}).mappings().one_or_none()
+
+
+def number_before_in_key(connection: Connection, org: UUID, key: str, position: int) -> int:
+    """How many tasks with this key must end first."""
+    values = {"org": org, "key": key, "position": position}
+    found: int = connection.execute(_BEFORE_IN_KEY, values).scalar_one()
+    return found
+
+
+_AHEAD = text("""
+    SELECT count(*) FROM (
+        SELECT FROM tasks t
+         WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked AND t.priority = :priority
+           AND t.org_id = :org AND t.agent_id = :agent
+           AND (t.run_after, t.id) < (SELECT run_after, id FROM tasks WHERE id = :task)
+         LIMIT 10000) AS counted
+""")
+
+
+def number_ahead(connection: Connection, org: UUID, task_id: UUID, *, priority: str, agent: UUID) -> int:
+    """How many tasks of the same agent and priority are before this one; counted up to ten thousand."""
+    values = {"org": org, "task": task_id, "priority": priority, "agent": agent}
+    found: int = connection.execute(_AHEAD, values).scalar_one()
+    return found

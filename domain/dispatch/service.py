@@ -1,0 +1,258 @@
+"""Verbs of the dispatcher, and of people who pause and limit."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, get_args
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping
+
+from core.errors import InvalidInput
+from domain.agents import service as agents
+from domain.billing.routing import PROVIDERS
+from domain.dispatch import queries
+from domain.dispatch.allowance import Allowance
+from domain.dispatch.facts import lane_of, read_counts, read_rules
+from domain.dispatch.planner import Planner, effective_queue, make_way, room_for_aged
+from domain.dispatch.schemas import (
+    Counts,
+    Lane,
+    LimitsView,
+    Pause,
+    PauseKind,
+    Pick,
+    ProviderLimitView,
+    Unclaimed,
+)
+from domain.tasks.schemas import PRIORITIES, Due, Priority
+from domain.tenants import service as tenants
+
+_LONGEST_HOLD = timedelta(seconds=60)
+"""A provider may ask for hours; after a minute some tasks go to see whether it means it."""
+_FEWEST = 16
+
+# ── the dispatcher ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one look at the database came to."""
+
+    due: list[Due]
+    """marked as dispatched, in the order in which to publish"""
+    next_due: float | None
+    """seconds until a lane with nothing due has something; None when no lane waits for its time"""
+    made_room: bool = False
+    """whether something was taken back for a more urgent task, so that it is worth looking again at once"""
+
+
+def take_due(
+    connection: Connection, planner: Planner, bounds: Mapping[Priority, int], crowding: Mapping[str, int] | None = None
+) -> Taken:
+    """Mark the tasks that go next as dispatched: by priority, in turns, within every limit.
+
+    `bounds` says how many unclaimed messages each queue may hold, 0 for a queue that nobody serves, `crowding` how many
+    it holds that claim nothing. Only one dispatcher may call this: between counting and marking, tasks may end but none
+    may start otherwise.
+    """
+    queries.advance_keys(connection)
+    if vain := queries.published_in_vain(connection, [queue for queue, bound in bounds.items() if bound > 0]):
+        queries.take_back_unclaimed(connection, vain)
+    rows = queries.lanes(connection, max(1, *bounds.values()))
+    next_due = min((-row["waited"] for row in rows if row["waited"] < 0), default=None)
+    lanes = [lane_of(row) for row in rows if row["due"]]
+    if not lanes:
+        return Taken([], next_due)
+    # What is unclaimed is counted before what has started: who is claimed in between is counted twice, never not at
+    # all.
+    counts = read_counts(connection, crowding)
+    allowance = Allowance(read_rules(connection, rows), counts)
+    picks = planner.plan(lanes, allowance, counts, bounds)
+    due = _mark(connection, picks) if picks else []
+    return Taken(due, next_due, made_room=_make_way(connection, lanes, picks, allowance, counts, bounds))
+
+
+def _make_way(
+    connection: Connection,
+    lanes: list[Lane],
+    picks: list[Pick],
+    allowance: Allowance,
+    counts: Counts,
+    bounds: Mapping[Priority, int],
+) -> bool:
+    """Take back published tasks that nobody claims where they hold a limit that more urgent ones need."""
+    if not any(allowance.block(lane) for lane in lanes) or not any(counts.on_queue.values()):
+        return False
+    published = [Unclaimed(**row) for row in queries.unclaimed(connection)]
+    picked = Counter(pick.queue for pick in picks)
+    room = {queue: bounds[queue] - counts.on_queue.get(queue, 0) - picked[queue] for queue in PRIORITIES}
+    found = make_way(lanes, picks, published, allowance, room)
+    return bool(found) and queries.take_back_unclaimed(connection, found) > 0
+
+
+def bounds_for(slots: Mapping[str, int], ceiling: int) -> dict[Priority, int]:
+    """How many unclaimed messages each queue may hold: as many as its workers have slots, so that nobody waits behind a
+    long queue that no turn can shorten; some at least; never more than `ceiling`; none where no worker lives.
+    """
+    return {queue: min(ceiling, max(_FEWEST, slots[queue])) if slots.get(queue) else 0 for queue in PRIORITIES}
+
+
+def slots_by_queue(connection: Connection, lease: timedelta) -> dict[str, int]:
+    """How many tasks the living workers of each queue can have in hand."""
+    return queries.slots_by_queue(connection, lease)
+
+
+def unclaimed_by_queue(connection: Connection) -> dict[str, int]:
+    """How many published tasks nobody has claimed, by the queue they were published on."""
+    return {str(queue): number for queue, number in read_counts(connection).on_queue.items()}
+
+
+def promote_old(connection: Connection, planner: Planner, bounds: Mapping[Priority, int]) -> list[Due]:
+    """Move published tasks that nobody takes to the queue of their age, where it is their turn and there is room."""
+    old = queries.old_and_published(connection, planner.ageing)
+    moved: dict[UUID, str] = {}
+    held = Counter(read_counts(connection).promoted) if old else Counter()
+    served = [queue for queue in PRIORITIES if bounds[queue] > 0]
+    for row in old:
+        queue = effective_queue(row["priority"], row["waited"], planner.ageing, served)
+        is_higher = PRIORITIES.index(queue) < PRIORITIES.index(row["queue"])
+        if is_higher and room_for_aged(bounds[queue], held[queue]) > 0 and planner.lift():
+            held[queue] += 1
+            moved[row["id"]] = queue
+    return [_due(row) for row in queries.move_published(connection, moved)] if moved else []
+
+
+def _mark(connection: Connection, picks: list[Pick]) -> list[Due]:
+    """Mark what was picked, and return it in the order of the picks, so that turns hold on the Celery queues as well.
+    Fewer than were picked may be there: somebody has just cancelled one, or has it locked.
+    """
+    lanes = list(dict.fromkeys(pick.lane for pick in picks))
+    numbers = {lane: number for number, lane in enumerate(lanes, start=1)}
+    taken: Counter[Lane] = Counter()
+    places: list[tuple[int, int, str]] = []
+    for pick in picks:
+        taken[pick.lane] += 1
+        places.append((numbers[pick.lane], taken[pick.lane], pick.queue))
+    wanted = [
+        {
+            "priority": lane.priority,
+            "org": lane.org_id,
+            "agent": lane.agent_id,
+            "provider": lane.provider,
+            "model": lane.model,
+            "number": taken[lane],
+        }
+        for lane in lanes
+    ]
+    return [_due(row) for row in queries.mark_as_dispatched(connection, wanted, places)]
+
+
+def _due(row: RowMapping) -> Due:
+    return Due(id=row["id"], org_id=row["org_id"], claim=row["claim"], queue=row["queue"], agent=row["agent"])
+
+
+def long_unclaimed(connection: Connection, patience: timedelta) -> dict[UUID, tuple[int, str]]:
+    """The tasks that were published longer than `patience` ago and are unclaimed: claim number and queue."""
+    return {row["id"]: (row["claim"], row["queue"]) for row in queries.long_unclaimed(connection, patience)}
+
+
+def take_back(connection: Connection, lost: Collection[UUID]) -> int:
+    """Make published tasks due again whose messages are gone. Returns how many."""
+    return queries.take_back_unclaimed(connection, list(lost)) if lost else 0
+
+
+def take_back_everything_published(connection: Connection) -> int:
+    """Make every published and unclaimed task due again: the broker has lost its memory."""
+    return queries.take_back_unclaimed(connection, None)
+
+
+def hold_provider(connection: Connection, provider: str, model: str, wait: timedelta, because: str) -> None:
+    """Give a model's tasks no start for `wait`, a minute at most: its provider answered that it is asked too often."""
+    queries.hold_provider(connection, provider, model, min(wait, _LONGEST_HOLD), because)
+
+
+# ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pause(connection: Connection, org: UUID, kind: PauseKind, name: str, reason: str | None) -> Pause:
+    """Let nothing of it start until it is resumed; what runs goes on. Pausing twice is fine.
+
+    Raises:
+        NotFound: there is no such agent.
+        InvalidInput: there is no such queue.
+    """
+    return Pause(**queries.insert_pause(connection, org, kind, _checked(connection, org, kind, name), reason))
+
+
+def resume(connection: Connection, org: UUID, kind: PauseKind, name: str) -> bool:
+    """Let it go on, also an agent that was deleted since. False when it was not paused."""
+    return queries.delete_pause(connection, kind, _named(connection, org, kind, name))
+
+
+def _checked(connection: Connection, org: UUID, kind: PauseKind, name: str) -> str:
+    if kind == "agent":
+        return agents.get_agent(connection, name).slug
+    if kind == "queue" and name not in get_args(Priority):
+        raise InvalidInput(f"There is no queue {name!r}. The queues: {', '.join(get_args(Priority))}.")
+    return _named(connection, org, kind, name)
+
+
+def _named(connection: Connection, org: UUID, kind: PauseKind, name: str) -> str:
+    return tenants.get_organisation(connection, org).slug if kind == "organisation" else name
+
+
+def pauses(connection: Connection) -> list[Pause]:
+    """What the organisation has paused."""
+    return [Pause(**row) for row in queries.pauses(connection)]
+
+
+def limits(connection: Connection, org: UUID) -> LimitsView:
+    """The organisation's limits, and how far they are used."""
+    row = queries.organisation_limits(connection, org)
+    in_flight = read_counts(connection).organisations.get(org, 0)
+    started = queries.started_last_minute(connection, {org: row["starts_per_minute"] or 1_000_000})
+    return LimitsView(**row, in_flight=in_flight, started_last_minute=started.get(org, 0))
+
+
+DEFAULT_RATE = 100
+"""tasks that an organisation may start in a minute, as the table has it"""
+
+
+def has_default_rate(connection: Connection, org: UUID) -> bool:
+    """Whether nobody has changed the organisation's rate."""
+    return bool(queries.organisation_limits(connection, org)["starts_per_minute"] == DEFAULT_RATE)
+
+
+def set_organisation_limits(connection: Connection, org: UUID, changes: dict[str, int | None]) -> LimitsView:
+    """Change those of `weight`, `max_in_flight` and `starts_per_minute` that are given; None lifts a limit. Holds from
+    the next dispatch on.
+    """
+    queries.set_organisation_limits(connection, org, dict(queries.organisation_limits(connection, org)) | changes)
+    return limits(connection, org)
+
+
+def set_provider_limits(connection: Connection, provider: str, limits: dict[str, Any]) -> None:
+    """Set `max_in_flight` and `starts_per_minute` of a provider, or of the `model` that is named; None for no limit.
+
+    Raises:
+        InvalidInput: there is no such provider.
+    """
+    if provider not in PROVIDERS:
+        raise InvalidInput(f"There is no provider {provider!r}. The providers: {', '.join(PROVIDERS)}.")
+    queries.set_provider_limits(connection, {"provider": provider, **limits})
+
+
+def provider_limits(connection: Connection) -> list[ProviderLimitView]:
+    """The providers' limits, and how far they are used."""
+    in_flight = read_counts(connection).providers
+    return [
+        ProviderLimitView(
+            **{name: value for name, value in row.items() if name not in {"held_for", "started", "held_until"}},
+            held_until=row["held_until"] if row["held_for"] else None,
+            in_flight=in_flight.get((row["provider"], row["model"]), 0),
+            started_last_minute=row["started"],
+        )
+        for row in queries.provider_limits(connection)
+    ]

@@ -1,0 +1,111 @@
+"""What a task is waiting for, in a sentence. Asks the very rules that dispatch goes by."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from core.errors import NotFound
+from domain.dispatch import queries
+from domain.dispatch.allowance import Allowance
+from domain.dispatch.facts import Row, lane_of, read_counts, read_rules
+from domain.dispatch.schemas import Why
+
+Answer = tuple[str | None, str]
+"""a stable word, and the sentence"""
+
+_MOST_COUNTED = 10_000
+
+_WAITING = {
+    "outcome": "A crash fell between an action and the record of it: a person must say whether it happened "
+    "(rota show tells what was attempted, rota settle says it).",
+}
+
+
+def why(connection: Connection, org: UUID, task_id: UUID, lease: timedelta) -> Why:
+    """What a task of organisation `org` is waiting for. Looks across organisations, as dispatch does.
+
+    Raises:
+        NotFound: the organisation has no such task.
+    """
+    row = queries.standing(connection, org, task_id)
+    if row is None:
+        raise NotFound(f"There is no task {task_id}.")
+    word, sentence = _why(connection, row, task_id, lease)
+    return Why(status=row["status"], waiting_for=word, why=sentence)
+
+
+def _why(connection: Connection, row: Row, task_id: UUID, lease: timedelta) -> Answer:
+    if row["status"] == "queued":
+        return _why_queued(connection, row, task_id, lease)
+    if row["status"] == "running":
+        stopping = "; it was asked to stop" if row["is_stopping"] else ""
+        return None, f"It is running on {row['worker']}{stopping}."
+    if row["status"] == "waiting":
+        return row["waiting_for"], _WAITING.get(row["waiting_for"], f"It waits for {row['waiting_for']}.")
+    verb = "was" if row["status"] == "cancelled" else "has"
+    return None, f"It {verb} {row['status']}, and waits for nothing."
+
+
+def _why_queued(connection: Connection, row: Row, task_id: UUID, lease: timedelta) -> Answer:
+    if row["is_expired"]:
+        return "time", "It was not started in time and is about to be marked as expired."
+    if row["parked"]:
+        return _why_parked(connection, row)
+    if row["waited"] < 0:
+        again = f" after an error ({row['error']})" if row["error"] else ""
+        return "time", f"Its time comes in {_span(-row['waited'])}{again}."
+    slots = queries.slots_by_queue(connection, lease)
+    if row["is_published"]:
+        return _why_unclaimed(row, slots)
+    return _why_undispatched(connection, row, task_id, slots, lease)
+
+
+def _why_parked(connection: Connection, row: Row) -> Answer:
+    key = row["concurrency_key"]
+    head = queries.head_of_key(connection, row["org_id"], key)
+    before = queries.number_before_in_key(connection, row["org_id"], key, row["key_position"])
+    if head is None or not before:
+        return "key", f"It is next with the key {key!r} and is about to be let go."
+    waits = f", waiting for {head['waiting_for']}" if head["waiting_for"] else ""
+    others = f" and {before - 1} more" if before > 1 else ""
+    return (
+        "key",
+        f"Tasks with the key {key!r} run one after the other: {head['id']} ({head['status']}{waits}){others} first.",
+    )
+
+
+def _why_unclaimed(row: Row, slots: Mapping[str, int]) -> Answer:
+    if not slots.get(row["queue"]):
+        return "worker", f"No living worker serves the queue {row['queue']}: start one with `rota worker`."
+    return "worker", (
+        f"It has been on the queue {row['queue']} for {_span(row['published_for'])}; "
+        f"the {slots[row['queue']]} slots of its workers are taken, or one is about to take it."
+    )
+
+
+def _why_undispatched(
+    connection: Connection, row: Row, task_id: UUID, slots: Mapping[str, int], lease: timedelta
+) -> Answer:
+    if not slots.get(row["priority"]):
+        return "worker", f"No living worker serves the queue {row['priority']}: start one with `rota worker`."
+    lane = lane_of(dict(row) | {"due": 1})
+    allowance = Allowance(read_rules(connection, [row]), read_counts(connection))
+    if block := allowance.block(lane):
+        return block.by, block.why
+    ahead = queries.number_ahead(connection, row["org_id"], task_id, priority=lane.priority, agent=lane.agent_id)
+    if ahead:
+        many = f"{ahead} or more" if ahead >= _MOST_COUNTED else str(ahead)
+        return "turn", f"{many} tasks of {lane.agent} with priority {lane.priority} are before it."
+    if not queries.is_anybody_leading(connection, lease):
+        return "dispatcher", "No dispatcher is at work: start one with `rota dispatcher`."
+    return "dispatcher", "It is due and next in its line; the dispatcher takes it as soon as its queue has room."
+
+
+def _span(seconds: float) -> str:
+    """A length of time in the unit that suits it."""
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s"

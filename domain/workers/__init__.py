@@ -1,0 +1,1 @@
+"""The worker processes: who is there, what they have in hand, how many tasks they should take at once."""

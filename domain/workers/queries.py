@@ -1,0 +1,103 @@
+"""All SQL about worker processes."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+_REGISTER = text("""
+    INSERT INTO workers (id, name, hostname, pid, queues, concurrency, pool)
+    VALUES (:id, :name, :hostname, :pid, :queues, :concurrency, :pool)
+    ON CONFLICT (id) DO UPDATE SET last_seen_at = rota_now(), stopped_at = NULL
+""")
+
+
+def register_worker(connection: Connection, row: dict[str, Any]) -> None:
+    """Note a worker process as alive."""
+    connection.execute(_REGISTER, row)
+
+
+# On a connection outside the pool, plain: a busy pool must not make a worker look dead.
+BEAT = """
+    UPDATE workers w
+       SET last_seen_at = rota_now(), stopped_at = NULL, concurrency = %(concurrency)s, stuck = %(stuck)s,
+           memory_bytes = %(memory_bytes)s, draining_because = %(draining_because)s
+     WHERE id = %(worker)s
+    RETURNING (SELECT t.concurrency FROM worker_targets t WHERE t.name = w.name) AS wanted_concurrency
+"""
+HELD = """
+    SELECT id, claim, cancel_requested_at IS NOT NULL AS cancel_requested
+      FROM tasks WHERE worker = %(worker)s AND status = 'running'
+"""
+
+_STOPPED = text("UPDATE workers SET stopped_at = rota_now() WHERE id = :id")
+
+
+def mark_worker_stopped(connection: Connection, worker: str) -> None:
+    """Note that a worker left in good order."""
+    connection.execute(_STOPPED, {"id": worker})
+
+
+_FORGET = text("""
+    DELETE FROM workers w WHERE coalesce(stopped_at, last_seen_at) < rota_now() - CAST(:age AS interval)
+       AND NOT EXISTS (SELECT FROM tasks t WHERE t.worker = w.id AND t.status = 'running')
+""")
+
+
+def forget_workers(connection: Connection, age: timedelta) -> int:
+    """Delete the rows of workers gone for longer than `age`."""
+    return connection.execute(_FORGET, {"age": age}).rowcount
+
+
+_WORKERS = text("""
+    SELECT w.id, w.name, w.hostname, w.pid, w.queues, w.pool, w.concurrency, target.concurrency AS wanted_concurrency,
+           w.stuck, w.memory_bytes, w.draining_because, w.started_at, w.last_seen_at,
+           CASE WHEN w.stopped_at IS NOT NULL THEN 'stopped'
+                WHEN w.last_seen_at < rota_now() - CAST(:lease AS interval) THEN 'silent'
+                WHEN w.draining_because IS NOT NULL THEN 'draining' ELSE 'alive' END AS status,
+           in_hand.running, in_hand.tasks
+      FROM workers w
+      LEFT JOIN worker_targets target ON target.name = w.name
+     CROSS JOIN LATERAL (
+        SELECT count(*) AS running,
+               coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'agent', t.agent, 'priority', t.priority,
+                   'since', t.since) ORDER BY t.since) FILTER (WHERE t.number <= 20), '[]') AS tasks
+          FROM (SELECT t.id, t.agent, t.priority, a.started_at AS since,
+                       row_number() OVER (ORDER BY a.started_at) AS number
+                  FROM tasks t JOIN attempts a ON a.task_id = t.id AND a.claim = t.claim
+                 WHERE t.worker = w.id AND t.status = 'running') AS t) AS in_hand
+     ORDER BY w.stopped_at IS NOT NULL, w.started_at DESC LIMIT 200
+""")
+
+
+def workers(connection: Connection, lease: timedelta) -> list[RowMapping]:
+    """The workers known of, those that stopped last. What they run is told as far as this connection may see it."""
+    return list(connection.execute(_WORKERS, {"lease": lease}).mappings())
+
+
+_TARGET = text("""
+    INSERT INTO worker_targets (name, concurrency) VALUES (:name, :concurrency)
+    ON CONFLICT (name) DO UPDATE SET concurrency = excluded.concurrency, changed_at = rota_now()
+""")
+
+
+def set_target(connection: Connection, name: str, concurrency: int) -> None:
+    """Have the workers called `name` take so many tasks at once."""
+    connection.execute(_TARGET, {"name": name, "concurrency": concurrency})
+
+
+_NAMES = text("""
+    SELECT name, count(*) FILTER (WHERE pool = 'elastic') AS elastic FROM workers
+     WHERE stopped_at IS NULL AND last_seen_at > rota_now() - CAST(:lease AS interval) GROUP BY name ORDER BY name
+""")
+
+
+def elastic_by_name(connection: Connection, lease: timedelta) -> dict[str, int]:
+    """How many living processes of each name can change their size."""
+    return {row.name: row.elastic for row in connection.execute(_NAMES, {"lease": lease})}
+
+
+def delete_target(connection: Connection, name: str) -> bool:
+    """Leave the size of the workers called `name` to how they are started. Whether anything else was wanted."""
+    statement = text("DELETE FROM worker_targets WHERE name = :name")
+    return connection.execute(statement, {"name": name}).rowcount == 1

@@ -1,0 +1,197 @@
+"""One look over the database and the world: was anything lost, done twice, or let past a limit?"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.acceptance.faults.cluster import Cluster
+from tests.acceptance.faults.load import AGENT_LIMIT, LIMITS, MODEL_LIMIT, Load
+
+# Written by triggers that only this suite's database has: every change of a status, whoever made it.
+WITNESS = """
+CREATE TABLE witness (task_id uuid, was task_status, is_now task_status, claim integer, at timestamptz DEFAULT now());
+CREATE TABLE witness_steps (task_id uuid, seq integer, claim integer, is_now text);
+GRANT INSERT, SELECT ON witness, witness_steps TO rota_app, rota_system;
+CREATE FUNCTION note_status() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO witness (task_id, was, is_now, claim)
+    VALUES (NEW.id, CASE WHEN TG_OP = 'UPDATE' THEN OLD.status END, NEW.status, NEW.claim);
+    RETURN NULL;
+END $$;
+CREATE FUNCTION note_step() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO witness_steps (task_id, seq, claim, is_now) VALUES (NEW.task_id, NEW.seq, NEW.claim, NEW.status);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER witness_insert AFTER INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION note_status();
+CREATE TRIGGER witness_update AFTER UPDATE OF status ON tasks FOR EACH ROW
+    WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION note_status();
+CREATE TRIGGER witness_step AFTER UPDATE OF status ON steps FOR EACH ROW EXECUTE FUNCTION note_step();
+"""
+
+_LEGAL = {
+    (None, "queued"),
+    ("queued", "running"), ("queued", "cancelled"), ("queued", "expired"),
+    ("running", "queued"), ("running", "succeeded"), ("running", "failed"), ("running", "cancelled"),
+    ("running", "waiting"), ("waiting", "queued"), ("waiting", "cancelled"),
+}  # fmt: skip
+
+_OVERLAPS = """
+    WITH events AS (
+        SELECT {group} AS who, a.started_at AS at, 1 AS change FROM attempts a JOIN tasks t ON t.id = a.task_id {only}
+         UNION ALL
+        SELECT {group}, a.ended_at, -1 FROM attempts a JOIN tasks t ON t.id = a.task_id {only}
+    ), running AS (
+        SELECT who, sum(change) OVER (PARTITION BY who ORDER BY at, change ROWS UNBOUNDED PRECEDING) AS number FROM
+        events
+    )
+    SELECT who::text, max(number) FROM running GROUP BY who
+"""
+_FASTEST_MINUTE = """
+    SELECT max(started) FROM (
+        SELECT count(*) OVER (ORDER BY started_at RANGE BETWEEN CURRENT ROW AND interval '59.999 seconds' FOLLOWING)
+            AS started FROM attempts WHERE org_id = %s) AS counted
+"""
+
+
+class Checker:
+    """Collects what is wrong, and what is worth telling."""
+
+    def __init__(self, cluster: Cluster, load: Load) -> None:
+        self.cluster = cluster
+        self.load = load
+        self.wrong: list[str] = []
+        self.facts: dict[str, Any] = {}
+        self.world = cluster.report()
+
+    def check(self) -> None:
+        """Everything."""
+        self._ended_once()
+        self._billed_once()
+        self._happened_once()
+        self._changed_legally()
+        self._in_doubt_only_after_crashes()
+        self._within_limits()
+        self._conversations_in_order()
+
+    def _ended_once(self) -> None:
+        sent = self.load.sent
+        rows = self.cluster.query("SELECT id::text, status::text, error ->> 'kind', worker FROM tasks")
+        found = {task: (status, kind) for task, status, kind, _ in rows}
+        lost = [order for order, task in sent.tasks.items() if task not in found]
+        self._expect(not lost, f"acknowledged and gone: {lost[:5]}")
+        self._expect(len(found) == len(sent.tasks), f"{len(found)} tasks for {len(sent.tasks)} acknowledgements")
+        endings: dict[str, int] = {}
+        for order, task in sent.tasks.items():
+            status, kind = found.get(task, ("lost", None))
+            endings[status] = endings.get(status, 0) + 1
+            allowed = {"failed"} if order in sent.poison else {"succeeded"}
+            allowed |= {"cancelled"} if order in sent.cancelled else set()
+            self._expect(status in allowed, f"{order} ({task}) ended as {status}: {kind}")
+        self.facts["tasks"] = endings
+        twice = self.cluster.query(
+            "SELECT task_id FROM witness WHERE is_now IN ('succeeded', 'failed', 'cancelled', 'expired') "
+            "GROUP BY task_id HAVING count(*) > 1"
+        )
+        self._expect(not twice, f"ended more than once: {twice[:5]}")
+        self._expect(not [row for row in rows if row[3]], "a task has a worker and does not run")
+
+    def _billed_once(self) -> None:
+        (unbilled,) = self.cluster.query(
+            "SELECT count(*) FROM steps s WHERE s.stage = 'decide' AND s.model IS NOT NULL "
+            "AND NOT EXISTS (SELECT FROM usage u WHERE u.step_id = s.id)"
+        )[0]
+        (doubled,) = self.cluster.query(
+            "SELECT count(*) FROM (SELECT FROM usage u JOIN steps s ON s.id = u.step_id WHERE s.status = 'done' "
+            "GROUP BY u.task_id, u.seq HAVING count(*) > 1) AS twice"
+        )[0]
+        (strays,) = self.cluster.query(
+            "SELECT count(*) FROM usage u WHERE NOT EXISTS (SELECT FROM steps s WHERE s.id = u.step_id)"
+        )[0]
+        (differing,) = self.cluster.query(
+            "SELECT count(*) FROM tasks t WHERE t.billed_cost <> coalesce("
+            "(SELECT sum(billed_cost) FROM usage u WHERE u.task_id = t.id), 0)"
+        )[0]
+        self._expect(unbilled == 0, f"{unbilled} model calls without a ledger row")
+        self._expect(doubled == 0, f"{doubled} steps billed twice")
+        self._expect(strays == 0, f"{strays} ledger rows without a step")
+        self._expect(differing == 0, f"{differing} tasks whose cost is not the sum of their ledger rows")
+        self.facts["ledger rows"] = self.cluster.query("SELECT count(*) FROM usage")[0][0]
+        self.facts["model calls answered"] = self.world["answered"]
+        self.facts["repeated"] = self.world["repeated"]
+        share = self.world["repeated"] / max(1, self.world["answered"])
+        self.facts["repeated share"] = share
+
+    def _happened_once(self) -> None:
+        for order, task in self.load.sent.tasks.items():
+            is_whole = order not in self.load.sent.cancelled and order not in self.load.sent.poison
+            for kind in ("charges", "texts"):
+                number = self.world[kind].get(order, 0)
+                self._expect(number <= 1, f"{kind} of {order} ({task}) happened {number} times")
+                self._expect(number == 1 or not is_whole, f"{kind} of {order} ({task}) never happened")
+            shown = self.world["displays"].get(order, 0)
+            self._expect(shown >= 1 or not is_whole, f"{order} ({task}) was never shown")
+
+    def _changed_legally(self) -> None:
+        seen = self.cluster.query("SELECT DISTINCT was::text, is_now::text FROM witness")
+        illegal = set(seen) - _LEGAL
+        self._expect(not illegal, f"illegal changes of status: {illegal}")
+        claims = self.cluster.query("SELECT count(*) FROM witness WHERE is_now = 'running'")[0][0]
+        attempts = self.cluster.query("SELECT count(*) FROM attempts")[0][0]
+        self._expect(claims == attempts, f"{claims} claims and {attempts} attempts")
+        open_attempts = self.cluster.query("SELECT count(*) FROM attempts WHERE ended_at IS NULL")[0][0]
+        self._expect(open_attempts == 0, f"{open_attempts} attempts never ended")
+        self.facts["attempts"] = dict(
+            self.cluster.query("SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1")
+        )
+
+    def _in_doubt_only_after_crashes(self) -> None:
+        rows = self.cluster.query(
+            "SELECT DISTINCT w.task_id::text, w.seq, w.claim, a.outcome FROM witness_steps w "
+            "JOIN attempts a ON a.task_id = w.task_id AND a.claim = w.claim WHERE w.is_now = 'unknown'"
+        )
+        self.facts["outcomes in doubt"] = len(rows)
+        unfounded = [row for row in rows if row[3] != "lost"]
+        self._expect(not unfounded, f"in doubt without a crash: {unfounded[:5]}")
+
+    def _within_limits(self) -> None:
+        names = {str(org): slug for slug, org in self.load.organisations.items()}
+        for org, most in self._overlaps("t.org_id").items():
+            limit = LIMITS[names[org]]["max_in_flight"]
+            self._expect(limit is None or most <= limit, f"{names[org]} had {most} tasks running at once, not {limit}")
+        for agent, most in self._overlaps("t.agent_id", "WHERE t.agent = 'teller'").items():
+            self._expect(most <= AGENT_LIMIT, f"the agent {agent} had {most} tasks running at once")
+        for model, most in self._overlaps("a.model", "WHERE a.model = 'plan-b'").items():
+            self._expect(most <= MODEL_LIMIT, f"{model} had {most} tasks running at once")
+            self.facts["most at once at plan-b"] = f"{most} of {MODEL_LIMIT}"
+        for slug, org_id in self.load.organisations.items():
+            rate, fastest = LIMITS[slug]["starts_per_minute"], self.cluster.query(_FASTEST_MINUTE, org_id)[0][0]
+            self._expect(rate is None or fastest <= rate, f"{slug} started {fastest} tasks in a minute, not {rate}")
+
+    def _overlaps(self, group: str, only: str = "") -> dict[str, int]:
+        return dict(self.cluster.query(_OVERLAPS.format(group=group, only=only)))
+
+    def _conversations_in_order(self) -> None:
+        at_once = self._overlaps("t.concurrency_key", "WHERE t.concurrency_key IS NOT NULL")
+        for key, most in at_once.items():
+            self._expect(most <= 1, f"{key} had {most} tasks running at once")
+        for key, expected in self.load.sent.conversations.items():
+            rows = self.cluster.query(
+                "SELECT task_id::text FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE t.concurrency_key = %s "
+                "GROUP BY task_id ORDER BY min(a.started_at)", key,
+            )  # fmt: skip
+            ran = [row[0] for row in rows]
+            self._expect(ran == [task for task in expected if task in set(ran)], f"{key} ran out of order")
+        self.facts["conversations"] = len(self.load.sent.conversations)
+
+    def _expect(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.wrong.append(otherwise)
+
+
+def unsettled(cluster: Cluster) -> Iterator[tuple[str, int, str]]:
+    """Tasks that wait for a person: the task, the step, the order."""
+    for task, seq, given in cluster.query(
+        "SELECT t.id::text, s.seq, s.input FROM tasks t JOIN steps s ON s.task_id = t.id AND s.status = 'unknown' "
+        "WHERE t.status = 'waiting'"
+    ):
+        yield task, seq, given["order"]

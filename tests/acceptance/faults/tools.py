@@ -1,0 +1,48 @@
+"""Tools that reach outside, one of each kind: must not be repeated, takes a key, harmless."""
+
+import os
+from typing import Any
+
+import httpx2
+
+from agents.tools.registry import NotDone, OutwardContext, Parameters, outward_tool
+
+_client = httpx2.Client(timeout=10, trust_env=False, limits=httpx2.Limits(max_connections=100))
+
+
+class Order(Parameters):
+    """Which order."""
+
+    order: str
+
+
+def _send(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    try:
+        answer = _client.post(f"{os.environ['FAULTS_WORLD']}/effects/{name}", json=body)
+    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+        raise NotDone(f"Nobody listens: {error}") from error
+    found: dict[str, Any] = answer.raise_for_status().json()
+    return found
+
+
+@outward_tool("charge_card", category="automation", parameters=Order, permission="payments:write")
+def charge_card(context: OutwardContext, wanted: Order) -> dict[str, Any]:
+    """Charge the card of an order. Charging twice takes the money twice."""
+    return _send("charge_card", {"order": wanted.order})
+
+
+@outward_tool("send_sms", category="messaging", parameters=Order, permission="sms:send", takes_idempotency_key=True)
+def send_sms(context: OutwardContext, wanted: Order) -> dict[str, Any]:
+    """Send a text about an order. The other side knows a repeated request by its key."""
+    return _send("send_sms", {"order": wanted.order, "key": context.idempotency_key})
+
+
+@outward_tool(
+    "set_display", category="automation", parameters=Order, permission="display:write", repeat_is_harmless=True
+)
+def set_display(context: OutwardContext, wanted: Order) -> dict[str, Any]:
+    """Show an order on the display. Showing it again changes nothing."""
+    return _send("set_display", {"order": wanted.order})
+
+
+TOOLS = [charge_card, send_sms, set_display]

@@ -1,0 +1,131 @@
+"""The world outside: a model that follows a plan, and a place where effects are recorded. It never forgets.
+
+Runs in a process of its own: `python -m tests.acceptance.faults.world PORT`. It speaks the wire of OpenAI's chat
+completions. A task's message is `order N: …`; the model asks for two actions, then for a third, then it answers.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import uvicorn
+
+_PLAN: tuple[tuple[str, ...], ...] = (("charge_card", "send_sms"), ("set_display",))
+_TOKENS = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
+
+
+class World:
+    """What happened so far, and what trouble the model makes."""
+
+    def __init__(self) -> None:
+        self.mode, self.mode_ends = "well", 0.0
+        self.answered: Counter[str] = Counter()
+        self.charges: Counter[str] = Counter()
+        self.texts: Counter[str] = Counter()
+        self.text_keys: set[str] = set()
+        self.displays: Counter[str] = Counter()
+        self.dice = random.Random(1)
+
+    async def handle(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        """The answer to a request: status, headers, body; None for a body that breaks off."""
+        if path == "/v1/chat/completions":
+            return await self.complete(body)
+        return 200, {}, getattr(self, f"on_{path.rpartition('/')[2]}")(body)
+
+    def on_charge_card(self, body: dict[str, Any]) -> Any:
+        """An effect that must not happen twice, and does when it is asked for twice."""
+        self.charges[body["order"]] += 1
+        return {"receipt": f"{body['order']}/{self.charges[body['order']]}"}
+
+    def on_send_sms(self, body: dict[str, Any]) -> Any:
+        """An effect whose side takes a key, as good ones do."""
+        if body["key"] not in self.text_keys:
+            self.text_keys.add(body["key"])
+            self.texts[body["order"]] += 1
+        return {"sent": True}
+
+    def on_set_display(self, body: dict[str, Any]) -> Any:
+        """An effect that may happen again."""
+        self.displays[body["order"]] += 1
+        return {"shows": body["order"]}
+
+    def on_mode(self, body: dict[str, Any]) -> Any:
+        """Make trouble for a while."""
+        self.mode, self.mode_ends = body["mode"], time.monotonic() + body["seconds"]
+        return {}
+
+    def on_report(self, _: dict[str, Any]) -> Any:
+        """Everything that was seen."""
+        return {
+            "answered": self.answered.total(),
+            "repeated": self.answered.total() - len(self.answered),
+            "charges": self.charges,
+            "texts": self.texts,
+            "displays": self.displays,
+        }
+
+    async def complete(self, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        """One model call."""
+        mode = self.mode if time.monotonic() < self.mode_ends else "well"
+        await asyncio.sleep(self.dice.uniform(0.03, 0.25) + (3 if mode == "slow" else 0))
+        match mode:
+            case "429":
+                return 429, {"retry-after": "1"}, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+            case "500" | "529":
+                return int(mode), {}, {"error": {"message": "it is us, not you"}}
+            case "hang":
+                await asyncio.sleep(max(0, self.mode_ends - time.monotonic()) + 1)
+            case "cut":
+                return 200, {}, None
+        asked = next(m["content"] for m in body["messages"] if m["role"] == "user")
+        if "poison" in asked:
+            return 400, {}, {"error": {"message": "this cannot be answered, ever", "code": "invalid_value"}}
+        turn = sum(message["role"] == "assistant" for message in body["messages"])
+        self.answered[f"{asked} at {turn}"] += 1
+        return 200, {}, _answer(body["model"], asked, turn)
+
+
+def _answer(model: str, asked: str, turn: int) -> dict[str, Any]:
+    order = asked.removeprefix("order ").partition(":")[0]
+    calls = [
+        {"id": f"call_{turn}_{name}", "type": "function",
+         "function": {"name": name, "arguments": json.dumps({"order": order})}}
+        for name in (_PLAN[turn] if turn < len(_PLAN) else ())
+    ]  # fmt: skip
+    message = {"role": "assistant", "content": None if calls else f"Done: {order}", "tool_calls": calls or None}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
+    return {"id": "c", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": _TOKENS}
+
+
+def make_app() -> Any:
+    """The world as an ASGI application."""
+    world = World()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body = b""
+        while True:
+            event = await receive()
+            body += event.get("body", b"")
+            if not event.get("more_body"):
+                break
+        status, headers, answer = await world.handle(scope["path"], json.loads(body or b"{}"))
+        content = json.dumps(answer).encode()
+        pairs = [(b"content-type", b"application/json"), (b"content-length", str(len(content) + 1).encode())]
+        pairs += [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": pairs})
+        if answer is None:  # less than was promised: the connection breaks
+            await send({"type": "http.response.body", "body": b'{"id', "more_body": True})
+            raise ConnectionResetError
+        await send({"type": "http.response.body", "body": content + b"\n"})
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(make_app(), port=int(sys.argv[1]), log_level="critical", access_log=False)

@@ -1,0 +1,374 @@
+"""Dispatch on the real tables: lanes, turns, limits, keys in order, pauses, and what a waiting task says of itself."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from core import db
+from core.errors import InvalidInput, NotFound
+from domain.agents import service as agents
+from domain.dispatch import service as dispatching
+from domain.dispatch.planner import Planner
+from domain.dispatch.why import why
+from domain.tasks import service as tasks
+from domain.tasks.schemas import PRIORITIES, Claimed, Departure
+from tests.support.factories import change_agent, claim, dispatch, make_organisation, register_worker, submit
+
+LEASE = timedelta(seconds=10)
+
+
+@pytest.fixture(autouse=True)
+def worker(org: UUID) -> None:
+    register_worker()
+
+
+def start(org: UUID, task_id: UUID, number: int = 0) -> Claimed:
+    with db.transaction(org) as connection:
+        held = tasks.claim(connection, task_id, number, "w1")
+    assert held is not None
+    return held
+
+
+def leave(org: UUID, held: Claimed, **departure: Any) -> None:
+    with db.transaction(org) as connection:
+        tasks.leave(connection, held, Departure(**departure))
+
+
+def succeed(org: UUID, held: Claimed) -> None:
+    leave(org, held, status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
+
+
+def limit(org: UUID, **limits: int | None) -> None:
+    with db.system_transaction() as connection:
+        dispatching.set_organisation_limits(connection, org, limits)
+
+
+def reason(org: UUID, task_id: UUID) -> tuple[str | None, str]:
+    with db.system_transaction() as connection:
+        found = why(connection, org, task_id, LEASE)
+    return found.waiting_for, found.why
+
+
+def test_another_organisations_one_task_goes_before_thousands_of_the_first(org: UUID) -> None:
+    other = make_organisation("one-task")
+    with db.transaction(org) as connection:
+        first = submit(org)
+        connection.execute(
+            text(
+                "INSERT INTO tasks (id, org_id, agent_id, agent, input) "
+                "SELECT gen_random_uuid(), org_id, agent_id, agent, input FROM tasks, generate_series(1, 3000) "
+                "WHERE id = :id"
+            ),
+            {"id": first.id},
+        )
+    planner = Planner(timedelta(minutes=2))
+    assert len(dispatch(bound=16, planner=planner)) == 16
+    one = submit(other)
+    with db.system_transaction() as connection:
+        connection.execute(text("UPDATE tasks SET dispatched_at = NULL WHERE dispatched_at IS NOT NULL"))
+    assert one.id in {due.id for due in dispatch(bound=2, planner=planner)}
+
+
+def test_an_organisation_never_has_more_in_flight_than_it_may(org: UUID) -> None:
+    limit(org, max_in_flight=3)
+    made = [submit(org) for _ in range(5)]
+    first = dispatch()
+    assert len(first) == 3
+    held = [start(org, due.id) for due in first]
+    assert dispatch() == []
+    assert reason(org, made[4].id)[0] == "organisation"
+    succeed(org, held[0])
+    assert len(dispatch()) == 1
+
+
+def test_an_agents_limit_holds_over_all_its_priorities(org: UUID) -> None:
+    change_agent(org, "support-assistant", max_in_flight=2)
+    for priority in ("critical", "normal", "low"):
+        submit(org, priority=priority)
+    other = submit(org, agent="lead-nurture")
+    taken = dispatch()
+    assert [due.queue for due in taken if due.id != other.id] == ["critical", "normal"]
+    assert other.id in {due.id for due in taken}
+
+
+def test_a_models_limit_holds_over_organisations(org: UUID) -> None:
+    other = make_organisation("same-model")
+    with db.system_transaction() as connection:
+        limits = {"model": "claude-haiku-4-5", "max_in_flight": 2, "starts_per_minute": None}
+        dispatching.set_provider_limits(connection, "anthropic", limits)
+    made = [submit(org), submit(org), submit(other), submit(other)]
+    taken = {due.id for due in dispatch()}
+    assert len(taken) == 2
+    waits = [task for task in made if task.id not in taken]
+    owner = org if waits[0] in made[:2] else other
+    assert reason(owner, waits[0].id) == ("provider", "2 tasks are in flight at anthropic claude-haiku-4-5, its limit.")
+    with db.system_transaction() as connection:
+        (view,) = dispatching.provider_limits(connection)
+    assert (view.in_flight, view.max_in_flight) == (2, 2)
+
+
+def test_a_minute_has_room_for_so_many_starts_and_delays_the_rest(org: UUID) -> None:
+    limit(org, starts_per_minute=3)
+    made = [submit(org) for _ in range(5)]
+    for due in dispatch():
+        succeed(org, start(org, due.id))
+    assert dispatch() == []
+    assert reason(org, made[3].id) == (
+        "rate",
+        "The organisation has started, or is about to start, its 3 tasks of this minute.",
+    )
+    with db.transaction(org) as connection:
+        connection.execute(text("UPDATE attempts SET started_at = started_at - interval '61 seconds'"))
+    assert len(dispatch()) == 2
+
+
+def test_one_hundred_starts_a_minute_are_the_default(org: UUID) -> None:
+    with db.transaction(org) as connection:
+        view = dispatching.limits(connection, org)
+    assert (view.starts_per_minute, view.max_in_flight, view.weight) == (100, None, 1)
+
+
+def test_a_providers_rate_limit_holds_all_that_wait_for_the_model_a_minute_at_most(org: UUID) -> None:
+    waiting = submit(org)
+    with db.system_transaction() as connection:
+        dispatching.hold_provider(connection, "anthropic", "claude-haiku-4-5", timedelta(hours=4), "rate limit")
+    assert dispatch() == []
+    assert reason(org, waiting.id)[0] == "held"
+    with db.system_transaction() as connection:
+        held = connection.execute(text("SELECT held_until - rota_now() FROM provider_limits")).scalar_one()
+        connection.execute(text("UPDATE provider_limits SET held_until = rota_now()"))
+    assert timedelta(seconds=50) < held <= timedelta(seconds=60)
+    assert [due.id for due in dispatch()] == [waiting.id]
+
+
+# ── concurrency keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tasks_with_one_key_go_one_by_one_and_others_beside_them(org: UUID) -> None:
+    talk = [submit(org, concurrency_key="talk").id for _ in range(3)]
+    other = submit(org, concurrency_key="other").id
+    assert {due.id for due in dispatch()} == {talk[0], other}
+    held = start(org, talk[0])
+    assert dispatch() == []
+    assert reason(org, talk[2]) == (
+        "key",
+        f"Tasks with the key 'talk' run one after the other: {talk[0]} (running) and 1 more first.",
+    )
+    succeed(org, held)
+    assert [due.id for due in dispatch()] == [talk[1]]
+
+
+def test_the_head_blocks_those_behind_it_whatever_it_waits_for(org: UUID) -> None:
+    head, follower = (
+        submit(org, concurrency_key="k", priority="low"),
+        submit(org, concurrency_key="k", priority="critical"),
+    )
+    (due,) = dispatch()
+    leave(org, start(org, due.id), status="queued", outcome="retry", counted=True, delay=timedelta(hours=1))
+    assert dispatch() == []
+    with db.transaction(org) as connection:
+        connection.execute(text("UPDATE tasks SET run_after = rota_now() WHERE id = :id"), {"id": head.id})
+    (due,) = dispatch()
+    leave(org, start(org, due.id, 1), status="waiting", outcome="waiting", waiting_for="approval")
+    assert dispatch() == []
+    assert "(waiting, waiting for approval)" in reason(org, follower.id)[1]
+    with db.transaction(org) as connection:
+        tasks.cancel(connection, head.id)
+    assert [due.id for due in dispatch()] == [follower.id]
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "expired", "failed"])
+def test_however_the_head_ends_the_next_goes_on(org: UUID, ending: str) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    head = submit(org, concurrency_key="k", expires_at=soon if ending == "expired" else None)
+    follower = submit(org, concurrency_key="k")
+    if ending == "failed":
+        dispatch()
+        leave(org, start(org, head.id), status="failed", outcome="failed", counted=True)
+    elif ending == "expired":
+        with db.system_transaction() as connection:
+            connection.execute(text("UPDATE tasks SET expires_at = rota_now() WHERE id = :id"), {"id": head.id})
+            tasks.expire_overdue(connection)
+    else:
+        with db.transaction(org) as connection:
+            tasks.cancel(connection, head.id)
+    assert [due.id for due in dispatch()] == [follower.id]
+
+
+def test_a_retried_task_stands_at_the_end_of_its_line(org: UUID) -> None:
+    first, second = submit(org, concurrency_key="k"), submit(org, concurrency_key="k")
+    with db.transaction(org) as connection:
+        tasks.cancel(connection, first.id)
+        tasks.retry(connection, first.id)
+    (due,) = dispatch()
+    assert due.id == second.id
+    succeed(org, start(org, second.id))
+    assert [due.id for due in dispatch()] == [first.id]
+
+
+def test_a_follower_that_is_cancelled_and_retried_is_let_go_in_its_turn(org: UUID) -> None:
+    head, follower = submit(org, concurrency_key="k"), submit(org, concurrency_key="k")
+    with db.transaction(org) as connection:
+        tasks.cancel(connection, follower.id)
+        tasks.retry(connection, follower.id)
+    (due,) = dispatch()
+    assert due.id == head.id
+    succeed(org, start(org, head.id))
+    assert [due.id for due in dispatch()] == [follower.id]
+
+
+def test_a_key_in_use_survives_the_clean_up_and_an_old_one_does_not(org: UUID) -> None:
+    submit(org, concurrency_key="k")
+    with db.system_transaction() as connection:
+        connection.execute(text("UPDATE concurrency_keys SET used_at = used_at - interval '2 days'"))
+        assert tasks.forget_unused_keys(connection) == 0
+        connection.execute(text("DELETE FROM tasks"))
+        assert tasks.forget_unused_keys(connection) == 1
+
+
+# ── pauses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("kind", "name"), [("queue", "normal"), ("agent", "support-assistant"), ("organisation", "")])
+def test_what_is_paused_is_not_dispatched_until_it_is_resumed(org: UUID, kind: Any, name: str) -> None:
+    task = submit(org)
+    with db.transaction(org) as connection:
+        for _ in range(2):  # pausing twice is fine
+            paused = dispatching.pause(connection, org, kind, name, "stocktaking")
+        assert [pause.name for pause in dispatching.pauses(connection)] == [paused.name]
+    assert dispatch() == []
+    word, sentence = reason(org, task.id)
+    assert (word, sentence.endswith("is paused (stocktaking).")) == ("paused", True)
+    with db.transaction(org) as connection:
+        assert dispatching.resume(connection, org, kind, name)
+        assert not dispatching.resume(connection, org, kind, name)
+    assert [due.id for due in dispatch()] == [task.id]
+
+
+def test_what_does_not_exist_cannot_be_paused(org: UUID) -> None:
+    with db.transaction(org) as connection:
+        with pytest.raises(InvalidInput, match="critical, high, normal, low"):
+            dispatching.pause(connection, org, "queue", "urgent", None)
+        with pytest.raises(NotFound, match="support-assistant"):
+            dispatching.pause(connection, org, "agent", "nobody", None)
+
+
+def test_one_organisations_pause_is_not_anothers(org: UUID) -> None:
+    other = make_organisation("not-paused")
+    with db.transaction(org) as connection:
+        dispatching.pause(connection, org, "organisation", "", None)
+    submit(org)
+    task = submit(other)
+    assert [due.id for due in dispatch()] == [task.id]
+
+
+# ── age ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_published_task_that_nobody_takes_moves_up_as_it_ages(org: UUID) -> None:
+    task = submit(org, priority="low")
+    planner = Planner(timedelta(minutes=2))
+    assert [due.queue for due in dispatch(planner=planner)] == ["low"]
+    bounds = dispatching.bounds_for(dict.fromkeys(PRIORITIES, 1), 256)
+    with db.system_transaction() as connection:
+        assert dispatching.promote_old(connection, planner, bounds) == []
+        connection.execute(text("UPDATE tasks SET run_after = run_after - interval '5 minutes'"))
+        moved = dispatching.promote_old(connection, planner, bounds)
+        assert [(due.id, due.queue) for due in moved] == [(task.id, "high")]
+        assert dispatching.promote_old(connection, planner, bounds) == []
+
+
+def test_a_queue_holds_as_many_messages_as_its_workers_have_slots() -> None:
+    bounds = dispatching.bounds_for({"normal": 40, "low": 1000}, 256)
+    assert bounds == {"critical": 0, "high": 0, "normal": 40, "low": 256}
+    assert dispatching.bounds_for({"high": 1}, 256)["high"] == 16
+
+
+def test_what_was_published_to_a_queue_that_nobody_serves_any_more_comes_back(org: UUID) -> None:
+    task = submit(org, priority="low")
+    assert dispatch(bounds={"low": 0}) == []
+    assert len(dispatch()) == 1
+    assert dispatch(bounds={"low": 0}) == []
+    assert reason(org, task.id)[0] == "dispatcher"  # it is due again
+    assert [due.id for due in dispatch()] == [task.id]
+
+
+def test_what_is_published_when_a_pause_comes_is_taken_back(org: UUID) -> None:
+    task = submit(org)
+    dispatch()
+    with db.transaction(org) as connection:
+        dispatching.pause(connection, org, "agent", "support-assistant", None)
+    assert dispatch() == []
+    with db.transaction(org) as connection:
+        assert tasks.claim(connection, task.id, 0, "w1") is None
+
+
+def test_an_urgent_task_takes_the_place_of_a_published_one_that_nobody_claims(org: UUID) -> None:
+    limit(org, max_in_flight=2)
+    bulk = [submit(org, priority="low").id for _ in range(2)]
+    assert len(dispatch()) == 2
+    urgent = submit(org, priority="critical")
+    with db.system_transaction() as connection:
+        connection.execute(text("UPDATE tasks SET dispatched_at = dispatched_at - interval '1 s'"))
+    assert dispatch() == []  # it makes way
+    assert urgent.id in {due.id for due in dispatch()}
+    with db.transaction(org) as connection:
+        claims = [tasks.claim(connection, task_id, 0, "w1") for task_id in bulk]
+    assert sum(held is not None for held in claims) == 1
+
+
+def test_expired_tasks_take_nobodys_place(org: UUID) -> None:
+    change_agent(org, "support-assistant", max_in_flight=1)
+    for _ in range(3):
+        submit(org, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    good = submit(org)
+    assert [due.id for due in dispatch()] == [good.id]
+
+
+def test_the_pause_of_an_agent_that_was_deleted_can_be_lifted(org: UUID) -> None:
+    with db.transaction(org) as connection:
+        dispatching.pause(connection, org, "agent", "support-assistant", None)
+        agents.delete_agent(connection, "support-assistant")
+        assert dispatching.resume(connection, org, "agent", "support-assistant")
+
+
+# ── why ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_stage_of_a_tasks_life_is_explained(org: UUID) -> None:
+    later = submit(org, run_after=datetime.now(UTC) + timedelta(hours=3))
+    assert reason(org, later.id) == ("time", "Its time comes in 3 h.")
+    task, behind = submit(org), submit(org)
+    assert reason(org, task.id)[0] == "dispatcher"
+    assert reason(org, behind.id) == ("turn", "1 tasks of support-assistant with priority normal are before it.")
+    dispatch()
+    assert reason(org, task.id)[0] == "worker"
+    held = start(org, task.id)
+    assert reason(org, task.id) == (None, "It is running on w1.")
+    succeed(org, held)
+    assert reason(org, task.id) == (None, "It has succeeded, and waits for nothing.")
+    with db.system_transaction() as connection:
+        connection.execute(text("DELETE FROM workers"))
+    assert reason(org, behind.id) == (
+        "worker",
+        "No living worker serves the queue normal: start one with `rota worker`.",
+    )
+
+
+def test_another_organisations_task_is_not_explained(org: UUID) -> None:
+    task = submit(make_organisation("secretive"))
+    with pytest.raises(NotFound):
+        reason(org, task.id)
+
+
+def test_a_claim_needs_a_dispatch_that_still_stands(org: UUID) -> None:
+    task = submit(org)
+    dispatch()
+    with db.transaction(org) as connection:
+        tasks.decline(connection, task.id, 0)
+        assert tasks.claim(connection, task.id, 0, "w1") is None
+    assert [due.id for due in dispatch()] == [task.id]
+    assert claim(org, task.id) is not None

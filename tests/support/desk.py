@@ -1,0 +1,34 @@
+"""A worker in the test's own process: the real executor, pipeline and presence, without Celery."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from agents.llm.models import Models
+from agents.sink import NobodyListens
+from agents.work import Workplace
+from tests.support.factories import look, publish
+from workers.executor import Executor
+from workers.presence import Presence
+
+
+class Desk:
+    """A worker in this process."""
+
+    def __init__(self, models: Models, **presence: Any) -> None:
+        self.models = models
+        self.workplace = Workplace.open(models)
+        self.presence = Presence("test", ["normal"], 4, timedelta(seconds=0.1), **presence)
+        self.presence.start()
+        self.executor = Executor(self.presence, self.workplace, NobodyListens())
+
+    def run(self, org: UUID, task_id: UUID, number: int = 0) -> Any:
+        """The task after one try."""
+        publish(org, task_id)
+        self.executor.execute(org, task_id, number)
+        return look(org, task_id)
+
+    def close(self) -> None:
+        self.presence.stop()
+        self.models.close()
+        self.workplace.helpers.shutdown()

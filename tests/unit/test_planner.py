@@ -1,0 +1,239 @@
+"""Whose turn it is: priorities, turns by weight, ageing, and limits taken together or not at all."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.ids import new_id
+from domain.dispatch.allowance import Allowance
+from domain.dispatch.planner import Planner, effective_queue, make_way
+from domain.dispatch.schemas import Counts, Lane, OrganisationLimit, PauseKind, Pick, ProviderLimit, Rules, Unclaimed
+from domain.tasks.schemas import PRIORITIES, Priority
+
+AGEING = timedelta(minutes=2)
+A, B, C = (UUID(int=number) for number in (1, 2, 3))
+
+
+def lane(org: UUID = A, *, due: int = 1, **more: Any) -> Lane:
+    agent = more.pop("agent", "clerk")
+    values: dict[str, Any] = {
+        "priority": "normal", "org_id": org, "agent": agent, "agent_id": UUID(int=1000 * org.int + len(agent)),
+        "provider": "openai", "model": "m", "due": due, "waited": 1.0,
+    }  # fmt: skip
+    return Lane(**values | more)
+
+
+def plan(lanes: list[Lane], *, room: int = 10, rules: Rules | None = None, **more: Any) -> list[Pick]:
+    counts = more.get("counts") or Counts()
+    planner = more.get("planner") or Planner(AGEING)
+    return planner.plan(lanes, Allowance(rules or Rules(), counts), counts, dict.fromkeys(PRIORITIES, room))
+
+
+def per_organisation(picks: list[Pick]) -> dict[UUID, int]:
+    return dict(Counter(pick.lane.org_id for pick in picks))
+
+
+def test_each_priority_has_its_queue_and_the_highest_goes_first() -> None:
+    picks = plan([lane(priority="low"), lane(priority="critical"), lane(priority="normal")])
+    assert [pick.queue for pick in picks] == ["critical", "normal", "low"]
+
+
+def test_organisations_take_turns_however_long_their_lines_are() -> None:
+    picks = plan([lane(A, due=1000), lane(B, due=3)], room=10)
+    assert [pick.lane.org_id for pick in picks[:6]] in ([A, B] * 3, [B, A] * 3)
+    assert per_organisation(picks) == {A: 7, B: 3}
+
+
+def test_weight_is_a_share_of_the_turns() -> None:
+    picks = plan([lane(A, due=100, weight=3), lane(B, due=100)], room=40)
+    assert per_organisation(picks) == {A: 30, B: 10}
+
+
+def test_turns_are_remembered_from_one_plan_to_the_next() -> None:
+    planner = Planner(AGEING)
+    picks = [plan([lane(A, due=9), lane(B, due=9)], room=1, planner=planner)[0].lane.org_id for _ in range(6)]
+    assert Counter(picks) == {A: 3, B: 3}
+
+
+def test_who_was_away_has_saved_up_no_turns() -> None:
+    planner = Planner(AGEING)
+    plan([lane(A, due=50)], room=50, planner=planner)
+    assert per_organisation(plan([lane(A, due=50), lane(B, due=50)], room=10, planner=planner)) == {A: 5, B: 5}
+
+
+def test_agents_of_one_organisation_take_turns_the_oldest_first() -> None:
+    picks = plan([lane(agent="young", due=5, waited=1), lane(agent="old", due=5, waited=9)], room=4)
+    assert [pick.lane.agent for pick in picks] == ["old", "young", "old", "young"]
+
+
+def test_a_queue_that_is_full_takes_no_more_and_the_others_do() -> None:
+    counts = Counts(on_queue={"normal": 10})
+    assert [p.queue for p in plan([lane(), lane(priority="low")], counts=counts)] == ["low"]
+
+
+def test_age_lifts_a_task_by_one_priority_at_a_time() -> None:
+    assert [effective_queue("low", seconds, AGEING) for seconds in (0, 119, 120, 240, 360, 9999)] == [
+        "low", "low", "normal", "high", "critical", "critical",
+    ]  # fmt: skip
+
+
+def test_old_tasks_take_an_eighth_of_a_queue_and_leave_the_rest() -> None:
+    picks = plan([lane(A, priority="low", due=100, waited=400), lane(B, priority="critical", due=100)], room=16)
+    queued = Counter((pick.queue, pick.lane.priority) for pick in picks)
+    assert queued["critical", "low"] == 2
+    assert queued["critical", "critical"] == 14
+    assert queued["low", "low"] == 16
+
+
+@pytest.mark.parametrize("urgent", ["critical", "high", "normal"])
+def test_old_tasks_take_an_eighth_of_a_limit_as_well(urgent: str) -> None:
+    planner = Planner(AGEING)
+    rules = Rules(providers={("openai", ""): ProviderLimit(max_in_flight=20)})
+    picked: Counter[str] = Counter()
+    for _ in range(80):  # one place comes free at a time
+        lanes = [lane(A, priority="low", due=100, waited=9999), lane(B, priority=urgent, due=100)]
+        counts = Counts(providers={("openai", ""): 19})
+        picked.update(pick.lane.priority for pick in plan(lanes, rules=rules, counts=counts, planner=planner))
+    assert picked == {urgent: 70, "low": 10}
+
+
+def test_old_tasks_do_not_fill_a_higher_queue_out_of_turn_while_others_wait() -> None:
+    """With busy workers a place comes free at a time, and what stands on the highest queue is taken first."""
+    planner, picked = Planner(AGEING), Counter[str]()
+    for _ in range(80):
+        lanes = [lane(A, priority="low", due=100, waited=9999), lane(B, priority="high", due=100)]
+        counts = Counts(on_queue={"high": 15, "low": 16})
+        picked.update(pick.queue for pick in plan(lanes, room=16, counts=counts, planner=planner))
+    assert picked["high"] == 80
+    assert 8 <= picked["critical"] <= 12
+
+
+def test_agents_take_turns_in_every_organisation() -> None:
+    planner = Planner(AGEING)
+    lanes = [lane(A, due=99), lane(B, agent="old", due=99, waited=99), lane(B, agent="younger", due=99, waited=1)]
+    picked = Counter(plan(lanes, room=1, planner=planner)[0].lane.agent for _ in range(40))
+    assert picked == {"clerk": 20, "old": 10, "younger": 10}
+
+
+def test_agents_turns_are_remembered_from_one_plan_to_the_next() -> None:
+    planner = Planner(AGEING)
+    lanes = [lane(agent="busy", due=100, waited=99), lane(agent="newcomer", due=100, waited=1)]
+    picked = Counter(plan(lanes, room=1, planner=planner)[0].lane.agent for _ in range(10))
+    assert picked == {"busy": 5, "newcomer": 5}
+
+
+def test_nothing_goes_to_a_queue_that_nobody_serves_by_age_either() -> None:
+    bounds = dict.fromkeys(PRIORITIES, 10) | {"critical": 0, "normal": 0}
+    old = lane(priority="low", due=3, waited=9999)
+    counts = Counts(on_queue={"low": 10})
+    picks = Planner(AGEING).plan([old, lane(due=3)], Allowance(Rules(), counts), counts, bounds)
+    assert [(pick.queue, pick.lane.priority) for pick in picks] == [("high", "low")]
+
+
+def unclaimed(org: UUID = A, queue: Priority = "low", **more: Any) -> Unclaimed:
+    like = lane(org, **more)
+    return Unclaimed(new_id(), org, like.agent_id, like.provider, like.model, queue)
+
+
+def ways(rules: Rules, counts: Counts, published: list[Unclaimed], urgent: Lane, room: int = 5) -> list[UUID]:
+    return make_way([urgent], [], published, Allowance(rules, counts), dict.fromkeys(PRIORITIES, room))
+
+
+def test_an_unclaimed_task_makes_way_for_a_more_urgent_one_that_needs_its_limit() -> None:
+    rules = Rules(organisations={A: OrganisationLimit(max_in_flight=2)})
+    counts = Counts(organisations={A: 2})
+    published = [unclaimed(B), unclaimed(A, "normal"), unclaimed(A, "low")]
+    assert ways(rules, counts, published, lane(priority="critical")) == [published[2].id]
+
+
+def test_nothing_makes_way_where_it_would_not_help() -> None:
+    urgent = lane(priority="critical")
+    limit = Rules(organisations={A: OrganisationLimit(max_in_flight=1)})
+    counts = Counts(organisations={A: 1}, agents={urgent.agent_id: 1})
+    assert ways(limit, counts, [unclaimed(A)], urgent, room=0) == []  # its queue is full
+    assert ways(limit, counts, [unclaimed(A, "critical")], urgent) == []  # no less urgent
+    both = Rules(organisations=limit.organisations, agents={urgent.agent_id: 1})
+    assert ways(both, counts, [unclaimed(A, agent="another")], urgent) == []  # another limit stands as well
+    model = Rules(providers={("openai", "m"): ProviderLimit(max_in_flight=1)})
+    at_model = Counts(providers={("openai", "m"): 1})
+    assert ways(model, at_model, [unclaimed(A, model="other")], urgent) == []  # the limit is another model's
+
+
+def test_an_old_task_finds_a_way_though_its_own_queue_is_full() -> None:
+    counts = Counts(on_queue={"low": 10})
+    assert [p.queue for p in plan([lane(priority="low", waited=130)], counts=counts)] == ["normal"]
+
+
+def test_limits_in_flight_hold_for_organisation_agent_provider_and_model() -> None:
+    for rules, counts in (
+        (Rules(organisations={A: OrganisationLimit(max_in_flight=3)}), Counts(organisations={A: 1})),
+        (Rules(agents={lane().agent_id: 3}), Counts(agents={lane().agent_id: 1})),
+        (Rules(providers={("openai", ""): ProviderLimit(max_in_flight=3)}), Counts(providers={("openai", ""): 1})),
+        (Rules(providers={("openai", "m"): ProviderLimit(max_in_flight=3)}), Counts(providers={("openai", "m"): 1})),
+    ):
+        assert len(plan([lane(due=9)], rules=rules, counts=counts)) == 2
+
+
+def test_rates_count_what_has_started_and_what_is_about_to() -> None:
+    organisation = Rules(organisations={A: OrganisationLimit(starts_per_minute=10, started=5)})
+    assert len(plan([lane(due=9)], rules=organisation, counts=Counts(unclaimed={A: 3}))) == 2
+    provider = Rules(providers={("openai", "m"): ProviderLimit(starts_per_minute=10, started=5)})
+    assert len(plan([lane(due=9)], rules=provider, counts=Counts(unclaimed_providers={("openai", "m"): 3}))) == 2
+
+
+def test_a_provider_that_asked_for_it_is_left_alone_and_the_others_go_on() -> None:
+    rules = Rules(providers={("openai", "m"): ProviderLimit(held_for=5)})
+    picks = plan([lane(due=3), lane(agent="other", model="other", due=3)], rules=rules)
+    assert {pick.lane.model for pick in picks} == {"other"}
+
+
+def test_what_is_paused_waits() -> None:
+    lanes = [lane(A, due=2), lane(A, agent="other", due=2), lane(A, priority="low", due=2), lane(B, due=2)]
+    pauses: dict[tuple[UUID, PauseKind, str], int] = {
+        (A, "organisation", ""): 2,
+        (A, "queue", "normal"): 4,
+        (A, "agent", "clerk"): 4,
+    }
+    for pause, expected in pauses.items():
+        assert len(plan(lanes, rules=Rules(pauses={pause: ""}))) == expected
+
+
+def test_a_blocked_lane_does_not_hold_up_its_organisation() -> None:
+    blocked = lane(agent="blocked", due=1000, waited=99)
+    picks = plan([blocked, lane(due=5)], rules=Rules(agents={blocked.agent_id: 0}))
+    assert {pick.lane.agent for pick in picks} == {"clerk"}
+    assert len(picks) == 5
+
+
+def test_what_blocks_is_said_in_a_sentence() -> None:
+    rules = Rules(providers={("openai", "m"): ProviderLimit(held_for=7, held_because="rate limit")})
+    block = Allowance(rules, Counts()).block(lane())
+    assert block is not None
+    assert (block.by, block.why) == ("held", "openai m asked to be left alone for another 7 s (rate limit).")
+
+
+@given(
+    dues=st.lists(st.integers(0, 30), min_size=1, max_size=6),
+    limits=st.lists(st.integers(1, 10), min_size=6, max_size=6),
+    total=st.integers(1, 20),
+    room=st.integers(1, 40),
+)
+def test_no_limit_is_ever_broken_and_no_room_is_wasted(
+    dues: list[int], limits: list[int], total: int, room: int
+) -> None:
+    orgs = [UUID(int=number + 1) for number in range(len(dues))]
+    lanes = [lane(org, due=due) for org, due in zip(orgs, dues, strict=True)]
+    rules = Rules(
+        organisations={org: OrganisationLimit(max_in_flight=most) for org, most in zip(orgs, limits, strict=False)},
+        providers={("openai", ""): ProviderLimit(max_in_flight=total)},
+    )
+    picks = plan(lanes, room=room, rules=rules)
+    taken = per_organisation(picks)
+    could = [min(due, most) for due, most in zip(dues, limits, strict=False)]
+    assert all(taken.get(org, 0) <= most for org, most in zip(orgs, could, strict=True))
+    assert len(picks) == min(sum(could), total, room)

@@ -1,0 +1,113 @@
+"""A worker process looks after itself: threads that do not come back, too great an age, too much memory, its size.
+
+Python cannot end a thread. A task whose thread is stuck is handed back, whatever the thread may still write is refused
+by the fence, and the process drains and ends itself, for a supervisor to start another.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+
+import psutil
+
+from core.clock import Stopwatch
+from core.db import system_transaction
+from core.errors import RotaError
+from core.logging import get_logger
+from core.settings import Settings
+from domain.tasks import service as tasks
+from domain.workers.schemas import Beat, Vitals
+from workers import retry
+from workers.presence import Presence
+
+log = get_logger(__name__)
+
+# Those who were started together should not all leave together.
+_SPREAD = 0.1
+_LINES = 12
+
+
+class Watchdog:
+    """Asked before every heartbeat, told after it. `resize` is called with the concurrency that people want."""
+
+    def __init__(self, config: Settings, resize: Callable[[int], None]) -> None:
+        self._config = config
+        self._resize = resize
+        self._age = Stopwatch()
+        self._stuck = 0
+        self._draining_because: str | None = None
+        self._process = psutil.Process()
+        spread = random.uniform(1, 1 + _SPREAD)  # noqa: S311  no secret
+        self._longest_life = (
+            None if config.worker_max_age is None else timedelta(seconds=config.worker_max_age * spread)
+        )
+
+    def vitals(self, presence: Presence) -> Vitals:
+        """What to say of this process. Looks for stuck threads and for reasons to leave on the way."""
+        memory = self._process.memory_info().rss
+        self._hand_back_stuck(presence)
+        can_leave = presence.pool != "prefork"  # a signal would end a child in the middle of its task
+        if can_leave and self._draining_because is None and (reason := self._reason_to_leave(memory)):
+            self._leave(reason)
+        if presence.is_draining and self._draining_because is None:
+            self._draining_because = "it was asked to stop"
+        return Vitals(
+            concurrency=presence.concurrency,
+            memory_bytes=memory,
+            stuck=self._stuck,
+            draining_because=self._draining_because,
+        )
+
+    def follow(self, presence: Presence, beat: Beat) -> None:
+        """Become as large as people want this process to be."""
+        wanted = beat.wanted_concurrency
+        if presence.pool != "elastic" or presence.is_draining:
+            return
+        if wanted is not None and wanted != presence.concurrency:
+            log.info("changes its size", before=presence.concurrency, after=wanted)
+            self._resize(wanted)
+            presence.concurrency = wanted
+
+    def _reason_to_leave(self, memory: int) -> str | None:
+        if self._stuck:
+            return "a thread is stuck"
+        if self._longest_life is not None and self._age.elapsed() > self._longest_life:
+            return f"it is older than {self._config.worker_max_age:g} s"
+        if self._config.worker_max_memory is not None and memory > self._config.worker_max_memory:
+            return f"it uses {memory} bytes"
+        return None
+
+    def _leave(self, reason: str) -> None:
+        log.warning("leaves, for another to take its place", reason=reason)
+        self._draining_because = reason
+        os.kill(os.getpid(), signal.SIGTERM)  # as from outside: Celery and our own drain both begin there
+
+    def _hand_back_stuck(self, presence: Presence) -> None:
+        for task, interrupt in presence.in_hand():
+            for thread, what in interrupt.stuck(timedelta(seconds=self._config.stuck_after)).items():
+                log.error("thread is stuck", task=str(task.id), doing=what, stack=_stack(thread))
+                departure = retry.after_stuck(attempts=task.attempts, max_attempts=task.max_attempts, what=what)
+                with contextlib.suppress(RotaError), system_transaction() as connection:
+                    tasks.leave(connection, task, departure)
+                interrupt.trigger("claim_lost")
+                presence.let_go(task)
+                self._stuck += 1
+                break
+
+
+def _stack(thread: int) -> str:
+    frame = sys._current_frames().get(thread)  # noqa: SLF001  the documented way, underscore and all
+    return "".join(traceback.format_stack(frame)[-_LINES:]) if frame else "gone"
+
+
+def end_after(grace: timedelta, code: int) -> None:
+    """End this process when `grace` is over, whatever its threads do: what it still holds is taken back."""
+    timer = threading.Timer(grace.total_seconds(), os._exit, [code])
+    timer.daemon = True
+    timer.start()
