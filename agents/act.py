@@ -9,13 +9,14 @@ from agents.decide import Decision
 from agents.llm.base import ToolCall, ToolMessage
 from agents.perceive import Perception
 from agents.tools import ALL
-from agents.tools.registry import NotDone, OutwardContext, Tool, ToolContext
+from agents.tools.registry import Acting, NotDone, OutwardContext, Tool, ToolContext
 from agents.work import OutcomeUnknown, Work, make_record
 from core.clock import Stopwatch
-from core.db import dump_json
+from core.db import dump_json, limit_to, transaction
 from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.failpoints import failpoint
 from domain.tasks.schemas import StepRecord
+from domain.tenants import service as tenants
 
 # What a tool may refuse with: the model hears it and can do something about it. Anything else is a fault of ours.
 _REFUSALS = (InvalidInput, NotFound, Conflict, NotPermitted)
@@ -68,6 +69,8 @@ def _reach_out(work: Work, perception: Perception, seq: int, call: ToolCall, sto
     try:
         tool = _permitted_tool(perception, call)
         parameters = tool.validate(call.arguments)
+        with transaction(work.task.org_id) as connection:
+            _stand_where_permitted(work, tool, connection)
     except _REFUSALS as refusal:
         work.record(_record(seq, call, stopwatch, {"error": refusal.message}, is_error=True))
         return
@@ -99,7 +102,7 @@ def _invoke(
     """Run a tool inside its step's transaction. A refusal undoes what the tool wrote and is recorded as its answer."""
     try:
         with work.doing(call.name), connection.begin_nested():
-            result = _run(work, perception, call, connection)
+            result = _run(work, perception, seq, call, connection)
         is_error = False
     except _REFUSALS as refusal:
         result, is_error = {"error": refusal.message}, True
@@ -118,10 +121,33 @@ def _record(seq: int, call: ToolCall, stopwatch: Stopwatch, result: dict[str, An
     )
 
 
-def _run(work: Work, perception: Perception, call: ToolCall, connection: Connection) -> dict[str, Any]:
+def _run(work: Work, perception: Perception, seq: int, call: ToolCall, connection: Connection) -> dict[str, Any]:
     tool = _permitted_tool(perception, call)
-    context = ToolContext(connection=connection, zone=work.zone, today=work.now.astimezone(work.zone).date())
+    _stand_where_permitted(work, tool, connection)
+    acting = Acting(
+        org_id=work.task.org_id,
+        user_id=work.task.user_id,
+        agent=work.task.agent,
+        task_id=work.task.id,
+        seq=seq,
+        location_id=work.task.location_id,
+    )
+    context = ToolContext(
+        connection=connection, zone=work.zone, today=work.now.astimezone(work.zone).date(), acting=acting
+    )
     return tool.run(context, tool.validate(call.arguments))
+
+
+def _stand_where_permitted(work: Work, tool: Tool, connection: Connection) -> None:
+    """See to it that the agent does what its task's user may do, where that user may, and no more.
+
+    Read from the database at every action: neither the model nor the request has a say in it.
+    """
+    reach = tenants.reach_of(connection, work.task.user_id, tool.permission).at(work.task.location_id)
+    if reach.is_nowhere:
+        raise NotPermitted(f"The person you work for may not do this: it needs the permission {tool.permission}.")
+    if not reach.everywhere:
+        limit_to(connection, reach.locations)
 
 
 def _permitted_tool(perception: Perception, call: ToolCall) -> Tool:

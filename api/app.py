@@ -10,7 +10,8 @@ from fastapi_offline import FastAPIOffline
 from agents.tools import ALL
 from api import problems
 from api.metrics import CountRequests
-from api.routes import agents, billing, control, operations, tasks
+from api.rate_limits import limits, reset_limits
+from api.routes import agents, audit, billing, control, operations, people, tasks
 from core.db import APP, SYSTEM, engine
 from core.logging import configure_logging
 from core.settings import settings
@@ -43,7 +44,7 @@ def make_app() -> FastAPI:
     problems.install(app)
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(CountRequests)
-    for router in (tasks.router, agents.router, billing.router, control.router):
+    for router in (tasks.router, agents.router, billing.router, control.router, people.router, audit.router):
         app.include_router(router)
     app.include_router(operations.router)
     app.include_router(operations.public)
@@ -55,4 +56,7 @@ async def _warm(_: FastAPI) -> AsyncIterator[None]:
     """Make the pools before the first request needs them."""
     engine(APP)
     engine(SYSTEM)
+    limits().start()
     yield
+    limits().stop()
+    reset_limits()

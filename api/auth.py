@@ -1,42 +1,153 @@
-"""Who is calling: a bearer key names the organisation."""
+"""Who is calling, and what they may do: a bearer key names a user, who has roles, and the key's scopes narrow them."""
 
+import contextlib
 import time
-from typing import Annotated
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Connection
 
+from api.rate_limits import limits
+from core import db
 from core.crypto import secret_digest
-from core.errors import NotAuthenticated
+from core.errors import NotAuthenticated, NotPermitted
 from core.settings import settings
+from domain.audit import service as audit
+from domain.audit.schemas import Deed, Doer
+from domain.tenants import keys, permissions
 from domain.tenants import service as tenants
+from domain.tenants.permissions import Grant, Reach
+from domain.tenants.schemas import KeyOwner
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `rota_…`")
 # A key found good is not looked up again for this long, so a revoked one works on for at most as long.
 _TRUSTED_SECONDS = 5.0
 _MOST_TRUSTED = 10_000
-_trusted: dict[bytes, tuple[float, UUID]] = {}
+ANYTHING = ""
+"""instead of a permission: a valid key is enough"""
 
 
-def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> UUID:
-    """The organisation that the request's key speaks for.
+@dataclass(frozen=True)
+class _Known:
+    until: float
+    owner: KeyOwner
+    grants: tuple[Grant, ...]
 
-    Raises:
+
+_trusted: dict[bytes, _Known] = {}
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A caller who has the permission that the route asks for, at least somewhere."""
+
+    owner: KeyOwner
+    grants: tuple[Grant, ...] = field(repr=False)
+    reach: Reach
+    route: str = ""
+    subject: str = ""
+
+    @property
+    def org_id(self) -> UUID:
+        """The caller's organisation."""
+        return self.owner.org_id
+
+    @property
+    def user_id(self) -> UUID:
+        """The user whom the caller's key speaks for."""
+        return self.owner.user_id
+
+    @property
+    def own(self) -> list[Grant]:
+        """What the caller could pass on: the user's grants, narrowed to the key's scopes."""
+        return permissions.narrowed(self.grants, self.owner.scopes)
+
+    def may(self, permission: str) -> bool:
+        """Whether the caller has another permission too, at least somewhere."""
+        return not _reach(self.owner, self.grants, permission).is_nowhere
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction on the caller's organisation, limited to the locations that the caller's permission covers."""
+        with db.transaction(self.org_id, () if self.reach.everywhere else self.reach.locations) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self, **details: Any) -> Iterator[Connection]:
+        """The same, for something that changes: who did it is written down with it."""
+        with self.reading() as connection:
+            yield connection
+            self.note(connection, **details)
+
+    def note(self, connection: Connection, **details: Any) -> None:
+        """Write into the audit log that the caller did what this route does."""
+        doer = Doer(org_id=self.org_id, user_id=self.user_id, key_id=self.owner.key_id)
+        audit.record(connection, doer, Deed(self.route, self.subject, details))
+
+
+class Needs:
+    """A dependency: the caller, who must have `permission` by role and by scope."""
+
+    def __init__(self, permission: str) -> None:
+        self.permission = permission
+
+    def __call__(
+        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Principal:
+        """Raises:
         NotAuthenticated: there is no key, or not a valid one.
-    """
+        NotPermitted: the key's scopes or the user's roles do not reach this far.
+        TooManyRequests: the key, or the organisation, asked too often.
+        """
+        known = _authenticate(request, credentials)
+        limits().take_request(known.owner)
+        reach = _reach(known.owner, known.grants, self.permission)
+        if reach.is_nowhere:
+            raise NotPermitted(
+                f"This needs the permission {self.permission}: by a role of the key's user, and within its scopes."
+            )
+        name = getattr(request.scope.get("route"), "name", "")
+        subject = "/".join(str(value) for value in request.path_params.values())
+        return Principal(known.owner, known.grants, reach, route=name, subject=subject)
+
+
+def _reach(owner: KeyOwner, grants: tuple[Grant, ...], permission: str) -> Reach:
+    if permission == ANYTHING:
+        return Reach(everywhere=True)
+    return permissions.reach(grants, permission) if permissions.covers(owner.scopes, permission) else Reach()
+
+
+def _authenticate(request: Request, credentials: HTTPAuthorizationCredentials | None) -> _Known:
     if credentials is None:
+        limits().take_stranger(request)
         raise NotAuthenticated
     pepper = settings().pepper
     digest = secret_digest(credentials.credentials, pepper)
     known = _trusted.get(digest)
-    if known and known[0] > time.monotonic():
-        return known[1]
-    org = tenants.authenticate(credentials.credentials, pepper=pepper)
+    if known is not None and known.until > time.monotonic():
+        return known
+    try:
+        owner = keys.authenticate(credentials.credentials, pepper=pepper)
+    except NotAuthenticated:
+        limits().take_stranger(request)
+        raise
+    with db.transaction(owner.org_id) as connection:
+        grants = tuple(tenants.grants_of(connection, owner.user_id))
+    known = _Known(time.monotonic() + _TRUSTED_SECONDS, owner, grants)
     if len(_trusted) >= _MOST_TRUSTED:
         _trusted.clear()
-    _trusted[digest] = (time.monotonic() + _TRUSTED_SECONDS, org)
-    return org
+    _trusted[digest] = known
+    return known
 
 
-Caller = Annotated[UUID, Depends(caller)]
+def forget_keys() -> None:
+    """Look every key up again: one was revoked, or somebody's roles were changed."""
+    _trusted.clear()
+
+
+AnyCaller = Annotated[Principal, Depends(Needs(ANYTHING))]
+"""whoever has a valid key"""

@@ -99,7 +99,8 @@ async def _on_rota_error(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RotaError):
         raise error
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
-    headers = {"retry-after": _RETRY_AFTER_SECONDS[status]} if status in _RETRY_AFTER_SECONDS else {}
+    wait = error.details.get("retry_after") or _RETRY_AFTER_SECONDS.get(status)
+    headers = {"retry-after": str(wait)} if wait else {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return problem(status, error.message, headers, **error.details)

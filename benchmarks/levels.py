@@ -28,7 +28,7 @@ from benchmarks.installation import ROOT, Installation, installation
 from core import db
 from core.settings import settings
 from domain.tasks import service as tasks
-from domain.tasks.schemas import TaskInput, TaskSubmission
+from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
 
 THREADS = 20
 _MODEL = "claude-haiku-4-5;slow=0.1"
@@ -74,6 +74,7 @@ class Organisation:
         self.slug = slug
         self.http = rota.client(key)
         self.id = rota.query("SELECT id FROM organisations WHERE slug = %s", slug)[0][0]
+        self.owner = rota.query("SELECT id FROM users WHERE org_id = %s", self.id)[0][0]
 
     def submit(self, message: str = "hello", **more: Any) -> str:
         """A task's id."""
@@ -195,7 +196,7 @@ def _submit_backlog(crowd: Organisation) -> None:
     for _ in range(_BACKLOG // _PORTION):
         with db.transaction(crowd.id) as connection:
             for _ in range(_PORTION):
-                tasks.submit(connection, submission)
+                tasks.submit(connection, submission, Terms(user_id=crowd.owner))
 
 
 def _cancel_all(organisation: Organisation) -> None:

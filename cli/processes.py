@@ -149,13 +149,20 @@ def setup(
     name: Annotated[str | None, typer.Option(help="Its name.")] = None,
     time_zone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
     demonstration: Annotated[bool, typer.Option(help="Fill it with a demonstration gym.")] = False,
+    owner: Annotated[str | None, typer.Option(help="E-mail of the user who owns it.")] = None,
+    operator: Annotated[bool, typer.Option(help="Let that user govern the installation.")] = False,
 ) -> None:
-    """Make an organisation with the ready-made agents, and print an API key for it."""
+    """Make an organisation with the ready-made agents, and print an API key of its owner."""
     _prepare()
     from embedded.organisation import set_up_organisation
 
     key = set_up_organisation(
-        slug=organisation, name=name or organisation, time_zone=time_zone, with_demonstration=demonstration
+        slug=organisation,
+        name=name or organisation,
+        time_zone=time_zone,
+        with_demonstration=demonstration,
+        owner_email=owner,
+        is_operator=operator,
     )
     typer.echo(key)
 

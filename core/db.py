@@ -7,7 +7,7 @@ security; `rota_system` for the dispatcher, beat and heartbeats; `rota_owner` fo
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -28,17 +28,30 @@ _making = threading.Lock()
 
 _SET_ORGANISATION = text("SELECT set_config('app.org', :org, true)")
 _SET_KEY = text("SELECT set_config('app.key', :key, true)")
+_SET_LOCATIONS = text("SELECT set_config('app.locations', :locations, true)")
 
 
 @contextlib.contextmanager
-def transaction(org: UUID) -> Iterator[Connection]:
+def transaction(org: UUID, locations: Collection[UUID] = ()) -> Iterator[Connection]:
     """One transaction that sees and writes the rows of organisation `org`, and no others. Commits at the end.
+
+    Where `locations` are given, of what lies at a location it sees only these.
 
     Raises:
         Unavailable: the database does not answer.
     """
     with _begin(APP, _SET_ORGANISATION, {"org": str(org)}) as connection:
+        if locations:
+            limit_to(connection, locations)
         yield connection
+
+
+def limit_to(connection: Connection, locations: Collection[UUID]) -> None:
+    """Hide the rows of every other location for the rest of this transaction; hide nothing where none is given.
+
+    Where some are given, rows that lie at no location are hidden too: they are the organisation's as a whole.
+    """
+    connection.execute(_SET_LOCATIONS, {"locations": ",".join(sorted(map(str, locations)))})
 
 
 @contextlib.contextmanager

@@ -52,8 +52,18 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="keys the hashes of API keys; keep it, or every key is void"
     )
 
-    operators: list[str] = Field(
-        default=[], description='organisations whose keys may govern workers and limits, as JSON: ["atlas"]'
+    encryption_keys: list[SecretStr] = Field(
+        default=[],
+        description="for secrets kept in the database, as JSON: the first encrypts, all decrypt; default: one derived "
+        "from secret_key",
+    )
+    requests_per_minute_key: int = Field(default=1_200, ge=1, description="that one API key may send")
+    requests_per_minute_organisation: int = Field(default=6_000, ge=1)
+    requests_per_minute_stranger: int = Field(default=300, ge=1, description="without a valid key, by address")
+    private_networks: list[str] = Field(
+        default=[],
+        description="that webhooks and mail servers of organisations may be in, though they are not public, as JSON: "
+        '["10.1.0.0/16"]',
     )
 
     # Models

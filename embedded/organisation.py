@@ -13,7 +13,9 @@ from core.settings import settings
 from domain.agents import service as agents
 from domain.crm import service as crm
 from domain.dispatch import service as dispatch
+from domain.tenants import keys
 from domain.tenants import service as tenants
+from domain.tenants.permissions import GOVERN
 
 
 def set_up_organisation(
@@ -24,11 +26,15 @@ def set_up_organisation(
     with_demonstration: bool,
     kept_key: str = "",
     starts_per_minute: int | None = None,
+    owner_email: str | None = None,
+    is_operator: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Make what is missing, and return an API key: `kept_key` where it is still good, otherwise a new one.
 
-    With `starts_per_minute` a rate that still stands at its default is raised to it.
+    The key speaks for the user `owner_email`, who owns the organisation where nobody had that address before; as
+    operator, this user may govern the installation. With `starts_per_minute` a rate that still stands at its default is
+    raised to it.
     """
     pepper = settings().pepper
     try:
@@ -41,9 +47,16 @@ def set_up_organisation(
         organisation = tenants.ensure_organisation(connection, slug=slug, name=name, time_zone=time_zone)
         if starts_per_minute is not None and dispatch.has_default_rate(connection, organisation.id):
             dispatch.set_organisation_limits(connection, organisation.id, {"starts_per_minute": starts_per_minute})
+        owner = tenants.ensure_owner(
+            connection, organisation.id, owner_email or f"owner@{slug}", is_operator=is_operator
+        )
         key = kept_key
-        if not tenants.is_known_api_key(connection, kept_key, pepper=pepper):
-            key = str(tenants.create_api_key(connection, organisation.id, name="set-up", pepper=pepper))
+        if not keys.is_known_api_key(connection, kept_key, pepper=pepper):
+            scopes = ["*", GOVERN] if owner.is_operator else ["*"]
+            made = keys.create_api_key(
+                connection, organisation.id, user_id=owner.id, name="set-up", pepper=pepper, scopes=scopes
+            )
+            key = str(made)
     with transaction(organisation.id) as connection:
         agents.seed_agents(connection, organisation.id, load_catalogue(), agent_check(connection))
         if with_demonstration:

@@ -40,6 +40,7 @@ _PATIENCE = 60.0
 _GRACE, _GRACE_OF_SERVERS, _DRAIN_GRACE = 14.0, 4.0, "6"
 _WATCH_EVERY = 0.2
 _FLOWER_USER = "rota"
+_REQUESTS_PER_MINUTE = "60000"
 _STARTS_PER_MINUTE = 6_000  # of one person on one machine; an organisation's default, 100, would only be in the way
 
 
@@ -150,7 +151,8 @@ class Up:
         environment["ROTA_SECRET_KEY"] = os.environ.get("ROTA_SECRET_KEY") or self._kept_secret("secret-key")
         environment["PYTHONUNBUFFERED"] = "1"
         environment.setdefault("ROTA_DRAIN_GRACE", _DRAIN_GRACE)
-        environment.setdefault("ROTA_OPERATORS", json.dumps([ORGANISATION]))
+        for limit in ("KEY", "ORGANISATION"):
+            environment.setdefault(f"ROTA_REQUESTS_PER_MINUTE_{limit}", _REQUESTS_PER_MINUTE)
         return environment
 
     def _kept_secret(self, name: str) -> str:
@@ -177,6 +179,7 @@ class Up:
             with_demonstration=self._options.demonstration,
             kept_key=kept,
             starts_per_minute=_STARTS_PER_MINUTE,
+            is_operator=True,
             progress=self._say,
         )
         db.dispose_engines()  # the children have connections of their own

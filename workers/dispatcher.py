@@ -86,7 +86,9 @@ class Dispatcher:
         while not self._stopping.is_set():
             with connection.begin():
                 silence = leadership.show_life()
-            is_after_a_sleep = silence > timedelta(seconds=self._config.worker_lease) / 2  # of the machine, workers and all
+            is_after_a_sleep = (
+                silence > timedelta(seconds=self._config.worker_lease) / 2
+            )  # of the machine, workers and all
             if is_after_a_sleep:
                 upkeep.put_off_reaping(self._first_reaping(silence))
             upkeep.run_if_due()

@@ -5,7 +5,9 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,8 +15,13 @@ from sqlalchemy import Connection
 
 from agents.llm.base import ToolSpec
 from core.errors import InvalidInput, Misconfigured, RotaError
+from domain.wallet.schemas import PriceItem
 
-Category = Literal["crm", "booking", "analytics", "messaging", "automation"]
+Category = Literal["crm", "booking", "analytics", "messaging", "automation", "resources", "coordination"]
+
+Risk = Literal["low", "moderate", "high", "critical"]
+"""what an action can spoil: low is easily undone in our own records; moderate changes somebody's standing; high reaches
+people outside; critical moves money, deletes, or reaches many at once"""
 
 # A tool's own rationale, asked for beside its parameters: who decides tells why (docs/decisions/0006).
 RATIONALE: dict[str, Any] = {
@@ -35,6 +42,19 @@ Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2100, 12, 31))]
 
 
 @dataclass(frozen=True)
+class Acting:
+    """On whose behalf, and in which step of which task, a tool is at work."""
+
+    org_id: UUID
+    user_id: UUID
+    agent: str
+    task_id: UUID
+    seq: int
+    location_id: UUID | None = None
+    """where the task is to be done, if that was said"""
+
+
+@dataclass(frozen=True)
 class ToolContext:
     """What a tool on our own records may use. Its SQL runs in the transaction that records its step: both commit, or
     neither.
@@ -43,6 +63,7 @@ class ToolContext:
     connection: Connection
     zone: ZoneInfo
     today: date
+    acting: Acting
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,21 @@ class NotDone(RotaError):
     """The action certainly did not happen, for a reason that may pass: the task is tried again later."""
 
 
+@dataclass(frozen=True)
+class Stake:
+    """What a call has at stake: money it moves, and whom its words go to."""
+
+    amount: Decimal = Decimal(0)
+    """in the organisation's currency"""
+    recipients: tuple[str, ...] = ()
+    """ids of clients and leads, or addresses"""
+
+    @classmethod
+    def none(cls, _: Any) -> "Stake":
+        """Nothing."""
+        return cls()
+
+
 P = TypeVar("P", bound=Parameters)
 
 
@@ -72,12 +108,21 @@ class Tool:
     parameters: type[Parameters]
     run: Callable[[Any, Any], dict[str, Any]]
     permission: str
-    token_price: int = 0
+    price: PriceItem | None = None
+    """what is charged for each unit; None where it costs no tokens"""
     changes_world: bool = False
     repeat_is_harmless: bool = False
     takes_idempotency_key: bool = False
     is_outward: bool = False
     """it reaches outside our database, and is given an `OutwardContext`"""
+    risk: Risk = "low"
+    sends_outside: bool = False
+    """it sends words to people outside the organisation"""
+    moves_money: bool = False
+    returns_untrusted: bool = True
+    """its results may hold words that customers or strangers wrote"""
+    stake: Callable[[Any], Stake] = Stake.none
+    """what a call with these parameters has at stake"""
 
     @property
     def must_not_repeat(self) -> bool:
@@ -168,9 +213,14 @@ def tool(
     category: Category,
     parameters: type[P],
     permission: str,
-    token_price: int = 0,
+    price: PriceItem | None = None,
     changes_world: bool = False,
     repeat_is_harmless: bool = False,
+    risk: Risk = "low",
+    sends_outside: bool = False,
+    moves_money: bool = False,
+    returns_untrusted: bool = True,
+    stake: Callable[[P], Stake] = Stake.none,
 ) -> Callable[[Callable[[ToolContext, P], dict[str, Any]]], Tool]:
     """Make a tool on our own records of a function; its docstring is what the model reads."""
 
@@ -179,9 +229,14 @@ def tool(
         category=category,
         parameters=parameters,
         permission=permission,
-        token_price=token_price,
+        price=price,
         changes_world=changes_world,
         repeat_is_harmless=repeat_is_harmless,
+        risk=risk,
+        sends_outside=sends_outside,
+        moves_money=moves_money,
+        returns_untrusted=returns_untrusted,
+        stake=stake,
     )
 
 
@@ -198,10 +253,14 @@ def outward_tool(
     category: Category,
     parameters: type[P],
     permission: str,
-    token_price: int = 0,
+    price: PriceItem | None = None,
     changes_world: bool = True,
     repeat_is_harmless: bool = False,
     takes_idempotency_key: bool = False,
+    risk: Risk = "low",
+    sends_outside: bool = False,
+    moves_money: bool = False,
+    stake: Callable[[P], Stake] = Stake.none,
 ) -> Callable[[Callable[[OutwardContext, P], dict[str, Any]]], Tool]:
     """Make a tool that reaches outside of a function: a request to some other system, with a time-out of its own.
 
@@ -215,9 +274,13 @@ def outward_tool(
         category=category,
         parameters=parameters,
         permission=permission,
-        token_price=token_price,
+        price=price,
         changes_world=changes_world,
         repeat_is_harmless=repeat_is_harmless,
+        risk=risk,
+        sends_outside=sends_outside,
+        moves_money=moves_money,
+        stake=stake,
         takes_idempotency_key=takes_idempotency_key,
         is_outward=True,
     )

@@ -2,22 +2,25 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel
 
 from agents.catalog import load_catalogue
 from agents.checks import agent_check
 from agents.tools import ALL
-from agents.tools.registry import parameter_schema
-from api.auth import Caller
+from agents.tools.registry import Risk, parameter_schema
+from api.auth import AnyCaller, Needs, Principal
 from api.problems import describes
-from core.db import transaction
 from domain.agents import service as agents
 from domain.agents.schemas import Agent, AgentChange, AgentFields
 from domain.tasks import service as tasks
 from domain.tasks.schemas import AgentStatistics
+from domain.wallet.schemas import PriceItem
 
 router = APIRouter(prefix="/v1", tags=["agents"])
+
+Reads = Annotated[Principal, Depends(Needs("agents:read"))]
+Writes = Annotated[Principal, Depends(Needs("agents:write"))]
 
 SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["support-assistant"])]
 
@@ -30,8 +33,11 @@ class ToolView(BaseModel):
     description: str
     parameters: dict[str, Any]
     permission: str
-    token_price: int
+    price: PriceItem | None
     changes_world: bool
+    risk: Risk
+    sends_outside: bool
+    moves_money: bool
 
 
 class Seeded(BaseModel):
@@ -41,58 +47,58 @@ class Seeded(BaseModel):
 
 
 @router.get("/agents", responses=describes(401))
-def list_agents(caller: Caller) -> list[Agent]:
+def list_agents(caller: Reads) -> list[Agent]:
     """Every agent, by name."""
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         return agents.list_agents(connection)
 
 
 @router.post("/agents", status_code=201, responses=describes(401, 409, 422))
-def create_agent(fields: AgentFields, caller: Caller, response: Response) -> Agent:
+def create_agent(fields: AgentFields, caller: Writes, response: Response) -> Agent:
     """Add an agent. Its tools must exist and its models must have a price."""
-    with transaction(caller) as connection:
-        agent = agents.create_agent(connection, caller, fields, agent_check(connection))
+    with caller.writing() as connection:
+        agent = agents.create_agent(connection, caller.org_id, fields, agent_check(connection))
     response.headers["location"] = f"/v1/agents/{agent.slug}"
     return agent
 
 
 @router.get("/agent-statistics", responses=describes(401))
-def agent_statistics(caller: Caller) -> list[AgentStatistics]:
+def agent_statistics(caller: Reads) -> list[AgentStatistics]:
     """What each agent did in the last 30 days."""
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         return tasks.agent_statistics(connection)
 
 
 @router.post("/agents/seed", responses=describes(401))
-def seed_agents(caller: Caller) -> Seeded:
+def seed_agents(caller: Writes) -> Seeded:
     """Add the ready-made agents, those that are missing."""
-    with transaction(caller) as connection:
-        return Seeded(added=agents.seed_agents(connection, caller, load_catalogue(), agent_check(connection)))
+    with caller.writing() as connection:
+        return Seeded(added=agents.seed_agents(connection, caller.org_id, load_catalogue(), agent_check(connection)))
 
 
 @router.get("/agents/{slug}", responses=describes(401, 404, 422))
-def get_agent(slug: SlugPath, caller: Caller) -> Agent:
+def get_agent(slug: SlugPath, caller: Reads) -> Agent:
     """One agent."""
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         return agents.get_agent(connection, slug)
 
 
 @router.patch("/agents/{slug}", responses=describes(401, 404, 422))
-def change_agent(slug: SlugPath, change: AgentChange, caller: Caller) -> Agent:
+def change_agent(slug: SlugPath, change: AgentChange, caller: Writes) -> Agent:
     """Change what is sent, leave the rest. Tasks under way keep the prompt and model they began with."""
-    with transaction(caller) as connection:
+    with caller.writing() as connection:
         return agents.change_agent(connection, slug, change, agent_check(connection))
 
 
 @router.delete("/agents/{slug}", status_code=204, responses=describes(401, 404, 422))
-def delete_agent(slug: SlugPath, caller: Caller) -> None:
+def delete_agent(slug: SlugPath, caller: Writes) -> None:
     """Take an agent away. What it has begun it finishes; it gets nothing new."""
-    with transaction(caller) as connection:
+    with caller.writing() as connection:
         agents.delete_agent(connection, slug)
 
 
 @router.get("/tools", responses=describes(401))
-def list_tools(caller: Caller) -> list[ToolView]:  # noqa: ARG001  the key is asked for, whoever it belongs to
+def list_tools(caller: AnyCaller) -> list[ToolView]:  # noqa: ARG001  the key is asked for, whoever it belongs to
     """Every tool that agents can be given."""
     return [
         ToolView(
@@ -101,8 +107,11 @@ def list_tools(caller: Caller) -> list[ToolView]:  # noqa: ARG001  the key is as
             description=tool.description,
             parameters=parameter_schema(tool.parameters),
             permission=tool.permission,
-            token_price=tool.token_price,
+            price=tool.price,
             changes_world=tool.changes_world,
+            risk=tool.risk,
+            sends_outside=tool.sends_outside,
+            moves_money=tool.moves_money,
         )
         for tool in ALL
     ]

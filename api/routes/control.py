@@ -2,15 +2,14 @@
 
 from datetime import timedelta
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import Caller
+from api.auth import AnyCaller, Needs, Principal
 from api.problems import describes
-from core.db import system_transaction, transaction
-from core.errors import NotFound, NotPermitted
+from core.db import system_transaction
+from core.errors import NotFound
 from core.settings import settings
 from core.text import Storable
 from core.wakeup import wakeup
@@ -19,6 +18,7 @@ from domain.dispatch.schemas import LimitsView, Pause, PauseKind, ProviderLimitV
 from domain.tasks import service as tasks
 from domain.tasks.schemas import QueueStatistics
 from domain.tenants import service as tenants
+from domain.tenants.permissions import GOVERN
 from domain.workers import service as workers
 from domain.workers.schemas import Concurrency, ScaledWorkers, Worker
 
@@ -28,22 +28,9 @@ Name = Annotated[str, Path(min_length=1, max_length=100), Storable]
 Limit = Annotated[int, Field(ge=1, le=10_000_000)] | None
 
 
-def operator(caller: Caller) -> UUID:
-    """The organisation of the key, where it may govern the installation.
-
-    Raises:
-        NotPermitted: it is not named in ROTA_OPERATORS.
-    """
-    with transaction(caller) as connection:
-        slug = tenants.get_organisation(connection, caller).slug
-    if slug not in settings().operators:
-        raise NotPermitted(
-            f"This governs the whole installation: name {slug!r} in ROTA_OPERATORS to let its keys do so."
-        )
-    return caller
-
-
-Operator = Annotated[UUID, Depends(operator)]
+Reads = Annotated[Principal, Depends(Needs("queues:read"))]
+Writes = Annotated[Principal, Depends(Needs("queues:write"))]
+Operator = Annotated[Principal, Depends(Needs(GOVERN))]
 
 
 class NewPause(BaseModel):
@@ -87,60 +74,61 @@ class Scale(BaseModel):
 
 
 @router.get("/queues", responses=describes(401))
-def list_queues(caller: Caller) -> list[QueueStatistics]:
+def list_queues(caller: Reads) -> list[QueueStatistics]:
     """How each queue stands for this organisation, and how it went in the last 15 minutes."""
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         paused = {pause.name for pause in dispatch.pauses(connection) if pause.kind == "queue"}
         found = tasks.queue_statistics(connection)
     return [one.model_copy(update={"paused": one.priority in paused}) for one in found]
 
 
 @router.get("/pauses", responses=describes(401))
-def list_pauses(caller: Caller) -> list[Pause]:
+def list_pauses(caller: Reads) -> list[Pause]:
     """What is paused."""
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         return dispatch.pauses(connection)
 
 
 @router.post("/pauses", responses=describes(401, 404, 422))
-def pause(wanted: NewPause, caller: Caller) -> Pause:
+def pause(wanted: NewPause, caller: Writes) -> Pause:
     """Let nothing of a queue, an agent or the whole organisation start. What runs goes on. Pausing twice is fine."""
-    with transaction(caller) as connection:
-        made = dispatch.pause(connection, caller, wanted.kind, wanted.name, wanted.reason)
+    with caller.writing() as connection:
+        made = dispatch.pause(connection, caller.org_id, wanted.kind, wanted.name, wanted.reason)
     wakeup.hint()  # what is published and unclaimed is taken back
     return made
 
 
 @router.delete("/pauses/organisation", status_code=204, responses=describes(401, 404))
-def resume_organisation(caller: Caller) -> None:
+def resume_organisation(caller: Writes) -> None:
     """Let the organisation go on."""
     _resume(caller, "organisation", "")
 
 
 @router.delete("/pauses/{kind}/{name}", status_code=204, responses=describes(401, 404, 422))
-def resume(kind: PauseKind, name: Name, caller: Caller) -> None:
+def resume(kind: PauseKind, name: Name, caller: Writes) -> None:
     """Let it go on."""
     _resume(caller, kind, name)
 
 
-def _resume(caller: UUID, kind: PauseKind, name: str) -> None:
-    with transaction(caller) as connection:
-        if not dispatch.resume(connection, caller, kind, name):
+def _resume(caller: Principal, kind: PauseKind, name: str) -> None:
+    with caller.writing() as connection:
+        if not dispatch.resume(connection, caller.org_id, kind, name):
             raise NotFound(f"The {kind} {name} is not paused.".replace("  ", " "))
     wakeup.hint()
 
 
 @router.get("/limits", responses=describes(401))
-def get_limits(caller: Caller) -> LimitsView:
+def get_limits(caller: AnyCaller) -> LimitsView:
     """This organisation's limits, and how far they are used. Tasks above them wait; none is refused."""
-    with transaction(caller) as connection:
-        return dispatch.limits(connection, caller)
+    with caller.reading() as connection:
+        return dispatch.limits(connection, caller.org_id)
 
 
 @router.patch("/organisations/{slug}/limits", responses=describes(401, 403, 404, 422))
-def change_limits(slug: Name, change: LimitsChange, _: Operator) -> LimitsView:
+def change_limits(slug: Name, change: LimitsChange, caller: Operator) -> LimitsView:
     """Change an organisation's limits and weight. For operators."""
     with system_transaction() as connection:
+        caller.note(connection)
         org = tenants.organisation_called(connection, slug).id
         changed = dispatch.set_organisation_limits(connection, org, change.model_dump(exclude_unset=True))
     wakeup.hint()
@@ -155,9 +143,10 @@ def list_provider_limits(_: Operator) -> list[ProviderLimitView]:
 
 
 @router.put("/provider-limits/{provider}", responses=describes(401, 403, 422))
-def set_provider_limits(provider: Name, limits: ProviderLimits, _: Operator) -> list[ProviderLimitView]:
+def set_provider_limits(provider: Name, limits: ProviderLimits, caller: Operator) -> list[ProviderLimitView]:
     """Limit what runs at a provider, or at one of its models. For operators."""
     with system_transaction() as connection:
+        caller.note(connection)
         dispatch.set_provider_limits(connection, provider, limits.model_dump())
         found = dispatch.provider_limits(connection)
     wakeup.hint()
@@ -165,23 +154,25 @@ def set_provider_limits(provider: Name, limits: ProviderLimits, _: Operator) -> 
 
 
 @router.get("/workers", responses=describes(401))
-def list_workers(caller: Caller) -> list[Worker]:
+def list_workers(caller: AnyCaller) -> list[Worker]:
     """The workers, and what they have in hand for this organisation."""
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         return workers.list_workers(connection, _lease())
 
 
 @router.delete("/workers/{name}/concurrency", status_code=204, responses=describes(401, 403, 404, 422))
-def unscale_workers(name: Name, _: Operator) -> None:
+def unscale_workers(name: Name, caller: Operator) -> None:
     """Leave their size to how they are started, from their next start on. For operators."""
     with system_transaction() as connection:
+        caller.note(connection)
         workers.unscale(connection, name)
 
 
 @router.put("/workers/{name}/concurrency", status_code=202, responses=describes(401, 403, 404, 409, 422))
-def scale_workers(name: Name, wanted: Scale, _: Operator) -> ScaledWorkers:
+def scale_workers(name: Name, wanted: Scale, caller: Operator) -> ScaledWorkers:
     """Have every worker of that name take so many tasks at once; they follow within seconds. For operators."""
     with system_transaction() as connection:
+        caller.note(connection)
         return workers.scale(connection, name, wanted.concurrency, _lease())
 
 

@@ -4,12 +4,14 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import AwareDatetime
+from sqlalchemy import Connection
 
-from api.auth import Caller
+from api.auth import Needs, Principal
 from api.problems import describes
-from core.db import system_transaction, transaction
+from core.db import system_transaction
+from core.errors import NotPermitted
 from core.settings import settings
 from core.wakeup import wakeup
 from domain.dispatch.schemas import Why
@@ -29,10 +31,15 @@ from domain.tasks.schemas import (
     TaskFilter,
     TaskPage,
     TaskSubmission,
+    Terms,
     Word,
 )
+from domain.tenants import service as tenants
 
 router = APIRouter(prefix="/v1", tags=["tasks"])
+
+Reads = Annotated[Principal, Depends(Needs("tasks:read"))]
+Writes = Annotated[Principal, Depends(Needs("tasks:write"))]
 
 
 IdempotencyKey = Annotated[
@@ -45,21 +52,44 @@ IdempotencyKey = Annotated[
 ]
 
 
-@router.post("/tasks", status_code=202, responses=describes(400, 401, 404, 409, 413, 422, 503))
+@router.post("/tasks", status_code=202, responses=describes(400, 401, 403, 404, 409, 413, 422, 503))
 def submit_task(
-    submission: TaskSubmission, caller: Caller, response: Response, idempotency_key: IdempotencyKey = None
+    submission: TaskSubmission, caller: Writes, response: Response, idempotency_key: IdempotencyKey = None
 ) -> Task:
     """Accept a task. It is durable when this answers; it runs as soon as its priority and its time come."""
-    with transaction(caller) as connection:
-        task = tasks.submit(connection, submission, idempotency_key=idempotency_key)
+    with caller.reading() as connection:
+        terms = _terms(connection, caller, submission)
+        task = tasks.submit(connection, submission, terms, idempotency_key=idempotency_key)
     wakeup.hint()
     response.headers["location"] = f"/v1/tasks/{task.id}"
     return task
 
 
+def _terms(connection: Connection, caller: Principal, submission: TaskSubmission) -> Terms:
+    """For whom and where the task is to be done.
+
+    Raises:
+        NotPermitted: for somebody else, or at a location where the caller may not submit tasks.
+        InvalidInput: there is no such location.
+        NotFound: there is no such user.
+    """
+    user_id = caller.user_id
+    if submission.for_user is not None:
+        user_id = tenants.user_with_email(connection, caller.org_id, submission.for_user).id
+        if user_id != caller.user_id and not caller.may("users:act_as"):
+            raise NotPermitted("To have a task done for another user needs the permission users:act_as.")
+    location = tenants.location_called(connection, submission.location).id if submission.location else None
+    if not caller.reach.everywhere:
+        mine = caller.reach.locations
+        location = next(iter(mine)) if location is None and len(mine) == 1 else location
+        if location not in mine:
+            raise NotPermitted("You may submit tasks at some locations only: name one of them as `location`.")
+    return Terms(user_id=user_id, location_id=location)
+
+
 @router.get("/tasks", responses=describes(401, 422))
 def list_tasks(
-    caller: Caller,
+    caller: Reads,
     ids: Annotated[list[UUID], Query(alias="id", max_length=200)] = [],  # noqa: B006  FastAPI copies defaults
     status: Annotated[list[Status], Query()] = [],  # noqa: B006
     priority: Annotated[list[Priority], Query()] = [],  # noqa: B006
@@ -86,92 +116,94 @@ def list_tasks(
         created_after=created_after,
         created_before=created_before,
     )
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         return tasks.list_tasks(connection, wanted, cursor=cursor, limit=limit)
 
 
 @router.get("/tasks/{task_id}", responses=describes(401, 404, 422))
-def get_task(task_id: UUID, caller: Caller) -> TaskDetail:
+def get_task(task_id: UUID, caller: Reads) -> TaskDetail:
     """A task with its journal: every step, what it returned, how long it took and what it cost."""
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         return tasks.get_task_detail(connection, task_id)
 
 
 @router.get("/tasks/{task_id}/why", responses=describes(401, 404, 422))
-def why(task_id: UUID, caller: Caller) -> Why:
+def why(task_id: UUID, caller: Reads) -> Why:
     """What a task is waiting for, in one sentence."""
+    with caller.reading() as connection:
+        tasks.get_task(connection, task_id)  # there, and where the caller may look
     with system_transaction() as connection:
-        return why_it_waits(connection, caller, task_id, timedelta(seconds=settings().worker_lease))
+        return why_it_waits(connection, caller.org_id, task_id, timedelta(seconds=settings().worker_lease))
 
 
 @router.get("/failures", responses=describes(401))
-def list_failures(caller: Caller) -> list[Failures]:
+def list_failures(caller: Reads) -> list[Failures]:
     """The tasks that failed, grouped by how their errors look, the most frequent first."""
-    with transaction(caller) as connection:
+    with caller.reading() as connection:
         return tasks.failures(connection)
 
 
 @router.post("/tasks/cancel", responses=describes(401, 422))
-def cancel_tasks(request: BulkRequest, caller: Caller) -> BulkOutcome:
+def cancel_tasks(request: BulkRequest, caller: Writes) -> BulkOutcome:
     """Cancel tasks that match and have not ended; a portion at a time."""
-    with transaction(caller) as connection:
+    with caller.writing() as connection:
         outcome = tasks.cancel_many(connection, request)
     wakeup.hint()  # what ended makes room
     return outcome
 
 
 @router.post("/tasks/retry", responses=describes(401, 422))
-def retry_tasks(request: BulkRequest, caller: Caller) -> BulkOutcome:
+def retry_tasks(request: BulkRequest, caller: Writes) -> BulkOutcome:
     """Queue tasks again that match and failed, expired or were cancelled; a portion at a time."""
-    with transaction(caller) as connection:
+    with caller.writing() as connection:
         outcome = tasks.retry_many(connection, request)
     wakeup.hint()
     return outcome
 
 
 @router.post("/tasks/replay", responses=describes(401, 404, 409, 422))
-def replay_tasks(request: BulkReplay, caller: Caller, idempotency_key: IdempotencyKey = None) -> BulkOutcome:
+def replay_tasks(request: BulkReplay, caller: Writes, idempotency_key: IdempotencyKey = None) -> BulkOutcome:
     """Do tasks anew that match and have ended, each as a new task linked to the old; a portion at a time."""
-    with transaction(caller) as connection:
-        outcome = tasks.replay_many(connection, request, idempotency_key=idempotency_key)
+    with caller.writing() as connection:
+        outcome = tasks.replay_many(connection, request, caller.user_id, idempotency_key=idempotency_key)
     wakeup.hint()
     return outcome
 
 
 @router.post("/tasks/{task_id}/replay", status_code=202, responses=describes(401, 404, 409, 422))
 def replay_task(
-    task_id: UUID, changes: Replay, caller: Caller, response: Response, idempotency_key: IdempotencyKey = None
+    task_id: UUID, changes: Replay, caller: Writes, response: Response, idempotency_key: IdempotencyKey = None
 ) -> Task:
     """Do a task anew, perhaps with another input: a new task, linked to this one by `origin_id`."""
-    with transaction(caller) as connection:
-        task = tasks.replay(connection, task_id, changes, idempotency_key=idempotency_key)
+    with caller.writing() as connection:
+        task = tasks.replay(connection, task_id, changes, caller.user_id, idempotency_key=idempotency_key)
     wakeup.hint()
     response.headers["location"] = f"/v1/tasks/{task.id}"
     return task
 
 
 @router.post("/tasks/{task_id}/steps/{seq}/outcome", responses=describes(401, 404, 409, 422))
-def settle(task_id: UUID, seq: Annotated[int, Path(ge=0, le=100_000)], settlement: Settlement, caller: Caller) -> Task:
+def settle(task_id: UUID, seq: Annotated[int, Path(ge=0, le=100_000)], settlement: Settlement, caller: Writes) -> Task:
     """Say what became of an action of which a crash left no record. With the last one in doubt the task goes on."""
-    with transaction(caller) as connection:
+    with caller.writing() as connection:
         task = tasks.settle(connection, task_id, seq, settlement)
     wakeup.hint()
     return task
 
 
 @router.post("/tasks/{task_id}/cancel", responses=describes(401, 404, 409, 422))
-def cancel_task(task_id: UUID, caller: Caller) -> Task:
+def cancel_task(task_id: UUID, caller: Writes) -> Task:
     """Cancel a task. One that runs stops within seconds; look again to see it `cancelled`."""
-    with transaction(caller) as connection:
+    with caller.writing() as connection:
         task = tasks.cancel(connection, task_id)
     wakeup.hint()  # what ended makes room
     return task
 
 
 @router.post("/tasks/{task_id}/retry", status_code=202, responses=describes(401, 404, 409, 422))
-def retry_task(task_id: UUID, caller: Caller) -> Task:
+def retry_task(task_id: UUID, caller: Writes) -> Task:
     """Queue a task again that failed, expired or was cancelled. It goes on after the last step that is done."""
-    with transaction(caller) as connection:
+    with caller.writing() as connection:
         task = tasks.retry(connection, task_id)
     wakeup.hint()
     return task

@@ -19,6 +19,7 @@ clients = Table(
     Column("language", Text, nullable=False),
     Column("tags", ARRAY(Text), nullable=False),
     Column("notes", Text, nullable=False),
+    Column("location_id", Uuid),
     Column("joined_on", Date, nullable=False),
     Column("created_at", _Moment, nullable=False),
     Column("updated_at", _Moment, nullable=False),
@@ -36,6 +37,7 @@ leads = Table(
     Column("interest", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("notes", Text, nullable=False),
+    Column("location_id", Uuid),
     Column("created_at", _Moment, nullable=False),
     Column("updated_at", _Moment, nullable=False),
 )
@@ -64,6 +66,7 @@ class_sessions = Table(
     Column("starts_at", _Moment, nullable=False),
     Column("capacity", Integer, nullable=False),
     Column("status", Text, nullable=False),
+    Column("location_id", Uuid),
 )
 
 bookings = Table(

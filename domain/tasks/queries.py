@@ -19,7 +19,7 @@ from domain.tasks.schemas import TaskFilter
 
 _INTERNAL = {
     "org_id", "agent_id", "idempotency_key", "request_digest", "dispatched_at", "claim", "parent_seq", "key_position",
-    "parked", "queue", "provider", "model",
+    "parked", "queue", "provider", "model", "action", "wakes",
 }  # fmt: skip
 _VISIBLE = [column for column in tasks.c if column.name not in _INTERNAL]
 _VISIBLE_NAMES = ", ".join(column.name for column in _VISIBLE)
@@ -40,11 +40,13 @@ _SUBMIT = text(f"""
         RETURNING last_position
     )
     INSERT INTO tasks (id, org_id, agent_id, agent, priority, input, run_after, deadline, expires_at,
-                       idempotency_key, request_digest, max_attempts, origin_id, concurrency_key, key_position, parked)
+                       idempotency_key, request_digest, max_attempts, origin_id, concurrency_key, key_position, parked,
+                       user_id, location_id, contact, action)
     SELECT :id, a.org_id, a.id, a.slug, CAST(:priority AS task_priority), CAST(:input AS jsonb),
            coalesce(CAST(:run_after AS timestamptz), rota_now()), :deadline, :expires_at,
            :idempotency_key, :request_digest, coalesce((a.retry ->> 'max_attempts')::int, 3), :origin_id,
-           :concurrency_key, (SELECT last_position FROM place), CAST(:concurrency_key AS text) IS NOT NULL
+           :concurrency_key, (SELECT last_position FROM place), CAST(:concurrency_key AS text) IS NOT NULL,
+           :user_id, :location_id, :contact, CAST(:action AS jsonb)
       FROM agent a
     ON CONFLICT (org_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {_VISIBLE_NAMES}
@@ -53,7 +55,7 @@ _SUBMIT = text(f"""
 
 def insert_task(connection: Connection, row: dict[str, Any]) -> RowMapping | None:
     """Submit a task. None when the agent is not there (or switched off) or the idempotency key was used before."""
-    values = row | {"input": dump_json(row["input"])}
+    values = row | {name: None if row[name] is None else dump_json(row[name]) for name in ("input", "action")}
     return connection.execute(_SUBMIT, values).mappings().one_or_none()
 
 
@@ -282,14 +284,15 @@ _CLAIM = text("""
          WHERE id = :task AND status = 'queued' AND claim = :claim AND dispatched_at IS NOT NULL
            AND (expires_at IS NULL OR expires_at > rota_now() OR started_at IS NOT NULL)
         RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input, provider, model, queue, run_after,
-                  deadline - rota_now() AS remaining
+                  user_id, location_id, contact, action, wakes, deadline - rota_now() AS remaining
     ), attempt AS (
         INSERT INTO attempts (task_id, claim, org_id, worker, provider, model, queue, waited)
         SELECT id, claim, org_id, :worker, provider, model, queue, rota_now() - greatest(run_after, (
                    SELECT ended_at FROM attempts before WHERE before.task_id = c.id AND before.claim = c.claim - 1))
           FROM claimed c
     )
-    SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining FROM claimed
+    SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining, user_id, location_id, contact,
+           action, wakes FROM claimed
 """)
 
 
@@ -498,7 +501,7 @@ def requeue_ended(connection: Connection, ids: list[UUID]) -> list[UUID]:
 
 
 _ORIGINALS = text("""
-    SELECT id, agent, priority, input, concurrency_key FROM tasks
+    SELECT id, agent, priority, input, concurrency_key, location_id, contact, action FROM tasks
      WHERE id = ANY(:tasks) ORDER BY concurrency_key NULLS FIRST, id
 """)
 

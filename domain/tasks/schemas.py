@@ -33,6 +33,11 @@ class TaskInput(BaseModel):
     context: Annotated[dict[str, Any], Storable] = Field(
         default={}, description="facts the agent should know beside the message"
     )
+    is_from_outside: bool = Field(
+        default=False,
+        description="a customer or a stranger wrote the message: it is told to the agent as data, and what it leads to "
+        "is looked at more closely",
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -61,6 +66,15 @@ class TaskSubmission(BaseModel):
         examples=["conversation-17"],
     )
 
+    for_user: Annotated[str, StringConstraints(max_length=254), Storable] | None = Field(
+        default=None,
+        description="e-mail of the user for whom it is done: the agent may do what that user may. Yourself without it",
+    )
+    location: Annotated[str, StringConstraints(max_length=63), Storable] | None = Field(
+        default=None, description="slug of the location where it is to be done: the agent sees no other's records"
+    )
+    contact: UUID | None = Field(default=None, description="id of the client or lead that the task is about")
+
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
         for name in ("deadline", "expires_at"):
@@ -68,6 +82,23 @@ class TaskSubmission(BaseModel):
             if end is not None and self.run_after is not None and end <= self.run_after:
                 raise ValueError(f"{name} must be later than run_after")
         return self
+
+
+class Action(BaseModel):
+    """An action that a person accepted: a tool with its arguments."""
+
+    tool: str
+    arguments: dict[str, Any]
+    approval_id: UUID
+
+
+class Terms(BaseModel):
+    """What a task is submitted under, beside what was asked: for whom, where, and what it stems from."""
+
+    user_id: UUID
+    location_id: UUID | None = None
+    origin_id: UUID | None = None
+    action: Action | None = None
 
 
 class TaskError(BaseModel):
@@ -98,6 +129,9 @@ class Task(BaseModel):
     max_attempts: int
     worker: str | None
     cancel_requested_at: datetime | None
+    user_id: UUID = Field(description="for whom it is done: the agent may do what this user may")
+    location_id: UUID | None
+    contact: UUID | None = Field(description="the client or lead that it is about")
     parent_id: UUID | None
     origin_id: UUID | None
     model_calls: int
@@ -268,6 +302,11 @@ class Claimed(BaseModel):
     max_attempts: int
     input: dict[str, Any]
     remaining: timedelta | None = Field(description="time until the deadline, by the database's clock")
+    user_id: UUID
+    location_id: UUID | None = None
+    contact: UUID | None = None
+    action: Action | None = None
+    wakes: int = Field(default=0, description="how often something that tasks wait for had come when it was claimed")
 
 
 class Bill(BaseModel):

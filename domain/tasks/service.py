@@ -40,6 +40,7 @@ from domain.tasks.schemas import (
     TaskInput,
     TaskPage,
     TaskSubmission,
+    Terms,
 )
 
 
@@ -53,11 +54,11 @@ class ClaimLost(RotaError):
 def submit(
     connection: Connection,
     submission: TaskSubmission,
+    terms: Terms,
     *,
     idempotency_key: str | None = None,
-    origin: UUID | None = None,
 ) -> Task:
-    """Accept a task: it exists when the transaction commits. `origin` names the task that it is replayed from.
+    """Accept a task: it exists when the transaction commits.
 
     The same `idempotency_key` with the same submission returns the task that is there already.
 
@@ -65,9 +66,8 @@ def submit(
         NotFound: there is no such agent.
         Conflict: the agent is switched off, or the key was used for a different submission.
     """
-    digest = (
-        hashlib.sha256(submission.model_dump_json(exclude_none=True).encode()).digest() if idempotency_key else None
-    )
+    asked = f"{terms.user_id} {submission.model_dump_json(exclude_none=True)}"
+    digest = hashlib.sha256(asked.encode()).digest() if idempotency_key else None
     row = queries.insert_task(
         connection,
         {
@@ -80,8 +80,9 @@ def submit(
             "expires_at": submission.expires_at,
             "idempotency_key": idempotency_key,
             "request_digest": digest,
-            "origin_id": origin,
             "concurrency_key": submission.concurrency_key,
+            "contact": submission.contact,
+            **terms.model_dump(),
         },
     )
     return Task(**row) if row else _earlier_or_refusal(connection, submission.agent, idempotency_key, digest)
@@ -190,8 +191,10 @@ def retry(connection: Connection, task_id: UUID) -> Task:
     )
 
 
-def replay(connection: Connection, task_id: UUID, changes: Replay, *, idempotency_key: str | None = None) -> Task:
-    """Do a task anew: a new task with an empty journal, linked to the old one by `origin_id`.
+def replay(
+    connection: Connection, task_id: UUID, changes: Replay, user_id: UUID, *, idempotency_key: str | None = None
+) -> Task:
+    """Do a task anew for a user: a new task with an empty journal, linked to the old one by `origin_id`.
 
     Raises:
         NotFound: there is no such task, or no such agent.
@@ -199,17 +202,26 @@ def replay(connection: Connection, task_id: UUID, changes: Replay, *, idempotenc
     """
     get_task(connection, task_id)
     (original,) = queries.originals(connection, [task_id])
-    return _replay(connection, original, changes, idempotency_key)
+    return _replay(connection, original, changes, user_id, idempotency_key)
 
 
-def _replay(connection: Connection, original: RowMapping, changes: Replay, idempotency_key: str | None = None) -> Task:
+def _replay(
+    connection: Connection, original: RowMapping, changes: Replay, user_id: UUID, idempotency_key: str | None = None
+) -> Task:
     submission = TaskSubmission(
         agent=changes.agent or original["agent"],
         input=changes.input or TaskInput.model_validate(original["input"]),
         priority=changes.priority or original["priority"],
         concurrency_key=changes.concurrency_key or original["concurrency_key"],
+        contact=original["contact"],
     )
-    return submit(connection, submission, idempotency_key=idempotency_key, origin=original["id"])
+    terms = Terms(
+        user_id=user_id,
+        location_id=original["location_id"],
+        origin_id=original["id"],
+        action=original["action"],
+    )
+    return submit(connection, submission, terms, idempotency_key=idempotency_key)
 
 
 def settle(connection: Connection, task_id: UUID, seq: int, settlement: Settlement) -> Task:
@@ -259,7 +271,9 @@ def retry_many(connection: Connection, request: BulkRequest) -> BulkOutcome:
     return _do_to_many(connection, request, _ENDED_BADLY, queries.requeue_ended)
 
 
-def replay_many(connection: Connection, request: BulkReplay, *, idempotency_key: str | None = None) -> BulkOutcome:
+def replay_many(
+    connection: Connection, request: BulkReplay, user_id: UUID, *, idempotency_key: str | None = None
+) -> BulkOutcome:
     """Do tasks anew that match and have ended, each as a new task linked to the old. With an `idempotency_key`, each of
     them once.
 
@@ -272,7 +286,11 @@ def replay_many(connection: Connection, request: BulkReplay, *, idempotency_key:
         changes = Replay(priority=request.priority)
         return [
             _replay(
-                connection, original, changes, f"{idempotency_key}:{original['id']}" if idempotency_key else None
+                connection,
+                original,
+                changes,
+                user_id,
+                f"{idempotency_key}:{original['id']}" if idempotency_key else None,
             ).id
             for original in queries.originals(connection, ids)
         ]

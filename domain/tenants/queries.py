@@ -1,4 +1,4 @@
-"""All SQL about organisations and API keys."""
+"""All SQL about organisations, their people and API keys."""
 
 from typing import Any
 from uuid import UUID
@@ -20,35 +20,249 @@ def organisation(connection: Connection, org: UUID) -> RowMapping | None:
     return connection.execute(statement, {"org": org}).mappings().one_or_none()
 
 
-def insert_organisation(connection: Connection, row: dict[str, Any]) -> None:
-    """Add an organisation, unless its slug is there already."""
-    connection.execute(
-        text(
-            "INSERT INTO organisations (id, slug, name, time_zone) VALUES (:id, :slug, :name, :time_zone) "
-            "ON CONFLICT (slug) DO NOTHING"
-        ),
-        row,
+def insert_organisation(connection: Connection, row: dict[str, Any]) -> bool:
+    """Add an organisation. False when its slug is there already."""
+    statement = text(
+        "INSERT INTO organisations (id, slug, name, time_zone) VALUES (:id, :slug, :name, :time_zone) "
+        "ON CONFLICT (slug) DO NOTHING"
     )
+    return connection.execute(statement, row).rowcount == 1
+
+
+# ── users, roles, grants, locations ──────────────────────────────────────────────────────────────────────────────────
+
+_USERS = """
+    SELECT u.id, u.email, u.name, u.is_operator, u.disabled_at, u.created_at,
+           coalesce((SELECT jsonb_agg(jsonb_build_object('role', g.role, 'location', l.slug) ORDER BY g.role, l.slug)
+                       FROM grants g LEFT JOIN locations l ON l.id = g.location_id WHERE g.user_id = u.id),
+                    '[]') AS grants
+      FROM users u
+"""
+_USER_LIST = text(f"{_USERS} ORDER BY lower(u.email)")
+_USER = text(f"{_USERS} WHERE u.id = :user")
+_USER_BY_EMAIL = text(f"{_USERS} WHERE u.org_id = :org AND lower(u.email) = lower(:email)")
+
+
+def users(connection: Connection) -> list[RowMapping]:
+    """Everybody, by e-mail."""
+    return list(connection.execute(_USER_LIST).mappings())
+
+
+def user(connection: Connection, user_id: UUID) -> RowMapping | None:
+    """The user with this id."""
+    return connection.execute(_USER, {"user": user_id}).mappings().one_or_none()
+
+
+def user_by_email(connection: Connection, org: UUID, email: str) -> RowMapping | None:
+    """The user of the organisation `org` with this address, however it is capitalised."""
+    return connection.execute(_USER_BY_EMAIL, {"org": org, "email": email}).mappings().one_or_none()
+
+
+def insert_user(connection: Connection, row: dict[str, Any]) -> bool:
+    """Add a user. False when the address is taken."""
+    statement = text(
+        "INSERT INTO users (id, org_id, email, name) VALUES (:id, :org_id, :email, :name) "
+        "ON CONFLICT (org_id, lower(email)) DO NOTHING"
+    )
+    return connection.execute(statement, row).rowcount == 1
+
+
+def change_user(connection: Connection, user_id: UUID, *, name: str | None, is_disabled: bool | None) -> None:
+    """Change a user's name, or let them in or out."""
+    statement = text("""
+        UPDATE users SET name = coalesce(:name, name),
+               disabled_at = CASE WHEN CAST(:disabled AS boolean) IS NULL THEN disabled_at
+                                  WHEN :disabled THEN coalesce(disabled_at, rota_now()) END
+         WHERE id = :user
+    """)
+    connection.execute(statement, {"user": user_id, "name": name, "disabled": is_disabled})
+
+
+def make_operator(connection: Connection, user_id: UUID) -> None:
+    """Let a user govern the installation. Only the system's role may."""
+    connection.execute(text("UPDATE users SET is_operator = true WHERE id = :user"), {"user": user_id})
+
+
+_GRANTS = text("""
+    SELECT r.permissions, g.location_id FROM grants g
+      JOIN users u ON u.id = g.user_id AND u.disabled_at IS NULL
+      JOIN roles r ON r.org_id = g.org_id AND r.name = g.role
+     WHERE g.user_id = :user
+    UNION ALL
+    SELECT ARRAY['installation:govern'], NULL FROM users WHERE id = :user AND is_operator AND disabled_at IS NULL
+""")
+
+
+def permissions_of(connection: Connection, user_id: UUID) -> list[RowMapping]:
+    """The permissions of each of a user's grants, with its location. None for a user who was disabled."""
+    return list(connection.execute(_GRANTS, {"user": user_id}).mappings())
+
+
+def delete_grants(connection: Connection, user_id: UUID) -> None:
+    """Take all roles from a user."""
+    connection.execute(text("DELETE FROM grants WHERE user_id = :user"), {"user": user_id})
+
+
+def insert_grant(connection: Connection, row: dict[str, Any]) -> None:
+    """Give a user a role. Twice is once."""
+    statement = text(
+        "INSERT INTO grants (id, org_id, user_id, role, location_id) VALUES (:id, :org_id, :user_id, :role, :location)"
+        " ON CONFLICT DO NOTHING"
+    )
+    connection.execute(statement, row)
+
+
+_OWNERS_LEFT = text("""
+    SELECT count(DISTINCT u.id) FROM grants g JOIN users u ON u.id = g.user_id
+     WHERE u.disabled_at IS NULL AND g.role = 'owner' AND g.location_id IS NULL
+""")
+
+
+def number_of_owners(connection: Connection) -> int:
+    """How many users own the organisation."""
+    return connection.execute(_OWNERS_LEFT).scalar_one()
+
+
+def lock_owners(connection: Connection) -> None:
+    """Let nobody else change who owns the organisation until this transaction ends."""
+    connection.execute(text("SELECT FROM roles WHERE name = 'owner' FOR UPDATE"))
+
+
+_HOLDERS = text("""
+    SELECT DISTINCT u.id, u.email, u.name FROM grants g JOIN users u ON u.id = g.user_id
+     WHERE u.disabled_at IS NULL AND g.role = ANY(:roles)
+       AND (g.location_id IS NULL OR g.location_id = CAST(:location AS uuid))
+     ORDER BY u.email
+""")
+
+
+def holders_of(connection: Connection, roles: list[str], location: UUID | None) -> list[RowMapping]:
+    """The users who have one of `roles`, everywhere or at `location`."""
+    return list(connection.execute(_HOLDERS, {"roles": roles, "location": location}).mappings())
+
+
+def roles(connection: Connection) -> list[RowMapping]:
+    """Every role, by name."""
+    return list(connection.execute(text("SELECT name, permissions, is_built_in FROM roles ORDER BY name")).mappings())
+
+
+def role(connection: Connection, name: str) -> RowMapping | None:
+    """The role called `name`."""
+    statement = text("SELECT name, permissions, is_built_in FROM roles WHERE name = :name")
+    return connection.execute(statement, {"name": name}).mappings().one_or_none()
+
+
+def put_role(connection: Connection, row: dict[str, Any]) -> None:
+    """Add a role, or change what it permits."""
+    statement = text(
+        "INSERT INTO roles (org_id, name, permissions, is_built_in) VALUES (:org_id, :name, :permissions, :built_in) "
+        "ON CONFLICT (org_id, name) DO UPDATE SET permissions = excluded.permissions"
+    )
+    connection.execute(statement, row)
+
+
+def delete_role(connection: Connection, name: str) -> bool:
+    """Remove a role. False when somebody has it, or it is built in."""
+    statement = text(
+        "DELETE FROM roles r WHERE name = :name AND NOT is_built_in AND NOT EXISTS "
+        "(SELECT FROM grants g WHERE g.org_id = r.org_id AND g.role = r.name)"
+    )
+    return connection.execute(statement, {"name": name}).rowcount == 1
+
+
+def locations(connection: Connection) -> list[RowMapping]:
+    """Every location, by slug."""
+    return list(connection.execute(text("SELECT id, slug, name FROM locations ORDER BY slug")).mappings())
+
+
+def location_by_slug(connection: Connection, slug: str) -> RowMapping | None:
+    """The location called `slug`."""
+    statement = text("SELECT id, slug, name FROM locations WHERE slug = :slug")
+    return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
+
+
+def insert_location(connection: Connection, row: dict[str, Any]) -> bool:
+    """Add a location. False when its slug is taken."""
+    statement = text(
+        "INSERT INTO locations (id, org_id, slug, name) VALUES (:id, :org_id, :slug, :name) "
+        "ON CONFLICT (org_id, slug) DO NOTHING"
+    )
+    return connection.execute(statement, row).rowcount == 1
+
+
+# ── API keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def insert_api_key(connection: Connection, row: dict[str, Any]) -> None:
     """Add an API key."""
-    connection.execute(
-        text(
-            "INSERT INTO api_keys (id, org_id, name, secret_digest, expires_at) "
-            "VALUES (:id, :org_id, :name, :secret_digest, :expires_at)"
-        ),
-        row,
+    statement = text(
+        "INSERT INTO api_keys (id, org_id, user_id, name, secret_digest, scopes, expires_at) "
+        "VALUES (:id, :org_id, :user_id, :name, :secret_digest, :scopes, :expires_at)"
     )
+    connection.execute(statement, row)
+
+
+_KEYS = """
+    SELECT k.id, k.name, u.email AS "user", k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
+           k.replaced_by
+      FROM api_keys k JOIN users u ON u.id = k.user_id
+"""
+_KEY_LIST = text(f"{_KEYS} ORDER BY k.id DESC")
+_KEY = text(f"{_KEYS} WHERE k.id = :key")
+
+
+def api_keys(connection: Connection) -> list[RowMapping]:
+    """Every key, the newest first, without secrets."""
+    return list(connection.execute(_KEY_LIST).mappings())
+
+
+def api_key(connection: Connection, key_id: UUID) -> RowMapping | None:
+    """The key with this id, without its secret."""
+    return connection.execute(_KEY, {"key": key_id}).mappings().one_or_none()
+
+
+_LOCK_KEY = text("""
+    SELECT name, user_id, scopes, expires_at, replaced_by FROM api_keys
+     WHERE id = :key AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > rota_now()) FOR UPDATE
+""")
+
+
+def lock_usable_key(connection: Connection, key_id: UUID) -> RowMapping | None:
+    """The key with this id, unless it was revoked or has expired, kept for this transaction."""
+    return connection.execute(_LOCK_KEY, {"key": key_id}).mappings().one_or_none()
+
+
+def replace_key(connection: Connection, key_id: UUID, successor: UUID, overlap: Any) -> None:
+    """Let a key go on for `overlap`, and say which follows it."""
+    statement = text(
+        "UPDATE api_keys SET replaced_by = :successor, "
+        "expires_at = least(expires_at, rota_now() + CAST(:overlap AS interval)) WHERE id = :key"
+    )
+    connection.execute(statement, {"key": key_id, "successor": successor, "overlap": overlap})
+
+
+def revoke_key(connection: Connection, key_id: UUID) -> None:
+    """End a key. Twice is fine."""
+    statement = text("UPDATE api_keys SET revoked_at = coalesce(revoked_at, rota_now()) WHERE id = :key")
+    connection.execute(statement, {"key": key_id})
 
 
 def usable_api_key(connection: Connection, key_id: UUID) -> RowMapping | None:
-    """The owner and digest of the key `key_id`, unless it was revoked or has expired."""
+    """The owner, scopes and digest of the key `key_id`, unless it was revoked or has expired."""
     statement = text(
-        "SELECT org_id, secret_digest FROM api_keys WHERE id = :id AND revoked_at IS NULL "
+        "SELECT id, org_id, user_id, secret_digest, scopes FROM api_keys WHERE id = :id AND revoked_at IS NULL "
         "AND (expires_at IS NULL OR expires_at > rota_now())"
     )
     return connection.execute(statement, {"id": key_id}).mappings().one_or_none()
+
+
+def note_use(connection: Connection, key_id: UUID) -> None:
+    """Remember that a key was used, to within a minute: not a write at every request."""
+    statement = text(
+        "UPDATE api_keys SET last_used_at = rota_now() WHERE id = :key "
+        "AND (last_used_at IS NULL OR last_used_at < rota_now() - interval '1 minute')"
+    )
+    connection.execute(statement, {"key": key_id})
 
 
 def api_key_exists(connection: Connection, key_id: UUID, digest: bytes) -> bool:

@@ -1,9 +1,21 @@
-"""What the other slices see of a tenant."""
+"""What the other slices see of a tenant, its people and their keys."""
 
+from datetime import datetime
 from decimal import Decimal
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from core.text import Storable
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Pattern = Annotated[str, StringConstraints(pattern=r"^(\*|(\*|[a-z][a-z0-9_-]*):(\*|[a-z][a-z0-9_-]*))$")]
+Patterns = Annotated[list[Pattern], Field(max_length=200, examples=[["tasks:*", "clients:read"]])]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Storable]
+Email = Annotated[
+    str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s,;<>\"]+@[^@\s,;<>\"]+$", max_length=254), Storable
+]
 
 
 class Organisation(BaseModel):
@@ -14,3 +26,117 @@ class Organisation(BaseModel):
     name: str
     time_zone: str
     markup: Decimal
+
+
+class Location(BaseModel):
+    """A place of the organisation's."""
+
+    id: UUID
+    slug: str
+    name: str
+
+
+class NewLocation(BaseModel):
+    """A place to be added."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slug: Slug
+    name: Name
+
+
+class Role(BaseModel):
+    """A set of permissions that users are given."""
+
+    name: str
+    permissions: list[str]
+    is_built_in: bool
+
+
+class RolePermissions(BaseModel):
+    """What a role permits: permissions by name, or patterns such as `clients:*` and `*:read`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    permissions: Patterns
+
+
+class RoleGrant(BaseModel):
+    """A role, everywhere or at one location."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Slug
+    location: Slug | None = Field(default=None, description="the location's slug; everywhere without it")
+
+
+class User(BaseModel):
+    """A person whom agents and keys may act for."""
+
+    id: UUID
+    email: str
+    name: str
+    is_operator: bool = Field(description="may govern the installation: workers, limits, the price list")
+    disabled_at: datetime | None
+    created_at: datetime
+    grants: list[RoleGrant]
+
+
+class NewUser(BaseModel):
+    """A person to be added."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: Email
+    name: Name
+    grants: list[RoleGrant] = Field(default=[], max_length=50)
+
+
+class UserChange(BaseModel):
+    """A change to a user: only what is sent is changed. `grants` replaces all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name | None = None
+    grants: list[RoleGrant] | None = Field(default=None, max_length=50)
+    is_disabled: bool | None = None
+
+
+class KeyFields(BaseModel):
+    """An API key to be made. It can do what its scopes and its user's permissions both allow."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    user: Email | None = Field(default=None, description="whom it speaks for; yourself without it")
+    scopes: Patterns = Field(default=["*"], min_length=1)
+    expires_at: AwareDatetime | None = None
+
+
+class KeyView(BaseModel):
+    """An API key, without its secret."""
+
+    id: UUID
+    name: str
+    user: str = Field(description="e-mail of the user it speaks for")
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="to within a minute")
+    replaced_by: UUID | None
+
+
+class IssuedKey(KeyView):
+    """A key just made. Its secret is shown this once."""
+
+    key: str
+
+
+class KeyOwner(BaseModel):
+    """Whom a key speaks for, and how far."""
+
+    key_id: UUID
+    org_id: UUID
+    user_id: UUID
+    scopes: list[str]

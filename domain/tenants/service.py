@@ -1,23 +1,38 @@
-"""Verbs on organisations and API keys."""
+"""Verbs on organisations and their people. Keys have a file of their own (`keys.py`)."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.crypto import ApiKey, is_same_digest, new_secret, parse_api_key, secret_digest
-from core.db import key_transaction
-from core.errors import NotAuthenticated, NotFound
+from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.ids import new_id
-from domain.tenants import queries
-from domain.tenants.schemas import Organisation
+from domain.tenants import permissions, queries
+from domain.tenants.permissions import Grant, Reach
+from domain.tenants.schemas import (
+    Location,
+    NewLocation,
+    NewUser,
+    Organisation,
+    Role,
+    RoleGrant,
+    User,
+    UserChange,
+)
+
+# ── organisations ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def ensure_organisation(connection: Connection, *, slug: str, name: str, time_zone: str) -> Organisation:
-    """The organisation called `slug`, made now if it is not there yet."""
+    """The organisation called `slug`, made now, with the built-in roles, if it is not there yet."""
     row = {"id": new_id(), "slug": slug, "name": name, "time_zone": time_zone}
-    queries.insert_organisation(connection, row)
-    return organisation_called(connection, slug)
+    is_new = queries.insert_organisation(connection, row)
+    made = organisation_called(connection, slug)
+    if is_new:
+        for role, held in permissions.BUILT_IN_ROLES.items():
+            queries.put_role(connection, {"org_id": made.id, "name": role, "permissions": held, "built_in": True})
+    return made
 
 
 def get_organisation(connection: Connection, org: UUID) -> Organisation:
@@ -44,41 +59,184 @@ def organisation_called(connection: Connection, slug: str) -> Organisation:
     return Organisation(**found)
 
 
-def create_api_key(
-    connection: Connection, org: UUID, *, name: str, pepper: str, expires_at: datetime | None = None
-) -> ApiKey:
-    """Make an API key for `org`. The key returned is the only time its secret is seen."""
-    key = ApiKey(new_id(), new_secret())
-    queries.insert_api_key(
-        connection,
-        {
-            "id": key.id,
-            "org_id": org,
-            "name": name,
-            "secret_digest": secret_digest(key.secret, pepper),
-            "expires_at": expires_at,
-        },
-    )
-    return key
+# ── who may do what, where ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def is_known_api_key(connection: Connection, text: str, *, pepper: str) -> bool:
-    """Whether the key that `text` spells is in use here."""
-    key = parse_api_key(text)
-    return key is not None and queries.api_key_exists(connection, key.id, secret_digest(key.secret, pepper))
+def grants_of(connection: Connection, user_id: UUID) -> list[Grant]:
+    """What a user may do and where, as it stands now. Nothing for one who was disabled, or is not there."""
+    return [Grant(tuple(row["permissions"]), row["location_id"]) for row in queries.permissions_of(connection, user_id)]
 
 
-def authenticate(text: str, *, pepper: str) -> UUID:
-    """The organisation that the API key `text` speaks for.
+def reach_of(connection: Connection, user_id: UUID, permission: str) -> Reach:
+    """Where a user has `permission`, as it stands now."""
+    return permissions.reach(grants_of(connection, user_id), permission)
+
+
+def holders_of(connection: Connection, roles: list[str], location: UUID | None = None) -> list[dict[str, Any]]:
+    """Id, e-mail and name of the users who have one of `roles`, everywhere or at `location`."""
+    return [dict(row) for row in queries.holders_of(connection, roles, location)]
+
+
+# ── users ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_users(connection: Connection) -> list[User]:
+    """Everybody in the organisation."""
+    return [User(**row) for row in queries.users(connection)]
+
+
+def get_user(connection: Connection, user_id: UUID) -> User:
+    """The user with this id.
 
     Raises:
-        NotAuthenticated: the key is malformed, unknown, revoked or expired; which of these is not told.
+        NotFound: there is none.
     """
-    key = parse_api_key(text)
-    if key is not None:
-        with key_transaction(key.id) as connection:
-            row = queries.usable_api_key(connection, key.id)
-        if row is not None and is_same_digest(bytes(row["secret_digest"]), secret_digest(key.secret, pepper)):
-            org: UUID = row["org_id"]
-            return org
-    raise NotAuthenticated("This API key is not valid.")
+    found = queries.user(connection, user_id)
+    if found is None:
+        raise NotFound(f"There is no user {user_id}.")
+    return User(**found)
+
+
+def user_with_email(connection: Connection, org: UUID, email: str) -> User:
+    """The user with this address.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = queries.user_by_email(connection, org, email)
+    if found is None:
+        raise NotFound(f"There is no user with the address {email}.")
+    return User(**found)
+
+
+def ensure_owner(connection: Connection, org: UUID, email: str, *, is_operator: bool = False) -> User:
+    """The user with this address, made the organisation's owner if nobody has the address yet."""
+    user_id = new_id()
+    if queries.insert_user(connection, {"id": user_id, "org_id": org, "email": email, "name": "Owner"}):
+        queries.insert_grant(connection, _grant_row(org, user_id, "owner", None))
+    owner = user_with_email(connection, org, email)
+    if is_operator:
+        queries.make_operator(connection, owner.id)
+    return owner
+
+
+def add_user(connection: Connection, org: UUID, fields: NewUser, *, by: Iterable[Grant]) -> User:
+    """Add a user with roles that `by`, the giver, has as well.
+
+    Raises:
+        Conflict: the address is taken.
+        InvalidInput: there is no such role or location.
+        NotPermitted: a role goes beyond the giver's own.
+    """
+    user_id = new_id()
+    row = {"id": user_id, "org_id": org, "email": fields.email, "name": fields.name}
+    if not queries.insert_user(connection, row):
+        raise Conflict(f"There is a user with the address {fields.email} already.")
+    _give(connection, org, user_id, fields.grants, list(by))
+    return get_user(connection, user_id)
+
+
+def change_user(connection: Connection, org: UUID, user_id: UUID, change: UserChange, *, by: Iterable[Grant]) -> User:
+    """Change a user's name or roles, or shut them out: their keys and their agents then do nothing more.
+
+    Raises:
+        NotFound: there is no such user.
+        NotPermitted: the user has, or would have, more than the giver.
+        Conflict: nobody would be left who owns the organisation.
+    """
+    giver = list(by)
+    get_user(connection, user_id)
+    queries.lock_owners(connection)
+    held = [pattern for grant in grants_of(connection, user_id) for pattern in grant.permissions]
+    if beyond := permissions.beyond(giver, held):
+        raise NotPermitted(
+            f"This user may do more than you: {', '.join(sorted(beyond))}."
+        )
+    queries.change_user(connection, user_id, name=change.name, is_disabled=change.is_disabled)
+    if change.grants is not None:
+        queries.delete_grants(connection, user_id)
+        _give(connection, org, user_id, change.grants, giver)
+    if queries.number_of_owners(connection) == 0:
+        raise Conflict("Nobody would be left who owns this organisation. Give another user the role owner first.")
+    return get_user(connection, user_id)
+
+
+def _give(connection: Connection, org: UUID, user_id: UUID, wanted: list[RoleGrant], giver: list[Grant]) -> None:
+    for grant in wanted:
+        role = queries.role(connection, grant.role)
+        if role is None:
+            raise InvalidInput(f"There is no role called {grant.role!r}.")
+        if beyond := permissions.beyond(giver, role["permissions"]):
+            raise NotPermitted(f"The role {grant.role} permits what you may not do: {', '.join(sorted(beyond))}.")
+        location = None if grant.location is None else location_called(connection, grant.location).id
+        queries.insert_grant(connection, _grant_row(org, user_id, grant.role, location))
+
+
+def _grant_row(org: UUID, user_id: UUID, role: str, location: UUID | None) -> dict[str, Any]:
+    return {"id": new_id(), "org_id": org, "user_id": user_id, "role": role, "location": location}
+
+
+# ── roles and locations ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_roles(connection: Connection) -> list[Role]:
+    """Every role."""
+    return [Role(**row) for row in queries.roles(connection)]
+
+
+def put_role(connection: Connection, org: UUID, name: str, wanted: list[str], *, by: Iterable[Grant]) -> Role:
+    """Add a role of the organisation's own, or change what it permits.
+
+    Raises:
+        Conflict: the role is built in.
+        NotPermitted: it permits, or permitted, what the giver may not do.
+    """
+    giver = list(by)
+    before = queries.role(connection, name)
+    if before is not None and before["is_built_in"]:
+        raise Conflict(f"The role {name} is built in. Make one of your own, under another name.")
+    if beyond := permissions.beyond(giver, [*wanted, *(before["permissions"] if before else [])]):
+        raise NotPermitted(f"You may not do this yourself: {', '.join(sorted(beyond))}.")
+    queries.put_role(connection, {"org_id": org, "name": name, "permissions": wanted, "built_in": False})
+    return Role(name=name, permissions=wanted, is_built_in=False)
+
+
+def remove_role(connection: Connection, name: str) -> None:
+    """Remove a role of the organisation's own.
+
+    Raises:
+        NotFound: there is none of that name.
+        Conflict: it is built in, or a user has it.
+    """
+    if queries.role(connection, name) is None:
+        raise NotFound(f"There is no role called {name!r}.")
+    if not queries.delete_role(connection, name):
+        raise Conflict(f"The role {name} is built in, or some user has it.")
+
+
+def list_locations(connection: Connection) -> list[Location]:
+    """Every location."""
+    return [Location(**row) for row in queries.locations(connection)]
+
+
+def location_called(connection: Connection, slug: str) -> Location:
+    """The location called `slug`.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    found = queries.location_by_slug(connection, slug)
+    if found is None:
+        raise InvalidInput(f"There is no location called {slug!r}.")
+    return Location(**found)
+
+
+def add_location(connection: Connection, org: UUID, fields: NewLocation) -> Location:
+    """Add a location.
+
+    Raises:
+        Conflict: the slug is taken.
+    """
+    if not queries.insert_location(connection, {"id": new_id(), "org_id": org, **fields.model_dump()}):
+        raise Conflict(f"There is a location called {fields.slug!r} already.")
+    return location_called(connection, fields.slug)

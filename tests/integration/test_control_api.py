@@ -12,11 +12,12 @@ from sqlalchemy import text
 from api.app import make_app
 from core import db
 from core.ids import new_id
-from core.settings import Settings, settings
+from core.settings import Settings
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Departure, StepRecord, TaskError
 from domain.tenants import service as tenants
-from tests.support.factories import claim, look, make_key, make_organisation, register_worker, submit
+from domain.tenants.permissions import GOVERN
+from tests.support.factories import OWNER, claim, look, make_key, make_organisation, register_worker, submit
 from tests.support.servers import SECRET_KEY
 
 
@@ -28,15 +29,13 @@ def client(config: Settings, org: UUID) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def operator(client: TestClient, org: UUID, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The organisation's slug, which governs the installation while the test lasts."""
+def operator(client: TestClient, org: UUID) -> str:
+    """The organisation's slug; the client's key may govern the installation from now on."""
+    with db.system_transaction() as connection:
+        tenants.ensure_owner(connection, org, OWNER, is_operator=True)
+    client.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY, scopes=['*', GOVERN])}"
     with db.transaction(org) as connection:
-        slug = tenants.get_organisation(connection, org).slug
-    monkeypatch.setenv("ROTA_OPERATORS", f'["{slug}"]')
-    settings.cache_clear()
-    yield slug
-    monkeypatch.undo()
-    settings.cache_clear()
+        return tenants.get_organisation(connection, org).slug
 
 
 def fail(org: UUID, message: str, kind: str = "bad_request") -> UUID:
@@ -96,7 +95,7 @@ def test_who_is_no_operator_governs_nothing(client: TestClient) -> None:
         ("PUT", "/v1/workers/w1/concurrency", {"concurrency": 1}),
     ):
         answer = client.request(method, path, json=body)
-        assert (answer.status_code, "ROTA_OPERATORS" in answer.json()["detail"]) == (403, True), path
+        assert (answer.status_code, "installation:govern" in answer.json()["detail"]) == (403, True), path
 
 
 def test_an_operator_limits_providers_and_scales_workers(client: TestClient, operator: str) -> None:

@@ -9,25 +9,13 @@ import pytest
 from sqlalchemy import text
 
 from agents.tools import ALL
-from agents.tools.registry import ToolContext
 from core import db
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.ids import new_id
 from domain.crm import service as crm
 from tests.support.factories import ZONE, make_organisation, make_row
 from tests.support.outward import TOOLS
-
-NOW = datetime.now(ZONE)
-TODAY = NOW.date()
-
-
-def use(org: UUID, name: str, **arguments: Any) -> dict[str, Any]:
-    """What the tool returns."""
-    tool = ALL.get(name)
-    assert tool is not None
-    with db.transaction(org) as connection:
-        context = ToolContext(connection=connection, zone=ZONE, today=TODAY)
-        return tool.run(context, tool.validate(arguments))
+from tests.support.tools import NOW, TODAY, use
 
 
 def test_the_fifteen_crm_tools_and_booking_are_there() -> None:

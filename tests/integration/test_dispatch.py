@@ -58,8 +58,8 @@ def test_another_organisations_one_task_goes_before_thousands_of_the_first(org: 
         first = submit(org)
         connection.execute(
             text(
-                "INSERT INTO tasks (id, org_id, agent_id, agent, input) "
-                "SELECT gen_random_uuid(), org_id, agent_id, agent, input FROM tasks, generate_series(1, 3000) "
+                "INSERT INTO tasks (id, org_id, agent_id, agent, input, user_id) "
+                "SELECT gen_random_uuid(), org_id, agent_id, agent, input, user_id FROM tasks, generate_series(1, 3000) "
                 "WHERE id = :id"
             ),
             {"id": first.id},

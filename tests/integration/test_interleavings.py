@@ -14,8 +14,8 @@ from core.errors import Conflict
 from core.ids import new_id
 from domain.dispatch import service as dispatching
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, Departure, Settlement, StepRecord
-from tests.support.factories import claim, dispatch, look, register_worker, submission, submit
+from domain.tasks.schemas import Claimed, Departure, Settlement, StepRecord, Terms
+from tests.support.factories import claim, dispatch, look, owner_of, register_worker, submission, submit
 from tests.support.servers import wait_until
 
 Verb = Callable[[Connection], Any]
@@ -173,7 +173,7 @@ def test_dispatch_passes_by_a_task_that_is_being_cancelled(org: UUID, verbs: Ver
 
 def test_of_two_submissions_with_one_idempotency_key_one_makes_the_task(org: UUID) -> None:
     def send(connection: Connection) -> Any:
-        return tasks.submit(connection, submission("once"), idempotency_key="k").id
+        return tasks.submit(connection, submission("once"), Terms(user_id=owner_of(org)), idempotency_key="k").id
 
     first, second = interleave(org, send, send)
     assert first == second
@@ -181,7 +181,7 @@ def test_of_two_submissions_with_one_idempotency_key_one_makes_the_task(org: UUI
 
 def test_positions_in_a_conversation_follow_the_order_of_acceptance(org: UUID) -> None:
     def send(connection: Connection) -> Any:
-        return tasks.submit(connection, submission("hi", concurrency_key="k")).id
+        return tasks.submit(connection, submission("hi", concurrency_key="k"), Terms(user_id=owner_of(org))).id
 
     first, second = interleave(org, send, send)
     assert [due.id for due in dispatch()] == [first]
@@ -197,7 +197,7 @@ def test_a_follower_accepted_while_the_head_ends_is_not_forgotten(org: UUID) -> 
     held: Claimed | None = claim(org, head.id)
 
     def send(connection: Connection) -> Any:
-        return tasks.submit(connection, submission("hi", concurrency_key="k")).id
+        return tasks.submit(connection, submission("hi", concurrency_key="k"), Terms(user_id=owner_of(org))).id
 
     def finish(connection: Connection) -> Any:
         assert held

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 import domain.agents.models
+import domain.audit.models
 import domain.billing.models
 import domain.crm.models
 import domain.replies.models
@@ -22,6 +23,7 @@ from tests.support.factories import make_organisation, make_row, submit
 
 _MODELS = [
     domain.agents.models,
+    domain.audit.models,
     domain.billing.models,
     domain.crm.models,
     domain.replies.models,

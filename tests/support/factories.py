@@ -1,5 +1,6 @@
 """Organisations, tasks and gyms for tests."""
 
+import functools
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,10 +19,14 @@ from domain.crm import models as crm_models
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.tasks import service as tasks
-from domain.tasks.schemas import PRIORITIES, Claimed, Due, Task, TaskInput, TaskSubmission
+from domain.tasks.schemas import PRIORITIES, Claimed, Due, Task, TaskInput, TaskSubmission, Terms
+from domain.tenants import keys
 from domain.tenants import service as tenants
+from domain.tenants.permissions import Grant
+from domain.tenants.schemas import NewLocation, NewUser, RoleGrant
 from domain.workers import service as workers
 
+OWNER = "owner@example.com"
 ZONE = ZoneInfo("Europe/Madrid")
 assert crm_models  # declares the tables that `make_row` writes to
 
@@ -30,15 +35,44 @@ def make_organisation(slug: str) -> UUID:
     """An organisation with the ready-made agents."""
     with db.system_transaction() as connection:
         org = tenants.ensure_organisation(connection, slug=slug, name=slug.title(), time_zone="Europe/Madrid").id
+        tenants.ensure_owner(connection, org, OWNER)
     with db.transaction(org) as connection:
         agents.seed_agents(connection, org, load_catalogue(), agent_check(connection))
     return org
 
 
-def make_key(org: UUID, pepper: str) -> str:
-    """An API key of the organisation."""
+@functools.lru_cache(maxsize=1024)
+def owner_of(org: UUID) -> UUID:
+    """The user who owns the organisation."""
+    with db.transaction(org) as connection:
+        return tenants.user_with_email(connection, org, OWNER).id
+
+
+def make_user(org: UUID, *roles: str, at: str | None = None) -> UUID:
+    """A user of the organisation with these roles, everywhere or at one location."""
+    everything = [Grant(("*",), None)]
+    fields = NewUser(
+        email=f"{new_id().hex[-12:]}@example.com",
+        name="Somebody",
+        grants=[RoleGrant(role=role, location=at) for role in roles],
+    )
+    with db.transaction(org) as connection:
+        return tenants.add_user(connection, org, fields, by=everything).id
+
+
+def make_location(org: UUID, slug: str) -> UUID:
+    """A location of the organisation."""
+    with db.transaction(org) as connection:
+        return tenants.add_location(connection, org, NewLocation(slug=slug, name=slug.title())).id
+
+
+def make_key(org: UUID, pepper: str, *, user: UUID | None = None, scopes: list[str] | None = None) -> str:
+    """An API key of the organisation's owner, or of another user."""
     with db.system_transaction() as connection:
-        return str(tenants.create_api_key(connection, org, name="test", pepper=pepper))
+        key = keys.create_api_key(
+            connection, org, user_id=user or owner_of(org), name="test", pepper=pepper, scopes=scopes
+        )
+    return str(key)
 
 
 def change_agent(org: UUID, slug: str, **changes: Any) -> Agent:
@@ -53,10 +87,13 @@ def submission(message: str = "hello", **more: Any) -> TaskSubmission:
     return TaskSubmission(**{"agent": "support-assistant", "input": TaskInput(message=message), **more})
 
 
-def submit(org: UUID, message: str = "hello", *, idempotency_key: str | None = None, **more: Any) -> Task:
-    """A submitted task."""
+def submit(
+    org: UUID, message: str = "hello", *, idempotency_key: str | None = None, user: UUID | None = None, **more: Any
+) -> Task:
+    """A submitted task, for the organisation's owner or another user."""
+    terms = Terms(user_id=user or owner_of(org))
     with db.transaction(org) as connection:
-        return tasks.submit(connection, submission(message, **more), idempotency_key=idempotency_key)
+        return tasks.submit(connection, submission(message, **more), terms, idempotency_key=idempotency_key)
 
 
 def dispatch(*, bound: int = 100, bounds: dict[Any, int] | None = None, planner: Planner | None = None) -> list[Due]:

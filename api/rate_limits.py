@@ -1,0 +1,173 @@
+"""How often a key, an organisation or a stranger may ask. Counted in this process, and shared through Redis behind its
+back: no request ever waits for Redis, and where Redis is away each process goes by what it saw itself.
+
+A window counter with two windows (Alex Xu, "System Design Interview", 2020, chapter 4): of the minute before, the share
+that still lies within the last 60 seconds counts, as if its requests had come evenly.
+"""
+
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import redis
+from fastapi import Request
+
+from core.errors import TooManyRequests
+from core.logging import get_logger
+from core.settings import Settings, settings
+from domain.tenants.schemas import KeyOwner
+
+log = get_logger(__name__)
+
+_WINDOW = 60
+_SHARE_EVERY = 0.25
+_MOST_SUBJECTS = 50_000
+
+
+@dataclass
+class _Count:
+    """Requests of one subject in one window: all that are known of, and those of ours not yet shared."""
+
+    known: int = 0
+    unshared: int = 0
+
+
+class RateLimits:
+    """Counters of this process, and the thread that shares them."""
+
+    def __init__(self, config: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._config = config
+        self._clock = clock
+        self._counts: dict[tuple[str, int], _Count] = defaultdict(_Count)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def take_request(self, owner: KeyOwner) -> None:
+        """Count a request of a key. Raises TooManyRequests, and counts nothing, where a limit is reached."""
+        self._take(
+            (f"key:{owner.key_id}", self._config.requests_per_minute_key, "This API key"),
+            (f"org:{owner.org_id}", self._config.requests_per_minute_organisation, "This organisation"),
+        )
+
+    def take_stranger(self, request: Request) -> None:
+        """Count a request that nobody vouches for, by the address it comes from."""
+        self._take((f"stranger:{_address(request)}", self._config.requests_per_minute_stranger, "This address"))
+
+    def _take(self, *wanted: tuple[str, int, str]) -> None:
+        with self._lock:
+            for subject, limit, who in wanted:
+                self._check(subject, limit, who)
+            for subject, _, _ in wanted:
+                self._add(subject)
+
+    def _check(self, subject: str, limit: int, who: str) -> None:
+        now = self._clock()
+        window = int(now // _WINDOW)
+        gone = now % _WINDOW / _WINDOW
+        before, present = self._known(subject, window - 1), self._known(subject, window)
+        if before * (1 - gone) + present + 1 > limit:
+            wait = _seconds_to_wait(before, present, limit, gone)
+            raise TooManyRequests(f"{who} may ask {limit} times a minute. Try again in {wait} s.", retry_after=wait)
+
+    def _known(self, subject: str, window: int) -> int:
+        count = self._counts.get((subject, window))
+        return count.known if count else 0
+
+    def _add(self, subject: str) -> None:
+        count = self._counts[subject, int(self._clock() // _WINDOW)]
+        count.known += 1
+        count.unshared += 1
+
+    # ── sharing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Begin to share the counts."""
+        self._thread = threading.Thread(target=self._share_for_ever, name="rate-limits", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Share no more."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join(5)
+
+    def _share_for_ever(self) -> None:
+        client = redis.Redis.from_url(self._config.redis_url, socket_timeout=1, socket_connect_timeout=1)
+        is_away = False
+        while not self._stopping.wait(_SHARE_EVERY):
+            self.forget_old()
+            try:
+                self.share(client)
+            except redis.RedisError as error:
+                if not is_away:
+                    log.warning("rate limits are counted by this process alone", error=str(error))
+                is_away = True
+            else:
+                is_away = False
+        client.close()
+
+    def share(self, client: "redis.Redis") -> None:
+        """Add what came here to what all know, and learn what came elsewhere."""
+        with self._lock:
+            added = {key: count.unshared for key, count in self._counts.items() if count.unshared}
+        if not added:
+            return
+        pipeline = client.pipeline(transaction=False)
+        for (subject, window), number in added.items():
+            pipeline.incrby(_name(subject, window), number)
+            pipeline.expire(_name(subject, window), 3 * _WINDOW)
+        totals: Iterable[int] = pipeline.execute()[::2]
+        with self._lock:
+            for (key, number), total in zip(added.items(), totals, strict=True):
+                count = self._counts[key]
+                count.unshared -= number
+                count.known = int(total) + count.unshared
+
+    def forget_old(self) -> None:
+        """Drop the windows that no longer count."""
+        oldest = int(self._clock() // _WINDOW) - 1
+        with self._lock:
+            if len(self._counts) > _MOST_SUBJECTS:
+                self._counts.clear()
+            for key in [key for key in self._counts if key[1] < oldest]:
+                del self._counts[key]
+
+
+def _seconds_to_wait(before: int, present: int, limit: int, gone: float) -> int:
+    """Until the next request fits, if nobody else asks: when enough of the window before has slid out, else when the
+    present one has.
+    """
+    if present + 1 <= limit and before:
+        needed = 1 - (limit - present - 1) / before
+        return max(1, math.ceil((needed - gone) * _WINDOW))
+    needed = 1 - (limit - 1) / present if present else 0.0
+    return max(1, math.ceil((1 - gone + max(0.0, needed)) * _WINDOW))
+
+
+def _name(subject: str, window: int) -> str:
+    return f"rota:requests:{subject}:{window}"
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+_limits: list[RateLimits] = []
+
+
+def limits() -> RateLimits:
+    """The counters of this process."""
+    if not _limits:
+        _limits.append(RateLimits(settings()))
+    return _limits[0]
+
+
+def reset_limits() -> None:
+    """Begin anew, with the settings as they are."""
+    _limits.clear()

@@ -1,0 +1,30 @@
+"""The audit log: who did what."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+
+from api.auth import Needs, Principal
+from api.problems import describes
+from domain.audit import service as audit
+from domain.audit.schemas import AuditPage
+from domain.tasks.schemas import Word
+
+router = APIRouter(prefix="/v1", tags=["audit"])
+
+Reads = Annotated[Principal, Depends(Needs("audit:read"))]
+
+
+@router.get("/audit", responses=describes(401, 403, 422))
+def read_audit_log(
+    caller: Reads,
+    before: UUID | None = None,
+    subject: Word | None = None,
+    verb: Word | None = None,
+    task: UUID | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> AuditPage:
+    """Who did what, newest first: people through their keys, agents in the steps of their tasks."""
+    with caller.reading() as connection:
+        return audit.read(connection, before=before, subject=subject, verb=verb, task=task, limit=limit)

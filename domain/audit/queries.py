@@ -1,0 +1,33 @@
+"""All SQL about the audit log: it is written and read, never changed."""
+
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+from core.db import dump_json
+
+_INSERT = text("""
+    INSERT INTO audit_log (id, org_id, user_id, key_id, agent, verb, subject, task_id, seq, details)
+    VALUES (:id, :org_id, :user_id, :key_id, :agent, :verb, :subject, :task_id, :seq, CAST(:details AS jsonb))
+""")
+
+
+def insert_line(connection: Connection, row: dict[str, Any]) -> None:
+    """Add a line."""
+    connection.execute(_INSERT, row | {"details": dump_json(row["details"])})
+
+
+_PAGE = text("""
+    SELECT a.id, a.at, a.user_id, u.email AS "user", a.key_id, a.agent, a.verb, a.subject, a.task_id, a.seq, a.details
+      FROM audit_log a LEFT JOIN users u ON u.id = a.user_id
+     WHERE (CAST(:before AS uuid) IS NULL OR a.id < :before)
+       AND (CAST(:subject AS text) IS NULL OR a.subject = :subject)
+       AND (CAST(:verb AS text) IS NULL OR a.verb = :verb)
+       AND (CAST(:task AS uuid) IS NULL OR a.task_id = :task)
+     ORDER BY a.id DESC LIMIT :limit
+""")
+
+
+def page(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
+    """Lines that match, newest first."""
+    return list(connection.execute(_PAGE, wanted).mappings())

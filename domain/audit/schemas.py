@@ -1,0 +1,52 @@
+"""Lines of the audit log."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class Doer:
+    """Who did something: a user through a key, or an agent in a step of a task that a user asked for."""
+
+    org_id: UUID
+    user_id: UUID | None = None
+    key_id: UUID | None = None
+    agent: str | None = None
+    task_id: UUID | None = None
+    seq: int | None = None
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What was done, to what. Details hold no secrets."""
+
+    verb: str
+    subject: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class AuditLine(BaseModel):
+    """One line of the log."""
+
+    id: UUID
+    at: datetime
+    user_id: UUID | None
+    user: str | None
+    key_id: UUID | None
+    agent: str | None
+    verb: str
+    subject: str
+    task_id: UUID | None
+    seq: int | None
+    details: dict[str, Any]
+
+
+class AuditPage(BaseModel):
+    """Lines, newest first; `before` for the next page, null at the end."""
+
+    lines: list[AuditLine]
+    next_before: UUID | None

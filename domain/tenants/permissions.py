@@ -1,0 +1,101 @@
+"""What a permission covers, and where. Pure: grants in, reach out.
+
+A permission reads `noun:verb`, such as `email:send`. A role holds patterns: `*` (all), `clients:*`, `*:read`, or one by
+name. Permissions of the installation itself (`installation:…`) are in no pattern but their own.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+_RESERVED = "installation"
+GOVERN = "installation:govern"
+
+READING = ["*:read"]
+BUILT_IN_ROLES: dict[str, list[str]] = {
+    "owner": ["*"],
+    "manager": [
+        "*:read", "tasks:*", "agents:*", "clients:*", "leads:*", "bookings:*", "classes:*", "campaigns:*", "social:*",
+        "calendar:*", "tickets:*", "resources:*", "email:*", "sms:*", "whatsapp:*", "messages:*", "notifications:*",
+        "workflows:*", "payments:*", "approvals:*", "data:export", "rules:*", "budgets:*", "queues:*", "reports:*",
+    ],
+    "coordinator": ["*:read", "tasks:*", "approvals:decide", "tickets:*", "notifications:*"],
+    "staff": [
+        "*:read", "tasks:*", "clients:write", "leads:*", "bookings:*", "calendar:*", "tickets:*", "messages:send",
+        "email:send", "sms:send", "notifications:*",
+    ],
+    "viewer": ["*:read"],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Permissions of one role, everywhere or at one location."""
+
+    permissions: tuple[str, ...]
+    location_id: UUID | None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Where somebody may do something. `everywhere` goes beyond any set of locations."""
+
+    everywhere: bool = False
+    locations: frozenset[UUID] = frozenset()
+
+    @property
+    def is_nowhere(self) -> bool:
+        """Whether it may not be done at all."""
+        return not self.everywhere and not self.locations
+
+    def at(self, location: UUID | None) -> "Reach":
+        """The reach within `location`; unchanged where none is named."""
+        if location is None:
+            return self
+        return Reach(locations=frozenset({location} if self.everywhere or location in self.locations else ()))
+
+
+def covers(patterns: Iterable[str], permission: str) -> bool:
+    """Whether one of `patterns` covers `permission`, which may itself be a pattern."""
+    noun, _, verb = permission.partition(":")
+    if noun == _RESERVED:
+        return permission in patterns
+    return any(_covers(pattern, noun, verb) for pattern in patterns)
+
+
+def _covers(pattern: str, noun: str, verb: str) -> bool:
+    if pattern == "*":
+        return True
+    its_noun, _, its_verb = pattern.partition(":")
+    return its_noun in {"*", noun} and its_verb in {"*", verb}
+
+
+def reach(grants: Iterable[Grant], permission: str) -> Reach:
+    """Where `grants` together allow `permission`."""
+    covering = [grant for grant in grants if covers(grant.permissions, permission)]
+    return Reach(
+        everywhere=any(grant.location_id is None for grant in covering),
+        locations=frozenset(grant.location_id for grant in covering if grant.location_id is not None),
+    )
+
+
+def narrowed(grants: Iterable[Grant], scopes: Collection[str]) -> list[Grant]:
+    """What is left of `grants` to somebody whose key has only `scopes`. Where two patterns merely overlap, neither is
+    left: rather too little than too much.
+    """
+    return [
+        Grant(
+            tuple(
+                [held for held in grant.permissions if covers(scopes, held)]
+                + [scope for scope in scopes if covers(grant.permissions, scope)]
+            ),
+            grant.location_id,
+        )
+        for grant in grants
+    ]
+
+
+def beyond(own: Collection[Grant], wanted: Iterable[str]) -> list[str]:
+    """Those of the patterns `wanted` that `own` does not hold everywhere: nobody gives what they have not."""
+    held = [pattern for grant in own if grant.location_id is None for pattern in grant.permissions]
+    return [pattern for pattern in wanted if not covers(held, pattern)]

@@ -1,0 +1,1 @@
+"""Prepaid tokens: a double-entry ledger, holds, the price list, the monthly fee."""

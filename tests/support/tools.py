@@ -1,0 +1,24 @@
+"""Tools used without an agent: each in a transaction of its own, as its step would be."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from agents.tools import ALL
+from agents.tools.registry import Acting, ToolContext
+from core import db
+from core.ids import new_id
+from tests.support.factories import ZONE, owner_of
+
+NOW = datetime.now(ZONE)
+TODAY = NOW.date()
+
+
+def use(org: UUID, name: str, **arguments: Any) -> dict[str, Any]:
+    """What the tool called `name` returns."""
+    tool = ALL.get(name)
+    assert tool is not None
+    acting = Acting(org_id=org, user_id=owner_of(org), agent="support-assistant", task_id=new_id(), seq=1)
+    with db.transaction(org) as connection:
+        context = ToolContext(connection=connection, zone=ZONE, today=TODAY, acting=acting)
+        return tool.run(context, tool.validate(arguments))
