@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -109,10 +110,11 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
     stopwatch = Stopwatch()
     with transaction(work.task.org_id) as connection:
         own = billing.own_price(connection, model)
-    provider = provider_of(model, own)
-    pricing.ensure_priced(provider=provider, model=model, own=own)  # before it costs anything
-    window = own.context_window if own else pricing.context_window(provider, model)
-    prepared = fit(request.model_copy(update={"model": model}), window, share=share)
+        provider = provider_of(model, own)
+        pricing.ensure_priced(provider=provider, model=model, own=own)  # before it costs anything
+        window = own.context_window if own else pricing.context_window(provider, model)
+        prepared = fit(request.model_copy(update={"model": model}), window, share=share)
+        work.ensure_paid(connection, "internal_llm_call", dollars=lambda: _at_most(work, prepared, own))
     given = {"model": model, "provider": provider, "messages": len(prepared.messages)}
     ttl = work.agent.limits.reply_cache
     try:
@@ -139,6 +141,16 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
             kept = KeptReply(digest=_digest(prepared), reply=reply.model_dump(mode="json"), ttl=ttl)
             replies.keep(connection, work.task.org_id, kept)
     return decision
+
+
+def _at_most(work: Work, request: Request, own: Price | None) -> Decimal:
+    """What a call can be billed at most, in dollars: no token is shorter than a byte, no answer longer than asked for."""
+    size = len(request.model_dump_json(exclude={"timeout"}).encode())
+    tokens = Tokens(input=size, output=request.max_output_tokens)
+    provider = provider_of(request.model, own)
+    return pricing.cost_of(
+        tokens, provider=provider, model=request.model, own=own, markup=work.organisation.markup
+    ).billed
 
 
 def _call(work: Work, provider: ProviderName, request: Request, seq: int) -> Reply:

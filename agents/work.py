@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -22,10 +23,13 @@ from core.failpoints import failpoint
 from core.ids import new_id
 from domain.agents import service as agents
 from domain.agents.schemas import Agent
+from domain.billing import service as billing
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Bill, Claimed, Step, StepRecord
+from domain.tasks.schemas import Bill, Claimed, Departure, Status, Step, StepRecord
 from domain.tenants import service as tenants
 from domain.tenants.schemas import Organisation
+from domain.wallet import service as wallet
+from domain.wallet.schemas import PriceItem
 
 _PARALLEL_CALLS = 8
 # As long as the database may be away, a step waits to be written.
@@ -46,6 +50,14 @@ class LimitReached(RotaError):
 
 class OutcomeUnknown(RotaError):
     """An action was begun and its outcome was never recorded: a person must say whether it happened."""
+
+
+class Parked(RotaError):
+    """An action waits for a person's word; the task goes on when it comes."""
+
+    def __init__(self, waiting_for: str) -> None:
+        super().__init__()
+        self.waiting_for = waiting_for
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class Work:
             self._journal = tasks.journal(connection, task.id)
             self._tokens, self._cost = tasks.spent_on(connection, task.id)
             self.now = tasks.now(connection)
+            self.token_prices = wallet.prices(connection)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -173,14 +186,43 @@ class Work:
         if record.status == "done":
             self._journal[record.seq] = begun.model_copy(update=record.model_dump(include={"status", "output"}))
 
+    def ensure_paid(self, connection: Connection, item: PriceItem, *, dollars: Callable[[], Decimal]) -> None:
+        """Before a model call: see to it that its token and its highest possible cost are there, and stay there.
+
+        Raises:
+            ClaimLost: somebody else has the task.
+            InsufficientFunds, BudgetExhausted: the task must wait until they are.
+        """
+        tasks.hold(connection, self.task)
+        wallet.ensure(connection, self.task.org_id, self.task.id, self.token_prices[item])
+        billing.reserve(connection, self.task.org_id, self.task.agent, self.task.id, dollars)
+
+    def charge(self, connection: Connection, seq: int, item: PriceItem, quantity: int = 1) -> None:
+        """Pay for what step `seq` does, in the transaction in which it does it.
+
+        Raises:
+            InsufficientFunds: the wallet cannot; nothing of the step must stand.
+        """
+        tokens = quantity * self.token_prices[item]
+        wallet.ensure(connection, self.task.org_id, self.task.id, tokens)
+        wallet.spend(connection, self.task.id, seq, item, tokens, quantity=quantity)
+
     def _write(self, make: Callable[[Connection], StepRecord], *, is_paid_for: bool = True) -> Step:
         step_id = new_id()
 
         def write(connection: Connection, *, is_again: bool) -> Step:
             written = tasks.written_step(connection, step_id) if is_again else None
-            return written or tasks.record_step(connection, self.task, make(connection), step_id)
+            return written or self._record(connection, make(connection), step_id)
 
         return self._insist(write, is_paid_for=is_paid_for)
+
+    def _record(self, connection: Connection, record: StepRecord, step_id: UUID) -> Step:
+        step = tasks.record_step(connection, self.task, record, step_id)
+        if record.bill is not None:
+            if record.status == "done":  # an answer that is of no use costs no token
+                self.charge(connection, record.seq, "internal_llm_call")
+            billing.draw(connection, self.task.id, record.bill.cost.billed)
+        return step
 
     def _insist(self, write: "_Write[T_co]", *, is_paid_for: bool = True) -> T_co:
         """What was paid for, or done to the world, is written down as soon as the database is back. Whether a commit
@@ -206,6 +248,18 @@ class Work:
         if step.status != "failed":
             self._journal[step.seq] = step
         return step
+
+
+def leave(connection: Connection, task: Claimed, departure: Departure) -> Status:
+    """End a worker's claim on a task, and what was promised to it meanwhile. Returns the task's status.
+
+    Raises:
+        ClaimLost: somebody else has the task; nothing is written.
+    """
+    status = tasks.leave(connection, task, departure)
+    wallet.release(connection, task.id)
+    billing.release_reserves(connection, task.id)
+    return status
 
 
 def make_record(

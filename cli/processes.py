@@ -150,6 +150,7 @@ def setup(
     time_zone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
     demonstration: Annotated[bool, typer.Option(help="Fill it with a demonstration gym.")] = False,
     owner: Annotated[str | None, typer.Option(help="E-mail of the user who owns it.")] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Prepaid tokens to begin with; added once.")] = 1_000,
     operator: Annotated[bool, typer.Option(help="Let that user govern the installation.")] = False,
 ) -> None:
     """Make an organisation with the ready-made agents, and print an API key of its owner."""
@@ -163,6 +164,7 @@ def setup(
         with_demonstration=demonstration,
         owner_email=owner,
         is_operator=operator,
+        welcome_tokens=tokens,
     )
     typer.echo(key)
 

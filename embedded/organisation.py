@@ -16,6 +16,8 @@ from domain.dispatch import service as dispatch
 from domain.tenants import keys
 from domain.tenants import service as tenants
 from domain.tenants.permissions import GOVERN
+from domain.wallet import service as wallet
+from domain.wallet.schemas import TopUp
 
 
 def set_up_organisation(
@@ -28,6 +30,7 @@ def set_up_organisation(
     starts_per_minute: int | None = None,
     owner_email: str | None = None,
     is_operator: bool = False,
+    welcome_tokens: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Make what is missing, and return an API key: `kept_key` where it is still good, otherwise a new one.
@@ -47,6 +50,10 @@ def set_up_organisation(
         organisation = tenants.ensure_organisation(connection, slug=slug, name=name, time_zone=time_zone)
         if starts_per_minute is not None and dispatch.has_default_rate(connection, organisation.id):
             dispatch.set_organisation_limits(connection, organisation.id, {"starts_per_minute": starts_per_minute})
+        wallet.open_wallet(connection, organisation.id)
+        if welcome_tokens:
+            gift = TopUp(tokens=welcome_tokens, note="to begin with")
+            wallet.top_up(connection, organisation.id, gift, reference="welcome")
         owner = tenants.ensure_owner(
             connection, organisation.id, owner_email or f"owner@{slug}", is_operator=is_operator
         )

@@ -41,6 +41,7 @@ _GRACE, _GRACE_OF_SERVERS, _DRAIN_GRACE = 14.0, 4.0, "6"
 _WATCH_EVERY = 0.2
 _FLOWER_USER = "rota"
 _REQUESTS_PER_MINUTE = "60000"
+_WELCOME_TOKENS = 1_000_000
 _STARTS_PER_MINUTE = 6_000  # of one person on one machine; an organisation's default, 100, would only be in the way
 
 
@@ -180,6 +181,7 @@ class Up:
             kept_key=kept,
             starts_per_minute=_STARTS_PER_MINUTE,
             is_operator=True,
+            welcome_tokens=_WELCOME_TOKENS,
             progress=self._say,
         )
         db.dispose_engines()  # the children have connections of their own

@@ -12,7 +12,7 @@ from agents.interrupt import Interrupt, Stopped
 from agents.learn import Result
 from agents.pipeline import run_task
 from agents.sink import Sink
-from agents.work import OutcomeUnknown, Workplace
+from agents.work import OutcomeUnknown, Parked, Workplace, leave
 from core.clock import Stopwatch
 from core.db import system_transaction, transaction
 from core.errors import RotaError, Unavailable
@@ -21,9 +21,11 @@ from core.logging import get_logger
 from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.agents.schemas import RetryPolicy
+from domain.billing.service import BudgetExhausted
 from domain.dispatch import service as dispatch
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Claimed, Departure, TaskError
+from domain.wallet.schemas import InsufficientFunds
 from workers import retry
 from workers.presence import Presence
 from workers.retry import Failure
@@ -95,6 +97,8 @@ class Executor:
             return retry.after_stop(stopped)
         except OutcomeUnknown as doubt:
             return retry.after_doubt(doubt)
+        except (Parked, InsufficientFunds, BudgetExhausted) as reason:
+            return retry.after_parking(reason)
         except Exception as error:  # noqa: BLE001  whatever a task runs into, it must end where a person can find it
             return self._after_error(task, error, stopwatch.elapsed())
         return _success(result)
@@ -132,7 +136,7 @@ class Executor:
         while True:
             try:
                 with transaction(task.org_id) as connection:
-                    return tasks.leave(connection, task, departure)
+                    return leave(connection, task, departure)
             except tasks.ClaimLost:
                 log.warning("task is somebody else's now; its departure was refused")
             except Unavailable:

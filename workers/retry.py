@@ -8,11 +8,13 @@ from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Reason, Stopped
 from agents.llm.errors import ModelError
-from agents.work import LimitReached, OutcomeUnknown
+from agents.work import LimitReached, OutcomeUnknown, Parked
 from core.errors import InvalidInput, Misconfigured, NotFound, RotaError, Unavailable
 from core.text import storable
 from domain.agents.schemas import RetryPolicy
+from domain.billing.service import BudgetExhausted
 from domain.tasks.schemas import Departure, TaskError
+from domain.wallet.schemas import InsufficientFunds
 
 _RETRIED = {"overloaded", "timeout", "network", "server_error", "incomplete", "tool_failed", "unavailable"}
 
@@ -103,6 +105,15 @@ def after_doubt(doubt: OutcomeUnknown) -> Departure:
     """A task whose action may or may not have happened waits for a person."""
     error = TaskError(kind="outcome_unknown", message=doubt.message)
     return Departure(status="waiting", outcome="waiting", waiting_for="outcome", error=error)
+
+
+def after_parking(reason: Parked | InsufficientFunds | BudgetExhausted) -> Departure:
+    """A task that cannot go on without a person's word, or without money, waits for it and holds no worker."""
+    if isinstance(reason, Parked):
+        return Departure(status="waiting", outcome="waiting", waiting_for=reason.waiting_for)
+    what = "funds" if isinstance(reason, InsufficientFunds) else "budget"
+    error = TaskError(kind=f"no_{what}", message=reason.message)
+    return Departure(status="waiting", outcome="waiting", waiting_for=what, error=error)
 
 
 def after_stuck(*, attempts: int, max_attempts: int, what: str) -> Departure:

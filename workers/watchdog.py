@@ -16,12 +16,12 @@ from datetime import timedelta
 
 import psutil
 
+from agents.work import leave
 from core.clock import Stopwatch
 from core.db import system_transaction
 from core.errors import RotaError
 from core.logging import get_logger
 from core.settings import Settings
-from domain.tasks import service as tasks
 from domain.workers.schemas import Beat, Vitals
 from workers import retry
 from workers.presence import Presence
@@ -94,7 +94,7 @@ class Watchdog:
                 log.error("thread is stuck", task=str(task.id), doing=what, stack=_stack(thread))
                 departure = retry.after_stuck(attempts=task.attempts, max_attempts=task.max_attempts, what=what)
                 with contextlib.suppress(RotaError), system_transaction() as connection:
-                    tasks.leave(connection, task, departure)
+                    leave(connection, task, departure)
                 interrupt.trigger("claim_lost")
                 presence.let_go(task)
                 self._stuck += 1

@@ -29,7 +29,7 @@ Month = Annotated[str, Query(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"], des
 def usage(caller: Reads, month: Month | None = None) -> UsageReport:
     """Usage of a month, by model and by agent, and of the months before it."""
     with caller.reading() as connection:
-        return billing.usage_report(connection, _first_day(month) if month else None)
+        return billing.usage_report(connection, caller.org_id, _first_day(month) if month else None)
 
 
 def _first_day(month: str) -> date:

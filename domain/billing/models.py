@@ -1,6 +1,6 @@
-"""Tables: usage (one row a model call, never changed), prices (an organisation's own)."""
+"""Tables: usage (one row a model call), its totals and monthly bills; prices of an organisation's own; budgets."""
 
-from sqlalchemy import Boolean, Column, DateTime, Integer, Numeric, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from core.tables import metadata, org_column
@@ -28,6 +28,9 @@ usage = Table(
     Column("billed_cost", _Cost, nullable=False),
     Column("price", JSONB, nullable=False),
     Column("is_rehearsal", Boolean, nullable=False),
+    Column("conversation", Text),
+    Column("workflow_run", Uuid),
+    Column("is_totalled", Boolean, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
@@ -43,4 +46,60 @@ prices = Table(
     Column("cache_write_per_million", _Cost),
     Column("context_window", Integer),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+)
+
+usage_totals = Table(
+    "usage_totals",
+    metadata,
+    org_column(),
+    Column("month", Date, primary_key=True),
+    Column("dimension", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("model_calls", BigInteger, nullable=False),
+    Column("rehearsal_calls", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("base_cost", _Cost, nullable=False),
+    Column("billed_cost", _Cost, nullable=False),
+)
+
+bills = Table(
+    "bills",
+    metadata,
+    org_column(),
+    Column("month", Date, primary_key=True),
+    Column("closed_at", DateTime(timezone=True), nullable=False),
+    Column("body", JSONB, nullable=False),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    org_column(),
+    Column("agent", Text, primary_key=True),
+    Column("monthly_limit", _Cost, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+)
+
+budget_months = Table(
+    "budget_months",
+    metadata,
+    org_column(),
+    Column("agent", Text, primary_key=True),
+    Column("month", Date, primary_key=True),
+    Column("spent", _Cost, nullable=False),
+    Column("held", _Cost, nullable=False),
+    Column("alerted", Integer, nullable=False),
+)
+
+budget_holds = Table(
+    "budget_holds",
+    metadata,
+    org_column(),
+    Column("task_id", Uuid, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("month", Date, primary_key=True),
+    Column("reserved", _Cost, nullable=False),
+    Column("spent", _Cost, nullable=False),
 )

@@ -1,7 +1,9 @@
 """All SQL about prices and usage. Usage rows themselves are written with their step (domain/tasks/queries.py)."""
 
-from datetime import date
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -33,15 +35,38 @@ def delete_price(connection: Connection, model: str) -> bool:
     return connection.execute(delete(prices).where(prices.c.model == model)).rowcount == 1
 
 
+# ── usage ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 _SUMS = """
-    count(*) AS model_calls,
-    coalesce(sum(input_tokens), 0) AS input_tokens,
-    coalesce(sum(cached_tokens), 0) AS cached_tokens,
-    coalesce(sum(output_tokens), 0) AS output_tokens,
-    coalesce(sum(base_cost), 0) AS base_cost,
-    coalesce(sum(billed_cost), 0) AS billed_cost
+    coalesce(sum(model_calls), 0)::bigint AS model_calls, coalesce(sum(rehearsal_calls), 0)::bigint AS rehearsal_calls,
+    coalesce(sum(input_tokens), 0)::bigint AS input_tokens, coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens,
+    coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
+    coalesce(sum(base_cost), 0) AS base_cost, coalesce(sum(billed_cost), 0) AS billed_cost
 """
-_OF_MONTH = "created_at >= CAST(:month AS date) AND created_at < CAST(:month AS date) + interval '1 month'"
+_EACH = """
+    count(*) AS model_calls, count(*) FILTER (WHERE is_rehearsal) AS rehearsal_calls, sum(input_tokens) AS input_tokens,
+    sum(cached_tokens) AS cached_tokens, sum(output_tokens) AS output_tokens, sum(base_cost) AS base_cost,
+    sum(billed_cost) AS billed_cost
+"""
+_BY = """
+    CROSS JOIN LATERAL (VALUES ('all', ''), ('model', model), ('agent', agent), ('conversation', conversation),
+                               ('workflow', workflow_run::text)) AS by (dimension, name)
+"""
+# What was totalled, and what has come since.
+_MONTH = text(f"""
+    WITH lines AS (
+        SELECT dimension, name, model_calls, rehearsal_calls, input_tokens, cached_tokens, output_tokens, base_cost,
+               billed_cost
+          FROM usage_totals WHERE org_id = :org AND month = :month AND dimension = :dimension
+         UNION ALL
+        SELECT by.dimension, by.name, {_EACH}
+          FROM usage {_BY}
+         WHERE org_id = :org AND NOT is_totalled AND by.dimension = :dimension AND by.name IS NOT NULL
+           AND created_at >= CAST(:month AS date) AND created_at < CAST(:month AS date) + interval '1 month'
+         GROUP BY by.dimension, by.name
+    )
+    SELECT name, {_SUMS} FROM lines GROUP BY name ORDER BY sum(billed_cost) DESC, name LIMIT :limit
+""")  # noqa: S608
 
 
 def current_month(connection: Connection) -> date:
@@ -50,29 +75,233 @@ def current_month(connection: Connection) -> date:
     return found
 
 
-def usage_of_month(connection: Connection, month: date) -> RowMapping:
-    """All usage of the month that begins on `month`."""
-    statement = text(
-        f"SELECT {_SUMS}, count(*) FILTER (WHERE is_rehearsal) AS rehearsal_calls FROM usage WHERE {_OF_MONTH}"  # noqa: S608
+def usage_of_month(connection: Connection, org: UUID, month: date, dimension: str, limit: int) -> list[RowMapping]:
+    """Usage of the month that begins on `month`, by `dimension` (`all` for one line of everything), dearest first."""
+    values = {"org": org, "month": month, "dimension": dimension, "limit": limit}
+    return list(connection.execute(_MONTH, values).mappings())
+
+
+_BY_MONTH = text(f"""
+    WITH lines AS (
+        SELECT month, model_calls, rehearsal_calls, input_tokens, cached_tokens, output_tokens, base_cost, billed_cost
+          FROM usage_totals WHERE org_id = :org AND dimension = 'all'
+         UNION ALL
+        SELECT date_trunc('month', created_at)::date, {_EACH}
+          FROM usage WHERE org_id = :org AND NOT is_totalled GROUP BY 1
     )
-    return connection.execute(statement, {"month": month}).mappings().one()
+    SELECT month, {_SUMS} FROM lines GROUP BY month ORDER BY month DESC LIMIT :months
+""")  # noqa: S608
 
 
-def usage_of_month_by(connection: Connection, month: date, column: str) -> list[RowMapping]:
-    """Usage of a month, by `column` (model or agent), dearest first."""
-    if column not in {"model", "agent"}:
-        raise ValueError(column)
-    statement = text(
-        f"SELECT {column}, {_SUMS} FROM usage WHERE {_OF_MONTH} "  # noqa: S608
-        f"GROUP BY {column} ORDER BY billed_cost DESC, {column}"
-    )
-    return list(connection.execute(statement, {"month": month}).mappings())
-
-
-def usage_by_month(connection: Connection, months: int) -> list[RowMapping]:
+def usage_by_month(connection: Connection, org: UUID, months: int) -> list[RowMapping]:
     """Usage of the last `months` months in which there was any, newest first."""
-    statement = text(
-        f"SELECT date_trunc('month', created_at)::date AS month, {_SUMS} FROM usage "  # noqa: S608
-        "GROUP BY 1 ORDER BY 1 DESC LIMIT :months"
+    return list(connection.execute(_BY_MONTH, {"org": org, "months": months}).mappings())
+
+
+# In the order of their keys, so that two who add up at once do not block each other for good.
+_TOTAL = text(f"""
+    WITH chosen AS (
+        UPDATE usage SET is_totalled = true
+         WHERE id IN (SELECT id FROM usage WHERE NOT is_totalled ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
+        RETURNING *
+    ), sums AS (
+        SELECT org_id, date_trunc('month', created_at)::date AS month, by.dimension, by.name, {_EACH}
+          FROM chosen {_BY} WHERE by.name IS NOT NULL GROUP BY 1, 2, 3, 4
+    ), added AS (
+        INSERT INTO usage_totals AS t (org_id, month, dimension, name, model_calls, rehearsal_calls, input_tokens,
+                                       cached_tokens, output_tokens, base_cost, billed_cost)
+        SELECT * FROM sums ORDER BY org_id, month, dimension, name
+        ON CONFLICT (org_id, month, dimension, name) DO UPDATE
+           SET model_calls = t.model_calls + excluded.model_calls,
+               rehearsal_calls = t.rehearsal_calls + excluded.rehearsal_calls,
+               input_tokens = t.input_tokens + excluded.input_tokens,
+               cached_tokens = t.cached_tokens + excluded.cached_tokens,
+               output_tokens = t.output_tokens + excluded.output_tokens,
+               base_cost = t.base_cost + excluded.base_cost, billed_cost = t.billed_cost + excluded.billed_cost
     )
-    return list(connection.execute(statement, {"months": months}).mappings())
+    SELECT count(*) FROM chosen
+""")  # noqa: S608
+
+
+def total_usage(connection: Connection, batch: int) -> int:
+    """Add up to `batch` usage rows to the totals. Returns how many."""
+    found: int = connection.execute(_TOTAL, {"batch": batch}).scalar_one()
+    return found
+
+
+# ── bills ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_TO_CLOSE = text("""
+    SELECT DISTINCT t.org_id, t.month FROM usage_totals t
+     WHERE t.dimension = 'all' AND rota_now() > t.month + interval '1 month' + CAST(:grace AS interval)
+       AND NOT EXISTS (SELECT FROM bills b WHERE b.org_id = t.org_id AND b.month = t.month)
+       AND NOT EXISTS (SELECT FROM usage u WHERE u.org_id = t.org_id AND NOT u.is_totalled
+                          AND u.created_at < t.month + interval '1 month')
+     ORDER BY t.org_id, t.month LIMIT 100
+""")
+
+
+def months_to_close(connection: Connection, grace: timedelta) -> list[RowMapping]:
+    """Organisations and months that ended longer than `grace` ago, wholly totalled and without a bill."""
+    return list(connection.execute(_TO_CLOSE, {"grace": grace}).mappings())
+
+
+def insert_bill(connection: Connection, org: UUID, month: date, body: str) -> None:
+    """Close a month, unless it is closed."""
+    statement = text(
+        "INSERT INTO bills (org_id, month, body) VALUES (:org, :month, CAST(:body AS jsonb)) ON CONFLICT DO NOTHING"
+    )
+    connection.execute(statement, {"org": org, "month": month, "body": body})
+
+
+def bill(connection: Connection, org: UUID, month: date) -> RowMapping | None:
+    """The bill of a closed month."""
+    statement = text("SELECT closed_at, body FROM bills WHERE org_id = :org AND month = :month")
+    return connection.execute(statement, {"org": org, "month": month}).mappings().one_or_none()
+
+
+# ── budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_BUDGETS = text("""
+    SELECT b.agent, b.monthly_limit, coalesce(m.spent + h.spent, 0) AS spent,
+           coalesce(m.held - h.spent, 0) AS held, coalesce(m.alerted, 0) AS alerted
+      FROM budgets b
+      LEFT JOIN budget_months m ON m.org_id = b.org_id AND m.agent = b.agent
+                               AND m.month = date_trunc('month', rota_now())::date
+      LEFT JOIN LATERAL (SELECT coalesce(sum(spent), 0) AS spent FROM budget_holds h
+                          WHERE h.org_id = b.org_id AND h.agent = b.agent AND h.month = m.month) h ON true
+     WHERE b.org_id = :org ORDER BY b.agent
+""")
+
+
+def budgets(connection: Connection, org: UUID) -> list[RowMapping]:
+    """The budgets with what this month has used of them."""
+    return list(connection.execute(_BUDGETS, {"org": org}).mappings())
+
+
+def put_budget(connection: Connection, org: UUID, agent: str, limit: Decimal) -> None:
+    """Set a budget."""
+    statement = text("""
+        INSERT INTO budgets (org_id, agent, monthly_limit) VALUES (:org, :agent, :limit)
+        ON CONFLICT (org_id, agent) DO UPDATE SET monthly_limit = excluded.monthly_limit, changed_at = rota_now()
+    """)
+    connection.execute(statement, {"org": org, "agent": agent, "limit": limit})
+
+
+def delete_budget(connection: Connection, org: UUID, agent: str) -> bool:
+    """Lift a budget. False when there was none."""
+    for table in ("budget_months", "budget_holds"):
+        connection.execute(
+            text(f"DELETE FROM {table} WHERE org_id = :org AND agent = :agent"),  # noqa: S608
+            {"org": org, "agent": agent},
+        )
+    statement = text("DELETE FROM budgets WHERE org_id = :org AND agent = :agent")
+    return connection.execute(statement, {"org": org, "agent": agent}).rowcount == 1
+
+
+_CONCERNED = text("""
+    SELECT b.agent, b.monthly_limit, coalesce(h.reserved - h.spent, 0) AS free
+      FROM budgets b
+      LEFT JOIN budget_holds h ON h.task_id = :task AND h.agent = b.agent
+                              AND h.month = date_trunc('month', rota_now())::date
+     WHERE b.org_id = :org AND b.agent IN ('', :agent) ORDER BY b.agent
+""")
+
+
+def budgets_concerned(connection: Connection, org: UUID, agent: str, task: UUID) -> list[RowMapping]:
+    """The budgets that a task of `agent` draws on, and what its holds have left."""
+    return list(connection.execute(_CONCERNED, {"org": org, "agent": agent, "task": task}).mappings())
+
+
+# A month's row begins with what was used of the month before anybody asked: a budget may be set on any day.
+_RESERVE = text("""
+    WITH month AS (
+        INSERT INTO budget_months AS m (org_id, agent, month, spent, held)
+        SELECT :org, :agent, date_trunc('month', rota_now())::date, :used, 0
+        ON CONFLICT (org_id, agent, month) DO UPDATE SET held = m.held
+        RETURNING month
+    )
+    SELECT month FROM month
+""")
+_HOLD_BUDGET = text("""
+    WITH taken AS (
+        UPDATE budget_months m SET held = held + :amount
+         WHERE org_id = :org AND agent = :agent AND month = :month AND spent + held + :amount <= :limit
+        RETURNING month
+    )
+    INSERT INTO budget_holds (task_id, agent, month, org_id, reserved)
+    SELECT :task, :agent, month, :org, :amount FROM taken
+    ON CONFLICT (task_id, agent, month) DO UPDATE SET reserved = budget_holds.reserved + excluded.reserved
+""")
+
+
+def budget_month(connection: Connection, org: UUID, agent: str) -> RowMapping | None:
+    """The present month of a budget, if anything was reserved in it."""
+    statement = text(
+        "SELECT month FROM budget_months WHERE org_id = :org AND agent = :agent "
+        "AND month = date_trunc('month', rota_now())::date"
+    )
+    return connection.execute(statement, {"org": org, "agent": agent}).mappings().one_or_none()
+
+
+def begin_budget_month(connection: Connection, org: UUID, agent: str, used: Decimal) -> date:
+    """Begin the present month of a budget with what was used so far, unless it was begun."""
+    found: date = connection.execute(_RESERVE, {"org": org, "agent": agent, "used": used}).scalar_one()
+    return found
+
+
+def hold_budget(connection: Connection, row: dict[str, Any]) -> bool:
+    """Reserve an amount for a task. False, and nothing, where the budget has not so much left."""
+    return connection.execute(_HOLD_BUDGET, row).rowcount == 1
+
+
+_DRAW = text("""
+    UPDATE budget_holds SET spent = spent + :amount
+     WHERE task_id = :task AND month = (SELECT max(month) FROM budget_holds h WHERE h.task_id = :task)
+""")
+
+
+def draw_on_budgets(connection: Connection, task: UUID, amount: Decimal) -> None:
+    """Note what a task spent of its holds."""
+    connection.execute(_DRAW, {"task": task, "amount": amount})
+
+
+_RELEASE_BUDGETS = text("""
+    WITH gone AS (DELETE FROM budget_holds WHERE task_id = :task RETURNING org_id, agent, month, reserved, spent)
+    UPDATE budget_months m SET spent = m.spent + gone.spent, held = m.held - gone.reserved
+      FROM gone WHERE m.org_id = gone.org_id AND m.agent = gone.agent AND m.month = gone.month
+""")
+
+
+def release_budgets(connection: Connection, task: UUID) -> None:
+    """End a task's holds on budgets."""
+    connection.execute(_RELEASE_BUDGETS, {"task": task})
+
+
+_CROSSED = text("""
+    UPDATE budget_months m SET alerted = crossed.share
+      FROM (
+        SELECT b.org_id, b.agent, b.monthly_limit, m.month, m.spent + h.spent AS used,
+               CASE WHEN m.spent + h.spent >= b.monthly_limit THEN 100
+                    WHEN m.spent + h.spent >= b.monthly_limit * 0.8 THEN 80
+                    WHEN m.spent + h.spent >= b.monthly_limit * 0.5 THEN 50 ELSE 0 END AS share
+          FROM budgets b JOIN budget_months m ON m.org_id = b.org_id AND m.agent = b.agent
+                          AND m.month = date_trunc('month', rota_now())::date,
+               LATERAL (SELECT coalesce(sum(spent), 0) AS spent FROM budget_holds h
+                         WHERE h.org_id = b.org_id AND h.agent = b.agent AND h.month = m.month) h
+      ) AS crossed
+     WHERE m.org_id = crossed.org_id AND m.agent = crossed.agent AND m.month = crossed.month
+       AND m.alerted < crossed.share
+    RETURNING m.org_id, m.agent, crossed.monthly_limit, crossed.used, crossed.share
+""")
+
+
+def budgets_newly_crossed(connection: Connection) -> list[RowMapping]:
+    """Budgets that reached 50, 80 or 100 percent since somebody last asked; each is told once."""
+    return list(connection.execute(_CROSSED).mappings())
+
+
+def reset_alert(connection: Connection, org: UUID, agent: str) -> None:
+    """A budget was changed: tell anew."""
+    statement = text("UPDATE budget_months SET alerted = 0 WHERE org_id = :org AND agent = :agent")
+    connection.execute(statement, {"org": org, "agent": agent})

@@ -3,6 +3,7 @@
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -62,9 +63,9 @@ class Cost(BaseModel):
 class UsageLine(BaseModel):
     """A share of a month's usage."""
 
-    model: str | None = None
-    agent: str | None = None
+    name: str = Field(description="the model, the agent, the conversation's key or the workflow's run")
     model_calls: int
+    rehearsal_calls: int = Field(description="of the calls, answered by the rehearsal model: nobody charged for them")
     input_tokens: int
     cached_tokens: int
     output_tokens: int
@@ -72,19 +73,61 @@ class UsageLine(BaseModel):
     billed_cost: Decimal
 
 
-class MonthTotal(UsageLine):
+class MonthTotal(BaseModel):
     """A month's usage as a whole."""
 
     month: date = Field(description="its first day (UTC)")
+    model_calls: int
+    rehearsal_calls: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    base_cost: Decimal
+    billed_cost: Decimal
 
 
-class UsageReport(BaseModel):
-    """A month of usage, broken down by model and by agent, and the months before it."""
+class Bill(BaseModel):
+    """A month of usage, broken down. A closed month's bill does not change any more."""
 
     currency: Literal["USD"] = "USD"
     month: date
+    closed_at: datetime | None = Field(description="null while the month lasts and until it is closed")
+    markup: Decimal = Field(description="what was billed over the base cost, as a share of it")
     total: MonthTotal
-    rehearsal_calls: int = Field(description="of the calls, answered by the rehearsal model: nobody charged for them")
     by_model: list[UsageLine]
     by_agent: list[UsageLine]
+    by_conversation: list[UsageLine] = Field(description="by the tasks' concurrency key, the 100 dearest")
+    by_workflow: list[UsageLine] = Field(description="by run, the 100 dearest")
+
+
+class UsageReport(Bill):
+    """A month's bill, and the months before it."""
+
     history: list[MonthTotal] = Field(description="the months with any usage, newest first, at most 24")
+
+
+class BudgetFields(BaseModel):
+    """A limit on what is billed in a month."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    monthly_limit: Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)] = Field(description="US dollars")
+
+
+class Budget(BudgetFields):
+    """A budget and how far it is used."""
+
+    agent: str = Field(description="empty for the organisation as a whole")
+    spent: Decimal
+    held: Decimal = Field(description="reserved for calls under way")
+    share: float = Field(description="of the limit that is spent")
+
+
+class CrossedBudget(BaseModel):
+    """A budget that reached a mark."""
+
+    org_id: UUID
+    agent: str
+    monthly_limit: Decimal
+    used: Decimal
+    share: int = Field(description="percent: 50, 80 or 100")

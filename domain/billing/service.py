@@ -1,13 +1,26 @@
 """Verbs on prices and usage."""
 
-from datetime import date
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
-from core.errors import NotFound
+from core.errors import NotFound, RotaError
 from domain.billing import queries
-from domain.billing.schemas import MonthTotal, Price, PriceFields, UsageLine, UsageReport
+from domain.billing.schemas import (
+    Bill,
+    Budget,
+    BudgetFields,
+    CrossedBudget,
+    MonthTotal,
+    Price,
+    PriceFields,
+    UsageLine,
+    UsageReport,
+)
 
 _HISTORY_MONTHS = 24
 
@@ -42,16 +55,159 @@ def remove_price(connection: Connection, model: str) -> None:
         raise NotFound(f"There is no price of your own for {model!r}.")
 
 
-def usage_report(connection: Connection, month: date | None = None) -> UsageReport:
+# ── usage and bills ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+_MOST_LINES = 100
+_BATCH = 5_000
+# Later than any transaction can last: nothing is added to a month once it is closed.
+_GRACE = timedelta(hours=1)
+
+
+def usage_report(connection: Connection, org: UUID, month: date | None = None) -> UsageReport:
     """The usage of the month that `month` lies in (default: the present one), and of the months before."""
+    history = [_month_total(row) for row in queries.usage_by_month(connection, org, _HISTORY_MONTHS)]
+    return UsageReport(**bill(connection, org, month).model_dump(), history=history)
+
+
+def bill(connection: Connection, org: UUID, month: date | None = None) -> Bill:
+    """The bill of a month: as it was closed, or as it stands so far."""
     first = (month or queries.current_month(connection)).replace(day=1)
-    whole = dict(queries.usage_of_month(connection, first))
-    rehearsal_calls = whole.pop("rehearsal_calls")
-    return UsageReport(
+    closed = queries.bill(connection, org, first)
+    if closed is not None:
+        return Bill(**closed["body"] | {"closed_at": closed["closed_at"]})
+    return _bill_so_far(connection, org, first)
+
+
+def _bill_so_far(connection: Connection, org: UUID, first: date) -> Bill:
+    found = queries.usage_of_month(connection, org, first, "all", 1)
+    whole = dict(found[0]) if found else dict.fromkeys(_NUMBERS, Decimal(0))
+    base, billed = Decimal(whole["base_cost"]), Decimal(whole["billed_cost"])
+    lines = {
+        f"by_{dimension}": [
+            UsageLine(**row) for row in queries.usage_of_month(connection, org, first, dimension, _MOST_LINES)
+        ]
+        for dimension in ("model", "agent", "conversation", "workflow")
+    }
+    return Bill(
         month=first,
-        total=MonthTotal(month=first, **whole),
-        rehearsal_calls=rehearsal_calls,
-        by_model=[UsageLine(**row) for row in queries.usage_of_month_by(connection, first, "model")],
-        by_agent=[UsageLine(**row) for row in queries.usage_of_month_by(connection, first, "agent")],
-        history=[MonthTotal(**row) for row in queries.usage_by_month(connection, _HISTORY_MONTHS)],
+        closed_at=None,
+        markup=(billed / base - 1).quantize(Decimal("0.0001")) if base else Decimal(0),
+        total=_month_total({**whole, "month": first}),
+        **lines,
     )
+
+
+_NUMBERS = [name for name in MonthTotal.model_fields if name != "month"]
+
+
+def _month_total(row: Mapping[Any, Any]) -> MonthTotal:
+    return MonthTotal(**{name: row[name] for name in MonthTotal.model_fields})
+
+
+def total_usage(connection: Connection) -> int:
+    """Add usage to the totals that bills are read from, at most 5,000 rows at a call. Returns how many."""
+    return queries.total_usage(connection, _BATCH)
+
+
+def close_months(connection: Connection) -> int:
+    """Write the bills of the months that are over, once each. Returns how many."""
+    due = queries.months_to_close(connection, _GRACE)
+    for row in due:
+        body = _bill_so_far(connection, row["org_id"], row["month"]).model_dump_json()
+        queries.insert_bill(connection, row["org_id"], row["month"], body)
+    return len(due)
+
+
+# ── budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# A task reserves at least so many dollars at a time: the month's row is not locked for each of its steps.
+_CHUNK = Decimal("0.05")
+
+
+class BudgetExhausted(RotaError):
+    """The month's budget does not cover this any more; it goes on when the budget is raised, or next month."""
+
+
+def list_budgets(connection: Connection, org: UUID) -> list[Budget]:
+    """The budgets, and how far the present month has used them."""
+    return [_budget(connection, org, row) for row in queries.budgets(connection, org)]
+
+
+def _budget(connection: Connection, org: UUID, row: RowMapping) -> Budget:
+    spent = row["spent"] or _used(connection, org, row["agent"])
+    limit = row["monthly_limit"]
+    share = float(spent / limit) if limit else 1.0
+    return Budget(agent=row["agent"], monthly_limit=limit, spent=spent, held=row["held"], share=share)
+
+
+def set_budget(connection: Connection, org: UUID, agent: str, fields: BudgetFields) -> list[Budget]:
+    """Limit what is billed in a month, for an agent or (with an empty name) for the whole organisation."""
+    queries.put_budget(connection, org, agent, fields.monthly_limit)
+    queries.reset_alert(connection, org, agent)
+    return list_budgets(connection, org)
+
+
+def remove_budget(connection: Connection, org: UUID, agent: str) -> None:
+    """Lift a budget.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if not queries.delete_budget(connection, org, agent):
+        raise NotFound(f"There is no budget for {agent or 'the organisation'}.")
+
+
+def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Callable[[], Decimal]) -> None:
+    """Reserve what a call may cost at most, in every budget that it draws on: in all of them, or in none.
+
+    `most` is asked for that amount, in dollars, only where there is a budget.
+
+    Raises:
+        BudgetExhausted: a budget does not cover it.
+    """
+    concerned = queries.budgets_concerned(connection, org, agent, task)
+    amount = most() if concerned else Decimal(0)
+    for row in concerned:
+        missing = amount - row["free"]
+        if missing <= 0:
+            continue
+        found = queries.budget_month(connection, org, row["agent"])
+        month = (
+            found["month"]
+            if found
+            else queries.begin_budget_month(connection, org, row["agent"], _used(connection, org, row["agent"]))
+        )
+        wanted = {
+            "org": org, "agent": row["agent"], "month": month, "task": task, "limit": row["monthly_limit"],
+        }  # fmt: skip
+        if not (
+            (missing < _CHUNK and queries.hold_budget(connection, wanted | {"amount": _CHUNK}))
+            or queries.hold_budget(connection, wanted | {"amount": missing})
+        ):
+            whose = f"of the agent {row['agent']}" if row["agent"] else "of the organisation"
+            raise BudgetExhausted(
+                f"The monthly budget {whose} (${row['monthly_limit']:f}) does not cover another call of up to "
+                f"${amount:.4f}. It goes on when the budget is raised, or next month."
+            )
+
+
+def _used(connection: Connection, org: UUID, agent: str) -> Decimal:
+    """What the present month was billed before anything was reserved in it."""
+    month = queries.current_month(connection)
+    lines = queries.usage_of_month(connection, org, month, "agent" if agent else "all", 10_000)
+    return sum((row["billed_cost"] for row in lines if row["name"] == agent), start=Decimal(0))
+
+
+def draw(connection: Connection, task: UUID, amount: Decimal) -> None:
+    """Note what a call did cost, of what was reserved for it."""
+    queries.draw_on_budgets(connection, task, amount)
+
+
+def release_reserves(connection: Connection, task: UUID) -> None:
+    """End a task's reserves; what was spent counts to the month."""
+    queries.release_budgets(connection, task)
+
+
+def budgets_newly_crossed(connection: Connection) -> list[CrossedBudget]:
+    """Budgets that reached 50, 80 or 100 percent since last asked: each mark is told once a month."""
+    return [CrossedBudget(**row) for row in queries.budgets_newly_crossed(connection)]

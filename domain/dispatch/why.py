@@ -20,6 +20,11 @@ _MOST_COUNTED = 10_000
 _WAITING = {
     "outcome": "A crash fell between an action and the record of it: a person must say whether it happened "
     "(rota show tells what was attempted, rota settle says it).",
+    "approval": "A person must decide on an action that it proposes: rota approvals.",
+    "advice": "A coordinator was asked for advice on an action that it proposes: rota approvals.",
+    "funds": "The wallet cannot pay for its next step; it goes on by itself after a top-up (rota wallet).",
+    "budget": "The month's budget does not cover its next model call; it goes on when the budget is raised (rota "
+    "budgets) or next month.",
 }
 
 

@@ -34,6 +34,7 @@ tasks = Table(
     Column("contact", Uuid),
     Column("action", JSONB),
     Column("wakes", Integer, nullable=False),
+    Column("workflow_run", Uuid),
     Column("cancel_requested_at", DateTime(timezone=True)),
     Column("concurrency_key", Text),
     Column("key_position", BigInteger),

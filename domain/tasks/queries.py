@@ -41,12 +41,12 @@ _SUBMIT = text(f"""
     )
     INSERT INTO tasks (id, org_id, agent_id, agent, priority, input, run_after, deadline, expires_at,
                        idempotency_key, request_digest, max_attempts, origin_id, concurrency_key, key_position, parked,
-                       user_id, location_id, contact, action)
+                       user_id, location_id, contact, action, workflow_run)
     SELECT :id, a.org_id, a.id, a.slug, CAST(:priority AS task_priority), CAST(:input AS jsonb),
            coalesce(CAST(:run_after AS timestamptz), rota_now()), :deadline, :expires_at,
            :idempotency_key, :request_digest, coalesce((a.retry ->> 'max_attempts')::int, 3), :origin_id,
            :concurrency_key, (SELECT last_position FROM place), CAST(:concurrency_key AS text) IS NOT NULL,
-           :user_id, :location_id, :contact, CAST(:action AS jsonb)
+           :user_id, :location_id, :contact, CAST(:action AS jsonb), :workflow_run
       FROM agent a
     ON CONFLICT (org_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {_VISIBLE_NAMES}
@@ -320,7 +320,7 @@ def holds_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
 
 _STEP = """
     WITH fence AS (
-        SELECT id, org_id, agent_id, agent FROM tasks
+        SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
          WHERE id = :task AND claim = :claim AND status = 'running' FOR SHARE
     ), {usage}
     INSERT INTO steps (id, org_id, task_id, seq, claim, stage, name, status, input, output, started_at, duration_ms,
@@ -333,10 +333,10 @@ _STEP = """
 _WITH_USAGE = """bill AS (
         INSERT INTO usage (id, org_id, task_id, seq, step_id, agent_id, agent, provider, model, input_tokens,
                            cached_tokens, cache_write_tokens, output_tokens, base_cost, markup, billed_cost, price,
-                           is_rehearsal)
+                           is_rehearsal, conversation, workflow_run)
         SELECT :usage_id, org_id, id, :seq, :step, agent_id, agent, :provider, :model, :input_tokens, :cached_tokens,
                :cache_write_tokens, :output_tokens, :base_cost, :markup, :billed_cost, CAST(:price AS jsonb),
-               :is_rehearsal
+               :is_rehearsal, concurrency_key, workflow_run
           FROM fence
     )"""
 _RECORD_STEP = text(_STEP.format(usage="nothing AS (SELECT)"))
@@ -370,7 +370,7 @@ def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
 _LOCK = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status = 'running' FOR UPDATE")
 _LEAVE = text("""
     WITH held AS (
-        SELECT id, cancel_requested_at,
+        SELECT id, cancel_requested_at, coalesce(wakes <> CAST(:wakes AS integer), false) AS was_woken,
                EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown')) AS is_in_doubt
           FROM tasks WHERE id = :task AND claim = :claim AND status = 'running'
     ), spent AS (
@@ -383,6 +383,7 @@ _LEAVE = text("""
     ), decided AS (
         SELECT id, CASE WHEN cancel_requested_at IS NOT NULL AND NOT CAST(:ended AS boolean) THEN 'cancelled'
                         WHEN CAST(:status AS text) <> 'cancelled' AND is_in_doubt THEN 'waiting'
+                        WHEN CAST(:status AS text) = 'waiting' AND was_woken THEN 'queued'
                         ELSE CAST(:status AS text) END AS status
           FROM held
     ), departed AS (
@@ -416,6 +417,41 @@ def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
         return None
     found: str | None = connection.execute(_LEAVE, prepared).scalar()
     return found
+
+
+# What a running task might be about to wait for has come: it will not wait (see `_LEAVE`).
+_WAKE = """
+    WITH chosen AS (
+        SELECT id, status = 'waiting' AS waits FROM tasks
+         WHERE {which} AND (status = 'running' OR (status = 'waiting' AND waiting_for = ANY(:what)))
+         ORDER BY id FOR UPDATE
+    )
+    UPDATE tasks t
+       SET wakes = wakes + 1, status = CASE WHEN waits THEN 'queued' ELSE status END,
+           waiting_for = CASE WHEN NOT waits THEN waiting_for END, error = CASE WHEN NOT waits THEN error END
+      FROM chosen WHERE t.id = chosen.id
+    RETURNING waits
+"""
+_WAKE_ONE = text(_WAKE.format(which="id = :task"))
+_WAKE_ALL = text(_WAKE.format(which="org_id = :org"))
+
+
+def wake_task(connection: Connection, task_id: UUID, what: list[str]) -> None:
+    """Queue a task again that waits for one of `what`; one that runs will not begin to wait."""
+    connection.execute(_WAKE_ONE, {"task": task_id, "what": what}).all()
+
+
+def wake_tasks(connection: Connection, org: UUID, what: list[str]) -> int:
+    """The same for every task of an organisation. Returns how many were queued."""
+    return sum(connection.execute(_WAKE_ALL, {"org": org, "what": what}).scalars())
+
+
+_WAITING_ORGANISATIONS = text("SELECT DISTINCT org_id FROM tasks WHERE status = 'waiting' AND waiting_for = ANY(:what)")
+
+
+def organisations_waiting(connection: Connection, what: list[str]) -> list[UUID]:
+    """The organisations with tasks that wait for one of `what`."""
+    return list(connection.execute(_WAITING_ORGANISATIONS, {"what": what}).scalars())
 
 
 _SETTLE = text("""

@@ -99,6 +99,7 @@ class Terms(BaseModel):
     location_id: UUID | None = None
     origin_id: UUID | None = None
     action: Action | None = None
+    workflow_run: UUID | None = None
 
 
 class TaskError(BaseModel):
@@ -134,6 +135,7 @@ class Task(BaseModel):
     contact: UUID | None = Field(description="the client or lead that it is about")
     parent_id: UUID | None
     origin_id: UUID | None
+    workflow_run: UUID | None
     model_calls: int
     input_tokens: int
     output_tokens: int

@@ -482,12 +482,12 @@ def leave(connection: Connection, task: Claimed, departure: Departure) -> Status
     """End the claim: the task gets its next status, which is returned, and the attempt its outcome.
 
     A task that was asked to stop is cancelled, and one that leaves an effect of unknown outcome waits for a person,
-    whatever else was planned for it.
+    whatever else was planned for it. One that would wait for what has come since it was claimed is queued instead.
 
     Raises:
         ClaimLost: somebody else has the task; nothing is written.
     """
-    return _leave(connection, task.id, task.claim, departure)
+    return _leave(connection, task.id, task.claim, departure, task.wakes)
 
 
 def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
@@ -496,8 +496,11 @@ def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
         _leave(connection, task_id, claim, Departure(status="queued", outcome="released", delay=timedelta(0)))
 
 
-def _leave(connection: Connection, task_id: UUID, claim: int, departure: Departure) -> Status:
+def _leave(
+    connection: Connection, task_id: UUID, claim: int, departure: Departure, wakes: int | None = None
+) -> Status:
     values = {
+        "wakes": wakes,
         "task": task_id,
         "claim": claim,
         "ended": departure.status in ENDED,
@@ -508,6 +511,24 @@ def _leave(connection: Connection, task_id: UUID, claim: int, departure: Departu
     if status is None:
         raise ClaimLost
     return cast("Status", status)
+
+
+def wake(connection: Connection, task_id: UUID, *what: str) -> None:
+    """Something that a task may wait for has come: it goes on where it stopped."""
+    queries.wake_task(connection, task_id, list(what))
+
+
+def wake_all(connection: Connection, org: UUID, *what: str) -> int:
+    """The same for every task of an organisation. Returns how many go on.
+
+    In a transaction of its own: it locks tasks, which whoever locks a wallet must have done before.
+    """
+    return queries.wake_tasks(connection, org, list(what))
+
+
+def organisations_waiting(connection: Connection, *what: str) -> list[UUID]:
+    """The organisations with tasks that wait for one of `what`."""
+    return queries.organisations_waiting(connection, list(what))
 
 
 # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────

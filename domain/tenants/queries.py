@@ -120,7 +120,8 @@ _OWNERS_LEFT = text("""
 
 def number_of_owners(connection: Connection) -> int:
     """How many users own the organisation."""
-    return connection.execute(_OWNERS_LEFT).scalar_one()
+    found: int = connection.execute(_OWNERS_LEFT).scalar_one()
+    return found
 
 
 def lock_owners(connection: Connection) -> None:

@@ -1,5 +1,101 @@
 """Tokens, and what is paid with them."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from core.errors import RotaError
+from core.text import Storable
 
 PriceItem = Literal["whatsapp_conversation", "sms", "email", "call", "internal_llm_call", "monthly_fee"]
+Account = Literal["purchases", "available", "spent", "fees", "owed", "corrections"]
+Reason = Literal["top_up", "spend", "refund", "fee", "arrears", "correction"]
+Tokens = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
+Note = Annotated[str, StringConstraints(max_length=500), Storable]
+
+
+class InsufficientFunds(RotaError):
+    """The wallet cannot pay for this; it goes on after a top-up."""
+
+
+class Balance(BaseModel):
+    """How a wallet stands."""
+
+    balance: int = Field(description="tokens owned, what tasks at work have spent taken off")
+    held: int = Field(description="of these, promised to tasks at work and not spent yet")
+    available: int = Field(description="free for new tasks")
+    owed: int = Field(description="fees that could not be paid; the next top-up pays them first, and actions wait")
+
+
+class TopUp(BaseModel):
+    """Tokens bought."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: Tokens
+    note: Note | None = Field(default=None, description="such as the invoice's number")
+
+
+class Correction(BaseModel):
+    """A mistake put right by a new entry; nothing in the ledger is ever changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: int = Field(ge=-1_000_000_000_000, le=1_000_000_000_000, description="given; or, below zero, taken back")
+    note: Annotated[str, StringConstraints(min_length=3, max_length=500), Storable] = Field(description="why")
+
+
+class Entry(BaseModel):
+    """One line of the statement: tokens that moved from one account to another."""
+
+    id: UUID
+    created_at: datetime
+    source: Account
+    target: Account
+    tokens: int
+    reason: Reason
+    item: str | None = Field(description="of the price list")
+    quantity: int | None
+    task_id: UUID | None
+    seq: int | None = Field(description="the step of the task that it was spent in")
+    refunds: UUID | None = Field(description="the entry that this one takes back")
+    user_id: UUID | None
+    note: str | None
+
+
+class Statement(BaseModel):
+    """Lines, newest first, and where the next page begins."""
+
+    balance: Balance
+    entries: list[Entry]
+    next_before: UUID | None
+
+
+class TokenPrice(BaseModel):
+    """What something costs, in tokens."""
+
+    item: PriceItem
+    tokens: int
+    effective_from: datetime | None = Field(description="null: since ever")
+    set_by: str | None
+
+
+class NewTokenPrice(BaseModel):
+    """A price from now on, or from a time to come. The past keeps its prices."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: int = Field(ge=0, le=1_000_000)
+
+
+class Reconciliation(BaseModel):
+    """The wallet's row held against the ledger it sums up. All is well when both differences are zero."""
+
+    entries: int
+    ledger_available: int = Field(description="what the entries say is there")
+    wallet_available: int = Field(description="what the wallet says, what open holds have spent taken off")
+    difference: int
+    held_difference: int = Field(description="the wallet's promises less those of the open holds")
+    sum_over_accounts: int = Field(description="zero, as in every double-entry ledger")

@@ -59,8 +59,8 @@ def test_another_organisations_one_task_goes_before_thousands_of_the_first(org: 
         connection.execute(
             text(
                 "INSERT INTO tasks (id, org_id, agent_id, agent, input, user_id) "
-                "SELECT gen_random_uuid(), org_id, agent_id, agent, input, user_id FROM tasks, generate_series(1, 3000) "
-                "WHERE id = :id"
+                "SELECT gen_random_uuid(), org_id, agent_id, agent, input, user_id "
+                "FROM tasks, generate_series(1, 3000) WHERE id = :id"
             ),
             {"id": first.id},
         )

@@ -14,6 +14,7 @@ import domain.crm.models
 import domain.replies.models
 import domain.tasks.models
 import domain.tenants.models
+import domain.wallet.models
 from core import db
 from core.migrations import migrate, newest_revision
 from core.settings import Settings
@@ -29,6 +30,7 @@ _MODELS = [
     domain.replies.models,
     domain.tasks.models,
     domain.tenants.models,
+    domain.wallet.models,
 ]
 
 

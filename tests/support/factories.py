@@ -24,6 +24,8 @@ from domain.tenants import keys
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant
 from domain.tenants.schemas import NewLocation, NewUser, RoleGrant
+from domain.wallet import service as wallet
+from domain.wallet.schemas import TopUp
 from domain.workers import service as workers
 
 OWNER = "owner@example.com"
@@ -31,11 +33,13 @@ ZONE = ZoneInfo("Europe/Madrid")
 assert crm_models  # declares the tables that `make_row` writes to
 
 
-def make_organisation(slug: str) -> UUID:
-    """An organisation with the ready-made agents."""
+def make_organisation(slug: str, *, tokens: int = 1_000_000) -> UUID:
+    """An organisation with the ready-made agents and some prepaid tokens."""
     with db.system_transaction() as connection:
         org = tenants.ensure_organisation(connection, slug=slug, name=slug.title(), time_zone="Europe/Madrid").id
         tenants.ensure_owner(connection, org, OWNER)
+        wallet.open_wallet(connection, org)
+        wallet.top_up(connection, org, TopUp(tokens=tokens))
     with db.transaction(org) as connection:
         agents.seed_agents(connection, org, load_catalogue(), agent_check(connection))
     return org

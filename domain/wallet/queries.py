@@ -1,0 +1,237 @@
+"""All SQL about tokens.
+
+Locks are taken in one order, hold before wallet, so no two verbs can block each other for good. The wallet's row is
+locked only where tokens are promised, released, bought or owed; spending appends an entry against the task's own hold.
+"""
+
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, text
+
+_BALANCE = text("""
+    SELECT w.balance - h.spent AS balance, w.held - h.spent AS held, w.balance - w.held AS available, w.owed
+      FROM wallets w, (SELECT coalesce(sum(spent), 0)::bigint AS spent FROM holds WHERE org_id = :org) h
+     WHERE w.org_id = :org
+""")
+
+
+def open_wallet(connection: Connection, org: UUID) -> None:
+    """Give the organisation a wallet, empty, if it has none."""
+    connection.execute(text("INSERT INTO wallets (org_id) VALUES (:org) ON CONFLICT DO NOTHING"), {"org": org})
+
+
+def balance(connection: Connection, org: UUID) -> RowMapping:
+    """How the wallet stands."""
+    return connection.execute(_BALANCE, {"org": org}).mappings().one()
+
+
+# ── hold, spend, release ─────────────────────────────────────────────────────────────────────────────────────────────
+
+_FREE_IN_HOLD = text("SELECT reserved - spent FROM holds WHERE task_id = :task FOR UPDATE")
+
+
+def free_in_hold(connection: Connection, task: UUID) -> int:
+    """What the task's hold has left; the hold stays locked. 0 where there is none."""
+    return connection.execute(_FREE_IN_HOLD, {"task": task}).scalar() or 0
+
+
+_EXTEND = text("""
+    WITH promised AS (
+        UPDATE wallets SET held = held + :tokens
+         WHERE org_id = :org AND owed = 0 AND balance - held >= :tokens
+        RETURNING org_id
+    )
+    INSERT INTO holds (task_id, org_id, reserved) SELECT :task, org_id, :tokens FROM promised
+    ON CONFLICT (task_id) DO UPDATE SET reserved = holds.reserved + excluded.reserved
+""")
+
+
+def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> bool:
+    """Promise a task so many tokens more. False, and nothing, where they are not there or fees are owed."""
+    return connection.execute(_EXTEND, {"org": org, "task": task, "tokens": tokens}).rowcount == 1
+
+
+_SPEND = text("""
+    WITH hold AS (
+        UPDATE holds SET spent = spent + :tokens WHERE task_id = :task AND reserved - spent >= :tokens RETURNING org_id
+    )
+    INSERT INTO wallet_entries (id, org_id, source, target, tokens, reason, item, quantity, task_id, seq, note)
+    SELECT :id, org_id, 'available', 'spent', :tokens, 'spend', :item, :quantity, :task, :seq, :note FROM hold
+""")
+
+
+def spend(connection: Connection, row: dict[str, Any]) -> bool:
+    """Spend from a task's hold. False, and nothing, where it has not so much left."""
+    return connection.execute(_SPEND, row).rowcount == 1
+
+
+_RELEASE = text("""
+    WITH gone AS (DELETE FROM holds WHERE task_id = :task RETURNING org_id, reserved, spent)
+    UPDATE wallets w SET balance = w.balance - gone.spent, held = w.held - gone.reserved
+      FROM gone WHERE w.org_id = gone.org_id
+""")
+
+
+def release_hold(connection: Connection, task: UUID) -> None:
+    """End a task's hold: what was spent leaves the wallet, the rest is free again."""
+    connection.execute(_RELEASE, {"task": task})
+
+
+# The task's row is locked so that no worker claims it while its hold is taken away.
+_LEFT_BEHIND = text("""
+    SELECT h.task_id FROM holds h WHERE NOT EXISTS (
+        SELECT FROM tasks t WHERE t.id = h.task_id AND t.status = 'running') LIMIT 100
+""")
+_IS_AT_REST = text("SELECT status <> 'running' FROM tasks WHERE id = :task FOR UPDATE")
+
+
+def holds_left_behind(connection: Connection) -> list[UUID]:
+    """Up to a hundred tasks that have a hold and are not at work: their worker died before it could release it."""
+    return list(connection.execute(_LEFT_BEHIND).scalars())
+
+
+def is_at_rest(connection: Connection, task: UUID) -> bool:
+    """Whether no worker has the task (or it is gone); it stays so until this transaction ends."""
+    return connection.execute(_IS_AT_REST, {"task": task}).scalar() is not False
+
+
+# ── top-up, correction, refund, fees ─────────────────────────────────────────────────────────────────────────────────
+
+_LOCK = text("SELECT balance, held, owed FROM wallets WHERE org_id = :org FOR UPDATE")
+
+
+def lock_wallet(connection: Connection, org: UUID) -> RowMapping:
+    """The wallet's row, kept for this transaction."""
+    return connection.execute(_LOCK, {"org": org}).mappings().one()
+
+
+def change_wallet(connection: Connection, org: UUID, *, balance: int = 0, owed: int = 0) -> None:
+    """Add to (or take from) what a locked wallet has and owes."""
+    statement = text("UPDATE wallets SET balance = balance + :balance, owed = owed + :owed WHERE org_id = :org")
+    connection.execute(statement, {"org": org, "balance": balance, "owed": owed})
+
+
+_ENTRY = text("""
+    INSERT INTO wallet_entries (id, org_id, source, target, tokens, reason, item, quantity, task_id, seq, reference,
+                                refunds, user_id, note)
+    VALUES (:id, :org, :source, :target, :tokens, :reason, :item, :quantity, :task, :seq, :reference, :refunds, :user,
+            :note)
+    ON CONFLICT DO NOTHING
+""")
+_NO_DETAILS = dict.fromkeys(("item", "quantity", "task", "seq", "reference", "refunds", "user", "note"))
+
+
+def insert_entry(connection: Connection, row: dict[str, Any]) -> bool:
+    """Add an entry. False when one with its reference, or one that takes back the same entry, is there already."""
+    return connection.execute(_ENTRY, _NO_DETAILS | row).rowcount == 1
+
+
+def entry_by_reference(connection: Connection, org: UUID, reason: str, reference: str) -> RowMapping | None:
+    """The entry made for this reference."""
+    statement = text(
+        "SELECT id, tokens FROM wallet_entries WHERE org_id = :org AND reason = :reason AND reference = :reference"
+    )
+    values = {"org": org, "reason": reason, "reference": reference}
+    return connection.execute(statement, values).mappings().one_or_none()
+
+
+_SPENT_IN_STEP = text("""
+    SELECT id, tokens, item, quantity FROM wallet_entries e
+     WHERE task_id = :task AND seq = :seq AND reason = 'spend' AND (CAST(:note AS text) IS NULL OR note = :note)
+       AND NOT EXISTS (SELECT FROM wallet_entries r WHERE r.refunds = e.id)
+     ORDER BY id
+""")
+
+
+def unrefunded(connection: Connection, task: UUID, seq: int, note: str | None) -> list[RowMapping]:
+    """What a step spent and was not given back; with `note`, only entries that carry it."""
+    return list(connection.execute(_SPENT_IN_STEP, {"task": task, "seq": seq, "note": note}).mappings())
+
+
+_FEES_DUE = text("""
+    SELECT o.id AS org_id, CAST(month AS date) AS month
+      FROM organisations o,
+           generate_series(date_trunc('month', o.created_at) + interval '1 month', rota_now(), interval '1 month') month
+     WHERE NOT EXISTS (SELECT FROM fees f WHERE f.org_id = o.id AND f.month = CAST(month AS date))
+     ORDER BY o.id, month LIMIT 500
+""")
+
+
+def fees_due(connection: Connection) -> list[RowMapping]:
+    """Organisations and months for which no fee was charged: every month but the one in which they came."""
+    return list(connection.execute(_FEES_DUE).mappings())
+
+
+def insert_fee(connection: Connection, org: UUID, month: date, tokens: int) -> bool:
+    """Say that a month's fee is charged. False when it was."""
+    statement = text("INSERT INTO fees (org_id, month, tokens) VALUES (:org, :month, :tokens) ON CONFLICT DO NOTHING")
+    return connection.execute(statement, {"org": org, "month": month, "tokens": tokens}).rowcount == 1
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_STATEMENT = text("""
+    SELECT id, created_at, source, target, tokens, reason, item, quantity, task_id, seq, refunds, user_id, note
+      FROM wallet_entries
+     WHERE org_id = :org AND (CAST(:before AS uuid) IS NULL OR id < :before)
+       AND (CAST(:task AS uuid) IS NULL OR task_id = :task)
+     ORDER BY id DESC LIMIT :limit
+""")
+
+
+def entries(
+    connection: Connection, org: UUID, *, before: UUID | None, task: UUID | None, limit: int
+) -> list[RowMapping]:
+    """Entries, newest first."""
+    values = {"org": org, "before": before, "task": task, "limit": limit}
+    return list(connection.execute(_STATEMENT, values).mappings())
+
+
+_RECONCILE = text("""
+    WITH moved AS (
+        SELECT target AS account, tokens FROM wallet_entries WHERE org_id = :org
+         UNION ALL
+        SELECT source, -tokens FROM wallet_entries WHERE org_id = :org
+    ), ledger AS (
+        SELECT coalesce(sum(tokens) FILTER (WHERE account = 'available'), 0)::bigint AS available,
+               coalesce(sum(tokens), 0)::bigint AS everything, count(*) / 2 AS entries
+          FROM moved
+    ), promised AS (
+        SELECT coalesce(sum(reserved), 0)::bigint AS reserved, coalesce(sum(spent), 0)::bigint AS spent
+          FROM holds WHERE org_id = :org
+    )
+    SELECT ledger.entries, ledger.available AS ledger_available, w.balance - promised.spent AS wallet_available,
+           ledger.available - (w.balance - promised.spent) AS difference, w.held - promised.reserved AS held_difference,
+           ledger.everything AS sum_over_accounts
+      FROM wallets w, ledger, promised WHERE w.org_id = :org
+""")
+
+
+def reconcile(connection: Connection, org: UUID) -> RowMapping:
+    """The wallet held against its ledger."""
+    return connection.execute(_RECONCILE, {"org": org}).mappings().one()
+
+
+_PRICE = """
+    SELECT DISTINCT ON (item) item, tokens, nullif(effective_from, '-infinity') AS effective_from, set_by
+      FROM token_prices WHERE effective_from <= rota_now() ORDER BY item, token_prices.effective_from DESC
+"""
+_HISTORY = """
+    SELECT item, tokens, nullif(effective_from, '-infinity') AS effective_from, set_by
+      FROM token_prices ORDER BY item, token_prices.effective_from DESC
+"""
+
+
+def prices(connection: Connection, *, history: bool = False) -> list[RowMapping]:
+    """The prices in force, or all there ever were."""
+    return list(connection.execute(text(_HISTORY if history else _PRICE)).mappings())
+
+
+def insert_price(connection: Connection, row: dict[str, Any]) -> None:
+    """Set a price from now on."""
+    statement = text(
+        "INSERT INTO token_prices (item, tokens, effective_from, set_by) VALUES (:item, :tokens, rota_now(), :set_by)"
+    )
+    connection.execute(statement, row)

@@ -1,0 +1,229 @@
+"""Verbs on prepaid tokens."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from core.errors import Conflict
+from core.ids import new_id
+from domain.wallet import queries
+from domain.wallet.schemas import (
+    Balance,
+    Correction,
+    Entry,
+    InsufficientFunds,
+    NewTokenPrice,
+    PriceItem,
+    Reconciliation,
+    Statement,
+    TokenPrice,
+    TopUp,
+)
+
+# A task is promised at least so many at a time: the wallet's row is not locked for each of its steps.
+CHUNK = 20
+
+Prices = Mapping[str, int]
+
+
+def open_wallet(connection: Connection, org: UUID) -> None:
+    """Give an organisation a wallet, empty, if it has none."""
+    queries.open_wallet(connection, org)
+
+
+def balance(connection: Connection, org: UUID) -> Balance:
+    """How the wallet stands."""
+    return Balance(**queries.balance(connection, org))
+
+
+def top_up(
+    connection: Connection, org: UUID, wanted: TopUp, *, user_id: UUID | None = None, reference: str | None = None
+) -> Balance:
+    """Add tokens that were bought. Fees that are owed are paid first. With the same `reference` again nothing more is
+    added.
+
+    Raises:
+        Conflict: the reference was used for another amount.
+    """
+    owed = queries.lock_wallet(connection, org)["owed"]
+    row = {
+        "id": new_id(), "org": org, "source": "purchases", "target": "available", "tokens": wanted.tokens,
+        "reason": "top_up", "reference": reference, "user": user_id, "note": wanted.note,
+    }  # fmt: skip
+    if not queries.insert_entry(connection, row):
+        earlier = queries.entry_by_reference(connection, org, "top_up", str(reference))
+        if earlier is None or earlier["tokens"] != wanted.tokens:
+            raise Conflict("This idempotency key was used for a top-up of another amount. Use a new key.")
+        return balance(connection, org)
+    paid = min(owed, wanted.tokens)
+    queries.change_wallet(connection, org, balance=wanted.tokens - paid, owed=-paid)
+    if paid:
+        settled = {
+            "id": new_id(), "org": org, "source": "available", "target": "owed", "tokens": paid, "reason": "arrears",
+            "note": "fees that could not be paid before",
+        }  # fmt: skip
+        queries.insert_entry(connection, settled)
+    return balance(connection, org)
+
+
+def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: UUID | None = None) -> Balance:
+    """Give or take tokens to put a mistake right, with a new entry.
+
+    Raises:
+        Conflict: more would be taken than is available, or nothing at all is changed.
+    """
+    row = queries.lock_wallet(connection, org)
+    if wanted.tokens == 0:
+        raise Conflict("A correction of 0 tokens corrects nothing.")
+    if row["balance"] - row["held"] + wanted.tokens < 0:
+        raise Conflict(f"Only {row['balance'] - row['held']} tokens are available; more cannot be taken back.")
+    source, target = ("corrections", "available") if wanted.tokens > 0 else ("available", "corrections")
+    entry = {
+        "id": new_id(), "org": org, "source": source, "target": target, "tokens": abs(wanted.tokens),
+        "reason": "correction", "user": user_id, "note": wanted.note,
+    }  # fmt: skip
+    queries.insert_entry(connection, entry)
+    queries.change_wallet(connection, org, balance=wanted.tokens)
+    return balance(connection, org)
+
+
+# ── what tasks spend ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ensure(connection: Connection, org: UUID, task: UUID, tokens: int) -> None:
+    """See to it that the task's hold has `tokens` left, before something is done that costs them.
+
+    Raises:
+        InsufficientFunds: the wallet has not so many free, or owes fees.
+    """
+    if tokens == 0:
+        return
+    missing = tokens - queries.free_in_hold(connection, task)
+    if missing <= 0:
+        return
+    if not (
+        (missing < CHUNK and queries.extend_hold(connection, org, task, CHUNK))
+        or queries.extend_hold(connection, org, task, missing)
+    ):
+        now = queries.balance(connection, org)
+        owed = f", and {now['owed']} are owed in fees" if now["owed"] else ""
+        raise InsufficientFunds(
+            f"This takes {tokens} tokens; {now['available']} are available{owed}. It goes on after a top-up."
+        )
+
+
+def spend(
+    connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, *, quantity: int = 1,
+    note: str | None = None,
+) -> None:  # fmt: skip
+    """Spend tokens of a task's hold in its step `seq`.
+
+    Raises:
+        InsufficientFunds: the hold has not so many left; see to that with `ensure` first.
+    """
+    if tokens == 0:
+        return
+    row = {
+        "id": new_id(), "task": task, "seq": seq, "tokens": tokens, "item": item, "quantity": quantity, "note": note,
+    }  # fmt: skip
+    if not queries.spend(connection, row):
+        raise InsufficientFunds("The task's hold has not enough tokens left.")
+
+
+def refund(connection: Connection, org: UUID, task: UUID, seq: int, why: str, *, note: str | None = None) -> int:
+    """Give back what a step spent on an effect that did not happen. Once, however often it is asked for.
+
+    With `note`, only what was spent under that note. Returns the tokens given back.
+    """
+    queries.lock_wallet(connection, org)
+    given = 0
+    for spent in queries.unrefunded(connection, task, seq, note):
+        row = {
+            "id": new_id(), "org": org, "source": "spent", "target": "available", "tokens": spent["tokens"],
+            "reason": "refund", "item": spent["item"], "quantity": spent["quantity"], "task": task, "seq": seq,
+            "refunds": spent["id"], "note": why,
+        }  # fmt: skip
+        given += spent["tokens"] if queries.insert_entry(connection, row) else 0
+    queries.change_wallet(connection, org, balance=given)
+    return given
+
+
+def release(connection: Connection, task: UUID) -> None:
+    """End a task's hold: what was spent leaves the wallet, the rest is free again. Nothing where there is none."""
+    queries.release_hold(connection, task)
+
+
+def holds_left_behind(connection: Connection) -> list[UUID]:
+    """Tasks with a hold that no worker has in hand, at most a hundred."""
+    return queries.holds_left_behind(connection)
+
+
+def release_left_behind(connection: Connection, task: UUID) -> bool:
+    """Release the hold of a task that no worker has; False where one has it after all."""
+    if not queries.is_at_rest(connection, task):
+        return False
+    queries.release_hold(connection, task)
+    return True
+
+
+# ── fees and prices ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def charge_fees(connection: Connection) -> int:
+    """Charge the monthly fees that are due, each once, whoever else is at it. What a wallet cannot pay it owes.
+
+    The month in which an organisation came is free. Returns how many fees were charged.
+    """
+    tokens = prices(connection)["monthly_fee"]
+    charged = 0
+    for due in queries.fees_due(connection):
+        wallet = queries.lock_wallet(connection, due["org_id"])
+        if not queries.insert_fee(connection, due["org_id"], due["month"], tokens):
+            continue
+        charged += 1
+        if tokens == 0:
+            continue
+        can_pay = wallet["owed"] == 0 and wallet["balance"] - wallet["held"] >= tokens
+        entry = {
+            "id": new_id(), "org": due["org_id"], "source": "available" if can_pay else "owed", "target": "fees",
+            "tokens": tokens, "reason": "fee", "item": "monthly_fee", "reference": f"{due['month']:%Y-%m}",
+        }  # fmt: skip
+        queries.insert_entry(connection, entry)
+        queries.change_wallet(
+            connection, due["org_id"], balance=-tokens if can_pay else 0, owed=0 if can_pay else tokens
+        )
+    return charged
+
+
+def prices(connection: Connection) -> dict[str, int]:
+    """The prices in force, in tokens, by item."""
+    return {row["item"]: row["tokens"] for row in queries.prices(connection)}
+
+
+def price_list(connection: Connection, *, history: bool = False) -> list[TokenPrice]:
+    """The prices in force, or with `history` all there ever were, the latest first."""
+    return [TokenPrice(**row) for row in queries.prices(connection, history=history)]
+
+
+def set_price(connection: Connection, item: PriceItem, wanted: NewTokenPrice, *, set_by: str) -> list[TokenPrice]:
+    """Set a price from now on. What was spent keeps the price it was spent at."""
+    queries.insert_price(connection, {"item": item, "tokens": wanted.tokens, "set_by": set_by})
+    return price_list(connection)
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def statement(
+    connection: Connection, org: UUID, *, before: UUID | None = None, task: UUID | None = None, limit: int = 50
+) -> Statement:
+    """A page of the ledger, newest first, each line with the task and step it comes from."""
+    lines = [Entry(**row) for row in queries.entries(connection, org, before=before, task=task, limit=limit)]
+    next_before = lines[-1].id if len(lines) == limit else None
+    return Statement(balance=balance(connection, org), entries=lines, next_before=next_before)
+
+
+def reconcile(connection: Connection, org: UUID) -> Reconciliation:
+    """The wallet's row held against its whole ledger. Reads every entry: for an audit, not for every day."""
+    return Reconciliation(**queries.reconcile(connection, org))
