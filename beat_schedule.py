@@ -19,6 +19,13 @@ class Duty:
 
 DUTIES = (
     Duty("expire-tasks", "rota.expire_tasks", timedelta(seconds=10), "a task past its expiry ends where people see it"),
+    Duty("deliver-messages", "rota.deliver_messages", timedelta(seconds=1), "what is in the outbox leaves"),
+    Duty("expire-approvals", "rota.expire_approvals", timedelta(seconds=5), "what nobody decides goes on up, or ends"),
+    Duty("release-holds", "rota.release_holds", timedelta(seconds=5), "a worker that died keeps no money back"),
+    Duty("wake-funded", "rota.wake_funded", timedelta(minutes=1), "what waits for money that is there again goes on"),
+    Duty("total-usage", "rota.total_usage", timedelta(seconds=10), "bills are read from totals; ended months close"),
+    Duty("watch-budgets", "rota.watch_budgets", timedelta(seconds=15), "people hear of it before the money is gone"),
+    Duty("charge-fees", "rota.charge_fees", timedelta(minutes=10), "the monthly fee, once a month whatever runs twice"),
     Duty("clean-up", "rota.clean_up", timedelta(minutes=10), "finished tasks leave after a day or a week; bills stay"),
     Duty("forget-workers", "rota.forget_workers", timedelta(minutes=10), "rows of workers long gone clutter the list"),
     Duty("forget-keys", "rota.forget_keys", timedelta(hours=1), "concurrency keys that no task names any more"),

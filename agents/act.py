@@ -6,17 +6,21 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agents.decide import Decision
-from agents.llm.base import ToolCall, ToolMessage
+from agents.llm.base import ToolMessage
 from agents.perceive import Perception
+from agents.propose import Go, ensure_permitted, own_arguments, sort_out
 from agents.tools import ALL
 from agents.tools.registry import Acting, NotDone, OutwardContext, Tool, ToolContext
-from agents.work import OutcomeUnknown, Work, make_record
+from agents.work import OutcomeUnknown, Parked, Work, make_record
 from core.clock import Stopwatch
 from core.db import dump_json, limit_to, transaction
 from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.failpoints import failpoint
+from domain.approvals import service as approvals
+from domain.audit import service as audit
+from domain.audit.schemas import Deed, Doer
 from domain.tasks.schemas import StepRecord
-from domain.tenants import service as tenants
+from domain.wallet import service as wallet
 
 # What a tool may refuse with: the model hears it and can do something about it. Anything else is a fault of ours.
 _REFUSALS = (InvalidInput, NotFound, Conflict, NotPermitted)
@@ -26,136 +30,207 @@ def act(work: Work, perception: Perception, decision: Decision) -> int:
     """Carry out the decision's actions that are not done yet. Returns the sequence number of the step after them.
 
     The calls' numbers follow the decision's own, in the order in which they were asked for.
+
+    Raises:
+        Parked: some wait for a person's word; all others are done.
+        OutcomeUnknown: of some nobody can tell whether they happened.
     """
     calls = list(enumerate(decision.message.tool_calls, start=decision.seq + 1))
     missing = [(seq, call) for seq, call in calls if work.finished(seq) is None and not work.is_in_doubt(seq)]
+    waiting = None
     if missing:
         work.check()
-    if len(missing) == 1:
-        _carry_out(work, perception, *missing[0])
-    elif missing:
-        _carry_out_together(work, perception, missing)
+        found = sort_out(work, perception, decision, missing)
+        _carry_out_all(work, perception, found.to_do)
+        waiting = found.waiting
     if doubtful := [call.name for seq, call in calls if work.is_in_doubt(seq)]:
         raise OutcomeUnknown(f"Nobody can tell whether this happened: {', '.join(doubtful)}.")
+    if waiting:
+        raise Parked(waiting)
     return decision.seq + 1 + len(calls)
 
 
-def _carry_out_together(work: Work, perception: Perception, calls: list[tuple[int, ToolCall]]) -> None:
+def _carry_out_all(work: Work, perception: Perception, to_do: list[Go]) -> None:
+    if len(to_do) == 1:
+        _carry_out(work, perception, to_do[0])
+        return
     futures = [
-        work.workplace.helpers.submit(contextvars.copy_context().run, _carry_out, work, perception, seq, call)
-        for seq, call in calls
+        work.workplace.helpers.submit(contextvars.copy_context().run, _carry_out, work, perception, go) for go in to_do
     ]
     errors = [error for future in futures if (error := future.exception())]  # waits for all of them
     if errors:
         raise errors[0]
 
 
-def _carry_out(work: Work, perception: Perception, seq: int, call: ToolCall) -> None:
+def _carry_out(work: Work, perception: Perception, go: Go) -> None:
     work.check_stopped()  # it may have waited for a thread
     stopwatch = Stopwatch()
-    tool = ALL.get(call.name)
+    tool = ALL.get(go.call.name)
     if tool is not None and tool.is_outward:
-        _reach_out(work, perception, seq, call, stopwatch)
+        _reach_out(work, perception, go, stopwatch)
     else:
-        work.record_with(lambda connection: _invoke(work, perception, seq, call, connection, stopwatch))
+        work.record_with(lambda connection: _invoke(work, perception, go, connection, stopwatch))
 
 
-def _reach_out(work: Work, perception: Perception, seq: int, call: ToolCall, stopwatch: Stopwatch) -> None:
+# ── outside our own records ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _reach_out(work: Work, perception: Perception, go: Go, stopwatch: Stopwatch) -> None:
     """Run a tool that reaches outside: no transaction while it works, and where it must not be repeated the intent
     first.
 
     A crash before the record leaves the intent. Who takes the task up next finds it and asks a person.
     """
     try:
-        tool = _permitted_tool(perception, call)
-        parameters = tool.validate(call.arguments)
+        tool = _known_tool(perception, go)
+        parameters = tool.validate(go.arguments)
         with transaction(work.task.org_id) as connection:
-            _stand_where_permitted(work, tool, connection)
+            ensure_permitted(connection, work.task.user_id, work.task.location_id, tool)
+            if tool.price:
+                work.ensure_tokens(connection, tool.price)
     except _REFUSALS as refusal:
-        work.record(_record(seq, call, stopwatch, {"error": refusal.message}, is_error=True))
+        why = refusal.message
+        work.record_with(lambda connection: _refused(work, go, connection, stopwatch, why))
         return
     if tool.must_not_repeat:
-        work.begin(make_record(seq, "act", call.name, stopwatch, given=call.arguments, output={"call_id": call.id}))
+        intent = make_record(
+            go.seq, "act", go.call.name, stopwatch, given=go.call.arguments, output={"call_id": go.call.id}
+        )
+        work.begin(intent, lambda connection: _pay(work, tool, go.seq, connection))
     failpoint("before-effect")
-    context = OutwardContext(f"{work.task.id}:{seq}", work.zone, work.now.astimezone(work.zone).date())
+    context = OutwardContext(f"{work.task.id}:{go.seq}", work.zone, work.now.astimezone(work.zone).date())
     try:
-        with work.doing(call.name):
+        with work.doing(go.call.name):
             result, is_error = tool.run(context, parameters), False
     except _REFUSALS as refusal:
         result, is_error = {"error": refusal.message}, True
     except NotDone as failure:
         if tool.must_not_repeat:
             output = {"error": {"kind": "not_done", "message": failure.message}}
-            work.finish_begun(make_record(seq, "act", call.name, stopwatch, output=output, status="failed"))
+            record = make_record(go.seq, "act", go.call.name, stopwatch, output=output, status="failed")
+            work.finish_begun(record, lambda connection: _take_back(work, go.seq, connection))
         raise
     failpoint("after-effect")
-    record = _record(seq, call, stopwatch, result, is_error=is_error)
+    _record_effect(work, tool, go, _record(go, stopwatch, result, is_error=is_error), is_error=is_error)
+
+
+def _record_effect(work: Work, tool: Tool, go: Go, record: StepRecord, *, is_error: bool) -> None:
+    def settle(connection: Connection) -> None:
+        _note(work, go, connection, is_error=is_error)
+        if is_error and tool.must_not_repeat:
+            _take_back(work, go.seq, connection)
+        elif not is_error and not tool.must_not_repeat:
+            _pay(work, tool, go.seq, connection)
+
     if tool.must_not_repeat:
-        work.finish_begun(record)
+        work.finish_begun(record, settle)
     else:
-        work.record(record)
+        work.record(record, settle)
 
 
-def _invoke(
-    work: Work, perception: Perception, seq: int, call: ToolCall, connection: Connection, stopwatch: Stopwatch
-) -> StepRecord:
+def _pay(work: Work, tool: Tool, seq: int, connection: Connection) -> None:
+    if tool.price:
+        work.charge(connection, seq, tool.price)
+
+
+def _take_back(work: Work, seq: int, connection: Connection) -> None:
+    wallet.refund(connection, work.task.org_id, work.task.id, seq, "the action did not happen")
+
+
+# ── on our own records ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _invoke(work: Work, perception: Perception, go: Go, connection: Connection, stopwatch: Stopwatch) -> StepRecord:
     """Run a tool inside its step's transaction. A refusal undoes what the tool wrote and is recorded as its answer."""
     try:
-        with work.doing(call.name), connection.begin_nested():
-            result = _run(work, perception, seq, call, connection)
-        is_error = False
+        with work.doing(go.call.name), connection.begin_nested():
+            result = _run(work, perception, go, connection)
     except _REFUSALS as refusal:
-        result, is_error = {"error": refusal.message}, True
-    return _record(seq, call, stopwatch, result, is_error=is_error)
+        return _refused(work, go, connection, stopwatch, refusal.message)
+    limit_to(connection, ())  # the records of what was done lie at no location
+    _note(work, go, connection, is_error=False)
+    return _record(go, stopwatch, result, is_error=False)
 
 
-def _record(seq: int, call: ToolCall, stopwatch: Stopwatch, result: dict[str, Any], *, is_error: bool) -> StepRecord:
-    message = ToolMessage(call_id=call.id, content=dump_json(result), is_error=is_error)
-    return make_record(
-        seq,
-        "act",
-        call.name,
-        stopwatch,
-        given=call.arguments,
-        output={"message": message.model_dump(), "ok": not is_error},
-    )
-
-
-def _run(work: Work, perception: Perception, seq: int, call: ToolCall, connection: Connection) -> dict[str, Any]:
-    tool = _permitted_tool(perception, call)
-    _stand_where_permitted(work, tool, connection)
+def _run(work: Work, perception: Perception, go: Go, connection: Connection) -> dict[str, Any]:
+    tool = _known_tool(perception, go)
+    parameters = tool.validate(go.arguments)
+    reach = ensure_permitted(connection, work.task.user_id, work.task.location_id, tool)
+    if not reach.everywhere:
+        limit_to(connection, reach.locations)
+    if tool.price and not tool.charges_itself:
+        work.charge(connection, go.seq, tool.price)
     acting = Acting(
         org_id=work.task.org_id,
         user_id=work.task.user_id,
         agent=work.task.agent,
         task_id=work.task.id,
-        seq=seq,
+        seq=go.seq,
         location_id=work.task.location_id,
     )
     context = ToolContext(
-        connection=connection, zone=work.zone, today=work.now.astimezone(work.zone).date(), acting=acting
+        connection=connection,
+        zone=work.zone,
+        today=work.now.astimezone(work.zone).date(),
+        acting=acting,
+        charge=lambda item, note: work.charge(connection, go.seq, item, note=note),
     )
-    return tool.run(context, tool.validate(call.arguments))
+    return tool.run(context, parameters)
 
 
-def _stand_where_permitted(work: Work, tool: Tool, connection: Connection) -> None:
-    """See to it that the agent does what its task's user may do, where that user may, and no more.
-
-    Read from the database at every action: neither the model nor the request has a say in it.
-    """
-    reach = tenants.reach_of(connection, work.task.user_id, tool.permission).at(work.task.location_id)
-    if reach.is_nowhere:
-        raise NotPermitted(f"The person you work for may not do this: it needs the permission {tool.permission}.")
-    if not reach.everywhere:
-        limit_to(connection, reach.locations)
-
-
-def _permitted_tool(perception: Perception, call: ToolCall) -> Tool:
-    if call.problem:
-        raise InvalidInput(f"This call could not be read: {call.problem}. Call the tool again.")
-    tool = ALL.get(call.name) if call.name in perception.tools else None
+def _known_tool(perception: Perception, go: Go) -> Tool:
+    if go.call.problem:
+        raise InvalidInput(f"This call could not be read: {go.call.problem}. Call the tool again.")
+    tool = ALL.get(go.call.name) if go.call.name in perception.tools else None
     if tool is None:
         raise NotPermitted(
-            f"You have no tool called {call.name!r}. Yours are: {', '.join(perception.tools) or 'none'}."
+            f"You have no tool called {go.call.name!r}. Yours are: {', '.join(perception.tools) or 'none'}."
         )
     return tool
+
+
+# ── the record ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _refused(work: Work, go: Go, connection: Connection, stopwatch: Stopwatch, why: str) -> StepRecord:
+    _note(work, go, connection, is_error=True)
+    return _record(go, stopwatch, {"error": why}, is_error=True)
+
+
+def _note(work: Work, go: Go, connection: Connection, *, is_error: bool) -> None:
+    """Use the approval up, and write into the audit log what the agent did to the world, or was kept from doing."""
+    if go.approval is not None:
+        approvals.use(connection, go.approval.id)
+    tool = ALL.get(go.call.name)
+    if tool is not None and not tool.changes_world:
+        return
+    doer = Doer(
+        org_id=work.task.org_id,
+        user_id=work.task.user_id,
+        agent=work.task.agent,
+        task_id=work.task.id,
+        seq=go.seq,
+    )
+    details: dict[str, Any] = {"arguments": go.arguments if go.approval else own_arguments(go.call)}
+    if go.approval is not None:
+        details["approval"] = go.approval.id
+    audit.record(connection, doer, Deed("was refused" if is_error else "acted", f"tool/{go.call.name}", details))
+
+
+def _record(go: Go, stopwatch: Stopwatch, result: dict[str, Any], *, is_error: bool) -> StepRecord:
+    tool = ALL.get(go.call.name)
+    advice = go.approval.reason if go.approval is not None else None
+    content = result | {"advice_given": advice} if advice and not is_error else result
+    message = ToolMessage(
+        call_id=go.call.id,
+        content=dump_json(content),
+        is_error=is_error,
+        is_untrusted=not is_error and (tool is None or tool.returns_untrusted),
+    )
+    output: dict[str, Any] = {"message": message.model_dump(), "ok": not is_error}
+    if go.ruling is not None:
+        output["ruling"] = {"level": go.ruling.level, "rule": go.ruling.rule, "because": list(go.ruling.because)}
+    if go.approval is not None:
+        output["approval"] = {"id": str(go.approval.id), "by": go.approval.decided_by}
+        output["arguments"] = go.arguments
+    return make_record(go.seq, "act", go.call.name, stopwatch, given=go.call.arguments, output=output)

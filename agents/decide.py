@@ -37,6 +37,7 @@ class ProposedAction(BaseModel):
     intent: str | None = None
     why: str | None = None
     confidence: float | None = None
+    alternatives: list[str] = []
 
 
 class Decision(BaseModel):
@@ -144,7 +145,9 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
 
 
 def _at_most(work: Work, request: Request, own: Price | None) -> Decimal:
-    """What a call can be billed at most, in dollars: no token is shorter than a byte, no answer longer than asked for."""
+    """What a call can be billed at most, in dollars: no token is shorter than a byte, no answer longer than asked
+    for.
+    """
     size = len(request.model_dump_json(exclude={"timeout"}).encode())
     tokens = Tokens(input=size, output=request.max_output_tokens)
     provider = provider_of(request.model, own)
@@ -232,4 +235,5 @@ def _action(call: ToolCall) -> ProposedAction:
         intent=str(said["_intent"]) if said.get("_intent") else None,
         why=str(said["_why"]) if said.get("_why") else None,
         confidence=float(confidence) if is_share and confidence is not None else None,
+        alternatives=[part.strip() for part in str(said.get("_alternatives") or "").split(";") if part.strip()],
     )

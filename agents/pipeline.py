@@ -3,6 +3,7 @@
 Each step is in the journal before the next begins. A try that begins anew therefore reads what is there and goes on.
 """
 
+from agents.accepted import carry_out_accepted
 from agents.act import act
 from agents.decide import decide
 from agents.interrupt import Interrupt
@@ -20,10 +21,15 @@ def run_task(task: Claimed, workplace: Workplace, interrupt: Interrupt, sink: Si
         ModelError: the model could not answer; its kind says whether to try again.
         LimitReached: the agent went as far as it may.
         Stopped: cancelled, draining, past the deadline, or the task is somebody else's now.
+        Parked: an action waits for a person.
+        InsufficientFunds, BudgetExhausted: the task waits until it can be paid for.
+        OutcomeUnknown: nobody can tell whether an action happened.
         ClaimLost: a write was refused because the task is somebody else's now.
     """
     work = Work(task, workplace, interrupt, sink)
     perception = perceive(work)
+    if task.action is not None:
+        return carry_out_accepted(work, perception, task.action)
     seq = 1
     for _ in range(work.agent.limits.max_turns):
         decision = decide(work, perception, seq)

@@ -44,6 +44,14 @@ class _Write(Protocol[T_co]):
     def __call__(self, connection: Connection, *, is_again: bool) -> T_co: ...
 
 
+Also = Callable[[Connection], None]
+"""what is written in the same transaction as a step"""
+
+
+def _nothing_else(_: Connection) -> None:
+    """The step alone."""
+
+
 class LimitReached(RotaError):
     """The agent reached one of its limits."""
 
@@ -153,10 +161,15 @@ class Work:
         """Dollars billed so far, failed tries included."""
         return self._cost
 
-    def record(self, record: StepRecord) -> Step:
-        """Write a step into the journal; a finished one is never done again."""
+    def record(self, record: StepRecord, also: Also = _nothing_else) -> Step:
+        """Write a step into the journal, and what `also` writes with it; a finished one is never done again."""
+
+        def make(connection: Connection) -> StepRecord:
+            also(connection)
+            return record
+
         failpoint("before-step")
-        return self._keep(self._write(lambda _: record))
+        return self._keep(self._write(make))
 
     def record_with(self, run: Callable[[Connection], StepRecord]) -> Step:
         """Run `run` and record what it made in one transaction that holds the claim: both happen, or neither."""
@@ -167,19 +180,25 @@ class Work:
 
         return self._keep(self._write(held, is_paid_for=False))
 
-    def begin(self, record: StepRecord) -> None:
+    def begin(self, record: StepRecord, also: Also = _nothing_else) -> None:
         """Write down the intent of an effect that must not happen twice. Until it is finished, its outcome is in
         doubt.
         """
-        failpoint("before-intent")
-        self._keep(self._write(lambda _: record.model_copy(update={"status": "begun"})))
 
-    def finish_begun(self, record: StepRecord) -> None:
+        def make(connection: Connection) -> StepRecord:
+            also(connection)
+            return record.model_copy(update={"status": "begun"})
+
+        failpoint("before-intent")
+        self._keep(self._write(make))
+
+    def finish_begun(self, record: StepRecord, also: Also = _nothing_else) -> None:
         """Record what came of a step that was begun."""
 
         def finish(connection: Connection, *, is_again: bool) -> None:
             if not (is_again and tasks.has_finished(connection, self.task, record)):
                 tasks.finish_begun_step(connection, self.task, record)
+                also(connection)
 
         self._insist(finish)
         begun = self._journal.pop(record.seq)
@@ -197,15 +216,25 @@ class Work:
         wallet.ensure(connection, self.task.org_id, self.task.id, self.token_prices[item])
         billing.reserve(connection, self.task.org_id, self.task.agent, self.task.id, dollars)
 
-    def charge(self, connection: Connection, seq: int, item: PriceItem, quantity: int = 1) -> None:
+    def ensure_tokens(self, connection: Connection, item: PriceItem) -> None:
+        """Before an effect that costs tokens: see to it that they are there, and stay there.
+
+        Raises:
+            ClaimLost: somebody else has the task.
+            InsufficientFunds: the task must wait until they are.
+        """
+        tasks.hold(connection, self.task)
+        wallet.ensure(connection, self.task.org_id, self.task.id, self.token_prices[item])
+
+    def charge(self, connection: Connection, seq: int, item: PriceItem, *, note: str | None = None) -> None:
         """Pay for what step `seq` does, in the transaction in which it does it.
 
         Raises:
             InsufficientFunds: the wallet cannot; nothing of the step must stand.
         """
-        tokens = quantity * self.token_prices[item]
+        tokens = self.token_prices[item]
         wallet.ensure(connection, self.task.org_id, self.task.id, tokens)
-        wallet.spend(connection, self.task.id, seq, item, tokens, quantity=quantity)
+        wallet.spend(connection, self.task.id, seq, item, tokens, note=note)
 
     def _write(self, make: Callable[[Connection], StepRecord], *, is_paid_for: bool = True) -> Step:
         step_id = new_id()

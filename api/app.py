@@ -11,7 +11,19 @@ from agents.tools import ALL
 from api import problems
 from api.metrics import CountRequests
 from api.rate_limits import limits, reset_limits
-from api.routes import agents, audit, billing, control, operations, people, tasks
+from api.routes import (
+    agents,
+    approvals,
+    audit,
+    billing,
+    channels,
+    control,
+    operations,
+    people,
+    tasks,
+    wallet,
+    workflows,
+)
 from core.db import APP, SYSTEM, engine
 from core.logging import configure_logging
 from core.settings import settings
@@ -44,8 +56,8 @@ def make_app() -> FastAPI:
     problems.install(app)
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(CountRequests)
-    for router in (tasks.router, agents.router, billing.router, control.router, people.router, audit.router):
-        app.include_router(router)
+    for part in (tasks, approvals, agents, workflows, wallet, billing, control, channels, people, audit):
+        app.include_router(part.router)
     app.include_router(operations.router)
     app.include_router(operations.public)
     return app

@@ -62,6 +62,17 @@ class Principal:
         return self.owner.user_id
 
     @property
+    def voter(self) -> UUID:
+        """The user, where the key may be used to decide on what agents propose.
+
+        Raises:
+            NotPermitted: its scopes do not reach so far.
+        """
+        if not permissions.covers(self.owner.scopes, "approvals:decide"):
+            raise NotPermitted("This key's scopes do not include approvals:decide.")
+        return self.user_id
+
+    @property
     def own(self) -> list[Grant]:
         """What the caller could pass on: the user's grants, narrowed to the key's scopes."""
         return permissions.narrowed(self.grants, self.owner.scopes)

@@ -42,6 +42,10 @@ class Api:
         wanted = {name: value for name, value in query.items() if value not in (None, [], ())}
         return self._send("GET", path, params=wanted)
 
+    def text(self, path: str, **query: Any) -> str:
+        """The answer to a GET, as it stands."""
+        return str(self._send("GET", path, params=query, as_text=True))
+
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
         """The answer to a POST; with an idempotency key it is safe to send again."""
         return self._send("POST", path, json=body, headers={"idempotency-key": key} if key else {})
@@ -59,6 +63,7 @@ class Api:
         self._send("DELETE", path)
 
     def _send(self, method: str, path: str, **more: Any) -> Any:
+        as_text = more.pop("as_text", False)
         is_safe = method == "GET" or bool(more.get("headers"))
         for attempt in range(_TRIES):
             is_last = attempt == _TRIES - 1
@@ -69,7 +74,7 @@ class Api:
                     fail(f"{self.url} does not answer ({type(error).__name__}). Is Rota running? See `rota doctor`.")
             else:
                 if answer.status_code not in _RETRIED_STATUSES or is_last:
-                    return _content(answer)
+                    return answer.text if as_text and answer.is_success else _content(answer)
             time.sleep(0.2 * 2**attempt)
         raise AssertionError("unreachable: the last try returns or leaves")
 

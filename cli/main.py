@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli import control, processes, tasks
+from cli import approvals, control, money, people, processes, tasks
 from core.errors import RotaError
 
 app = typer.Typer(
@@ -28,7 +28,18 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         control.pause,
         control.resume,
     ),
-    "Look": (tasks.tasks, tasks.show, tasks.failures, tasks.agents, tasks.usage, tasks.queues),
+    "Look": (
+        tasks.tasks,
+        tasks.show,
+        tasks.failures,
+        tasks.agents,
+        tasks.usage,
+        tasks.queues,
+        money.bill,
+        people.messages,
+        people.audit,
+        approvals.notifications,
+    ),
     "Run": (
         processes.api,
         processes.dispatcher,
@@ -45,6 +56,13 @@ for _panel, _commands in _COMMANDS.items():
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(control.workers_app, name="workers", rich_help_panel="Look")
 app.add_typer(control.limits_app, name="limits", rich_help_panel="Look")
+app.add_typer(approvals.approvals_app, name="approvals", rich_help_panel="Decide")
+app.add_typer(approvals.rules_app, name="rules", rich_help_panel="Decide")
+app.add_typer(money.wallet_app, name="wallet", rich_help_panel="Money")
+app.add_typer(money.budgets_app, name="budgets", rich_help_panel="Money")
+app.add_typer(people.users_app, name="users", rich_help_panel="People")
+app.add_typer(people.keys_app, name="keys", rich_help_panel="People")
+app.add_typer(people.secrets_app, name="secrets", rich_help_panel="Run")
 
 
 def run() -> None:

@@ -250,14 +250,14 @@ def usage_report(report: dict[str, Any]) -> RenderableType:
         f"base {money(total['base_cost'])}   billed [bold]{money(total['billed_cost'])}[/]"
     )
     parts: list[RenderableType] = [head]
-    if report["rehearsal_calls"]:
+    if report["total"]["rehearsal_calls"]:
         parts.append(
             Text(
-                f"{report['rehearsal_calls']} of the calls were rehearsed: priced as if real, charged by nobody.",
+                f"{report['total']['rehearsal_calls']} of the calls were rehearsed: priced as if real, free of charge.",
                 "yellow",
             )
         )
-    for title, rows, key in (("by model", report["by_model"], "model"), ("by agent", report["by_agent"], "agent")):
+    for title, rows, key in (("by model", report["by_model"], "name"), ("by agent", report["by_agent"], "name")):
         parts += [Text(), _usage_lines(title, rows, key)]
     return Group(*parts)
 
@@ -366,3 +366,142 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(str(item) for item in value)
     return f"{value:.1f}" if isinstance(value, float) else escape(str(value))
+
+
+def approval_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """What is to be decided, in lines."""
+    if not rows:
+        return Text("Nothing waits for anybody's decision.", style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("id", "kind", "status", "agent", "action", "until", "because"):
+        table.add_column(name, no_wrap=name not in {"action", "because"}, overflow="fold")
+    for row in rows:
+        given = ", ".join(f"{name}={value}" for name, value in row["arguments"].items())
+        table.add_row(
+            row["id"],
+            row["kind"],
+            _APPROVAL.get(row["status"], row["status"]),
+            row["agent"],
+            escape(f"{row['tool']}({given})"[:160]),
+            moment(row["expires_at"]),
+            escape(row["decision"]["rule"]),
+        )
+    hint = Text("Decide: rota approvals show ID, then approve ID or reject ID --reason …", style="dim")
+    return Group(table, Text(), hint)
+
+
+_APPROVAL = {
+    "open": "[yellow]open[/]", "approved": "[green]approved[/]", "rejected": "[red]rejected[/]",
+    "denied": "[red]denied[/]", "expired": "[magenta]expired[/]",
+}  # fmt: skip
+
+
+def approval_detail(row: dict[str, Any]) -> RenderableType:
+    """One proposal with everything that somebody needs to decide."""
+    decision = row["decision"]
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    by = f" by {row['decided_by']}" if row["decided_by"] else ""
+    facts.add_row("approval", row["id"])
+    facts.add_row("status", f"{_APPROVAL.get(row['status'], row['status'])}{escape(by)}")
+    facts.add_row("agent", escape(f"{row['agent']}, in task {row['task_id']}, step {row['seq']}"))
+    facts.add_row("asked", escape(str(decision["context"].get("message", ""))))
+    facts.add_row("intent", escape(decision["intent"] or "-"))
+    facts.add_row("why", escape(decision["why"] or decision["reasoning"] or "-"))
+    sure = "-" if decision["confidence"] is None else f"{decision['confidence']:.0%}"
+    facts.add_row("confidence", sure)
+    facts.add_row("instead of", escape("; ".join(decision["alternatives"]) or "-"))
+    facts.add_row("level", escape(" → ".join(decision["because"])))
+    past = decision["performance"]
+    facts.add_row(
+        "lately",
+        f"{past['done']} done, {past['refused']} refused; {past['approved']} approved, {past['rejected']} not; 30 days",
+    )
+    ask = row["asks"][min(row["stage"], len(row["asks"]) - 1)]
+    who = ", ".join([*ask["roles"], *ask["users"]])
+    facts.add_row(
+        "up to", escape(f"{who}; {row['needed']} needed, until {moment(row['expires_at'])}, then {ask['then']}")
+    )
+    for vote in row["votes"]:
+        void = "" if vote["counts"] else " (of arguments edited since)"
+        facts.add_row("said", escape(f"{vote['user']}: {vote['verdict']}{void} {vote['words'] or ''}"))
+    if row["reason"]:
+        facts.add_row("reason", escape(row["reason"]))
+    if row["linked_task"]:
+        facts.add_row("carried out in", row["linked_task"])
+    given = "\n".join(f"{name}: {value}" for name, value in row["arguments"].items())
+    return Group(facts, Panel(escape(given or "no arguments"), title=escape(row["tool"]), border_style="yellow"))
+
+
+def notification_list(rows: list[dict[str, Any]]) -> RenderableType:
+    """Notifications."""
+    if not rows:
+        return Text("No unread notification.", style="dim")
+    parts: list[RenderableType] = []
+    for row in rows:
+        parts += [Text.from_markup(f"[bold]{escape(row['title'])}[/]  [dim]{moment(row['created_at'])}[/]")]
+        parts += [Text(escape(row["body"])), Text()]
+    return Group(*parts)
+
+
+def user_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Users with their roles."""
+    shown = [
+        {
+            "email": row["email"],
+            "name": row["name"],
+            "roles": ", ".join(
+                grant["role"] + (f"@{grant['location']}" if grant["location"] else "") for grant in row["grants"]
+            ),
+            "operator": row["is_operator"],
+            "disabled": moment(row["disabled_at"]),
+        }
+        for row in rows
+    ]
+    return plain_table(shown, ["email", "name", "roles", "operator", "disabled"])
+
+
+def key_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """API keys."""
+    shown = [
+        row
+        | {
+            "scopes": " ".join(row["scopes"]),
+            "last_used": moment(row["last_used_at"]) or "never",
+            "ends": "revoked" if row["revoked_at"] else moment(row["expires_at"]),
+        }
+        for row in rows
+    ]
+    return plain_table(shown, ["id", "name", "user", "scopes", "last_used", "ends"])
+
+
+def message_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """The outbox."""
+    if not rows:
+        return Text("The outbox is empty.", style="dim")
+    shown = [
+        row
+        | {
+            "at": moment(row["sent_at"] or row["send_after"]),
+            "what": " ".join((row["subject"] or row["body"]).split())[:60],
+        }
+        for row in rows
+    ]
+    return plain_table(shown, ["id", "channel", "recipient", "status", "attempts", "at", "what", "error"])
+
+
+def bill(found: dict[str, Any]) -> RenderableType:
+    """A month's bill."""
+    total = found["total"]
+    state = f"closed {moment(found['closed_at'])}" if found["closed_at"] else "not closed yet"
+    head = Text.from_markup(
+        f"[bold]{found['month'][:7]}[/] ({state})   {total['model_calls']} model calls   "
+        f"base {money(total['base_cost'])}   markup {float(found['markup']):.0%}   "
+        f"billed [bold]{money(total['billed_cost'])}[/]"
+    )
+    parts: list[RenderableType] = [head]
+    for part in ("model", "agent", "conversation", "workflow"):
+        if found[f"by_{part}"]:
+            parts += [Text(), _usage_lines(f"by {part}", found[f"by_{part}"], "name")]
+    return Group(*parts)

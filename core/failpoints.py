@@ -22,6 +22,8 @@ Place = Literal[
     "after-effect",  # it happened and is not recorded
     "before-leave",  # the task's work is done and its end is not recorded
     "after-leave",  # it is recorded, and the message not acknowledged
+    "before-send",  # a message of the outbox is marked as being sent
+    "after-send",  # it is sent and not marked so
 ]
 PLACES: tuple[Place, ...] = get_args(Place)
 

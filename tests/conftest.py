@@ -13,6 +13,7 @@ for _name in list(os.environ):
         del os.environ[_name]
 os.environ["ROTA_CONFIG"] = os.devnull
 os.environ["NO_PROXY"] = "*"
+os.environ["ROTA_PRIVATE_NETWORKS"] = '["127.0.0.0/8"]'  # the servers that tests start
 os.environ["ROTA_TOOLS"] = '["tests.support.outward:TOOLS"]'
 
 

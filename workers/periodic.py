@@ -1,13 +1,22 @@
 """The periodic duties, each a thin task on the `system` queue: safe when fired twice, late, or together."""
 
+import functools
 from collections.abc import Callable
 from datetime import timedelta
 
 from core.db import system_transaction
 from core.logging import get_logger
 from core.settings import settings
+from domain.approvals import service as approvals
+from domain.billing import service as billing
+from domain.channels import delivery
+from domain.channels import service as channels
+from domain.channels.schemas import Event
 from domain.replies import service as replies
 from domain.tasks import service as tasks
+from domain.tenants import service as tenants
+from domain.wallet import service as wallet
+from domain.wallet.schemas import Balance
 from domain.workers import service as workers
 from workers.app import app
 
@@ -62,6 +71,100 @@ def forget_replies() -> None:
     """Delete cached replies whose time is over."""
     with system_transaction() as connection:
         replies.forget_expired(connection)
+
+
+@app.task(name="rota.deliver_messages")
+def deliver_messages() -> None:
+    """Send what is in the outbox, and see to messages whose sender died."""
+    delivery.take_back_left_behind(_senders())
+    delivery.deliver_due(_senders())
+
+
+@functools.cache
+def _senders() -> delivery.Senders:
+    return delivery.make_senders(settings())
+
+
+@app.task(name="rota.expire_approvals")
+def expire_approvals() -> None:
+    """Escalate, deny or expire what nobody decided in time, and close what is open of tasks that have ended."""
+
+    def batch() -> int:
+        with system_transaction() as connection:
+            return approvals.expire_overdue(connection)
+
+    _until_nothing_is_left("approvals overdue", batch)
+    with system_transaction() as connection:
+        approvals.withdraw_ended(connection)
+
+
+@app.task(name="rota.release_holds")
+def release_holds() -> None:
+    """Release what is still promised to tasks whose worker died."""
+    with system_transaction() as connection:
+        left = wallet.holds_left_behind(connection)
+    for task in left:
+        with system_transaction() as connection:
+            if wallet.release_left_behind(connection, task):
+                billing.release_reserves(connection, task)
+
+
+@app.task(name="rota.wake_funded")
+def wake_funded() -> None:
+    """Let go on what waits for money that is there again: bought, or released by others. A top-up does so at once."""
+    with system_transaction() as connection:
+        waiting = tasks.organisations_waiting(connection, "funds")
+        able = [org for org in waiting if _can_pay(wallet.balance(connection, org))]
+        in_budget = tasks.organisations_waiting(connection, "budget")
+        roomy = [org for org in in_budget if billing.has_room(connection, org)]
+    for what, organisations in (("funds", able), ("budget", roomy)):
+        for org in organisations:
+            with system_transaction() as connection:
+                tasks.wake_all(connection, org, what)
+
+
+def _can_pay(balance: Balance) -> bool:
+    return balance.available > 0 and balance.owed == 0
+
+
+@app.task(name="rota.charge_fees")
+def charge_fees() -> None:
+    """Charge the monthly fees that are due, once each."""
+
+    def batch() -> int:
+        with system_transaction() as connection:
+            return wallet.charge_fees(connection)
+
+    _until_nothing_is_left("charged monthly fees", batch)
+
+
+@app.task(name="rota.total_usage")
+def total_usage() -> None:
+    """Add usage to the totals that bills are read from, and close the months that are over."""
+
+    def batch() -> int:
+        with system_transaction() as connection:
+            return billing.total_usage(connection)
+
+    _until_nothing_is_left("totalled usage", batch)
+    with system_transaction() as connection:
+        billing.close_months(connection)
+
+
+@app.task(name="rota.watch_budgets")
+def watch_budgets() -> None:
+    """Tell owners and managers of budgets that reached 50, 80 or 100 percent."""
+    with system_transaction() as connection:
+        for crossed in billing.budgets_newly_crossed(connection):
+            whose = f"of {crossed.agent}" if crossed.agent else "of the organisation"
+            event = Event(
+                kind="budget.crossed",
+                title=f"{crossed.share} % of the monthly budget {whose} is spent",
+                body=f"${crossed.used:.2f} of ${crossed.monthly_limit:.2f}. At 100 % its tasks wait.",
+                data={"agent": crossed.agent, "share": crossed.share, "used": str(crossed.used)},
+            )
+            people = tenants.holders_of(connection, crossed.org_id, ["owner", "manager"])
+            channels.tell(connection, crossed.org_id, [person["id"] for person in people], event)
 
 
 def _until_nothing_is_left(what: str, batch: Callable[[], int]) -> None:

@@ -93,7 +93,7 @@ def _blocks(message: Message) -> tuple[str, list[dict[str, Any]]]:
                 {
                     "type": "tool_result",
                     "tool_use_id": message.call_id,
-                    "content": message.content,
+                    "content": message.told,
                     "is_error": message.is_error,
                 }
             ]

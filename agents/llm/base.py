@@ -1,5 +1,6 @@
 """What goes to a model and what comes back, the same for every provider."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Protocol, Self
@@ -31,6 +32,17 @@ class ToolCall(BaseModel):
         return self
 
 
+UNTRUSTED = "untrusted_data"
+"""the name under which models are told what strangers may have written"""
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # it was shortened
+
+
 class UserMessage(BaseModel):
     """What the person said."""
 
@@ -53,6 +65,17 @@ class ToolMessage(BaseModel):
     call_id: str
     content: str
     is_error: bool = False
+    is_untrusted: bool = False
+
+    @property
+    def told(self) -> str:
+        """The content as a model is told it: what strangers may have written is marked as data.
+
+        As JSON inside JSON it cannot end its own quotation.
+        """
+        if not self.is_untrusted:
+            return self.content
+        return json.dumps({UNTRUSTED: _read_json(self.content)}, ensure_ascii=False, separators=(",", ":"))
 
 
 Message = Annotated[UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]

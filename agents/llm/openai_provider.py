@@ -78,7 +78,7 @@ def _message(message: Message) -> dict[str, Any]:
         case UserMessage():
             return {"role": "user", "content": message.text}
         case ToolMessage():
-            return {"role": "tool", "tool_call_id": message.call_id, "content": message.content}
+            return {"role": "tool", "tool_call_id": message.call_id, "content": message.told}
         case AssistantMessage():
             calls = [
                 {

@@ -91,6 +91,7 @@ def view_client_payments(context: ToolContext, wanted: ClientPayments) -> dict[s
     parameters=UpdateClientStatus,
     permission="clients:write",
     changes_world=True,
+    risk="moderate",
 )
 def update_client_status(context: ToolContext, wanted: UpdateClientStatus) -> dict[str, Any]:
     """Update one client's membership status: active (reactivate, resume), frozen (freeze, pause a membership), lapsed,

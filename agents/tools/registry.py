@@ -28,6 +28,7 @@ RATIONALE: dict[str, Any] = {
     "_intent": {"type": "string", "description": "What the person wants, in a few words"},
     "_why": {"type": "string", "description": "Why this action serves that, in one sentence"},
     "_confidence": {"type": "number", "description": "How sure you are that this is right, from 0 to 1"},
+    "_alternatives": {"type": "string", "description": "What else you considered, if anything, apart by semicolons"},
 }
 
 
@@ -54,6 +55,10 @@ class Acting:
     """where the task is to be done, if that was said"""
 
 
+def _charge_nothing(_item: PriceItem, _note: str) -> None:
+    """For tools used without a task."""
+
+
 @dataclass(frozen=True)
 class ToolContext:
     """What a tool on our own records may use. Its SQL runs in the transaction that records its step: both commit, or
@@ -64,6 +69,8 @@ class ToolContext:
     zone: ZoneInfo
     today: date
     acting: Acting
+    charge: Callable[[PriceItem, str], None] = _charge_nothing
+    """charges one unit of an item, under a note by which it can be paid back; raises InsufficientFunds"""
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,8 @@ class Tool:
     permission: str
     price: PriceItem | None = None
     """what is charged for each unit; None where it costs no tokens"""
+    charges_itself: bool = False
+    """it charges for each unit, through its context; otherwise one is charged for the call"""
     changes_world: bool = False
     repeat_is_harmless: bool = False
     takes_idempotency_key: bool = False
@@ -220,6 +229,7 @@ def tool(
     sends_outside: bool = False,
     moves_money: bool = False,
     returns_untrusted: bool = True,
+    charges_itself: bool = False,
     stake: Callable[[P], Stake] = Stake.none,
 ) -> Callable[[Callable[[ToolContext, P], dict[str, Any]]], Tool]:
     """Make a tool on our own records of a function; its docstring is what the model reads."""
@@ -236,6 +246,7 @@ def tool(
         sends_outside=sends_outside,
         moves_money=moves_money,
         returns_untrusted=returns_untrusted,
+        charges_itself=charges_itself,
         stake=stake,
     )
 

@@ -1,9 +1,9 @@
 """What it costs: usage and prices."""
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import StringConstraints
 
 from agents.checks import agent_check
@@ -11,17 +11,23 @@ from api.auth import Needs, Principal
 from api.problems import describes
 from core.errors import InvalidInput
 from core.text import Storable
+from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.billing import service as billing
-from domain.billing.schemas import Price, PriceFields, UsageReport
+from domain.billing.export import as_csv
+from domain.billing.schemas import Budget, BudgetFields, Price, PriceFields, UsageReport
+from domain.tasks import service as tasks
 
 router = APIRouter(prefix="/v1", tags=["billing"])
 
 Reads = Annotated[Principal, Depends(Needs("billing:read"))]
 Writes = Annotated[Principal, Depends(Needs("prices:write"))]
+WritesBudgets = Annotated[Principal, Depends(Needs("budgets:write"))]
 
 
 ModelPath = Annotated[str, Path(examples=["my-model"]), StringConstraints(min_length=1, max_length=200), Storable]
+MonthPath = Annotated[str, Path(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"])]
+SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Month = Annotated[str, Query(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"], description="default: the present month")]
 
 
@@ -37,6 +43,73 @@ def _first_day(month: str) -> date:
         return date.fromisoformat(f"{month}-01")
     except ValueError as error:
         raise InvalidInput(f"{month!r} is no month. Write it like 2026-11.") from error
+
+
+@router.get("/bills/{month}", responses=describes(401, 403, 422))
+def get_bill(
+    month: MonthPath, caller: Reads, form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json"
+) -> Response:
+    """A month's bill, as it stands or as it was closed, as JSON or CSV."""
+    with caller.reading() as connection:
+        bill = billing.bill(connection, caller.org_id, _first_day(month))
+    name = f'attachment; filename="rota-bill-{month}.{form}"'
+    if form == "csv":
+        return Response(as_csv(bill), media_type="text/csv; charset=utf-8", headers={"content-disposition": name})
+    return Response(bill.model_dump_json(), media_type="application/json", headers={"content-disposition": name})
+
+
+@router.get("/budgets", responses=describes(401, 403))
+def list_budgets(caller: Reads) -> list[Budget]:
+    """Monthly limits on what is billed, and how far they are used."""
+    with caller.reading() as connection:
+        return billing.list_budgets(connection, caller.org_id)
+
+
+@router.put("/budgets", responses=describes(401, 403, 422))
+def set_organisation_budget(fields: BudgetFields, caller: WritesBudgets) -> list[Budget]:
+    """Limit what is billed to the organisation in a month. Tasks beyond it wait until it is raised, or the month
+    ends.
+    """
+    return _set_budget(caller, "", fields)
+
+
+@router.put("/budgets/{agent}", responses=describes(401, 403, 404, 422))
+def set_agent_budget(agent: SlugPath, fields: BudgetFields, caller: WritesBudgets) -> list[Budget]:
+    """Limit what is billed for an agent in a month."""
+    with caller.reading() as connection:
+        agents.get_agent(connection, agent)
+    return _set_budget(caller, agent, fields)
+
+
+def _set_budget(caller: Principal, agent: str, fields: BudgetFields) -> list[Budget]:
+    with caller.writing(monthly_limit=str(fields.monthly_limit)) as connection:
+        found = billing.set_budget(connection, caller.org_id, agent, fields)
+    _go_on(caller)
+    return found
+
+
+@router.delete("/budgets", status_code=204, responses=describes(401, 403, 404))
+def lift_organisation_budget(caller: WritesBudgets) -> None:
+    """Lift the organisation's budget."""
+    _lift_budget(caller, "")
+
+
+@router.delete("/budgets/{agent}", status_code=204, responses=describes(401, 403, 404, 422))
+def lift_agent_budget(agent: SlugPath, caller: WritesBudgets) -> None:
+    """Lift an agent's budget."""
+    _lift_budget(caller, agent)
+
+
+def _lift_budget(caller: Principal, agent: str) -> None:
+    with caller.writing() as connection:
+        billing.remove_budget(connection, caller.org_id, agent)
+    _go_on(caller)
+
+
+def _go_on(caller: Principal) -> None:
+    with caller.reading() as connection:
+        tasks.wake_all(connection, caller.org_id, "budget")
+    wakeup.hint()
 
 
 @router.get("/prices", responses=describes(401))

@@ -157,6 +157,11 @@ def remove_budget(connection: Connection, org: UUID, agent: str) -> None:
         raise NotFound(f"There is no budget for {agent or 'the organisation'}.")
 
 
+def has_room(connection: Connection, org: UUID) -> bool:
+    """Whether a budget of the organisation covers another call."""
+    return any(one.spent + one.held + _CHUNK <= one.monthly_limit for one in list_budgets(connection, org))
+
+
 def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Callable[[], Decimal]) -> None:
     """Reserve what a call may cost at most, in every budget that it draws on: in all of them, or in none.
 

@@ -183,10 +183,8 @@ def classes_matching(connection: Connection, words: list[str], *, level: str | N
 
 _SESSION = """
     SELECT s.id AS session_id, k.name AS class_name, k.category, s.starts_at, s.instructor, s.room, s.status,
-           s.capacity, s.capacity - taken.places AS places_left
+           s.capacity, s.capacity - rota_places_taken(s.id) AS places_left
       FROM class_sessions s JOIN classes k ON k.id = s.class_id
-     CROSS JOIN LATERAL (SELECT count(*)::int AS places FROM bookings b
-                          WHERE b.session_id = s.id AND b.status <> 'cancelled') AS taken
 """
 _SCHEDULE = text(
     _SESSION
@@ -342,3 +340,27 @@ def classes_by_name(connection: Connection) -> dict[str, tuple[UUID, int]]:
 def has_clients(connection: Connection) -> bool:
     """Whether the organisation has any client."""
     return connection.execute(text("SELECT true FROM clients LIMIT 1")).scalar() is not None
+
+
+_REACHED_BY = text("""
+    SELECT lower(unnest(ARRAY[id::text, email, phone])) AS way FROM clients WHERE id = :contact
+     UNION
+    SELECT lower(unnest(ARRAY[id::text, email, phone])) FROM leads WHERE id = :contact
+""")
+
+
+def ways_to_reach(connection: Connection, contact: UUID) -> list[str]:
+    """Id, e-mail and phone of a client or lead, in small letters."""
+    return [way for way in connection.execute(_REACHED_BY, {"contact": contact}).scalars() if way]
+
+
+_PEOPLE = text("""
+    SELECT id, name, email, phone, status, 'client' AS kind FROM clients WHERE id = ANY(:ids)
+     UNION ALL
+    SELECT id, name, email, phone, status, 'lead' FROM leads WHERE id = ANY(:ids) ORDER BY name, id
+""")
+
+
+def people(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
+    """Clients and leads with these ids."""
+    return list(connection.execute(_PEOPLE, {"ids": ids}).mappings())

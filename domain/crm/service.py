@@ -99,6 +99,23 @@ def calculate_engagement(connection: Connection, client_id: UUID, today: date) -
     return {"client_id": client_id, "name": who["name"], **score.model_dump(), "activity": activity.model_dump()}
 
 
+def ways_to_reach(connection: Connection, contact: UUID) -> set[str]:
+    """Id, e-mail and phone of a client or lead, in small letters. Empty where there is no such person."""
+    return set(queries.ways_to_reach(connection, contact))
+
+
+def people(connection: Connection, ids: list[UUID]) -> Rows:
+    """Id, name, e-mail, phone, status and kind of clients and leads.
+
+    Raises:
+        NotFound: one of them does not exist.
+    """
+    found = _rows(queries.people(connection, ids))
+    if missing := set(ids) - {row["id"] for row in found}:
+        raise NotFound(f"There is no client or lead with id {', '.join(sorted(map(str, missing)))}.")
+    return found
+
+
 # ── leads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

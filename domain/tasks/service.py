@@ -113,6 +113,12 @@ def get_task(connection: Connection, task_id: UUID) -> Task:
     return Task(**row)
 
 
+def find_task(connection: Connection, task_id: UUID) -> Task | None:
+    """The task with this id, if it is still there."""
+    row = queries.task_by_id(connection, task_id)
+    return Task(**row) if row else None
+
+
 def get_task_detail(connection: Connection, task_id: UUID) -> TaskDetail:
     """The task with its journal and attempts. While it runs, tokens and cost are those recorded so far.
 
@@ -496,9 +502,7 @@ def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
         _leave(connection, task_id, claim, Departure(status="queued", outcome="released", delay=timedelta(0)))
 
 
-def _leave(
-    connection: Connection, task_id: UUID, claim: int, departure: Departure, wakes: int | None = None
-) -> Status:
+def _leave(connection: Connection, task_id: UUID, claim: int, departure: Departure, wakes: int | None = None) -> Status:
     values = {
         "wakes": wakes,
         "task": task_id,

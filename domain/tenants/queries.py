@@ -131,15 +131,15 @@ def lock_owners(connection: Connection) -> None:
 
 _HOLDERS = text("""
     SELECT DISTINCT u.id, u.email, u.name FROM grants g JOIN users u ON u.id = g.user_id
-     WHERE u.disabled_at IS NULL AND g.role = ANY(:roles)
+     WHERE u.disabled_at IS NULL AND g.org_id = :org AND g.role = ANY(:roles)
        AND (g.location_id IS NULL OR g.location_id = CAST(:location AS uuid))
      ORDER BY u.email
 """)
 
 
-def holders_of(connection: Connection, roles: list[str], location: UUID | None) -> list[RowMapping]:
-    """The users who have one of `roles`, everywhere or at `location`."""
-    return list(connection.execute(_HOLDERS, {"roles": roles, "location": location}).mappings())
+def holders_of(connection: Connection, org: UUID, roles: list[str], location: UUID | None) -> list[RowMapping]:
+    """The users of the organisation `org` who have one of `roles`, everywhere or at `location`."""
+    return list(connection.execute(_HOLDERS, {"org": org, "roles": roles, "location": location}).mappings())
 
 
 def roles(connection: Connection) -> list[RowMapping]:

@@ -72,9 +72,11 @@ def reach_of(connection: Connection, user_id: UUID, permission: str) -> Reach:
     return permissions.reach(grants_of(connection, user_id), permission)
 
 
-def holders_of(connection: Connection, roles: list[str], location: UUID | None = None) -> list[dict[str, Any]]:
-    """Id, e-mail and name of the users who have one of `roles`, everywhere or at `location`."""
-    return [dict(row) for row in queries.holders_of(connection, roles, location)]
+def holders_of(
+    connection: Connection, org: UUID, roles: list[str], location: UUID | None = None
+) -> list[dict[str, Any]]:
+    """Id, e-mail and name of the users of an organisation who have one of `roles`, everywhere or at `location`."""
+    return [dict(row) for row in queries.holders_of(connection, org, roles, location)]
 
 
 # ── users ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,9 +151,7 @@ def change_user(connection: Connection, org: UUID, user_id: UUID, change: UserCh
     queries.lock_owners(connection)
     held = [pattern for grant in grants_of(connection, user_id) for pattern in grant.permissions]
     if beyond := permissions.beyond(giver, held):
-        raise NotPermitted(
-            f"This user may do more than you: {', '.join(sorted(beyond))}."
-        )
+        raise NotPermitted(f"This user may do more than you: {', '.join(sorted(beyond))}.")
     queries.change_user(connection, user_id, name=change.name, is_disabled=change.is_disabled)
     if change.grants is not None:
         queries.delete_grants(connection, user_id)

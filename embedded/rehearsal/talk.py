@@ -57,4 +57,6 @@ def read_result(content: str) -> tuple[Any, bool]:
         data = json.loads(content)
     except ValueError:
         return content, False
+    if isinstance(data, dict) and set(data) == {"untrusted_data"}:
+        data = data["untrusted_data"]
     return data, isinstance(data, dict) and set(data) == {"error"}

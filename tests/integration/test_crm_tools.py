@@ -18,12 +18,28 @@ from tests.support.outward import TOOLS
 from tests.support.tools import NOW, TODAY, use
 
 
-def test_the_fifteen_crm_tools_and_booking_are_there() -> None:
+def test_every_tool_that_the_gym_needs_is_there() -> None:
     assert set(ALL.names()) - {tool.name for tool in TOOLS} == {
         "search_clients", "view_client_profile", "view_client_bookings", "view_client_payments", "update_client_status",
         "search_leads", "view_lead_profile", "update_lead_status", "search_classes", "view_class_schedule",
         "check_class_availability", "view_class_bookings", "query_payments", "query_subscriptions",
-        "calculate_engagement_score", "book_class",
+        "calculate_engagement_score",
+        # analytics
+        "generate_revenue_report", "generate_churn_report", "generate_ltv_report", "generate_monthly_turnover_report",
+        "calculate_mrr", "calculate_arr", "analyze_payment_trends", "analyze_class_attendance",
+        "analyze_member_engagement", "analyze_no_show_rates", "identify_at_risk_members", "generate_operations_report",
+        # messaging
+        "send_email", "send_sms", "create_support_ticket", "notify_staff", "send_message_to_client",
+        "send_message_to_lead", "send_retention_message", "send_report_email", "schedule_follow_up",
+        "send_bulk_message", "send_whatsapp",
+        # automation
+        "trigger_workflow", "schedule_task", "update_client_tags", "export_data", "create_retention_campaign",
+        "create_lead_task", "schedule_social_post", "generate_social_content", "generate_hashtags",
+        "view_calendar_events", "book_trial_class", "schedule_facility_tour",
+        # resources, bookings, payments, coordination
+        "create_resource", "read_resource", "list_resources", "update_resource", "delete_resource", "book_class",
+        "cancel_booking", "reschedule_booking", "charge_client", "refund_payment", "request_approval",
+        "escalate_issue", "notify_coordinators",
     }  # fmt: skip
 
 

@@ -8,13 +8,17 @@ import pytest
 from sqlalchemy import inspect, text
 
 import domain.agents.models
+import domain.approvals.models
 import domain.audit.models
 import domain.billing.models
+import domain.channels.models
 import domain.crm.models
+import domain.office.models
 import domain.replies.models
 import domain.tasks.models
 import domain.tenants.models
 import domain.wallet.models
+import domain.workflows.models
 from core import db
 from core.migrations import migrate, newest_revision
 from core.settings import Settings
@@ -24,13 +28,17 @@ from tests.support.factories import make_organisation, make_row, submit
 
 _MODELS = [
     domain.agents.models,
+    domain.approvals.models,
     domain.audit.models,
     domain.billing.models,
+    domain.channels.models,
     domain.crm.models,
+    domain.office.models,
     domain.replies.models,
     domain.tasks.models,
     domain.tenants.models,
     domain.wallet.models,
+    domain.workflows.models,
 ]
 
 

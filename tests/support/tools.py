@@ -14,7 +14,7 @@ NOW = datetime.now(ZONE)
 TODAY = NOW.date()
 
 
-def use(org: UUID, name: str, **arguments: Any) -> dict[str, Any]:
+def use(org: UUID, name: str, /, **arguments: Any) -> dict[str, Any]:
     """What the tool called `name` returns."""
     tool = ALL.get(name)
     assert tool is not None

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from agents.tools import ALL
+from agents.tools.booking import BOOKING_TOOLS
+from agents.tools.clients import CLIENT_TOOLS
+from agents.tools.leads import LEAD_TOOLS
+from agents.tools.payments import PAYMENT_TOOLS
+from agents.tools.schedule import SCHEDULE_TOOLS
 from embedded.rehearsal import extract
 from embedded.rehearsal.faults import Script, parse_fault
 from embedded.rehearsal.guess import guess_text
@@ -16,7 +20,8 @@ from embedded.rehearsal.talk import Call, Talk, ToolOffer, count_tokens
 
 SYSTEM = "It is now Friday 2026-11-20 10:00 (Europe/Madrid)."
 TODAY = date(2026, 11, 20)
-OFFERS = [ToolOffer(spec.name, spec.description, spec.parameters) for spec in (tool.spec for tool in ALL)]
+FRONT_DESK = [*CLIENT_TOOLS, *LEAD_TOOLS, *SCHEDULE_TOOLS, *PAYMENT_TOOLS, *BOOKING_TOOLS]
+OFFERS = [ToolOffer(spec.name, spec.description, spec.parameters) for spec in (tool.spec for tool in FRONT_DESK)]
 
 
 def calls(message: str, *done: Call, tools: list[ToolOffer] = OFFERS) -> list[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,97 @@
+"""Prepaid tokens: balance, top-up, statement, the price list."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+
+from api.auth import AnyCaller, Needs, Principal
+from api.problems import describes
+from api.routes.tasks import IdempotencyKey
+from core.db import system_transaction
+from core.wakeup import wakeup
+from domain.tasks import service as tasks
+from domain.tenants.permissions import GOVERN
+from domain.wallet import service as wallet
+from domain.wallet.schemas import (
+    Balance,
+    Correction,
+    NewTokenPrice,
+    PriceItem,
+    Reconciliation,
+    Statement,
+    TokenPrice,
+    TopUp,
+)
+
+router = APIRouter(prefix="/v1", tags=["wallet"])
+
+Reads = Annotated[Principal, Depends(Needs("wallet:read"))]
+Writes = Annotated[Principal, Depends(Needs("wallet:write"))]
+Operator = Annotated[Principal, Depends(Needs(GOVERN))]
+
+
+@router.get("/wallet", responses=describes(401, 403))
+def get_balance(caller: Reads) -> Balance:
+    """How many tokens there are, and how many of them are promised to tasks at work."""
+    with caller.reading() as connection:
+        return wallet.balance(connection, caller.org_id)
+
+
+@router.post("/wallet/top-ups", responses=describes(401, 403, 409, 422))
+def top_up(wanted: TopUp, caller: Writes, idempotency_key: IdempotencyKey = None) -> Balance:
+    """Add tokens that were bought. Fees that are owed are paid first; tasks that wait for funds go on by themselves."""
+    with caller.writing(tokens=wanted.tokens) as connection:
+        balance = wallet.top_up(connection, caller.org_id, wanted, user_id=caller.user_id, reference=idempotency_key)
+    _go_on(caller)
+    return balance
+
+
+@router.post("/wallet/corrections", responses=describes(401, 403, 409, 422))
+def correct(wanted: Correction, caller: Writes) -> Balance:
+    """Put a mistake right, by a new entry: nothing in the ledger is ever changed."""
+    with caller.writing(tokens=wanted.tokens, note=wanted.note) as connection:
+        balance = wallet.correct(connection, caller.org_id, wanted, user_id=caller.user_id)
+    _go_on(caller)
+    return balance
+
+
+def _go_on(caller: Principal) -> None:
+    with caller.reading() as connection:
+        tasks.wake_all(connection, caller.org_id, "funds")
+    wakeup.hint()
+
+
+@router.get("/wallet/statement", responses=describes(401, 403, 422))
+def statement(
+    caller: Reads,
+    before: UUID | None = None,
+    task: UUID | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> Statement:
+    """The ledger, newest first, every line with the task and the step it comes from."""
+    with caller.reading() as connection:
+        return wallet.statement(connection, caller.org_id, before=before, task=task, limit=limit)
+
+
+@router.get("/wallet/reconciliation", responses=describes(401, 403))
+def reconcile(caller: Reads) -> Reconciliation:
+    """The balance held against the whole ledger. Reads every entry."""
+    with caller.reading() as connection:
+        return wallet.reconcile(connection, caller.org_id)
+
+
+@router.get("/token-prices", responses=describes(401))
+def price_list(caller: AnyCaller, history: bool = False) -> list[TokenPrice]:
+    """What actions cost, in tokens; with `history`, all prices there ever were."""
+    with caller.reading() as connection:
+        return wallet.price_list(connection, history=history)
+
+
+@router.put("/token-prices/{item}", responses=describes(401, 403, 422))
+def set_price(item: PriceItem, wanted: NewTokenPrice, caller: Operator) -> list[TokenPrice]:
+    """Set a price from now on; what was spent keeps its price. For operators."""
+    with caller.reading() as connection:
+        caller.note(connection, item=item, tokens=wanted.tokens)
+    with system_transaction() as connection:
+        return wallet.set_price(connection, item, wanted, set_by=str(caller.user_id))

@@ -1,0 +1,74 @@
+"""Workflows: lists of tasks that are done one after the other."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path
+
+from api.auth import Needs, Principal
+from api.problems import describes
+from core.errors import NotPermitted
+from core.wakeup import wakeup
+from domain.tasks.schemas import Terms
+from domain.workflows import service as workflows
+from domain.workflows.schemas import Run, Variables, Workflow, WorkflowFields
+
+router = APIRouter(prefix="/v1", tags=["workflows"])
+
+Reads = Annotated[Principal, Depends(Needs("workflows:read"))]
+Writes = Annotated[Principal, Depends(Needs("workflows:write"))]
+Runs = Annotated[Principal, Depends(Needs("workflows:run"))]
+SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["welcome"])]
+
+
+@router.get("/workflows", responses=describes(401, 403))
+def list_workflows(caller: Reads) -> list[Workflow]:
+    """Every workflow."""
+    with caller.reading() as connection:
+        return workflows.list_workflows(connection)
+
+
+@router.put("/workflows/{slug}", responses=describes(401, 403, 404, 422))
+def put_workflow(slug: SlugPath, fields: WorkflowFields, caller: Writes) -> Workflow:
+    """Add or change a workflow. `{{name}}` in a message is filled when it is started."""
+    with caller.writing() as connection:
+        return workflows.put_workflow(connection, caller.org_id, slug, fields)
+
+
+@router.get("/workflows/{slug}", responses=describes(401, 403, 404, 422))
+def get_workflow(slug: SlugPath, caller: Reads) -> Workflow:
+    """One workflow."""
+    with caller.reading() as connection:
+        return workflows.get_workflow(connection, slug)
+
+
+@router.delete("/workflows/{slug}", status_code=204, responses=describes(401, 403, 404, 422))
+def remove_workflow(slug: SlugPath, caller: Writes) -> None:
+    """Take a workflow away; its runs stay."""
+    with caller.writing() as connection:
+        workflows.remove_workflow(connection, slug)
+
+
+@router.post("/workflows/{slug}/runs", status_code=202, responses=describes(401, 403, 404, 409, 422))
+def start_workflow(slug: SlugPath, caller: Runs, given: Variables = Variables()) -> Run:
+    """Start a workflow: each task begins when the one before it has ended, however that ended."""
+    if not caller.reach.everywhere:
+        raise NotPermitted("Workflows are started for the whole organisation: this needs workflows:run everywhere.")
+    with caller.writing() as connection:
+        run = workflows.start(connection, caller.org_id, slug, given.variables, Terms(user_id=caller.user_id))
+    wakeup.hint()
+    return run
+
+
+@router.get("/workflows/{slug}/runs", responses=describes(401, 403, 404, 422))
+def list_runs(slug: SlugPath, caller: Reads) -> list[Run]:
+    """The latest runs of a workflow."""
+    with caller.reading() as connection:
+        return workflows.list_runs(connection, slug)
+
+
+@router.get("/runs/{run_id}", responses=describes(401, 403, 404, 422))
+def get_run(run_id: UUID, caller: Reads) -> Run:
+    """One run: its tasks, in order."""
+    with caller.reading() as connection:
+        return workflows.get_run(connection, run_id)

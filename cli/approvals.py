@@ -1,0 +1,124 @@
+"""Commands for those who are asked: the inbox, approving, rejecting, the rules, notifications."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from cli import render
+from cli.client import Api, fail
+from cli.options import JsonOption
+
+approvals_app = typer.Typer(help="What agents propose and people decide.", invoke_without_command=True)
+rules_app = typer.Typer(help="The rules that give an action its level.", no_args_is_help=True)
+
+IdArgument = Annotated[str, typer.Argument(help="The approval's id, or how it begins.")]
+
+
+@approvals_app.callback()
+def inbox(
+    context: typer.Context,
+    mine: Annotated[bool, typer.Option("--mine", help="Only what you are asked for now.")] = False,
+    status: Annotated[str, typer.Option("--status", "-s", help="open, approved, rejected, … or any")] = "open",
+    as_json: JsonOption = False,
+) -> None:
+    """List what agents propose, newest first."""
+    if context.invoked_subcommand is None:
+        found = Api.find().get("/v1/approvals", mine=mine, status=status, limit=200)["approvals"]
+        render.out.print_json(data=found) if as_json else render.out.print(render.approval_table(found))
+
+
+@approvals_app.command()
+def show(approval_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Show a proposal: what exactly would be done, why, and who has said what."""
+    api = Api.find()
+    _print(_find(api, approval_id), as_json=as_json)
+
+
+@approvals_app.command()
+def approve(
+    approval_id: IdArgument,
+    edit: Annotated[
+        str | None, typer.Option("--edit", help='Other arguments, as JSON; what is left out stays: \'{"body": "…"}\'')
+    ] = None,
+    words: Annotated[str | None, typer.Option("--words", "-m", help="Advice that the agent hears.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve an action, perhaps edited; accept a suggestion; advise to go ahead."""
+    api = Api.find()
+    found = _find(api, approval_id)
+    body: dict[str, Any] = {"words": words} if words else {}
+    if edit is not None:
+        body["arguments"] = found["arguments"] | _read_edit(edit)
+    _print(api.post(f"/v1/approvals/{found['id']}/approve", body), as_json=as_json)
+
+
+@approvals_app.command()
+def reject(
+    approval_id: IdArgument,
+    reason: Annotated[str, typer.Option("--reason", "-m", help="Why; the agent hears it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Reject an action."""
+    api = Api.find()
+    found = _find(api, approval_id)
+    _print(api.post(f"/v1/approvals/{found['id']}/reject", {"reason": reason}), as_json=as_json)
+
+
+def _read_edit(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        fail(f"--edit is not valid JSON: {error}")
+    if not isinstance(found, dict):
+        fail('--edit must be a JSON object, such as {"subject": "Hello"}.')
+    return found
+
+
+def _find(api: Api, beginning: str) -> dict[str, Any]:
+    if len(beginning) == len("00000000-0000-0000-0000-000000000000"):
+        whole: dict[str, Any] = api.get(f"/v1/approvals/{beginning}")
+        return whole
+    some = api.get("/v1/approvals", status="any", limit=200)["approvals"]
+    fitting = [one for one in some if one["id"].endswith(beginning) or one["id"].startswith(beginning)]
+    if len(fitting) != 1:
+        many = f"{len(fitting)} approvals fit" if fitting else "No approval fits"
+        fail(f"{many} {beginning!r}. `rota approvals` lists them.")
+    found: dict[str, Any] = fitting[0]
+    return found
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    render.out.print_json(data=found) if as_json else render.out.print(render.approval_detail(found))
+
+
+@rules_app.command("show")
+def show_rules() -> None:
+    """Print the rules as YAML; `rota rules set` takes them back."""
+    typer.echo(yaml.safe_dump(Api.find().get("/v1/rules"), sort_keys=False, allow_unicode=True))
+
+
+@rules_app.command("set")
+def set_rules(file: Annotated[Path, typer.Argument(help="YAML or JSON, as `rota rules show` prints it.")]) -> None:
+    """Replace the rules."""
+    if not file.is_file():
+        fail(f"There is no file {file}.")
+    try:
+        wanted = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        fail(f"{file} is not valid YAML: {error}")
+    found = Api.find().put("/v1/rules", wanted)
+    typer.echo(f"{len(found['rules'])} rules, {len(found['asks'])} stages of people who are asked.")
+
+
+def notifications(
+    read: Annotated[bool, typer.Option("--read", help="Mark them as read.")] = False, as_json: JsonOption = False
+) -> None:
+    """Show your unread notifications."""
+    api = Api.find()
+    found = api.get("/v1/notifications", unread=True)
+    render.out.print_json(data=found) if as_json else render.out.print(render.notification_list(found))
+    if read and found:
+        api.post("/v1/notifications/read")

@@ -1,0 +1,154 @@
+"""Commands about people and keys: users, roles, API keys, messages, the audit log, secrets."""
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+from cli.client import Api, fail
+from cli.options import JsonOption
+
+users_app = typer.Typer(help="Users and their roles.", invoke_without_command=True)
+keys_app = typer.Typer(help="API keys.", invoke_without_command=True)
+secrets_app = typer.Typer(help="Secrets kept in the database.", no_args_is_help=True)
+
+RoleOption = Annotated[
+    list[str] | None, typer.Option("--role", "-r", help="A role, or role@location; may be repeated.")
+]
+
+
+@users_app.callback()
+def users(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List users with their roles."""
+    if context.invoked_subcommand is None:
+        found = Api.find().get("/v1/users")
+        render.out.print_json(data=found) if as_json else render.out.print(render.user_table(found))
+
+
+@users_app.command("add")
+def add_user(email: str, name: str, role: RoleOption = None, as_json: JsonOption = False) -> None:
+    """Add a user."""
+    body = {"email": email, "name": name, "grants": _grants(role or [])}
+    found = Api.find().post("/v1/users", body)
+    render.out.print_json(data=found) if as_json else render.out.print(render.user_table([found]))
+
+
+@users_app.command("change")
+def change_user(
+    email: str,
+    role: RoleOption = None,
+    disabled: Annotated[bool | None, typer.Option("--disable/--enable", help="Shut out, or let in again.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a user's roles (all of them: name each that stays), or shut a user out."""
+    api = Api.find()
+    user = next((one for one in api.get("/v1/users") if one["email"].lower() == email.lower()), None)
+    if user is None:
+        fail(f"There is no user with the address {email}.")
+    change: dict[str, Any] = {}
+    if role is not None:
+        change["grants"] = _grants(role)
+    if disabled is not None:
+        change["is_disabled"] = disabled
+    if not change:
+        fail("Nothing to change: give --role, --disable or --enable.")
+    found = api.patch(f"/v1/users/{user['id']}", change)
+    render.out.print_json(data=found) if as_json else render.out.print(render.user_table([found]))
+
+
+def _grants(roles: list[str]) -> list[dict[str, Any]]:
+    parts = (role.partition("@") for role in roles)
+    return [{"role": role, "location": location or None} for role, _, location in parts]
+
+
+@keys_app.callback()
+def keys(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List API keys, without their secrets."""
+    if context.invoked_subcommand is None:
+        found = Api.find().get("/v1/keys")
+        render.out.print_json(data=found) if as_json else render.out.print(render.key_table(found))
+
+
+@keys_app.command("make")
+def make_key(
+    name: str,
+    user: Annotated[str | None, typer.Option(help="E-mail of the user it speaks for; yourself without it.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="Such as tasks:*; may be repeated. All without it.")
+    ] = None,
+    expires_at: Annotated[str | None, typer.Option(help="Such as 2027-01-01T00:00:00Z.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an API key; its secret is shown this once."""
+    body = {"name": name, "user": user, "scopes": scope or ["*"], "expires_at": expires_at}
+    _print_key(Api.find().post("/v1/keys", body), as_json=as_json)
+
+
+@keys_app.command("rotate")
+def rotate_key(
+    key_id: str,
+    overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old one still works.")] = 3600,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key's successor."""
+    _print_key(Api.find().post(f"/v1/keys/{key_id}/rotate", {"overlap": overlap}), as_json=as_json)
+
+
+@keys_app.command("revoke")
+def revoke_key(key_id: str) -> None:
+    """End a key."""
+    Api.find().delete(f"/v1/keys/{key_id}")
+    typer.echo("revoked; every process of the API follows within five seconds")
+
+
+def _print_key(found: dict[str, Any], *, as_json: bool) -> None:
+    render.out.print_json(data=found) if as_json else typer.echo(found["key"])
+
+
+def messages(
+    status: Annotated[str | None, typer.Option("--status", "-s", help="queued, sent, failed, unknown, …")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """List the outbox: what left, what waits, what failed."""
+    found = Api.find().get("/v1/messages", status=status, limit=limit)["messages"]
+    render.out.print_json(data=found) if as_json else render.out.print(render.message_table(found))
+
+
+def audit(
+    subject: Annotated[str | None, typer.Option(help="Only this, such as tool/send_email.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only what was done in this task.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who did what: people through their keys, agents in their tasks."""
+    found = Api.find().get("/v1/audit", subject=subject, task=task, limit=limit)["lines"]
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    rows = [
+        {
+            "at": render.moment(line["at"]),
+            "who": f"{line['agent']} for {line['user']}" if line["agent"] else line["user"],
+            "did": f"{line['verb']} {line['subject']}",
+            "task": line["task_id"],
+        }
+        for line in found
+    ]
+    render.out.print(render.plain_table(rows, ["at", "who", "did", "task"]) if rows else "Nothing was changed yet.")
+
+
+@secrets_app.command("rotate")
+def rotate_secrets() -> None:
+    """Encrypt every secret in the database anew with the first of ROTA_ENCRYPTION_KEYS. For operators, on a machine
+    that reaches the database.
+    """
+    from core.db import system_transaction
+    from core.vault import vault
+    from domain.channels import service as channels
+    from embedded.state import join_running
+
+    join_running()
+    with system_transaction() as connection:
+        count = channels.rotate_secrets(connection, vault())
+    typer.echo(f"{count} secrets are encrypted with the first key; older keys can be taken away now.")

@@ -1,0 +1,1 @@
+"""What a gym's records add up to: money, retention, attendance and risk."""

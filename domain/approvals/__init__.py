@@ -1,0 +1,1 @@
+"""What agents propose and people decide: rules that give an action its level, approvals, votes."""

@@ -1,0 +1,218 @@
+"""All SQL about policies, approvals and votes."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, text
+
+from core.db import dump_json
+
+
+def policy(connection: Connection, org: UUID) -> RowMapping | None:
+    """The organisation's own policy, where it has one."""
+    statement = text("SELECT rules, asks FROM policies WHERE org_id = :org")
+    return connection.execute(statement, {"org": org}).mappings().one_or_none()
+
+
+def put_policy(connection: Connection, org: UUID, rules: str, asks: str) -> None:
+    """Set the organisation's policy."""
+    statement = text("""
+        INSERT INTO policies (org_id, rules, asks) VALUES (:org, CAST(:rules AS jsonb), CAST(:asks AS jsonb))
+        ON CONFLICT (org_id) DO UPDATE SET rules = excluded.rules, asks = excluded.asks, changed_at = rota_now()
+    """)
+    connection.execute(statement, {"org": org, "rules": rules, "asks": asks})
+
+
+_INSERT = text("""
+    INSERT INTO approvals (id, org_id, task_id, seq, kind, agent, user_id, location_id, tool, arguments, proposed,
+                           digest, decision, asks, needed, expires_at)
+    VALUES (:id, :org, :task_id, :seq, :kind, :agent, :user_id, :location_id, :tool, CAST(:arguments AS jsonb),
+            CAST(:arguments AS jsonb), :digest, CAST(:decision AS jsonb), CAST(:asks AS jsonb), :needed,
+            rota_now() + CAST(:within AS interval))
+    ON CONFLICT (task_id, seq) DO NOTHING
+""")
+
+
+def insert_approval(connection: Connection, row: dict[str, Any]) -> bool:
+    """Put an action before people. False where its step has one already."""
+    prepared = row | {name: dump_json(row[name]) for name in ("arguments", "decision", "asks")}
+    return connection.execute(_INSERT, prepared).rowcount == 1
+
+
+_SELECT = """
+    SELECT a.id, a.task_id, a.seq, a.kind, a.status, a.agent, a.user_id, a.location_id, a.tool, a.arguments, a.proposed,
+           encode(a.digest, 'hex') AS digest, a.decision, a.asks, a.stage, a.needed, a.expires_at, a.created_at,
+           a.decided_at, u.email AS decided_by, a.reason, a.used_at, a.linked_task,
+           coalesce((SELECT jsonb_agg(jsonb_build_object(
+                                'user', v.email, 'verdict', vote.verdict, 'words', vote.words,
+                                'voted_at', vote.voted_at, 'counts', vote.digest = a.digest) ORDER BY vote.voted_at)
+                       FROM votes vote JOIN users v ON v.id = vote.user_id
+                      WHERE vote.approval_id = a.id), '[]') AS votes
+      FROM approvals a LEFT JOIN users u ON u.id = a.decided_by
+"""
+_OF_TASK = text(f"{_SELECT} WHERE a.task_id = :task ORDER BY a.seq")
+_ONE = text(f"{_SELECT} WHERE a.id = :id")
+_LOCK = text("SELECT FROM approvals WHERE id = :id FOR UPDATE")
+
+
+def approvals_of_task(connection: Connection, task: UUID) -> list[RowMapping]:
+    """What a task has put before people, by step."""
+    return list(connection.execute(_OF_TASK, {"task": task}).mappings())
+
+
+def approval(connection: Connection, approval_id: UUID, *, locked: bool = False) -> RowMapping | None:
+    """One approval; with `locked`, kept for this transaction."""
+    if locked:
+        connection.execute(_LOCK, {"id": approval_id})
+    return connection.execute(_ONE, {"id": approval_id}).mappings().one_or_none()
+
+
+# Whoever is asked at the present stage, by role (everywhere, or where the task is done) or by name; a suggestion is
+# offered to the person it is for.
+_IS_ASKED = """
+    (a.kind = 'suggestion' AND a.user_id = :user)
+    OR EXISTS (SELECT FROM users me WHERE me.id = :user AND me.disabled_at IS NULL
+                  AND a.asks -> a.stage -> 'users' @> to_jsonb(me.email))
+    OR EXISTS (SELECT FROM grants g JOIN users me ON me.id = g.user_id AND me.disabled_at IS NULL
+                WHERE g.user_id = :user AND a.asks -> a.stage -> 'roles' @> to_jsonb(g.role)
+                  AND (g.location_id IS NULL OR g.location_id = a.location_id))
+"""
+_PAGE = text(f"""{_SELECT}
+     WHERE (CAST(:status AS text) IS NULL OR a.status = :status) AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)
+       AND (CAST(:before AS uuid) IS NULL OR a.id < :before) AND (CAST(:task AS uuid) IS NULL OR a.task_id = :task)
+       AND (NOT :mine OR {_IS_ASKED})
+       AND (a.status <> 'open' OR a.kind = 'suggestion'
+            OR EXISTS (SELECT FROM tasks t WHERE t.id = a.task_id AND t.finished_at IS NULL))
+     ORDER BY a.id DESC LIMIT :limit
+""")
+_MAY_DECIDE = text(f"SELECT {_IS_ASKED} FROM approvals a WHERE a.id = :id")  # noqa: S608
+
+
+def page(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
+    """Approvals that match, newest first; open ones only while their task has not ended."""
+    return list(connection.execute(_PAGE, wanted).mappings())
+
+
+def is_asked(connection: Connection, approval_id: UUID, user: UUID) -> bool:
+    """Whether the user is among those who are asked now."""
+    return bool(connection.execute(_MAY_DECIDE, {"id": approval_id, "user": user}).scalar())
+
+
+_VOTE = text("""
+    INSERT INTO votes (approval_id, org_id, user_id, verdict, digest, words)
+    VALUES (:id, :org, :user, :verdict, :digest, :words)
+    ON CONFLICT (approval_id, user_id) DO UPDATE
+       SET verdict = excluded.verdict, digest = excluded.digest, words = excluded.words, voted_at = rota_now()
+     WHERE votes.digest <> excluded.digest
+""")
+
+
+def insert_vote(connection: Connection, row: dict[str, Any]) -> bool:
+    """Note what a person said. False where they have spoken of these very arguments already."""
+    return connection.execute(_VOTE, row).rowcount == 1
+
+
+_YESES = text("""
+    SELECT count(*) FROM votes v JOIN approvals a ON a.id = v.approval_id
+     WHERE a.id = :id AND v.verdict = 'approve' AND v.digest = a.digest
+""")
+
+
+def number_of_yeses(connection: Connection, approval_id: UUID) -> int:
+    """How many have approved the arguments as they stand."""
+    found: int = connection.execute(_YESES, {"id": approval_id}).scalar_one()
+    return found
+
+
+def edit(connection: Connection, approval_id: UUID, arguments: dict[str, Any], digest: bytes, needed: int) -> None:
+    """Change what is approved. What was said of the old arguments counts no more."""
+    statement = text("""
+        UPDATE approvals SET arguments = CAST(:arguments AS jsonb), digest = :digest, needed = greatest(needed, :needed)
+         WHERE id = :id AND status = 'open'
+    """)
+    values = {"id": approval_id, "arguments": dump_json(arguments), "digest": digest, "needed": needed}
+    connection.execute(statement, values)
+
+
+_DECIDE = text("""
+    UPDATE approvals SET status = :status, decided_at = rota_now(), decided_by = :user, reason = :reason
+     WHERE id = :id AND status = 'open'
+""")
+
+
+def decide(connection: Connection, approval_id: UUID, status: str, *, user: UUID | None, reason: str | None) -> bool:
+    """Close an approval. False where it is closed."""
+    values = {"id": approval_id, "status": status, "user": user, "reason": reason}
+    return connection.execute(_DECIDE, values).rowcount == 1
+
+
+def use(connection: Connection, approval_id: UUID) -> bool:
+    """Use an approval up. False where it is not approved, or was used."""
+    statement = text(
+        "UPDATE approvals SET used_at = rota_now() WHERE id = :id AND status = 'approved' AND used_at IS NULL"
+    )
+    return connection.execute(statement, {"id": approval_id}).rowcount == 1
+
+
+def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
+    """Say which task carries out an accepted suggestion."""
+    connection.execute(
+        text("UPDATE approvals SET linked_task = :task WHERE id = :id"), {"id": approval_id, "task": task}
+    )
+
+
+_OVERDUE = text("""
+    SELECT a.id, a.org_id FROM approvals a
+     WHERE a.status = 'open' AND a.expires_at <= rota_now() ORDER BY a.expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
+""")
+
+
+def lock_overdue(connection: Connection, batch: int) -> list[RowMapping]:
+    """Approvals whose time is over, kept for this transaction."""
+    return list(connection.execute(_OVERDUE, {"batch": batch}).mappings())
+
+
+def escalate(connection: Connection, approval_id: UUID, stage: int, needed: int, within: timedelta) -> None:
+    """Ask the next stage."""
+    statement = text(
+        "UPDATE approvals SET stage = :stage, needed = :needed, expires_at = rota_now() + CAST(:within AS interval) "
+        "WHERE id = :id"
+    )
+    connection.execute(statement, {"id": approval_id, "stage": stage, "needed": needed, "within": within})
+
+
+_WITHDRAW = text("""
+    UPDATE approvals a SET status = 'withdrawn', decided_at = rota_now(), reason = 'Its task has ended.'
+     WHERE a.status = 'open' AND a.kind <> 'suggestion'
+       AND NOT EXISTS (SELECT FROM tasks t WHERE t.id = a.task_id AND t.finished_at IS NULL)
+""")
+
+
+def withdraw_ended(connection: Connection) -> int:
+    """Close what is open of tasks that have ended. Returns how many."""
+    return connection.execute(_WITHDRAW).rowcount
+
+
+def has_ended(connection: Connection, task: UUID) -> bool:
+    """Whether the task is over, or gone."""
+    statement = text("SELECT FROM tasks WHERE id = :task AND finished_at IS NULL")
+    return connection.execute(statement, {"task": task}).first() is None
+
+
+_PERFORMANCE = text("""
+    SELECT (SELECT count(*) FROM audit_log WHERE org_id = :org AND subject = :subject AND agent = :agent
+               AND verb = 'acted' AND at > rota_now() - interval '30 days') AS done,
+           (SELECT count(*) FROM audit_log WHERE org_id = :org AND subject = :subject AND agent = :agent
+               AND verb = 'was refused' AND at > rota_now() - interval '30 days') AS refused,
+           count(*) FILTER (WHERE status = 'approved') AS approved,
+           count(*) FILTER (WHERE status IN ('rejected', 'denied', 'expired')) AS rejected
+      FROM approvals WHERE org_id = :org AND tool = :tool AND agent = :agent
+       AND created_at > rota_now() - interval '30 days'
+""")
+
+
+def performance(connection: Connection, org: UUID, agent: str, tool: str) -> RowMapping:
+    """How an agent fared with a tool lately."""
+    values = {"org": org, "agent": agent, "tool": tool, "subject": f"tool/{tool}"}
+    return connection.execute(_PERFORMANCE, values).mappings().one()

@@ -1,0 +1,230 @@
+"""Rules, rulings, approvals."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from core.text import Storable
+from domain.agents.schemas import Mode
+
+Level = Literal["automatic", "suggestion", "consultation", "approval"]
+LEVELS: tuple[Level, ...] = ("automatic", "suggestion", "consultation", "approval")
+Kind = Literal["approval", "advice", "suggestion"]
+ApprovalStatus = Literal["open", "approved", "rejected", "denied", "expired", "withdrawn"]
+Verdict = Literal["approve", "reject"]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000), Storable]
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=120), Storable]
+_Names = Annotated[list[_Name], Field(min_length=1, max_length=100)]
+
+
+class Conditions(BaseModel):
+    """When a rule holds: for actions for which all that is given is true."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tools: _Names | None = Field(default=None, description="names, or patterns such as send_*")
+    categories: _Names | None = None
+    agents: _Names | None = None
+    modes: list[Mode] | None = Field(default=None, min_length=1)
+    amount_over: Decimal | None = Field(default=None, ge=0, description="more than this is at stake")
+    amount_up_to: Decimal | None = Field(default=None, ge=0, description="no more than this is at stake")
+    confidence_below: float | None = Field(
+        default=None, ge=0, le=1, description="the agent is less sure; one who says nothing counts as sure"
+    )
+    sends_outside: bool | None = Field(default=None, description="it sends words to people outside")
+    moves_money: bool | None = None
+    read_untrusted: bool | None = Field(default=None, description="decided after reading what strangers wrote")
+    to_contact: bool | None = Field(
+        default=None, description="it goes to the contact that the task is about, and to nobody else"
+    )
+
+
+class Ask(BaseModel):
+    """Whom to ask, how many must say yes, for how long, and what happens when nobody has decided by then."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    roles: list[_Name] = Field(default=[], max_length=20, description="any user with one of these roles, there")
+    users: list[_Name] = Field(default=[], max_length=50, description="these users, by e-mail")
+    needed: int = Field(default=1, ge=1, le=20, description="people who must approve the same arguments")
+    within: timedelta = Field(
+        default=timedelta(hours=24), gt=timedelta(0), le=timedelta(days=90),
+        description="seconds, or ISO 8601 such as PT24H",
+    )  # fmt: skip
+    then: Literal["escalate", "deny", "expire"] = Field(
+        default="deny", description="escalate: the next stage is asked. deny, expire: the action is not done"
+    )
+
+    @model_validator(mode="after")
+    def _asks_somebody(self) -> Self:
+        if not self.roles and not self.users:
+            raise ValueError("names nobody to ask: give roles, users or both")
+        return self
+
+
+Asks = Annotated[list[Ask], Field(min_length=1, max_length=10)]
+
+
+def _ends(asks: list[Ask]) -> list[Ask]:
+    if asks[-1].then == "escalate":
+        raise ValueError("the last stage has nobody to escalate to: let it deny or expire")
+    return asks
+
+
+class Rule(BaseModel):
+    """What an organisation says about the level of an action.
+
+    `set` gives the level (the first such rule that holds decides); `at_least` and `raise` lift it afterwards, all that
+    hold; `allow_contact` spares messages to the task's own contact the lift for having read untrusted words.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Name
+    when: Conditions = Conditions()
+    then: Literal["set", "at_least", "raise", "allow_contact"]
+    level: Level | None = Field(default=None, description="for set and at_least")
+    ask: Asks | None = Field(default=None, description="who is asked where this rule decided; default: the policy's")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.then in {"set", "at_least"}) != (self.level is not None):
+            raise ValueError("set and at_least need a level; raise and allow_contact have none")
+        if self.ask:
+            _ends(self.ask)
+        return self
+
+
+class Policy(BaseModel):
+    """The rules of an organisation, in order, and whom to ask where a rule does not say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rules: list[Rule] = Field(max_length=200)
+    asks: Asks
+
+    @model_validator(mode="after")
+    def _ends_somewhere(self) -> Self:
+        _ends(self.asks)
+        if len({rule.name for rule in self.rules}) < len(self.rules):
+            raise ValueError("two rules have the same name; a decision could not say which decided")
+        return self
+
+
+DEFAULT_POLICY = Policy(
+    rules=[
+        Rule(name="the agent is unsure", when=Conditions(confidence_below=0.5), then="raise"),
+        Rule(name="much is at stake", when=Conditions(amount_over=Decimal(200)), then="at_least", level="approval"),
+    ],
+    asks=[
+        Ask(roles=["coordinator", "manager", "owner"], within=timedelta(hours=24), then="escalate"),
+        Ask(roles=["manager", "owner"], within=timedelta(hours=24), then="deny"),
+    ],
+)
+
+
+class Performance(BaseModel):
+    """How an agent fared with a tool in the last 30 days."""
+
+    done: int
+    refused: int = Field(description="by the tool or for want of permission")
+    approved: int
+    rejected: int = Field(description="by people, or for want of their decision")
+
+
+class Rationale(BaseModel):
+    """Why an action was proposed, and why somebody is asked: what a person needs to decide."""
+
+    level: Level
+    rule: str = Field(description="the rule that decided")
+    because: list[str] = Field(description="how the level came to be, step by step")
+    intent: str | None
+    why: str | None = Field(description="the agent's own reason")
+    reasoning: str
+    confidence: float | None
+    alternatives: list[str]
+    context: dict[str, Any]
+    performance: Performance
+
+
+class Proposal(BaseModel):
+    """An action put before people."""
+
+    task_id: UUID
+    seq: int
+    kind: Kind
+    agent: str
+    user_id: UUID
+    location_id: UUID | None
+    tool: str
+    arguments: dict[str, Any]
+    decision: Rationale
+    asks: list[Ask]
+
+
+class Vote(BaseModel):
+    """What one person said."""
+
+    user: str
+    verdict: Verdict
+    words: str | None
+    voted_at: datetime
+    counts: bool = Field(description="false: said of arguments that were edited since")
+
+
+class Approval(BaseModel):
+    """An action that people decide on: exactly this tool with exactly these arguments, once."""
+
+    id: UUID
+    task_id: UUID
+    seq: int
+    kind: Kind
+    status: ApprovalStatus
+    agent: str
+    user_id: UUID = Field(description="for whom the agent works")
+    location_id: UUID | None
+    tool: str
+    arguments: dict[str, Any]
+    proposed: dict[str, Any] = Field(description="the arguments before anybody edited them")
+    digest: str = Field(description="SHA-256 of tool and arguments: what an approval is bound to")
+    decision: Rationale
+    asks: list[Ask]
+    stage: int
+    needed: int
+    expires_at: datetime
+    created_at: datetime
+    decided_at: datetime | None
+    decided_by: str | None = Field(description="e-mail of who decided")
+    reason: str | None
+    used_at: datetime | None = Field(description="when the action was carried out")
+    linked_task: UUID | None = Field(description="the task that carries out an accepted suggestion")
+    votes: list[Vote]
+
+
+class ApprovalPage(BaseModel):
+    """Approvals, newest first, and where the next page begins."""
+
+    approvals: list[Approval]
+    next_before: UUID | None
+
+
+class Yes(BaseModel):
+    """Approval, perhaps of other arguments."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    arguments: Annotated[dict[str, Any], Storable] | None = Field(
+        default=None, description="all of the action's arguments, edited; checked as if the agent had proposed them"
+    )
+    words: Words | None = Field(default=None, description="advice that the agent hears")
+
+
+class No(BaseModel):
+    """Rejection. The agent hears the reason."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Words

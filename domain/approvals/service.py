@@ -1,0 +1,277 @@
+"""Verbs on approvals: put an action before people, decide, escalate, use up."""
+
+import hashlib
+import json
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping
+
+from core.db import dump_json
+from core.errors import Conflict, NotFound, NotPermitted
+from core.ids import new_id
+from domain.approvals import queries
+from domain.approvals.schemas import (
+    DEFAULT_POLICY,
+    Approval,
+    ApprovalPage,
+    Ask,
+    Kind,
+    Performance,
+    Policy,
+    Proposal,
+    Verdict,
+)
+from domain.channels import service as channels
+from domain.channels.schemas import Event
+from domain.tasks import service as tasks
+from domain.tenants import service as tenants
+
+DECIDE = "approvals:decide"
+_BATCH = 100
+
+# ── policies ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def policy(connection: Connection, org: UUID) -> Policy:
+    """The organisation's rules, or the ones that hold until it has its own."""
+    row = queries.policy(connection, org)
+    return Policy(**row) if row else DEFAULT_POLICY
+
+
+def set_policy(connection: Connection, org: UUID, wanted: Policy) -> Policy:
+    """Replace the organisation's rules. What was put before people already stays as it was."""
+    body = json.loads(wanted.model_dump_json())
+    queries.put_policy(connection, org, dump_json(body["rules"]), dump_json(body["asks"]))
+    return policy(connection, org)
+
+
+def performance(connection: Connection, org: UUID, agent: str, tool: str) -> Performance:
+    """How an agent fared with a tool in the last 30 days."""
+    return Performance(**queries.performance(connection, org, agent, tool))
+
+
+# ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def digest(tool: str, arguments: dict[str, Any]) -> bytes:
+    """What an approval is bound to: SHA-256 of the tool and its arguments as canonical JSON."""
+    canonical = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    return hashlib.sha256(canonical.encode()).digest()
+
+
+def propose(connection: Connection, org: UUID, proposal: Proposal) -> UUID | None:
+    """Put an action before people and tell those who are asked. None where its step was put before them already."""
+    first = proposal.asks[0]
+    row = proposal.model_dump(mode="json", include={"task_id", "seq", "kind", "agent", "tool", "arguments", "decision"})
+    approval_id = new_id()
+    is_new = queries.insert_approval(
+        connection,
+        row
+        | {
+            "id": approval_id,
+            "org": org,
+            "user_id": proposal.user_id,
+            "location_id": proposal.location_id,
+            "asks": [json.loads(ask.model_dump_json()) for ask in proposal.asks],
+            "digest": digest(proposal.tool, proposal.arguments),
+            "needed": first.needed,
+            "within": first.within,
+        },
+    )
+    if not is_new:
+        return None
+    _tell_the_asked(connection, org, approval_id, first)
+    return approval_id
+
+
+def _tell_the_asked(connection: Connection, org: UUID, approval_id: UUID, ask: Ask) -> None:
+    asked = get(connection, approval_id)
+    if asked.kind == "suggestion":
+        people = [asked.user_id]
+    else:
+        people = [person["id"] for person in tenants.holders_of(connection, org, ask.roles, asked.location_id)]
+        people += [tenants.user_with_email(connection, org, email).id for email in ask.users]
+    verb = {"approval": "asks for approval", "advice": "asks for advice", "suggestion": "suggests"}[asked.kind]
+    given = "\n".join(f"  {name}: {value}" for name, value in asked.arguments.items())
+    event = Event(
+        kind=f"{asked.kind}.requested",
+        title=f"{asked.agent} {verb}: {asked.tool}",
+        body=f"{asked.decision.why or asked.decision.reasoning}\n\n{asked.tool}\n{given}\n\n"
+        f"Decide until {asked.expires_at:%Y-%m-%d %H:%M} UTC: rota approvals show {asked.id}",
+        data={"approval_id": str(asked.id), "task_id": str(asked.task_id), "tool": asked.tool, "agent": asked.agent},
+    )
+    channels.tell(connection, org, people, event)
+
+
+def tell_coordinators(connection: Connection, org: UUID, ask: Ask, location: UUID | None, event: Event) -> None:
+    """Tell those who would have been asked of something that was done without them."""
+    people = [person["id"] for person in tenants.holders_of(connection, org, ask.roles, location)]
+    channels.tell(connection, org, people, event)
+
+
+# ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def get(connection: Connection, approval_id: UUID) -> Approval:
+    """An approval.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return _read(queries.approval(connection, approval_id), approval_id)
+
+
+def get_locked(connection: Connection, approval_id: UUID) -> Approval:
+    """An approval, kept for this transaction.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return _read(queries.approval(connection, approval_id, locked=True), approval_id)
+
+
+def _read(row: RowMapping | None, approval_id: UUID) -> Approval:
+    if row is None:
+        raise NotFound(f"There is no approval {approval_id}.")
+    return Approval(**row)
+
+
+def of_task(connection: Connection, task: UUID) -> dict[int, Approval]:
+    """What a task has put before people, by step."""
+    return {row["seq"]: Approval(**row) for row in queries.approvals_of_task(connection, task)}
+
+
+def listed(
+    connection: Connection,
+    *,
+    user: UUID,
+    mine: bool = False,
+    status: str | None = "open",
+    kind: Kind | None = None,
+    task: UUID | None = None,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> ApprovalPage:
+    """Approvals, newest first; with `mine`, those that `user` is asked for now."""
+    wanted = {
+        "user": user, "mine": mine, "status": status, "kind": kind, "task": task, "before": before, "limit": limit,
+    }  # fmt: skip
+    found = [Approval(**row) for row in queries.page(connection, wanted)]
+    return ApprovalPage(approvals=found, next_before=found[-1].id if len(found) == limit else None)
+
+
+def vote(
+    connection: Connection, org: UUID, approval: Approval, voter: UUID, verdict: Verdict, words: str | None
+) -> Approval:
+    """Say yes or no to an approval that was read with `get_locked`. The last yes needed, or any no, decides.
+
+    Saying the same again is fine.
+
+    Raises:
+        NotPermitted: the voter is not among those who are asked, or may not decide there.
+        Conflict: it is decided already, its time is over, or its task has ended.
+    """
+    _refuse_closed(connection, approval, voter, verdict)
+    _refuse_uninvited(connection, approval, voter)
+    row = {
+        "id": approval.id,
+        "org": org,
+        "user": voter,
+        "verdict": verdict,
+        "digest": bytes.fromhex(approval.digest),
+        "words": words,
+    }
+    queries.insert_vote(connection, row)
+    if verdict == "reject":
+        queries.decide(connection, approval.id, "rejected", user=voter, reason=words)
+    elif queries.number_of_yeses(connection, approval.id) >= approval.needed:
+        queries.decide(connection, approval.id, "approved", user=voter, reason=words)
+    else:
+        return get(connection, approval.id)
+    if approval.kind != "suggestion":
+        tasks.wake(connection, approval.task_id, "approval", "advice")
+    return get(connection, approval.id)
+
+
+def _refuse_closed(connection: Connection, approval: Approval, voter: UUID, verdict: Verdict) -> None:
+    if approval.kind != "suggestion" and approval.status == "open" and queries.has_ended(connection, approval.task_id):
+        raise Conflict("Its task has ended; there is nothing left to decide.")
+    if approval.status == "open":
+        return
+    mine = tenants.get_user(connection, voter).email
+    said = {"approve": "approved", "reject": "rejected"}[verdict]
+    if approval.decided_by == mine and approval.status == said:
+        raise AlreadySo
+    by = f" by {approval.decided_by}" if approval.decided_by else ""
+    raise Conflict(f"This was {approval.status} already{by}.", status_now=approval.status)
+
+
+def ensure_may_vote(connection: Connection, approval: Approval, voter: UUID) -> None:
+    """Refuse whoever is not asked, before they change anything.
+
+    Raises:
+        NotPermitted: the voter is not among those who are asked, or may not decide there.
+    """
+    _refuse_uninvited(connection, approval, voter)
+
+
+class AlreadySo(Conflict):
+    """You have said so already, and it is decided so."""
+
+
+def _refuse_uninvited(connection: Connection, approval: Approval, voter: UUID) -> None:
+    reach = tenants.reach_of(connection, voter, DECIDE).at(approval.location_id)
+    is_offered = approval.kind == "suggestion" and approval.user_id == voter
+    if reach.is_nowhere and not is_offered:
+        raise NotPermitted(f"To decide this you need the permission {DECIDE}, where the task is done.")
+    if not queries.is_asked(connection, approval.id, voter):
+        asked = approval.asks[approval.stage]
+        raise NotPermitted(f"You are not asked: now it is up to {', '.join([*asked.roles, *asked.users])}.")
+
+
+def edit(connection: Connection, approval: Approval, arguments: dict[str, Any], needed: int) -> Approval:
+    """Change the arguments of a locked, open approval; what others said of the old ones counts no more."""
+    queries.edit(connection, approval.id, arguments, digest(approval.tool, arguments), needed)
+    return get(connection, approval.id)
+
+
+def use(connection: Connection, approval_id: UUID) -> None:
+    """Use an approval up, in the transaction in which its action is recorded.
+
+    Raises:
+        Conflict: it is not approved, or was used.
+    """
+    if not queries.use(connection, approval_id):
+        raise Conflict("This approval was used, or does not stand.")
+
+
+def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
+    """Say which task carries out an accepted suggestion."""
+    queries.link(connection, approval_id, task)
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def expire_overdue(connection: Connection) -> int:
+    """Escalate, deny or expire what nobody decided in time; its task goes on. At most a hundred at a call."""
+    overdue = queries.lock_overdue(connection, _BATCH)
+    for row in overdue:
+        late = get(connection, row["id"])
+        ask = late.asks[late.stage]
+        if ask.then == "escalate" and late.stage + 1 < len(late.asks):
+            following = late.asks[late.stage + 1]
+            queries.escalate(connection, late.id, late.stage + 1, following.needed, following.within)
+            _tell_the_asked(connection, row["org_id"], late.id, following)
+            continue
+        status = "expired" if ask.then == "expire" else "denied"
+        queries.decide(connection, late.id, status, user=None, reason="Nobody decided in time.")
+        if late.kind != "suggestion":
+            tasks.wake(connection, late.task_id, "approval", "advice")
+    return len(overdue)
+
+
+def withdraw_ended(connection: Connection) -> int:
+    """Close what is open of tasks that have ended. Returns how many."""
+    return queries.withdraw_ended(connection)

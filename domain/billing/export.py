@@ -1,0 +1,30 @@
+"""Bills for other programs."""
+
+import csv
+import io
+
+from domain.billing.schemas import Bill
+
+_COLUMNS = (
+    "model_calls", "rehearsal_calls", "input_tokens", "cached_tokens", "output_tokens", "base_cost", "billed_cost",
+)  # fmt: skip
+# A spreadsheet would carry out a cell that begins so.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_csv(bill: Bill) -> str:
+    """A bill as CSV (RFC 4180): a line for the total, then one for each model, agent, conversation and workflow."""
+    written = io.StringIO()
+    lines = csv.writer(written)
+    lines.writerow(["month", "part", "name", *_COLUMNS, "currency"])
+    parts = {
+        "model": bill.by_model, "agent": bill.by_agent, "conversation": bill.by_conversation,
+        "workflow": bill.by_workflow,
+    }  # fmt: skip
+    rows = [("total", "", bill.total), *((part, line.name, line) for part, found in parts.items() for line in found)]
+    for part, name, line in rows:
+        safe = f"'{name}" if name.startswith(_FORMULA) else name
+        lines.writerow(
+            [f"{bill.month:%Y-%m}", part, safe, *(getattr(line, column) for column in _COLUMNS), bill.currency]
+        )
+    return written.getvalue()

@@ -1,0 +1,1 @@
+"""Words on their way to people: channels, templates, the outbox, notifications."""

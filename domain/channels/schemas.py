@@ -1,0 +1,195 @@
+"""Channels, messages, notifications."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+from core.text import Storable
+from domain.tenants.schemas import Email, Slug
+
+ChannelKind = Literal["email", "sms", "whatsapp"]
+Carrier = Literal["email", "sms", "whatsapp", "webhook", "in_app"]
+MessageStatus = Literal["queued", "sending", "sent", "failed", "unknown", "cancelled"]
+_Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
+# What ends up in a header must not begin another.
+Line = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=r"^[^\r\n]*$"), Storable
+]
+Body = Annotated[str, StringConstraints(min_length=1, max_length=100_000), Storable]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=2_000), Storable]
+
+
+class EmailSettings(BaseModel):
+    """How an organisation's e-mail leaves."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: _Host
+    port: int = Field(default=587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: Annotated[str, StringConstraints(max_length=300), Storable] | None = None
+    sender: Email = Field(description="the address it comes from")
+    sender_name: Line | None = None
+
+
+class EmailChannel(EmailSettings):
+    """The same, with the password. It is kept encrypted and never shown."""
+
+    password: SecretStr | None = None
+
+
+class GatewaySettings(BaseModel):
+    """A gateway that carries text messages: each is posted to it, signed as Standard Webhooks are."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Url
+
+
+class ChannelView(BaseModel):
+    """A channel that was set up, without its secret."""
+
+    kind: ChannelKind
+    settings: dict[str, Any]
+    has_secret: bool
+    changed_at: datetime
+
+
+class SetUpChannel(ChannelView):
+    """A channel just set up."""
+
+    signing_secret: str | None = Field(description="of a gateway, shown this once: it verifies what is posted to it")
+
+
+class NewWebhook(BaseModel):
+    """Where to post events."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Url
+    events: list[Annotated[str, StringConstraints(pattern=r"^(\*|[a-z_]+\.(\*|[a-z_]+))$")]] = Field(
+        default=["*"], min_length=1, max_length=50, examples=[["approval.*", "budget.crossed"]]
+    )
+
+
+class Webhook(BaseModel):
+    """A place to which events are posted."""
+
+    id: UUID
+    url: str
+    events: list[str]
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+class MadeWebhook(Webhook):
+    """A webhook just made, or given a new secret."""
+
+    signing_secret: str = Field(description="shown this once; Standard Webhooks libraries verify with it")
+
+
+class TemplateFields(BaseModel):
+    """Words with places: `{{client.name}}` is filled by what is given when it is used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    subject: Line
+    body: Body
+
+
+class Template(TemplateFields):
+    """A template, as stored."""
+
+    name: Slug
+    changed_at: datetime
+
+
+class NewMessage(BaseModel):
+    """Words to one recipient."""
+
+    channel: Carrier
+    recipient: str
+    subject: str = ""
+    body: str
+    contact: UUID | None = None
+    webhook_id: UUID | None = None
+    send_after: datetime | None = None
+    task_id: UUID | None = None
+    seq: int | None = None
+
+
+class Message(BaseModel):
+    """A message in the outbox."""
+
+    id: UUID
+    channel: Carrier
+    recipient: str
+    contact: UUID | None
+    subject: str
+    body: str
+    status: MessageStatus
+    send_after: datetime
+    attempts: int
+    error: str | None
+    task_id: UUID | None
+    seq: int | None
+    created_at: datetime
+    sent_at: datetime | None
+
+
+class MessagePage(BaseModel):
+    """Messages, newest first, and where the next page begins."""
+
+    messages: list[Message]
+    next_before: UUID | None
+
+
+class MessageOutcome(BaseModel):
+    """What a person says of a message of which nobody knows whether it went out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["sent", "send_again", "not_sent"] = Field(
+        description="sent: it did go out. send_again: it did not, send it. not_sent: it did not, and shall not"
+    )
+
+
+class Event(BaseModel):
+    """Something that people should hear of."""
+
+    kind: str
+    title: str
+    body: str
+    data: dict[str, Any] = {}
+
+
+class Notification(BaseModel):
+    """A word to one user."""
+
+    id: UUID
+    kind: str
+    title: str
+    body: str
+    data: dict[str, Any]
+    created_at: datetime
+    read_at: datetime | None
+
+
+class Outgoing(BaseModel):
+    """A message in the hands of who sends it."""
+
+    id: UUID
+    org_id: UUID
+    channel: Carrier
+    recipient: str
+    subject: str
+    body: str
+    attempts: int
+    webhook_id: UUID | None
+    task_id: UUID | None
+    seq: int | None
+    settings: dict[str, Any] | None
+    secret: bytes | None
+    url: str | None

@@ -1,0 +1,319 @@
+"""Verbs on channels, templates and messages. What sends them is in `delivery.py`."""
+
+import base64
+import secrets
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from core.db import dump_json
+from core.errors import Conflict, InvalidInput, NotFound
+from core.ids import new_id
+from core.templates import fill
+from core.vault import Vault, vault
+from domain.channels import queries
+from domain.channels.schemas import (
+    Carrier,
+    ChannelKind,
+    ChannelView,
+    EmailChannel,
+    Event,
+    GatewaySettings,
+    MadeWebhook,
+    Message,
+    MessageOutcome,
+    MessagePage,
+    NewMessage,
+    NewWebhook,
+    Notification,
+    SetUpChannel,
+    Template,
+    TemplateFields,
+    Webhook,
+)
+from domain.tenants import service as tenants
+from domain.wallet import service as wallet
+
+# ── channels ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_channels(connection: Connection) -> list[ChannelView]:
+    """The channels that were set up."""
+    return [ChannelView(**row) for row in queries.channels(connection)]
+
+
+def set_up_email(connection: Connection, org: UUID, wanted: EmailChannel) -> SetUpChannel:
+    """Say how e-mail leaves. Without a password the old one stays."""
+    password = wanted.password.get_secret_value() if wanted.password else None
+    row = {
+        "org": org,
+        "kind": "email",
+        "settings": wanted.model_dump(mode="json", exclude={"password"}),
+        "secret": vault().lock(password) if password else None,
+    }
+    queries.put_channel(connection, row)
+    return _set_up(connection, "email", None)
+
+
+def set_up_gateway(connection: Connection, org: UUID, kind: ChannelKind, wanted: GatewaySettings) -> SetUpChannel:
+    """Say which gateway carries text messages. Each time a new secret is made to sign with."""
+    secret = _new_signing_secret()
+    row = {"org": org, "kind": kind, "settings": wanted.model_dump(), "secret": vault().lock(secret)}
+    queries.put_channel(connection, row)
+    return _set_up(connection, kind, secret)
+
+
+def _set_up(connection: Connection, kind: str, secret: str | None) -> SetUpChannel:
+    found = next(view for view in list_channels(connection) if view.kind == kind)
+    return SetUpChannel(**found.model_dump(), signing_secret=secret)
+
+
+def remove_channel(connection: Connection, kind: ChannelKind) -> None:
+    """Take a channel away. What is still queued on it fails.
+
+    Raises:
+        NotFound: it was not set up.
+    """
+    if not queries.delete_channel(connection, kind):
+        raise NotFound(f"There is no {kind} channel.")
+
+
+def ensure_channel(connection: Connection, org: UUID, kind: Carrier) -> None:
+    """Refuse to send where nothing could carry it.
+
+    Raises:
+        Conflict: the channel was not set up.
+    """
+    if kind in {"email", "sms", "whatsapp"} and not queries.has_channel(connection, org, kind):
+        raise Conflict(f"This organisation has no {kind} channel; somebody must set it up: PUT /v1/channels/{kind}")
+
+
+def _new_signing_secret() -> str:
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+# ── webhooks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_webhooks(connection: Connection, org: UUID) -> list[Webhook]:
+    """Where events are posted."""
+    return [Webhook(**row) for row in queries.webhooks(connection, org)]
+
+
+def add_webhook(connection: Connection, org: UUID, wanted: NewWebhook) -> MadeWebhook:
+    """Post events to an address from now on. The secret that signs them is in this answer and nowhere else."""
+    secret, webhook_id = _new_signing_secret(), new_id()
+    row = {"id": webhook_id, "org": org, "url": wanted.url, "events": wanted.events, "secret": vault().lock(secret)}
+    queries.insert_webhook(connection, row)
+    return MadeWebhook(**_webhook(connection, webhook_id).model_dump(), signing_secret=secret)
+
+
+def _webhook(connection: Connection, webhook_id: UUID) -> Webhook:
+    row = queries.webhook(connection, webhook_id)
+    if row is None:
+        raise NotFound(f"There is no webhook {webhook_id}.")
+    return Webhook(**row)
+
+
+def renew_webhook_secret(connection: Connection, webhook_id: UUID) -> MadeWebhook:
+    """Sign with a new secret from now on.
+
+    Raises:
+        NotFound: there is no such webhook.
+    """
+    found, secret = _webhook(connection, webhook_id), _new_signing_secret()
+    queries.set_webhook_secret(connection, webhook_id, vault().lock(secret))
+    return MadeWebhook(**found.model_dump(), signing_secret=secret)
+
+
+def remove_webhook(connection: Connection, webhook_id: UUID) -> None:
+    """Post there no more.
+
+    Raises:
+        NotFound: there is no such webhook.
+    """
+    if not queries.delete_webhook(connection, webhook_id):
+        raise NotFound(f"There is no webhook {webhook_id}.")
+
+
+def rotate_secrets(connection: Connection, keys: Vault) -> int:
+    """Encrypt every secret anew with the first key. Returns how many. Then the older keys can be taken away."""
+    count = 0
+    for table in ("channels", "webhooks"):
+        for row in queries.secrets(connection, table):
+            queries.set_secret(connection, table, dict(row) | {"secret": keys.relock(row["secret"])})
+            count += 1
+    return count
+
+
+# ── templates ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_templates(connection: Connection) -> list[Template]:
+    """Every template."""
+    return [Template(**row) for row in queries.templates(connection)]
+
+
+def put_template(connection: Connection, org: UUID, name: str, fields: TemplateFields) -> Template:
+    """Add or change a template."""
+    queries.put_template(connection, {"org": org, "name": name, **fields.model_dump()})
+    return get_template(connection, name)
+
+
+def get_template(connection: Connection, name: str) -> Template:
+    """The template called `name`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = queries.template(connection, name)
+    if row is None:
+        known = ", ".join(template.name for template in list_templates(connection)) or "none yet"
+        raise NotFound(f"There is no template called {name!r}. There are: {known}.")
+    return Template(**row)
+
+
+def remove_template(connection: Connection, name: str) -> None:
+    """Take a template away.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if not queries.delete_template(connection, name):
+        raise NotFound(f"There is no template called {name!r}.")
+
+
+def filled(connection: Connection, name: str, values: dict[str, Any]) -> tuple[str, str]:
+    """Subject and body of a template with its places filled.
+
+    Raises:
+        NotFound: there is no such template.
+        InvalidInput: it has a place for which nothing is given.
+    """
+    template = get_template(connection, name)
+    return fill(template.subject, values), fill(template.body, values)
+
+
+# ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def enqueue(connection: Connection, org: UUID, message: NewMessage, message_id: UUID | None = None) -> UUID:
+    """Put a message into the outbox; it leaves when this transaction has committed and its time has come.
+
+    Raises:
+        Conflict: the organisation has no such channel.
+    """
+    ensure_channel(connection, org, message.channel)
+    chosen = message_id or new_id()
+    queries.insert_message(connection, {"id": chosen, "org": org, **message.model_dump()})
+    return chosen
+
+
+def tell(connection: Connection, org: UUID, people: Iterable[UUID], event: Event) -> None:
+    """Let users hear of an event: in the app, by e-mail where there is a channel, and post it to webhooks that want
+    it.
+    """
+    body = event.model_dump_json()
+    by_email = queries.has_channel(connection, org, "email")
+    for person in dict.fromkeys(people):
+        enqueue(connection, org, NewMessage(channel="in_app", recipient=str(person), subject=event.title, body=body))
+        if by_email:
+            address = tenants.get_user(connection, person).email
+            mail = NewMessage(channel="email", recipient=address, subject=event.title, body=event.body)
+            enqueue(connection, org, mail)
+    posted = dump_json({"type": event.kind, "data": {"title": event.title, **event.data}})
+    for webhook in list_webhooks(connection, org):
+        if webhook.disabled_at is None and any(fnmatchcase(event.kind, pattern) for pattern in webhook.events):
+            wanted = NewMessage(channel="webhook", recipient=webhook.url, body=posted, webhook_id=webhook.id)
+            enqueue(connection, org, wanted)
+
+
+def list_messages(
+    connection: Connection,
+    *,
+    status: str | None = None,
+    channel: str | None = None,
+    task: UUID | None = None,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> MessagePage:
+    """Messages of the outbox, newest first."""
+    wanted = {"status": status, "channel": channel, "task": task, "before": before, "limit": limit}
+    found = [Message(**row) for row in queries.messages(connection, wanted)]
+    return MessagePage(messages=found, next_before=found[-1].id if len(found) == limit else None)
+
+
+def get_message(connection: Connection, message_id: UUID) -> Message:
+    """A message.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = queries.message(connection, message_id)
+    if row is None:
+        raise NotFound(f"There is no message {message_id}.")
+    return Message(**row)
+
+
+def settle_message(connection: Connection, org: UUID, message_id: UUID, said: MessageOutcome) -> Message:
+    """Say what became of a message whose sender died while it was being sent. What did not go out is paid back.
+
+    Raises:
+        NotFound: there is no such message.
+        Conflict: its outcome is not in question.
+    """
+    to = {"sent": "sent", "send_again": "queued", "not_sent": "failed"}[said.outcome]
+    found = get_message(connection, message_id)
+    if not queries.change_status(connection, message_id, was="unknown", to=to):
+        raise Conflict(f"The outcome of this message is not in question; it is {found.status}.")
+    if to == "failed":
+        pay_back(connection, org, found.id, found.task_id, found.seq, "the message did not go out")
+    return get_message(connection, message_id)
+
+
+def cancel_message(connection: Connection, org: UUID, message_id: UUID) -> Message:
+    """Keep a queued message from leaving. What it cost is paid back.
+
+    Raises:
+        NotFound: there is no such message.
+        Conflict: it is not queued any more.
+    """
+    found = get_message(connection, message_id)
+    if not queries.change_status(connection, message_id, was="queued", to="cancelled"):
+        raise Conflict(f"This message is {found.status}; only a queued one can be cancelled.")
+    pay_back(connection, org, found.id, found.task_id, found.seq, "the message was cancelled")
+    return get_message(connection, message_id)
+
+
+def pay_back(connection: Connection, org: UUID, message_id: UUID, task: UUID | None, seq: int | None, why: str) -> None:
+    """Refund what a message cost that did not go out, where it cost anything."""
+    if task is not None and seq is not None:
+        wallet.refund(connection, org, task, seq, why, note=str(message_id))
+
+
+# ── notifications ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def notifications(connection: Connection, user: UUID, *, unread: bool = False, limit: int = 50) -> list[Notification]:
+    """A user's notifications, newest first."""
+    return [Notification(**row) for row in queries.notifications(connection, user, unread=unread, limit=limit)]
+
+
+def mark_read(connection: Connection, user: UUID, notification_id: UUID | None = None) -> int:
+    """Mark one of a user's notifications as read, or all. Returns how many were unread."""
+    return queries.mark_read(connection, user, notification_id)
+
+
+def settings_of(kind: ChannelKind, body: dict[str, Any]) -> EmailChannel | GatewaySettings:
+    """The settings that `body` spells for a channel of `kind`.
+
+    Raises:
+        InvalidInput: they do not fit.
+    """
+    try:
+        return EmailChannel.model_validate(body) if kind == "email" else GatewaySettings.model_validate(body)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error

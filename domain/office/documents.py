@@ -1,0 +1,58 @@
+"""What a resource may hold, and how it changes. Pure."""
+
+import math
+import re
+from typing import Any
+
+from core.db import dump_json
+from core.errors import InvalidInput
+
+MOST_BYTES = 65_536
+MOST_LEVELS = 20
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates have no place in PostgreSQL's UTF-8
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """`target` after the merge patch `patch` (RFC 7396): null takes a field away, objects merge, the rest replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    kept: dict[str, Any] = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            kept.pop(name, None)
+        else:
+            kept[name] = merged(kept.get(name), value)
+    return kept
+
+
+def check(data: dict[str, Any]) -> None:
+    """See to it that the database takes `data`.
+
+    Raises:
+        InvalidInput: it is too deep, too large, or holds what JSON or PostgreSQL knows no way to write.
+    """
+    if _is_deeper(data, MOST_LEVELS):
+        raise InvalidInput(f"The data is nested more than {MOST_LEVELS} levels deep. Make it flatter.")
+    text = dump_json(data)
+    if len(text.encode(errors="replace")) > MOST_BYTES:
+        raise InvalidInput(f"The data is over {MOST_BYTES // 1024} KB. Keep less in one resource.")
+    if not _is_storable(data):
+        raise InvalidInput("The data holds NaN, an infinite number, or a character that cannot be stored.")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)
+
+
+def _is_storable(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_storable(name) and _is_storable(part) for name, part in value.items())
+    if isinstance(value, list):
+        return all(map(_is_storable, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, str) or not _UNSTORABLE.search(value)

@@ -1,0 +1,1 @@
+"""Workflows: lists of tasks that are done one after the other."""
