@@ -1,0 +1,272 @@
+"""The wallet: never negative, every token traceable, whatever runs at once and whoever dies."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from core import db
+from core.errors import Conflict
+from core.ids import new_id
+from core.settings import ROOT, Settings
+from domain.tasks import service as tasks
+from domain.wallet import service as wallet
+from domain.wallet.schemas import Balance, Correction, InsufficientFunds, NewTokenPrice, Reconciliation, TopUp
+from tests.support.factories import claim, make_organisation, submit
+from tests.support.servers import wait_until
+from workers.periodic import wake_funded
+
+
+def poor(tokens: int = 0) -> UUID:
+    """An organisation with so many tokens."""
+    org = make_organisation(f"poor-{new_id().hex[-12:]}", tokens=1)
+    with db.transaction(org) as connection:
+        wallet.correct(connection, org, Correction(tokens=tokens - 1, note="for the test")) if tokens != 1 else None
+    return org
+
+
+def balance(org: UUID) -> Balance:
+    with db.transaction(org) as connection:
+        return wallet.balance(connection, org)
+
+
+def reconciled(org: UUID) -> Reconciliation:
+    """The wallet against its ledger, which must agree to the token."""
+    with db.transaction(org) as connection:
+        found = wallet.reconcile(connection, org)
+    assert (found.difference, found.held_difference, found.sum_over_accounts) == (0, 0, 0)
+    return found
+
+
+def charge(org: UUID, task: UUID, tokens: int = 1, seq: int = 1) -> None:
+    with db.transaction(org) as connection:
+        wallet.ensure(connection, org, task, tokens)
+        wallet.spend(connection, task, seq, "email", tokens)
+
+
+def release(org: UUID, task: UUID) -> None:
+    with db.transaction(org) as connection:
+        wallet.release(connection, task)
+
+
+def test_of_two_hundred_debits_at_once_against_half_of_them_half_succeed(config: Settings) -> None:
+    org = poor(100)
+    gate = threading.Barrier(20)
+
+    def debit(number: int) -> bool:
+        if number < 20:
+            gate.wait()
+        task = new_id()
+        try:
+            with db.transaction(org) as connection:
+                wallet.ensure(connection, org, task, 1)
+                wallet.spend(connection, task, 1, "email", 1)
+                wallet.release(connection, task)  # or each would keep a chunk from the others
+        except InsufficientFunds:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        outcomes = list(pool.map(debit, range(200)))
+    assert outcomes.count(True) == 100
+    assert balance(org) == Balance(balance=0, held=0, available=0, owed=0)
+    reconciled(org)
+
+
+def test_chunks_are_held_back_only_while_they_are_there(config: Settings) -> None:
+    org = poor(25)
+    one, other = new_id(), new_id()
+    charge(org, one)
+    assert balance(org) == Balance(balance=24, held=19, available=5, owed=0)
+    charge(org, other, 5)  # less than a chunk is left, and it is enough
+    with pytest.raises(InsufficientFunds, match="0 are available"):
+        charge(org, other)
+    release(org, one)
+    charge(org, other)
+    release(org, other)
+    assert balance(org) == Balance(balance=18, held=0, available=18, owed=0)
+    release(org, other)  # the second click
+    assert reconciled(org).ledger_available == 18
+
+
+def test_workers_killed_in_the_middle_keep_nothing_and_lose_nothing(config: Settings) -> None:
+    org = poor(2_000)
+    command = [sys.executable, "-m", "tests.support.spender", str(org)]
+    for _ in range(4):
+        processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+        goal = count_of_entries(org) + 40
+        wait_until(lambda goal=goal: count_of_entries(org) > goal or balance(org).available < 20)  # type: ignore[misc]
+        for process in processes:
+            process.kill()
+            process.wait()
+        assert balance(org).available >= 0
+        reconciled(org)
+    with db.system_transaction() as connection:
+        left = wallet.holds_left_behind(connection)
+    for task in left:
+        with db.system_transaction() as connection:
+            assert wallet.release_left_behind(connection, task)
+    found = balance(org)
+    assert found.held == 0
+    spent = count_of_entries(org) * 3
+    assert found.balance == 2_000 - spent >= 0
+    reconciled(org)
+
+
+def count_of_entries(org: UUID) -> int:
+    with db.transaction(org) as connection:
+        found: int = connection.execute(text("SELECT count(*) FROM wallet_entries WHERE reason = 'spend'")).scalar_one()
+    return found
+
+
+def test_the_hold_of_a_task_at_work_is_left_alone(config: Settings, org: UUID) -> None:
+    task = submit(org)
+    assert claim(org, task.id)
+    charge(org, task.id)
+    with db.system_transaction() as connection:
+        assert task.id not in wallet.holds_left_behind(connection)
+        assert not wallet.release_left_behind(connection, task.id)
+    with db.transaction(org) as connection:
+        connection.execute(text("UPDATE tasks SET status = 'queued', worker = NULL WHERE id = :id"), {"id": task.id})
+    with db.system_transaction() as connection:
+        assert wallet.holds_left_behind(connection) == [task.id]
+        assert wallet.release_left_behind(connection, task.id)
+
+
+def test_a_top_up_with_the_same_key_is_one_and_with_another_amount_a_conflict(config: Settings) -> None:
+    org = poor()
+    with db.transaction(org) as connection:
+        for _ in range(2):
+            assert wallet.top_up(connection, org, TopUp(tokens=50), reference="invoice-1").balance == 50
+        with pytest.raises(Conflict):
+            wallet.top_up(connection, org, TopUp(tokens=60), reference="invoice-1")
+
+
+def test_what_did_not_happen_is_paid_back_once(config: Settings) -> None:
+    org, task = poor(100), new_id()
+    charge(org, task, 10, seq=4)
+    for expected in (10, 0):
+        with db.transaction(org) as connection:
+            assert wallet.refund(connection, org, task, 4, "it did not happen") == expected
+    release(org, task)
+    assert balance(org).balance == 100
+    assert reconciled(org).entries == 4
+
+
+def test_fees_are_charged_once_a_month_and_owed_where_the_wallet_is_too_small(config: Settings) -> None:
+    org = poor(250)
+    with db.system_transaction() as connection:  # as if it had come two months ago
+        connection.execute(
+            text("UPDATE organisations SET created_at = created_at - interval '2 months' WHERE id = :org"), {"org": org}
+        )
+    threads = [threading.Thread(target=_charge_fees) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert balance(org) == Balance(balance=50, held=0, available=50, owed=200)
+    with pytest.raises(InsufficientFunds, match="200 are owed"):
+        charge(org, new_id())
+    with db.transaction(org) as connection:
+        assert wallet.top_up(connection, org, TopUp(tokens=150)) == Balance(balance=50, held=0, available=50, owed=50)
+        assert wallet.top_up(connection, org, TopUp(tokens=150)) == Balance(balance=150, held=0, available=150, owed=0)
+    charge(org, new_id())
+    assert reconciled(org).ledger_available == 149
+
+
+def _charge_fees() -> None:
+    with db.system_transaction() as connection:
+        wallet.charge_fees(connection)
+
+
+def test_a_price_holds_from_now_on_and_the_past_keeps_its_own(config: Settings) -> None:
+    with db.system_transaction() as connection:
+        wallet.set_price(connection, "call", NewTokenPrice(tokens=40), set_by="test")
+    with db.transaction(poor()) as connection:
+        assert wallet.prices(connection)["call"] == 40
+        history = [
+            (price.tokens, price.effective_from is None)
+            for price in wallet.price_list(connection, history=True)
+            if price.item == "call"
+        ]
+    assert history == [(40, False), (50, True)]
+    with db.engine(db.OWNER).begin() as connection:
+        connection.execute(text("DELETE FROM token_prices WHERE set_by = 'test'"))
+
+
+def test_the_ledger_can_be_neither_changed_nor_deleted(config: Settings) -> None:
+    org = poor(10)
+    for statement in ("UPDATE wallet_entries SET tokens = 1", "DELETE FROM wallet_entries", "DELETE FROM wallets"):
+        with pytest.raises(Exception, match="permission denied"), db.transaction(org) as connection:
+            connection.execute(text(statement))
+
+
+def test_what_waits_for_funds_goes_on_when_others_release_theirs(config: Settings, org: UUID) -> None:
+    # The safety net of beat: nobody tops up, but another task gives back what it did not need.
+    task = submit(org)
+    assert claim(org, task.id)
+    with db.transaction(org) as connection:
+        connection.execute(
+            text("UPDATE tasks SET status = 'waiting', waiting_for = 'funds', worker = NULL WHERE id = :id"),
+            {"id": task.id},
+        )
+    wake_funded()
+    with db.transaction(org) as connection:
+        assert tasks.get_task(connection, task.id).status == "queued"
+
+
+operation = st.one_of(
+    st.tuples(st.just("top_up"), st.integers(1, 60)),
+    st.tuples(st.just("charge"), st.integers(0, 3), st.integers(1, 25)),
+    st.tuples(st.just("release"), st.integers(0, 3)),
+    st.tuples(st.just("refund"), st.integers(0, 3)),
+    st.tuples(st.just("correct"), st.integers(-30, 30)),
+)
+
+
+@hypothesis_settings(
+    max_examples=30, deadline=timedelta(seconds=20), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(operation, max_size=25))
+def test_over_random_histories_the_wallet_agrees_with_its_ledger_and_is_never_negative(
+    config: Settings, history: list[tuple[Any, ...]]
+) -> None:
+    org = poor(40)
+    ids = [new_id() for _ in range(4)]
+    verbs: dict[str, Callable[..., Any]] = {
+        "charge": lambda task, tokens: charge(org, ids[task], tokens),
+        "release": lambda task: release(org, ids[task]),
+    }
+    expected = 40
+    for verb, *rest in history:
+        try:
+            if verb == "top_up":
+                with db.transaction(org) as connection:
+                    wallet.top_up(connection, org, TopUp(tokens=rest[0]))
+                expected += rest[0]
+            elif verb == "refund":
+                with db.transaction(org) as connection:
+                    expected += wallet.refund(connection, org, ids[rest[0]], 1, "test")
+            elif verb == "correct":
+                with db.transaction(org) as connection:
+                    wallet.correct(connection, org, Correction(tokens=rest[0], note="test"))
+                expected += rest[0]
+            else:
+                verbs[verb](*rest)
+                expected -= rest[1] if verb == "charge" else 0
+        except (InsufficientFunds, Conflict):
+            pass
+        found = balance(org)
+        assert found.balance == expected >= 0
+        assert 0 <= found.available <= found.balance
+    reconciled(org)
