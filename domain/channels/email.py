@@ -32,17 +32,14 @@ class EmailSender:
             raise Undeliverable("This organisation has no e-mail channel: PUT /v1/channels/email")
         settings = EmailSettings.model_validate(message.settings)
         password = self._vault.open(message.secret) if message.secret else None
-        server = self._prepare(settings, password, message.recipient)
+        server = self._connect(settings)
         try:
-            code, answer = server.data(_written(settings, message).as_bytes())
-        except smtplib.SMTPDataError as error:
-            raise _refusal(int(error.smtp_code), error.smtp_error) from error
-        if code != _ACCEPTED:
-            raise _refusal(code, answer)
-        _part(server)
+            _introduce(server, settings, password, message.recipient)
+            _hand_over(server, _written(settings, message))
+        finally:
+            _part(server)
 
-    def _prepare(self, settings: EmailSettings, password: str | None, recipient: str) -> smtplib.SMTP:
-        """Everything up to the message itself: until then nothing can have gone out."""
+    def _connect(self, settings: EmailSettings) -> smtplib.SMTP:
         try:
             address = checked_address(settings.host, settings.port, self._private_networks)
         except InvalidInput as error:
@@ -50,21 +47,39 @@ class EmailSender:
         except Unavailable as error:
             raise NotSent(error.message) from error
         try:
-            server = _connected(settings, address)
-            if password is not None:
-                server.login(settings.username or settings.sender, password)
-            code, answer = server.mail(settings.sender)
-            if code == _ACCEPTED:
-                code, answer = server.rcpt(recipient)
+            return _connected(settings, address)
         except (smtplib.SMTPException, OSError) as error:
             raise _failure(error) from error
-        if code not in {_ACCEPTED, _FORWARDED}:
-            _part(server)
-            raise _refusal(code, answer)
-        return server
 
 
-_ACCEPTED, _FORWARDED = 250, 251
+def _introduce(server: smtplib.SMTP, settings: EmailSettings, password: str | None, recipient: str) -> None:
+    """Everything up to the message itself: until then nothing can have gone out."""
+    try:
+        if settings.security == "starttls":
+            server.starttls(context=ssl.create_default_context())
+        server.ehlo_or_helo_if_needed()
+        if password is not None:
+            server.login(settings.username or settings.sender, password)
+        code, answer = server.mail(settings.sender)
+        if code == _ACCEPTED:
+            code, answer = server.rcpt(recipient)
+    except (smtplib.SMTPException, OSError) as error:
+        raise _failure(error) from error
+    if code not in {_ACCEPTED, _FORWARDED}:
+        raise _refusal(code, answer)
+
+
+def _hand_over(server: smtplib.SMTP, mail: EmailMessage) -> None:
+    """The message itself. Where the answer is lost, it may have been accepted."""
+    try:
+        code, answer = server.data(mail.as_bytes())
+    except smtplib.SMTPDataError as error:
+        raise _refusal(int(error.smtp_code), error.smtp_error) from error
+    if code != _ACCEPTED:
+        raise _refusal(code, answer)
+
+
+_READY, _ACCEPTED, _FORWARDED = 220, 250, 251
 
 
 class _CheckedSMTP(smtplib.SMTP):
@@ -88,10 +103,10 @@ class _CheckedTlsSMTP(_CheckedSMTP):
 def _connected(settings: EmailSettings, address: Address) -> smtplib.SMTP:
     kind = _CheckedTlsSMTP if settings.security == "tls" else _CheckedSMTP
     server = kind(address)
-    server.connect(address.host, address.port)
-    if settings.security == "starttls":
-        server.starttls(context=ssl.create_default_context())
-    server.ehlo_or_helo_if_needed()
+    code, answer = server.connect(address.host, address.port)
+    if code != _READY:
+        server.close()
+        raise smtplib.SMTPConnectError(code, answer)
     return server
 
 

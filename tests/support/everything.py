@@ -1,0 +1,147 @@
+"""One of everything that an organisation can have, and what a stranger would try to reach it with."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from agents.tools.registry import Tool, parameter_schema
+from core import db
+from core.tables import metadata
+from tests.support.factories import make_row, submit
+
+MARK = "XK42"
+"""stands in every row of the organisation that is not to be seen"""
+NAME = f"Zaphod Beeblebrox {MARK}"
+
+
+@dataclass
+class Everything:
+    """What was made, by the name that routes and tools give it."""
+
+    org: UUID
+    ids: dict[str, str] = field(default_factory=dict)
+
+
+def make_everything(org: UUID, client: TestClient) -> Everything:
+    """Fill an organisation; `client` speaks for its owner."""
+    made = Everything(org)
+    ids = made.ids
+    person = make_row(org, "clients", name=NAME, email=f"z-{MARK}@example.com", notes=MARK)
+    lead = make_row(org, "leads", name=NAME, email=f"l-{MARK}@example.com", notes=MARK)
+    spin = make_row(org, "classes", name=f"Spin {MARK}", description=MARK)
+    session = make_row(org, "class_sessions", class_id=spin, instructor=NAME, room=MARK)
+    booking = make_row(org, "bookings", client_id=person, session_id=session)
+    plan = make_row(org, "subscriptions", client_id=person, plan=f"Plan {MARK}")
+    payment = make_row(org, "payments", client_id=person, subscription_id=plan, amount=4242)
+    ids |= {
+        "client_id": str(person), "contact_id": str(person), "lead_id": str(lead), "session_id": str(session),
+        "booking_id": str(booking), "payment_id": str(payment),
+    }  # fmt: skip
+
+    def post(path: str, body: Any, method: str = "post") -> Any:
+        answer = client.request(method, path, json=body)
+        assert answer.is_success, (path, answer.text)
+        return answer.json()
+
+    ids["task_id"] = str(submit(org, MARK).id)
+    ids["user_id"] = post("/v1/users", {"email": f"u-{MARK}@example.com", "name": NAME})["id"]
+    ids["key_id"] = post("/v1/keys", {"name": MARK})["id"]
+    ids["webhook_id"] = post("/v1/webhooks", {"url": f"https://{MARK}.example.com/"})["id"]
+    post("/v1/locations", {"slug": f"loc-{MARK.lower()}", "name": MARK})
+    post("/v1/roles/secret-role", {"permissions": ["tasks:read"]}, "put")
+    post("/v1/templates/secret-template", {"subject": MARK, "body": MARK}, "put")
+    post("/v1/channels/sms", {"url": f"https://{MARK}.example.com/"}, "put")
+    post("/v1/workflows/secret-flow", {"name": MARK, "steps": [{"agent": "support-assistant", "message": MARK}]}, "put")
+    ids["run_id"] = post("/v1/workflows/secret-flow/runs", {})["id"]
+    fields = {"slug": "secret-agent", "name": MARK, "role": "x", "description": MARK, "system_prompt": MARK}
+    post("/v1/agents", fields | {"model": "gpt-4o-mini"})
+    post("/v1/budgets/secret-agent", {"monthly_limit": "42"}, "put")
+    post("/v1/prices/secret-model", {"provider": "openai", "input_per_million": 1, "output_per_million": 1}, "put")
+    post("/v1/pauses", {"kind": "agent", "name": "secret-agent", "reason": MARK})
+    post("/v1/wallet/top-ups", {"tokens": 4242, "note": MARK})
+    ids["approval_id"] = _insert(org, "approvals", {
+        "task_id": ids["task_id"], "seq": 1, "kind": "approval", "agent": "secret-agent", "user_id": ids["user_id"],
+        "tool": "send_email", "arguments": json.dumps({"body": MARK}), "proposed": "{}", "digest": b"x",
+        "decision": json.dumps({"level": "approval", "rule": MARK, "because": [], "intent": None, "why": None,
+                                "reasoning": "", "confidence": None, "alternatives": [], "context": {},
+                                "performance": {"done": 0, "refused": 0, "approved": 0, "rejected": 0}}),
+        "asks": json.dumps([{"roles": ["owner"], "users": [], "needed": 1, "within": "PT1H", "then": "deny"}]),
+        "expires_at": datetime.now(UTC) + timedelta(days=1),
+    })  # fmt: skip
+    ids["message_id"] = _insert(
+        org, "outbox", {"channel": "email", "recipient": f"{MARK}@example.com", "body": MARK,
+                        "send_after": datetime.now(UTC) + timedelta(days=1)}
+    )  # fmt: skip
+    ids["notification_id"] = _insert(
+        org, "notifications", {"user_id": ids["user_id"], "kind": "x", "title": MARK, "body": MARK}
+    )
+    ids["ticket_id"] = _insert(org, "support_tickets", {"subject": MARK, "body": MARK, "priority": "normal"})
+    return made
+
+
+def _insert(org: UUID, table: str, row: dict[str, Any]) -> str:
+    columns = ", ".join(row)
+    places = ", ".join(f":{name}" for name in row)
+    statement = text(
+        f"INSERT INTO {table} (id, org_id, {columns}) VALUES (gen_random_uuid(), :org, {places}) RETURNING id::text"  # noqa: S608
+    )
+    with db.transaction(org) as connection:
+        found: str = connection.execute(statement, row | {"org": org}).scalar_one()
+    return found
+
+
+def fingerprint(org: UUID, but: frozenset[str] = frozenset()) -> dict[str, str]:
+    """A digest of every table's rows of an organisation, but for the tables named."""
+    found = {}
+    with db.system_transaction() as connection:
+        for name, table in metadata.tables.items():
+            if "org_id" in table.columns and name not in but:
+                digest = "md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), ''))"
+                statement = text(f"SELECT {digest} FROM {name} t WHERE org_id = :org")  # noqa: S608
+                found[name] = connection.execute(statement, {"org": org}).scalar_one()
+    return found
+
+
+def arguments_for(tool: Tool, ids: dict[str, str]) -> dict[str, Any]:
+    """Arguments that fit a tool's schema and name the rows in `ids` wherever an id is asked for."""
+    schema = parameter_schema(tool.parameters)
+    return {name: _value(name, field, ids) for name, field in schema["properties"].items() if _is_wanted(name, schema)}
+
+
+def _is_wanted(name: str, schema: dict[str, Any]) -> bool:
+    return name in schema["required"] or name.endswith(("_id", "_ids")) or name in {"query", "reason"}
+
+
+_SOON = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0).isoformat()
+
+
+def _value(name: str, field: dict[str, Any], ids: dict[str, str]) -> Any:  # noqa: PLR0911  one for each kind of value
+    if "enum" in field:
+        return field["enum"][0]
+    if field.get("type") == "array":
+        return [_value(name.removesuffix("s"), field["items"], ids)]
+    if field.get("format") == "uuid":
+        return ids.get(name, ids["client_id"])
+    if field.get("format") == "date":
+        return _SOON[:10]
+    if field.get("format") == "date-time":
+        return _SOON
+    if field.get("type") in {"integer", "number"}:
+        return max(field.get("minimum", 1), 1)
+    if field.get("type") == "boolean":
+        return True
+    if field.get("type") == "object":
+        return {"a": "b"}
+    return _TEXTS.get(name, "Zaphod")
+
+
+_TEXTS = {
+    "to": "someone@example.com", "email": "someone@example.com", "workflow": "secret-flow", "agent": "secret-agent",
+    "kind": "secret-kind", "name": "secret-name", "month": "2026-10", "from_date": "2026-01-01",
+    "question": "May I do it?",
+}  # fmt: skip
