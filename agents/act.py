@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from agents.decide import Decision
 from agents.llm.base import ToolMessage
 from agents.perceive import Perception
-from agents.propose import Go, ensure_permitted, own_arguments, sort_out
+from agents.propose import Go, ensure_permitted, has_read_untrusted, own_arguments, sort_out, tell_what_was_done
 from agents.tools import ALL
 from agents.tools.registry import Acting, NotDone, OutwardContext, Tool, ToolContext
 from agents.work import OutcomeUnknown, Parked, Work, make_record
@@ -85,9 +85,10 @@ def _reach_out(work: Work, perception: Perception, go: Go, stopwatch: Stopwatch)
         tool = _known_tool(perception, go)
         parameters = tool.validate(go.arguments)
         with transaction(work.task.org_id) as connection:
-            ensure_permitted(connection, work.task.user_id, work.task.location_id, tool)
+            ensure_permitted(connection, work.task.user_id, work.task.location_id, tool, work.task.scopes)
             if tool.price:
                 work.ensure_tokens(connection, tool.price)
+            _use_approval(work, go, connection)  # before anything happens that could happen twice
     except _REFUSALS as refusal:
         why = refusal.message
         work.record_with(lambda connection: _refused(work, go, connection, stopwatch, why))
@@ -155,7 +156,7 @@ def _invoke(work: Work, perception: Perception, go: Go, connection: Connection, 
 def _run(work: Work, perception: Perception, go: Go, connection: Connection) -> dict[str, Any]:
     tool = _known_tool(perception, go)
     parameters = tool.validate(go.arguments)
-    reach = ensure_permitted(connection, work.task.user_id, work.task.location_id, tool)
+    reach = ensure_permitted(connection, work.task.user_id, work.task.location_id, tool, work.task.scopes)
     if not reach.everywhere:
         limit_to(connection, reach.locations)
     if tool.price and not tool.charges_itself:
@@ -167,6 +168,8 @@ def _run(work: Work, perception: Perception, go: Go, connection: Connection) -> 
         task_id=work.task.id,
         seq=go.seq,
         location_id=work.task.location_id,
+        scopes=work.task.scopes,
+        read_untrusted=has_read_untrusted(work),
     )
     context = ToolContext(
         connection=connection,
@@ -197,10 +200,16 @@ def _refused(work: Work, go: Go, connection: Connection, stopwatch: Stopwatch, w
     return _record(go, stopwatch, {"error": why}, is_error=True)
 
 
+def _use_approval(work: Work, go: Go, connection: Connection) -> None:
+    if go.approval is not None:
+        approvals.use(connection, go.approval.id, work.task.id, go.seq)
+
+
 def _note(work: Work, go: Go, connection: Connection, *, is_error: bool) -> None:
     """Use the approval up, and write into the audit log what the agent did to the world, or was kept from doing."""
-    if go.approval is not None:
-        approvals.use(connection, go.approval.id)
+    _use_approval(work, go, connection)
+    if not is_error:
+        tell_what_was_done(work, go, connection)
     tool = ALL.get(go.call.name)
     if tool is not None and not tool.changes_world:
         return
@@ -225,7 +234,7 @@ def _record(go: Go, stopwatch: Stopwatch, result: dict[str, Any], *, is_error: b
         call_id=go.call.id,
         content=dump_json(content),
         is_error=is_error,
-        is_untrusted=not is_error and (tool is None or tool.returns_untrusted),
+        is_untrusted=tool is None or tool.returns_untrusted,
     )
     output: dict[str, Any] = {"message": message.model_dump(), "ok": not is_error}
     if go.ruling is not None:

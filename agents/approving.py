@@ -5,14 +5,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from agents.levels import rule_on
-from agents.propose import ensure_permitted, goes_to_contact, proposed_call
+from agents.levels import Ruling, rule_on
+from agents.propose import KINDS, ensure_permitted, goes_to_contact, proposed_call
 from agents.tools import ALL
 from agents.tools.registry import Tool
-from core.errors import Conflict
-from domain.agents import service as agents
+from core.errors import Conflict, NotPermitted
 from domain.approvals import service as approvals
-from domain.approvals.schemas import Approval, No, Yes
+from domain.approvals.schemas import Approval, Kind, No, Yes
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Action, TaskInput, TaskSubmission, Terms
 
@@ -23,6 +22,7 @@ def approve(connection: Connection, org: UUID, approval_id: UUID, voter: UUID, s
     Raises:
         NotFound, NotPermitted, Conflict: as `approvals.vote` does.
         InvalidInput: the edited arguments do not fit the tool.
+        NotPermitted: by the rules, they would have to be put before others.
     """
     found = approvals.get_locked(connection, approval_id)
     if said.arguments is not None and said.arguments != found.arguments and found.status == "open":
@@ -52,7 +52,9 @@ def reject(connection: Connection, org: UUID, approval_id: UUID, voter: UUID, sa
 
 
 def _edited(connection: Connection, org: UUID, found: Approval, voter: UUID, arguments: dict[str, Any]) -> Approval:
-    """The approval with edited arguments: validated, permitted, and with as many approvers as they ask for."""
+    """The approval with edited arguments: validated, permitted, and no more than what those who are asked may
+    decide.
+    """
     approvals.ensure_may_vote(connection, found, voter)
     tool = ALL.get(found.tool)
     if tool is None:
@@ -60,24 +62,32 @@ def _edited(connection: Connection, org: UUID, found: Approval, voter: UUID, arg
     plain = {name: value for name, value in arguments.items() if not name.startswith("_")}
     parameters = tool.validate(plain)
     ensure_permitted(connection, found.user_id, found.location_id, tool)
-    needed = _needed(connection, org, found, tool, parameters)
-    return approvals.edit(connection, found, plain, needed)
+    ruling = _rule_anew(connection, org, found, tool, parameters)
+    kind = KINDS.get(ruling.effect, "suggestion")
+    asks_others = ruling.rule != found.decision.rule and list(ruling.asks) != found.asks
+    if _RANK[kind] > _RANK[found.kind] or (_RANK[kind] == _RANK[found.kind] and asks_others):
+        raise NotPermitted(
+            f"With these arguments it would need more: {'; '.join(ruling.because)}. Reject it; it can be proposed anew."
+        )
+    return approvals.edit(connection, found, plain)
 
 
-def _needed(connection: Connection, org: UUID, found: Approval, tool: Tool, parameters: Any) -> int:
-    stake = tool.stake(parameters)
-    task = tasks.get_task(connection, found.task_id)
+_RANK: dict[Kind, int] = {"suggestion": 0, "advice": 1, "approval": 2}
+
+
+def _rule_anew(connection: Connection, org: UUID, found: Approval, tool: Tool, parameters: Any) -> Ruling:
+    """The ruling on the edited call, all else being as it was when it was proposed."""
+    stake, before = tool.stake(parameters), found.decision.context
     call = proposed_call(
         tool,
         stake,
         agent=found.agent,
-        mode=agents.get_agent(connection, found.agent).mode,
+        mode=before["mode"],
         confidence=found.decision.confidence,
-        read_untrusted=True,
-        to_contact=goes_to_contact(connection, task.contact, stake),
+        read_untrusted=before["read_untrusted"],
+        to_contact=goes_to_contact(connection, before["contact"], stake),
     )
-    ruling = rule_on(call, approvals.policy(connection, org))
-    return ruling.asks[0].needed if ruling.level == "approval" else 1
+    return rule_on(call, approvals.policy(connection, org))
 
 
 def _accepted(connection: Connection, suggestion: Approval) -> Approval:
@@ -93,6 +103,7 @@ def _accepted(connection: Connection, suggestion: Approval) -> Approval:
         location_id=suggestion.location_id,
         origin_id=suggestion.task_id,
         action=Action(tool=suggestion.tool, arguments=suggestion.arguments, approval_id=suggestion.id),
+        scopes=tasks.scopes_of(connection, suggestion.task_id),
     )
     made = tasks.submit(connection, submission, terms)
     approvals.link(connection, suggestion.id, made.id)

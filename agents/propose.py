@@ -27,9 +27,10 @@ from domain.channels.schemas import Event
 from domain.crm import service as crm
 from domain.tasks import service as tasks
 from domain.tenants import service as tenants
+from domain.tenants.permissions import Reach
 
 _SAID = 500
-_KINDS: dict[str, Kind] = {"ask_approval": "approval", "ask_advice": "advice", "suggest": "suggestion"}
+KINDS: dict[str, Kind] = {"ask_approval": "approval", "ask_advice": "advice", "suggest": "suggestion"}
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,14 @@ class _Sorter:
             tasks.hold(connection, self._work.task)
             asked = self._asked(connection, calls)
             for seq, call in calls:
-                found = asked.get(seq) or self._put(connection, seq, call)
+                before = asked.get(seq)
+                is_new = before is None or before.status == "withdrawn"
+                found = self._put(connection, seq, call) if before is None or is_new else before
                 if isinstance(found, Go):
                     to_do.append(found)
                 elif found.status == "open" and found.kind != "suggestion":
                     waiting.append(found.kind)
-                elif self._stands(found):
+                elif self._stands(found, seq):
                     to_do.append(_approved(seq, call, found))
                 else:
                     self._answers.append((seq, call, *_answer(found)))
@@ -98,10 +101,11 @@ class _Sorter:
             return Sorted(to_do, None)
         return Sorted(to_do, "approval" if "approval" in waiting else "advice")
 
-    def _stands(self, found: Approval) -> bool:
+    def _stands(self, found: Approval, seq: int) -> bool:
         """Whether an approval allows the call to be carried out now."""
         is_ours = found.kind != "suggestion" or self._work.task.action is not None
-        return is_ours and found.status == "approved" and found.used_at is None
+        is_unused = found.used_at is None or (found.used_by_task, found.used_by_seq) == (self._work.task.id, seq)
+        return is_ours and found.status == "approved" and is_unused
 
     def _asked(self, connection: Connection, calls: list[tuple[int, ToolCall]]) -> dict[int, Approval]:
         """What was put before people, by step. An accepted suggestion is the approval of the task that it became."""
@@ -117,12 +121,12 @@ class _Sorter:
             return go
         try:
             parameters = tool.validate(call.arguments)
-            ensure_permitted(connection, self._work.task.user_id, self._work.task.location_id, tool)
+            ensure_permitted(
+                connection, self._work.task.user_id, self._work.task.location_id, tool, self._work.task.scopes
+            )
         except (InvalidInput, NotPermitted):
             return go  # it is refused when it is carried out, and nobody need be bothered
         ruling = self._rule(connection, seq, tool, parameters)
-        if ruling.effect == "run_and_tell":
-            self._tell(connection, call, ruling)
         if ruling.effect in {"run", "run_and_tell"}:
             return Go(seq, call, call.arguments, ruling=ruling)
         proposal = self._proposal(connection, seq, call, ruling)
@@ -148,10 +152,7 @@ class _Sorter:
 
     def _has_read_untrusted(self) -> bool:
         """Whether anything that strangers may have written was read on the way to this decision."""
-        if self._work.task.input.get("is_from_outside"):
-            return True
-        read = (ALL.get(step.name) for step in self._work.journal() if step.stage == "act" and step.output["ok"])
-        return any(tool is None or tool.returns_untrusted for tool in read)
+        return has_read_untrusted(self._work)
 
     def _action(self, seq: int) -> ProposedAction:
         return self._decision.actions[seq - self._decision.seq - 1]
@@ -170,6 +171,7 @@ class _Sorter:
             context={
                 "message": str(work.task.input["message"])[:_SAID],
                 "is_from_outside": bool(work.task.input.get("is_from_outside")),
+                "read_untrusted": self._has_read_untrusted(),
                 "mode": work.agent.mode,
                 "contact": work.task.contact,
                 "steps_before": [step.name for step in work.journal() if step.stage == "act"][-10:],
@@ -179,7 +181,7 @@ class _Sorter:
         return Proposal(
             task_id=work.task.id,
             seq=seq,
-            kind=_KINDS[ruling.effect],
+            kind=KINDS[ruling.effect],
             agent=work.agent.slug,
             user_id=work.task.user_id,
             location_id=work.task.location_id,
@@ -189,21 +191,32 @@ class _Sorter:
             asks=list(ruling.asks),
         )
 
-    def _tell(self, connection: Connection, call: ToolCall, ruling: Ruling) -> None:
-        work = self._work
-        event = Event(
-            kind="action.taken",
-            title=f"{work.agent.slug} does: {call.name}",
-            body=f"{'; '.join(ruling.because)}\n\n{dump_json(own_arguments(call))}",
-            data={"task_id": str(work.task.id), "tool": call.name, "agent": work.agent.slug},
-        )
-        approvals.tell_coordinators(connection, work.task.org_id, ruling.asks[0], work.task.location_id, event)
-
     def _record_answer(self, seq: int, call: ToolCall, text: str, *, is_error: bool) -> None:
         content = dump_json({"error": text} if is_error else {"suggested": True, "note": text})
         message = ToolMessage(call_id=call.id, content=content, is_error=is_error)
         output = {"message": message.model_dump(), "ok": not is_error}
         self._work.record(make_record(seq, "act", call.name, Stopwatch(), given=call.arguments, output=output))
+
+
+def has_read_untrusted(work: Work) -> bool:
+    """Whether a task was asked by somebody outside, or has read what such people may have written."""
+    if work.task.input.get("is_from_outside"):
+        return True
+    read = (ALL.get(step.name) for step in work.journal() if step.stage == "act")
+    return any(tool is None or tool.returns_untrusted for tool in read)
+
+
+def tell_what_was_done(work: Work, go: Go, connection: Connection) -> None:
+    """Tell coordinators of an action that they would have been asked about in another mode."""
+    if go.ruling is None or go.ruling.effect != "run_and_tell":
+        return
+    event = Event(
+        kind="action.taken",
+        title=f"{work.agent.slug} did: {go.call.name}",
+        body=f"{'; '.join(go.ruling.because)}\n\n{dump_json(own_arguments(go.call))}",
+        data={"task_id": str(work.task.id), "tool": go.call.name, "agent": work.agent.slug},
+    )
+    approvals.tell_coordinators(connection, work.task.org_id, go.ruling.asks[0], work.task.location_id, event)
 
 
 def own_arguments(call: ToolCall) -> dict[str, Any]:
@@ -231,13 +244,16 @@ def _answer(decided: Approval) -> tuple[str, bool]:
     return f"Not allowed: {decided.status}{by}.{reason} Do not try it again.", True
 
 
-def ensure_permitted(connection: Connection, user: UUID, location: UUID | None, tool: Tool) -> Any:
-    """Where the user whom a task is for may use `tool`: read from the database, whatever model or request say.
+def ensure_permitted(
+    connection: Connection, user: UUID, location: UUID | None, tool: Tool, scopes: list[str] | None = None
+) -> Reach:
+    """Where the user whom a task is for may use `tool`: read from the database, whatever model or request say. A task
+    submitted with a key of few `scopes` does no more than these allow.
 
     Raises:
         NotPermitted: nowhere.
     """
-    reach = tenants.reach_of(connection, user, tool.permission).at(location)
+    reach = tenants.reach_of(connection, user, tool.permission, scopes).at(location)
     if reach.is_nowhere:
         raise NotPermitted(f"The person you work for may not do this: it needs the permission {tool.permission}.")
     return reach

@@ -165,6 +165,7 @@ class Work:
         """Write a step into the journal, and what `also` writes with it; a finished one is never done again."""
 
         def make(connection: Connection) -> StepRecord:
+            tasks.hold(connection, self.task)  # the task's row before any other: so nobody blocks anybody for good
             also(connection)
             return record
 
@@ -186,6 +187,7 @@ class Work:
         """
 
         def make(connection: Connection) -> StepRecord:
+            tasks.hold(connection, self.task)
             also(connection)
             return record.model_copy(update={"status": "begun"})
 
@@ -197,6 +199,7 @@ class Work:
 
         def finish(connection: Connection, *, is_again: bool) -> None:
             if not (is_again and tasks.has_finished(connection, self.task, record)):
+                tasks.hold(connection, self.task)
                 tasks.finish_begun_step(connection, self.task, record)
                 also(connection)
 

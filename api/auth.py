@@ -62,6 +62,15 @@ class Principal:
         return self.owner.user_id
 
     @property
+    def scopes(self) -> list[str] | None:
+        """The scopes of the caller's key, which bind what agents do for it too; None for all."""
+        return None if "*" in self.owner.scopes else self.owner.scopes
+
+    def reach_of(self, permission: str) -> Reach:
+        """Where the caller has another permission."""
+        return _reach(self.owner, self.grants, permission)
+
+    @property
     def voter(self) -> UUID:
         """The user, where the key may be used to decide on what agents propose.
 
@@ -101,10 +110,13 @@ class Principal:
 
 
 class Needs:
-    """A dependency: the caller, who must have `permission` by role and by scope."""
+    """A dependency: the caller, who must have `permission` by role and by scope; everywhere, unless a route looks at
+    nothing but what lies `at_a_location`.
+    """
 
-    def __init__(self, permission: str) -> None:
+    def __init__(self, permission: str, *, at_a_location: bool = False) -> None:
         self.permission = permission
+        self._at_a_location = at_a_location
 
     def __call__(
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -121,6 +133,8 @@ class Needs:
             raise NotPermitted(
                 f"This needs the permission {self.permission}: by a role of the key's user, and within its scopes."
             )
+        if not reach.everywhere and not self._at_a_location:
+            raise NotPermitted(f"This concerns the whole organisation: it needs {self.permission} everywhere.")
         name = getattr(request.scope.get("route"), "name", "")
         subject = "/".join(str(value) for value in request.path_params.values())
         return Principal(known.owner, known.grants, reach, route=name, subject=subject)

@@ -134,7 +134,8 @@ class RateLimits:
         oldest = int(self._clock() // _WINDOW) - 1
         with self._lock:
             if len(self._counts) > _MOST_SUBJECTS:
-                self._counts.clear()
+                for key in [key for key in self._counts if key[0].startswith("stranger:")]:
+                    del self._counts[key]
             for key in [key for key in self._counts if key[1] < oldest]:
                 del self._counts[key]
 
@@ -155,7 +156,9 @@ def _name(subject: str, window: int) -> str:
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
+    host = request.client.host if request.client else "unknown"
+    # Whoever has an IPv6 address has a network of them (RFC 6177).
+    return ":".join(host.split(":")[:4]) if ":" in host else host
 
 
 _limits: list[RateLimits] = []

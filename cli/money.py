@@ -25,13 +25,17 @@ def wallet(context: typer.Context, as_json: JsonOption = False) -> None:
 @wallet_app.command("top-up")
 def top_up(
     tokens: Annotated[int, typer.Argument(min=1, help="Tokens that were bought.")],
+    organisation: Annotated[str | None, typer.Option(help="Its slug; your own without it.")] = None,
     note: Annotated[str | None, typer.Option(help="Such as the invoice's number.")] = None,
     key: Annotated[str | None, typer.Option(help="With the same key again, nothing more is added.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add tokens; tasks that wait for funds go on."""
+    """Add tokens; tasks that wait for funds go on. For operators."""
+    api = Api.find()
+    slug = organisation or api.get("/v1/me")["organisation"]["slug"]
     body = {"tokens": tokens, "note": note}
-    _print_balance(Api.find().post("/v1/wallet/top-ups", body, key=key or str(new_id())), as_json=as_json)
+    found = api.post(f"/v1/organisations/{slug}/top-ups", body, key=key or str(new_id()))
+    _print_balance(found, as_json=as_json)
 
 
 @wallet_app.command()

@@ -51,7 +51,20 @@ def _is_allowed(text: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.
     inner = _inner(ip) if isinstance(ip, ipaddress.IPv6Address) else None
     if inner is not None:
         return _is_allowed(str(inner), networks)
-    return ip.is_global and not ip.is_multicast
+    return (
+        ip.is_global
+        and not ip.is_multicast
+        and not any(ip in network for network in _REFUSED if ip.version == network.version)
+    )
+
+
+# What counts as global and is not: translated and site-local addresses, protocol assignments, a cloud's own services.
+_REFUSED = [
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24", "168.63.129.16/32", "fec0::/10", "::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "2001::/23",
+    )
+]  # fmt: skip
 
 
 def _inner(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

@@ -9,16 +9,27 @@ from core.errors import InvalidInput
 _PLACE = re.compile(r"\{\{\s*([A-Za-z_][\w]*(?:\.[\w]+)*)\s*\}\}")
 
 
+MOST = 100_000
+"""characters that a filled template may have"""
+
+
 def fill(template: str, values: Mapping[str, Any]) -> str:
     """`template` with its places filled.
 
     Raises:
-        InvalidInput: a place names something that is not in `values`.
+        InvalidInput: a place names something that is not in `values`, or the whole would be too long or blank.
     """
     missing = sorted({path for path in places(template) if not _has(values, path)})
     if missing:
         raise InvalidInput(f"Nothing is given for {', '.join(missing)}. Give it, or leave it out of the text.")
-    return _PLACE.sub(lambda match: str(_find(values, match[1])), template)
+    # Reckoned before it is made: a few places and a long value would fill the memory.
+    length = len(template) + sum(len(str(_find(values, path))) for path in places(template))
+    if length > MOST:
+        raise InvalidInput(f"Filled in, this would have up to {length} characters; {MOST} are the most.")
+    filled = _PLACE.sub(lambda match: str(_find(values, match[1])), template)
+    if not filled.strip():
+        raise InvalidInput("Filled in, this would be blank.")
+    return filled
 
 
 def places(template: str) -> list[str]:

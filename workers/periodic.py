@@ -1,10 +1,17 @@
 """The periodic duties, each a thin task on the `system` queue: safe when fired twice, late, or together."""
 
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from core.db import system_transaction
+from core.errors import RotaError
 from core.logging import get_logger
 from core.settings import settings
 from domain.approvals import service as approvals
@@ -16,7 +23,6 @@ from domain.replies import service as replies
 from domain.tasks import service as tasks
 from domain.tenants import service as tenants
 from domain.wallet import service as wallet
-from domain.wallet.schemas import Balance
 from domain.workers import service as workers
 from workers.app import app
 
@@ -76,8 +82,15 @@ def forget_replies() -> None:
 @app.task(name="rota.deliver_messages")
 def deliver_messages() -> None:
     """Send what is in the outbox, and see to messages whose sender died."""
-    delivery.take_back_left_behind(_senders())
-    delivery.deliver_due(_senders())
+    if _delivering.acquire(blocking=False):  # so that slow mail servers take no more than one thread of the duties'
+        try:
+            delivery.take_back_left_behind(_senders())
+            delivery.deliver_due(_senders())
+        finally:
+            _delivering.release()
+
+
+_delivering = threading.Lock()
 
 
 @functools.cache
@@ -89,64 +102,80 @@ def _senders() -> delivery.Senders:
 def expire_approvals() -> None:
     """Escalate, deny or expire what nobody decided in time, and close what is open of tasks that have ended."""
 
-    def batch() -> int:
-        with system_transaction() as connection:
-            return approvals.expire_overdue(connection)
-
-    _until_nothing_is_left("approvals overdue", batch)
+    with system_transaction() as connection:
+        overdue = approvals.overdue(connection)
+    for approval in overdue:
+        try:
+            with system_transaction() as connection:
+                approvals.expire(connection, approval)
+        except (RotaError, DBAPIError):  # one that cannot be must not keep the others
+            log.exception("approval not expired", approval=str(approval))
     with system_transaction() as connection:
         approvals.withdraw_ended(connection)
+        approvals.wake_decided(connection)
 
 
 @app.task(name="rota.release_holds")
 def release_holds() -> None:
-    """Release what is still promised to tasks whose worker died."""
+    """Release what is still promised to tasks whose worker died, and pay fees that are owed with what is free again."""
     with system_transaction() as connection:
         left = wallet.holds_left_behind(connection)
+        owing = wallet.organisations_owing(connection)
     for task in left:
         with system_transaction() as connection:
             if wallet.release_left_behind(connection, task):
                 billing.release_reserves(connection, task)
+    for org in owing:
+        with system_transaction() as connection:
+            wallet.pay_arrears(connection, org)
 
 
 @app.task(name="rota.wake_funded")
 def wake_funded() -> None:
-    """Let go on what waits for money that is there again: bought, or released by others. A top-up does so at once."""
+    """Let go on what waits for money that is there again: released by others, or a new month's. A top-up does so at
+    once.
+    """
     with system_transaction() as connection:
-        waiting = tasks.organisations_waiting(connection, "funds")
-        able = [org for org in waiting if _can_pay(wallet.balance(connection, org))]
-        in_budget = tasks.organisations_waiting(connection, "budget")
-        roomy = [org for org in in_budget if billing.has_room(connection, org)]
-    for what, organisations in (("funds", able), ("budget", roomy)):
-        for org in organisations:
+        for_funds = {org: wallet.balance(connection, org) for org in tasks.organisations_waiting(connection, "funds")}
+        for_budget = {org: billing.room(connection, org) for org in tasks.organisations_waiting(connection, "budget")}
+    for org, balance in for_funds.items():
+        if not balance.owed:
             with system_transaction() as connection:
-                tasks.wake_all(connection, org, what)
+                tasks.wake_what_fits(connection, org, "funds", Decimal(balance.available))
+    for org, room in for_budget.items():
+        with system_transaction() as connection:
+            wake_within(connection, org, room)
 
 
-def _can_pay(balance: Balance) -> bool:
-    return balance.available > 0 and balance.owed == 0
+def wake_within(connection: Connection, org: UUID, room: Mapping[str, Decimal]) -> None:
+    """Let go on what the budgets cover: of each agent that has one of its own, within both; all where there is none."""
+    whole = room.get("")
+    for agent, left in room.items():
+        if agent:
+            tasks.wake_what_fits(connection, org, "budget", left if whole is None else min(left, whole), agent=agent)
+    if set(room) <= {""}:
+        tasks.wake_what_fits(connection, org, "budget", whole)
+    elif whole is None or whole > 0:
+        tasks.wake_what_fits(connection, org, "budget", whole, except_for=[agent for agent in room if agent])
 
 
 @app.task(name="rota.charge_fees")
 def charge_fees() -> None:
     """Charge the monthly fees that are due, once each."""
-
-    def batch() -> int:
+    with system_transaction() as connection:
+        due = wallet.fees_due(connection)
+    for org, month in due:
         with system_transaction() as connection:
-            return wallet.charge_fees(connection)
-
-    _until_nothing_is_left("charged monthly fees", batch)
+            wallet.charge_fee(connection, org, month)
 
 
 @app.task(name="rota.total_usage")
 def total_usage() -> None:
     """Add usage to the totals that bills are read from, and close the months that are over."""
-
-    def batch() -> int:
+    done = billing.TOTALLED_AT_ONCE
+    while done == billing.TOTALLED_AT_ONCE:
         with system_transaction() as connection:
-            return billing.total_usage(connection)
-
-    _until_nothing_is_left("totalled usage", batch)
+            done = billing.total_usage(connection)
     with system_transaction() as connection:
         billing.close_months(connection)
 
@@ -155,16 +184,19 @@ def total_usage() -> None:
 def watch_budgets() -> None:
     """Tell owners and managers of budgets that reached 50, 80 or 100 percent."""
     with system_transaction() as connection:
-        for crossed in billing.budgets_newly_crossed(connection):
-            whose = f"of {crossed.agent}" if crossed.agent else "of the organisation"
-            event = Event(
-                kind="budget.crossed",
-                title=f"{crossed.share} % of the monthly budget {whose} is spent",
-                body=f"${crossed.used:.2f} of ${crossed.monthly_limit:.2f}. At 100 % its tasks wait.",
-                data={"agent": crossed.agent, "share": crossed.share, "used": str(crossed.used)},
-            )
-            people = tenants.holders_of(connection, crossed.org_id, ["owner", "manager"])
-            channels.tell(connection, crossed.org_id, [person["id"] for person in people], event)
+        found = billing.crossed_budgets(connection)
+    for crossed in found:
+        whose = f"of {crossed.agent}" if crossed.agent else "of the organisation"
+        event = Event(
+            kind="budget.crossed",
+            title=f"{crossed.share} % of the monthly budget {whose} is spent",
+            body=f"${crossed.used:.2f} of ${crossed.monthly_limit:.2f}. At 100 % its tasks wait.",
+            data={"agent": crossed.agent, "share": crossed.share, "used": str(crossed.used)},
+        )
+        with system_transaction() as connection:
+            if billing.note_told(connection, crossed):
+                people = tenants.holders_of(connection, crossed.org_id, ["owner", "manager"])
+                channels.tell(connection, crossed.org_id, [person["id"] for person in people], event)
 
 
 def _until_nothing_is_left(what: str, batch: Callable[[], int]) -> None:

@@ -113,7 +113,8 @@ def after_parking(reason: Parked | InsufficientFunds | BudgetExhausted) -> Depar
         return Departure(status="waiting", outcome="waiting", waiting_for=reason.waiting_for)
     what = "funds" if isinstance(reason, InsufficientFunds) else "budget"
     error = TaskError(kind=f"no_{what}", message=reason.message)
-    return Departure(status="waiting", outcome="waiting", waiting_for=what, error=error)
+    needed = reason.details.get("needed")
+    return Departure(status="waiting", outcome="waiting", waiting_for=what, waiting_amount=needed, error=error)
 
 
 def after_stuck(*, attempts: int, max_attempts: int, what: str) -> Departure:

@@ -118,12 +118,20 @@ def schedule_task(context: ToolContext, wanted: ScheduleTask) -> dict[str, Any]:
     if not now + _SOONEST <= wanted.run_at <= now + _LATEST:
         here = now.astimezone(context.zone)
         raise InvalidInput(f"run_at must be at least a minute and at most a year away; it is now {here:%F %H:%M %z}.")
-    submission = TaskSubmission(agent=wanted.agent, input=TaskInput(message=wanted.message), run_after=wanted.run_at)
-    terms = Terms(
-        user_id=context.acting.user_id, location_id=context.acting.location_id, origin_id=context.acting.task_id
+    submission = TaskSubmission(
+        agent=wanted.agent,
+        input=TaskInput(message=wanted.message, is_from_outside=context.acting.read_untrusted),
+        run_after=wanted.run_at,
     )
+    terms = _same_terms(context)
     made = tasks.submit(context.connection, submission, terms)
     return {"task_id": made.id, "agent": made.agent, "run_at": wanted.run_at.astimezone(context.zone).isoformat()}
+
+
+def _same_terms(context: ToolContext) -> Terms:
+    """For the same person, at the same location, within the same scopes."""
+    acting = context.acting
+    return Terms(user_id=acting.user_id, location_id=acting.location_id, origin_id=acting.task_id, scopes=acting.scopes)
 
 
 @tool(
@@ -134,10 +142,15 @@ def trigger_workflow(context: ToolContext, wanted: TriggerWorkflow) -> dict[str,
     """Start (trigger, run) a workflow: its tasks are done one after the other, with your variables in their
     messages.
     """
-    terms = Terms(
-        user_id=context.acting.user_id, location_id=context.acting.location_id, origin_id=context.acting.task_id
+    terms = _same_terms(context)
+    run = workflows.start(
+        context.connection,
+        context.acting.org_id,
+        wanted.workflow,
+        wanted.variables,
+        terms,
+        is_from_outside=context.acting.read_untrusted,
     )
-    run = workflows.start(context.connection, context.acting.org_id, wanted.workflow, wanted.variables, terms)
     return {"run_id": run.id, "workflow": run.slug, "tasks": run.tasks}
 
 

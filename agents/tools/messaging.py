@@ -141,9 +141,7 @@ def send(
     at: datetime | None = None,
 ) -> dict[str, Any]:
     """Put a message into the outbox and charge for it. The person worked for must be permitted that very channel."""
-    permission = f"{channel}:send"
-    if tenants.reach_of(context.connection, context.acting.user_id, permission).is_nowhere:
-        raise NotPermitted(f"The person you work for may not do this: it needs the permission {permission}.")
+    _ensure_may_send(context, channel, contact)
     message_id = new_id()
     message = NewMessage(
         channel=channel,
@@ -158,6 +156,20 @@ def send(
     channels.enqueue(context.connection, context.acting.org_id, message, message_id)
     context.charge(_ITEMS[channel], str(message_id))
     return {"message_id": message_id, "channel": channel, "to": to, "status": "queued"}
+
+
+def _ensure_may_send(context: ToolContext, channel: SendsBy, contact: UUID | None) -> None:
+    """The permission of the very channel, and where it holds for some locations only, a contact who is at one of
+    them.
+    """
+    acting, permission = context.acting, f"{channel}:send"
+    reach = tenants.reach_of(context.connection, acting.user_id, permission, acting.scopes).at(acting.location_id)
+    if reach.is_nowhere:
+        raise NotPermitted(f"The person you work for may not do this: it needs the permission {permission}.")
+    if not reach.everywhere:
+        where = crm.people(context.connection, [contact])[0]["location_id"] if contact else None
+        if where not in reach.locations:
+            raise NotPermitted("The person you work for may write to the clients and leads of some locations only.")
 
 
 def _send_to_person(

@@ -53,6 +53,10 @@ class Acting:
     seq: int
     location_id: UUID | None = None
     """where the task is to be done, if that was said"""
+    scopes: list[str] | None = None
+    """of the key that the task was submitted with; None for all"""
+    read_untrusted: bool = False
+    """whether what is done now may stem from what strangers wrote"""
 
 
 def _charge_nothing(_item: PriceItem, _note: str) -> None:
@@ -268,7 +272,7 @@ def outward_tool(
     changes_world: bool = True,
     repeat_is_harmless: bool = False,
     takes_idempotency_key: bool = False,
-    risk: Risk = "low",
+    risk: Risk = "high",
     sends_outside: bool = False,
     moves_money: bool = False,
     stake: Callable[[P], Stake] = Stake.none,

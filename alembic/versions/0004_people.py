@@ -83,6 +83,7 @@ CREATE TABLE audit_log (
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 CREATE INDEX audit_log_time ON audit_log (org_id, id DESC);
 CREATE INDEX audit_log_subject ON audit_log (org_id, subject, id DESC);
+CREATE INDEX audit_log_agents ON audit_log (org_id, subject, agent, verb, at) WHERE agent IS NOT NULL;
 """
 
 PLACES = """
@@ -91,22 +92,26 @@ CREATE FUNCTION rota_everywhere() RETURNS boolean LANGUAGE sql STABLE PARALLEL S
 CREATE FUNCTION rota_at(location uuid) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ SELECT coalesce(location = ANY(string_to_array(current_setting('app.locations', true), ',')::uuid[]), false) $$;
 
-ALTER TABLE clients ADD COLUMN location_id uuid, ADD FOREIGN KEY (org_id, location_id) REFERENCES locations (org_id, id);
-ALTER TABLE leads ADD COLUMN location_id uuid, ADD FOREIGN KEY (org_id, location_id) REFERENCES locations (org_id, id);
-ALTER TABLE class_sessions
+ALTER TABLE clients ADD COLUMN location_id uuid, ADD FOREIGN KEY (org_id, location_id) REFERENCES locations (org_id,
+id); ALTER TABLE leads ADD COLUMN location_id uuid, ADD FOREIGN KEY (org_id, location_id) REFERENCES locations (org_id,
+id); ALTER TABLE class_sessions
     ADD COLUMN location_id uuid, ADD FOREIGN KEY (org_id, location_id) REFERENCES locations (org_id, id);
 ALTER TABLE tasks
     ADD COLUMN user_id uuid,
     ADD COLUMN location_id uuid,
     ADD COLUMN contact uuid,
+    ADD COLUMN scopes text[],
     ADD COLUMN action jsonb,
+    ADD COLUMN waiting_amount numeric,
     ADD COLUMN wakes integer NOT NULL DEFAULT 0,
     ADD FOREIGN KEY (org_id, user_id) REFERENCES users (org_id, id),
     ADD FOREIGN KEY (org_id, location_id) REFERENCES locations (org_id, id);
 COMMENT ON COLUMN tasks.user_id IS 'For whom the task is done: the agent may do what this user may.';
+COMMENT ON COLUMN tasks.scopes IS 'Of the key it was submitted with, where that has not all: the agent may do no more.';
 COMMENT ON COLUMN tasks.contact IS 'The client or lead that the task is about.';
 COMMENT ON COLUMN tasks.action IS 'An accepted action to carry out; the task then asks no model.';
-COMMENT ON COLUMN tasks.wakes IS 'How often something that a task may wait for has come: nobody waits for what came meanwhile.';
+COMMENT ON COLUMN tasks.wakes IS 'How often something that a task may wait for has come: nobody waits for what came
+meanwhile.';
 """
 
 # Every organisation that is there gets its roles and an owner, who holds the keys and the tasks made so far.

@@ -24,6 +24,15 @@ COMMENT ON COLUMN wallets.held IS 'Of the balance, promised to tasks at work.';
 COMMENT ON COLUMN wallets.owed IS 'Fees that could not be paid: the next top-up pays them first.';
 INSERT INTO wallets (org_id) SELECT id FROM organisations;
 
+-- No organisation without a wallet: the periodic duties go over all of them.
+CREATE FUNCTION open_wallet() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO wallets (org_id) VALUES (NEW.id) ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER organisation_has_a_wallet AFTER INSERT ON organisations FOR EACH ROW EXECUTE FUNCTION open_wallet();
+CREATE INDEX wallets_owing ON wallets (org_id) WHERE owed > 0;
+
 CREATE TABLE holds (
     task_id uuid PRIMARY KEY,
     org_id uuid NOT NULL,
@@ -122,9 +131,11 @@ ALTER TABLE usage
     ADD COLUMN conversation text,
     ADD COLUMN workflow_run uuid,
     ADD COLUMN is_totalled boolean NOT NULL DEFAULT false;
-CREATE INDEX usage_to_total ON usage (org_id, created_at) WHERE NOT is_totalled;
+CREATE INDEX usage_to_total ON usage (id) WHERE NOT is_totalled;
+CREATE INDEX usage_untotalled ON usage (org_id, created_at) WHERE NOT is_totalled;
 GRANT UPDATE (is_totalled) ON usage TO rota_system;
 ALTER TABLE tasks ADD COLUMN workflow_run uuid;
+CREATE INDEX tasks_waiting ON tasks (waiting_for, org_id, run_after) WHERE status = 'waiting';
 
 -- Sums of the usage rows marked as totalled; what is not yet marked is added when somebody asks.
 CREATE TABLE usage_totals (
@@ -141,6 +152,8 @@ CREATE TABLE usage_totals (
     billed_cost numeric(20, 10) NOT NULL,
     PRIMARY KEY (org_id, month, dimension, name)
 ) WITH (fillfactor = 70);
+
+CREATE INDEX usage_totals_months ON usage_totals (org_id, month) WHERE dimension = 'all';
 
 CREATE TABLE bills (
     org_id uuid NOT NULL REFERENCES organisations,

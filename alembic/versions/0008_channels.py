@@ -63,7 +63,7 @@ CREATE TABLE outbox (
     sent_at timestamptz
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX outbox_due ON outbox (send_after) WHERE status = 'queued';
-CREATE INDEX outbox_sending ON outbox (sending_since) WHERE status = 'sending';
+CREATE INDEX outbox_sending ON outbox (org_id, sending_since) WHERE status = 'sending';
 CREATE INDEX outbox_list ON outbox (org_id, id DESC);
 CREATE INDEX outbox_task ON outbox (task_id) WHERE task_id IS NOT NULL;
 

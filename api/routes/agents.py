@@ -19,7 +19,7 @@ from domain.wallet.schemas import PriceItem
 
 router = APIRouter(prefix="/v1", tags=["agents"])
 
-Reads = Annotated[Principal, Depends(Needs("agents:read"))]
+Reads = Annotated[Principal, Depends(Needs("agents:read", at_a_location=True))]
 Writes = Annotated[Principal, Depends(Needs("agents:write"))]
 
 SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["support-assistant"])]

@@ -14,7 +14,7 @@ from domain.approvals.schemas import Approval, ApprovalPage, ApprovalStatus, Kin
 
 router = APIRouter(prefix="/v1", tags=["approvals"])
 
-Reads = Annotated[Principal, Depends(Needs("approvals:read"))]
+Reads = Annotated[Principal, Depends(Needs("approvals:read", at_a_location=True))]
 WritesRules = Annotated[Principal, Depends(Needs("rules:write"))]
 
 

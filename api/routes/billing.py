@@ -9,6 +9,7 @@ from pydantic import StringConstraints
 from agents.checks import agent_check
 from api.auth import Needs, Principal
 from api.problems import describes
+from core.db import transaction
 from core.errors import InvalidInput
 from core.text import Storable
 from core.wakeup import wakeup
@@ -107,8 +108,8 @@ def _lift_budget(caller: Principal, agent: str) -> None:
 
 
 def _go_on(caller: Principal) -> None:
-    with caller.reading() as connection:
-        tasks.wake_all(connection, caller.org_id, "budget")
+    with transaction(caller.org_id) as connection:
+        tasks.wake_what_fits(connection, caller.org_id, "budget")
     wakeup.hint()
 
 

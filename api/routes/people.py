@@ -161,6 +161,6 @@ def rotate_key(key_id: UUID, caller: WritesKeys, wanted: Rotation = Rotation()) 
 def revoke_key(key_id: UUID, caller: WritesKeys) -> KeyView:
     """End a key. Other processes of the API follow within five seconds."""
     with caller.writing() as connection:
-        revoked = keys.revoke(connection, key_id)
+        revoked = keys.revoke(connection, caller.owner, key_id)
     forget_keys()
     return revoked

@@ -35,11 +35,12 @@ from domain.tasks.schemas import (
     Word,
 )
 from domain.tenants import service as tenants
+from domain.tenants.permissions import beyond
 
 router = APIRouter(prefix="/v1", tags=["tasks"])
 
-Reads = Annotated[Principal, Depends(Needs("tasks:read"))]
-Writes = Annotated[Principal, Depends(Needs("tasks:write"))]
+Reads = Annotated[Principal, Depends(Needs("tasks:read", at_a_location=True))]
+Writes = Annotated[Principal, Depends(Needs("tasks:write", at_a_location=True))]
 
 
 IdempotencyKey = Annotated[
@@ -65,6 +66,10 @@ def submit_task(
     return task
 
 
+def _for(caller: Principal) -> Terms:
+    return Terms(user_id=caller.user_id, scopes=caller.scopes)
+
+
 def _terms(connection: Connection, caller: Principal, submission: TaskSubmission) -> Terms:
     """For whom and where the task is to be done.
 
@@ -76,15 +81,23 @@ def _terms(connection: Connection, caller: Principal, submission: TaskSubmission
     user_id = caller.user_id
     if submission.for_user is not None:
         user_id = tenants.user_with_email(connection, caller.org_id, submission.for_user).id
-        if user_id != caller.user_id and not caller.may("users:act_as"):
-            raise NotPermitted("To have a task done for another user needs the permission users:act_as.")
     location = tenants.location_called(connection, submission.location).id if submission.location else None
     if not caller.reach.everywhere:
         mine = caller.reach.locations
         location = next(iter(mine)) if location is None and len(mine) == 1 else location
         if location not in mine:
             raise NotPermitted("You may submit tasks at some locations only: name one of them as `location`.")
-    return Terms(user_id=user_id, location_id=location)
+    if user_id != caller.user_id:
+        _refuse_acting_as(connection, caller, user_id, location)
+    return Terms(user_id=user_id, location_id=location, scopes=caller.scopes)
+
+
+def _refuse_acting_as(connection: Connection, caller: Principal, user_id: UUID, location: UUID | None) -> None:
+    reach = caller.reach_of("users:act_as").at(location)
+    if reach.is_nowhere or (location is None and not reach.everywhere):
+        raise NotPermitted("To have a task done for another user needs the permission users:act_as, there.")
+    if beyond(caller.own, tenants.permissions_held(connection, user_id)):
+        raise NotPermitted("That user may do more than you; have them submit it themselves.")
 
 
 @router.get("/tasks", responses=describes(401, 422))
@@ -165,7 +178,7 @@ def retry_tasks(request: BulkRequest, caller: Writes) -> BulkOutcome:
 def replay_tasks(request: BulkReplay, caller: Writes, idempotency_key: IdempotencyKey = None) -> BulkOutcome:
     """Do tasks anew that match and have ended, each as a new task linked to the old; a portion at a time."""
     with caller.writing() as connection:
-        outcome = tasks.replay_many(connection, request, caller.user_id, idempotency_key=idempotency_key)
+        outcome = tasks.replay_many(connection, request, _for(caller), idempotency_key=idempotency_key)
     wakeup.hint()
     return outcome
 
@@ -176,7 +189,7 @@ def replay_task(
 ) -> Task:
     """Do a task anew, perhaps with another input: a new task, linked to this one by `origin_id`."""
     with caller.writing() as connection:
-        task = tasks.replay(connection, task_id, changes, caller.user_id, idempotency_key=idempotency_key)
+        task = tasks.replay(connection, task_id, changes, _for(caller), idempotency_key=idempotency_key)
     wakeup.hint()
     response.headers["location"] = f"/v1/tasks/{task.id}"
     return task

@@ -1,16 +1,18 @@
 """Prepaid tokens: balance, top-up, statement, the price list."""
 
+from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from api.auth import AnyCaller, Needs, Principal
 from api.problems import describes
 from api.routes.tasks import IdempotencyKey
-from core.db import system_transaction
+from core.db import system_transaction, transaction
 from core.wakeup import wakeup
 from domain.tasks import service as tasks
+from domain.tenants import service as tenants
 from domain.tenants.permissions import GOVERN
 from domain.wallet import service as wallet
 from domain.wallet.schemas import (
@@ -26,8 +28,8 @@ from domain.wallet.schemas import (
 
 router = APIRouter(prefix="/v1", tags=["wallet"])
 
+Slug = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Reads = Annotated[Principal, Depends(Needs("wallet:read"))]
-Writes = Annotated[Principal, Depends(Needs("wallet:write"))]
 Operator = Annotated[Principal, Depends(Needs(GOVERN))]
 
 
@@ -38,27 +40,33 @@ def get_balance(caller: Reads) -> Balance:
         return wallet.balance(connection, caller.org_id)
 
 
-@router.post("/wallet/top-ups", responses=describes(401, 403, 409, 422))
-def top_up(wanted: TopUp, caller: Writes, idempotency_key: IdempotencyKey = None) -> Balance:
-    """Add tokens that were bought. Fees that are owed are paid first; tasks that wait for funds go on by themselves."""
-    with caller.writing(tokens=wanted.tokens) as connection:
-        balance = wallet.top_up(connection, caller.org_id, wanted, user_id=caller.user_id, reference=idempotency_key)
-    _go_on(caller)
+@router.post("/organisations/{slug}/top-ups", responses=describes(401, 403, 404, 409, 422))
+def top_up(slug: Slug, wanted: TopUp, caller: Operator, idempotency_key: IdempotencyKey = None) -> Balance:
+    """Add tokens that an organisation bought. Fees that are owed are paid first; tasks that wait for funds go on by
+    themselves. For operators.
+    """
+    with system_transaction() as connection:
+        org = tenants.organisation_called(connection, slug).id
+        caller.note(connection, tokens=wanted.tokens)
+        balance = wallet.top_up(connection, org, wanted, user_id=caller.user_id, reference=idempotency_key)
+    _go_on(org, balance)
     return balance
 
 
-@router.post("/wallet/corrections", responses=describes(401, 403, 409, 422))
-def correct(wanted: Correction, caller: Writes) -> Balance:
-    """Put a mistake right, by a new entry: nothing in the ledger is ever changed."""
-    with caller.writing(tokens=wanted.tokens, note=wanted.note) as connection:
-        balance = wallet.correct(connection, caller.org_id, wanted, user_id=caller.user_id)
-    _go_on(caller)
+@router.post("/organisations/{slug}/corrections", responses=describes(401, 403, 404, 409, 422))
+def correct(slug: Slug, wanted: Correction, caller: Operator) -> Balance:
+    """Put a mistake right, by a new entry: nothing in the ledger is ever changed. For operators."""
+    with system_transaction() as connection:
+        org = tenants.organisation_called(connection, slug).id
+        caller.note(connection, tokens=wanted.tokens, note=wanted.note)
+        balance = wallet.correct(connection, org, wanted, user_id=caller.user_id)
+    _go_on(org, balance)
     return balance
 
 
-def _go_on(caller: Principal) -> None:
-    with caller.reading() as connection:
-        tasks.wake_all(connection, caller.org_id, "funds")
+def _go_on(org: UUID, balance: Balance) -> None:
+    with transaction(org) as connection:
+        tasks.wake_what_fits(connection, org, "funds", Decimal(balance.available))
     wakeup.hint()
 
 

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Path
 
 from api.auth import Needs, Principal
 from api.problems import describes
-from core.errors import NotPermitted
 from core.wakeup import wakeup
 from domain.tasks.schemas import Terms
 from domain.workflows import service as workflows
@@ -52,10 +51,9 @@ def remove_workflow(slug: SlugPath, caller: Writes) -> None:
 @router.post("/workflows/{slug}/runs", status_code=202, responses=describes(401, 403, 404, 409, 422))
 def start_workflow(slug: SlugPath, caller: Runs, given: Variables = Variables()) -> Run:
     """Start a workflow: each task begins when the one before it has ended, however that ended."""
-    if not caller.reach.everywhere:
-        raise NotPermitted("Workflows are started for the whole organisation: this needs workflows:run everywhere.")
     with caller.writing() as connection:
-        run = workflows.start(connection, caller.org_id, slug, given.variables, Terms(user_id=caller.user_id))
+        terms = Terms(user_id=caller.user_id, scopes=caller.scopes)
+        run = workflows.start(connection, caller.org_id, slug, given.variables, terms)
     wakeup.hint()
     return run
 

@@ -42,6 +42,8 @@ approvals = Table(
     Column("decided_by", Uuid),
     Column("reason", Text),
     Column("used_at", _Moment),
+    Column("used_by_task", Uuid),
+    Column("used_by_seq", Integer),
     Column("linked_task", Uuid),
 )
 
@@ -51,6 +53,7 @@ votes = Table(
     Column("approval_id", Uuid, primary_key=True),
     org_column(),
     Column("user_id", Uuid, primary_key=True),
+    Column("stage", Integer, nullable=False),
     Column("verdict", Text, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("words", Text),

@@ -30,23 +30,33 @@ _INSERT = text("""
     VALUES (:id, :org, :task_id, :seq, :kind, :agent, :user_id, :location_id, :tool, CAST(:arguments AS jsonb),
             CAST(:arguments AS jsonb), :digest, CAST(:decision AS jsonb), CAST(:asks AS jsonb), :needed,
             rota_now() + CAST(:within AS interval))
-    ON CONFLICT (task_id, seq) DO NOTHING
+    ON CONFLICT (task_id, seq) DO UPDATE
+       SET status = 'open', kind = excluded.kind, arguments = excluded.arguments, proposed = excluded.proposed,
+           digest = excluded.digest, decision = excluded.decision, asks = excluded.asks, needed = excluded.needed,
+           expires_at = excluded.expires_at, stage = 0, decided_at = NULL, decided_by = NULL, reason = NULL
+     WHERE approvals.status = 'withdrawn'
+    RETURNING id
 """)
 
 
-def insert_approval(connection: Connection, row: dict[str, Any]) -> bool:
-    """Put an action before people. False where its step has one already."""
+def insert_approval(connection: Connection, row: dict[str, Any]) -> UUID | None:
+    """Put an action before people, anew where it was withdrawn with its task. None where its step has one already."""
     prepared = row | {name: dump_json(row[name]) for name in ("arguments", "decision", "asks")}
-    return connection.execute(_INSERT, prepared).rowcount == 1
+    found: UUID | None = connection.execute(_INSERT, prepared).scalar()
+    if found is not None:
+        connection.execute(text("DELETE FROM votes WHERE approval_id = :id"), {"id": found})
+    return found
 
 
 _SELECT = """
     SELECT a.id, a.task_id, a.seq, a.kind, a.status, a.agent, a.user_id, a.location_id, a.tool, a.arguments, a.proposed,
            encode(a.digest, 'hex') AS digest, a.decision, a.asks, a.stage, a.needed, a.expires_at, a.created_at,
-           a.decided_at, u.email AS decided_by, a.reason, a.used_at, a.linked_task,
+           a.decided_at, u.email AS decided_by, a.reason, a.used_at, a.used_by_task, a.used_by_seq, a.linked_task,
+           a.status = 'open' AND a.expires_at <= rota_now() AS is_overdue,
            coalesce((SELECT jsonb_agg(jsonb_build_object(
                                 'user', v.email, 'verdict', vote.verdict, 'words', vote.words,
-                                'voted_at', vote.voted_at, 'counts', vote.digest = a.digest) ORDER BY vote.voted_at)
+                                'voted_at', vote.voted_at,
+                                'counts', vote.digest = a.digest AND vote.stage = a.stage) ORDER BY vote.voted_at)
                        FROM votes vote JOIN users v ON v.id = vote.user_id
                       WHERE vote.approval_id = a.id), '[]') AS votes
       FROM approvals a LEFT JOIN users u ON u.id = a.decided_by
@@ -70,14 +80,15 @@ def approval(connection: Connection, approval_id: UUID, *, locked: bool = False)
 
 # Whoever is asked at the present stage, by role (everywhere, or where the task is done) or by name; a suggestion is
 # offered to the person it is for.
-_IS_ASKED = """
-    (a.kind = 'suggestion' AND a.user_id = :user)
-    OR EXISTS (SELECT FROM users me WHERE me.id = :user AND me.disabled_at IS NULL
+_ASKED = """
+    (a.kind = 'suggestion' AND a.user_id = {user})
+    OR EXISTS (SELECT FROM users me WHERE me.id = {user} AND me.disabled_at IS NULL
                   AND a.asks -> a.stage -> 'users' @> to_jsonb(me.email))
     OR EXISTS (SELECT FROM grants g JOIN users me ON me.id = g.user_id AND me.disabled_at IS NULL
-                WHERE g.user_id = :user AND a.asks -> a.stage -> 'roles' @> to_jsonb(g.role)
+                WHERE g.user_id = {user} AND a.asks -> a.stage -> 'roles' @> to_jsonb(g.role)
                   AND (g.location_id IS NULL OR g.location_id = a.location_id))
 """
+_IS_ASKED = _ASKED.format(user=":user")
 _PAGE = text(f"""{_SELECT}
      WHERE (CAST(:status AS text) IS NULL OR a.status = :status) AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)
        AND (CAST(:before AS uuid) IS NULL OR a.id < :before) AND (CAST(:task AS uuid) IS NULL OR a.task_id = :task)
@@ -100,11 +111,12 @@ def is_asked(connection: Connection, approval_id: UUID, user: UUID) -> bool:
 
 
 _VOTE = text("""
-    INSERT INTO votes (approval_id, org_id, user_id, verdict, digest, words)
-    VALUES (:id, :org, :user, :verdict, :digest, :words)
+    INSERT INTO votes (approval_id, org_id, user_id, stage, verdict, digest, words)
+    VALUES (:id, :org, :user, :stage, :verdict, :digest, :words)
     ON CONFLICT (approval_id, user_id) DO UPDATE
-       SET verdict = excluded.verdict, digest = excluded.digest, words = excluded.words, voted_at = rota_now()
-     WHERE votes.digest <> excluded.digest
+       SET verdict = excluded.verdict, stage = excluded.stage, digest = excluded.digest, words = excluded.words,
+           voted_at = rota_now()
+     WHERE votes.digest <> excluded.digest OR votes.stage <> excluded.stage
 """)
 
 
@@ -113,25 +125,26 @@ def insert_vote(connection: Connection, row: dict[str, Any]) -> bool:
     return connection.execute(_VOTE, row).rowcount == 1
 
 
-_YESES = text("""
+_YESES = text(f"""
     SELECT count(*) FROM votes v JOIN approvals a ON a.id = v.approval_id
-     WHERE a.id = :id AND v.verdict = 'approve' AND v.digest = a.digest
-""")
+     WHERE a.id = :id AND v.verdict = 'approve' AND v.digest = a.digest AND v.stage = a.stage
+       AND ({_ASKED.format(user="v.user_id")})
+""")  # noqa: S608
 
 
 def number_of_yeses(connection: Connection, approval_id: UUID) -> int:
-    """How many have approved the arguments as they stand."""
+    """How many of those who are asked now have approved the arguments as they stand."""
     found: int = connection.execute(_YESES, {"id": approval_id}).scalar_one()
     return found
 
 
-def edit(connection: Connection, approval_id: UUID, arguments: dict[str, Any], digest: bytes, needed: int) -> None:
+def edit(connection: Connection, approval_id: UUID, arguments: dict[str, Any], digest: bytes) -> None:
     """Change what is approved. What was said of the old arguments counts no more."""
     statement = text("""
-        UPDATE approvals SET arguments = CAST(:arguments AS jsonb), digest = :digest, needed = greatest(needed, :needed)
+        UPDATE approvals SET arguments = CAST(:arguments AS jsonb), digest = :digest
          WHERE id = :id AND status = 'open'
     """)
-    values = {"id": approval_id, "arguments": dump_json(arguments), "digest": digest, "needed": needed}
+    values = {"id": approval_id, "arguments": dump_json(arguments), "digest": digest}
     connection.execute(statement, values)
 
 
@@ -147,12 +160,15 @@ def decide(connection: Connection, approval_id: UUID, status: str, *, user: UUID
     return connection.execute(_DECIDE, values).rowcount == 1
 
 
-def use(connection: Connection, approval_id: UUID) -> bool:
-    """Use an approval up. False where it is not approved, or was used."""
-    statement = text(
-        "UPDATE approvals SET used_at = rota_now() WHERE id = :id AND status = 'approved' AND used_at IS NULL"
-    )
-    return connection.execute(statement, {"id": approval_id}).rowcount == 1
+_USE = text("""
+    UPDATE approvals SET used_at = coalesce(used_at, rota_now()), used_by_task = :task, used_by_seq = :seq
+     WHERE id = :id AND status = 'approved' AND (used_at IS NULL OR (used_by_task = :task AND used_by_seq = :seq))
+""")
+
+
+def use(connection: Connection, approval_id: UUID, task: UUID, seq: int) -> bool:
+    """Use an approval up for one step of one task. False where it is not approved, or was used for another."""
+    return connection.execute(_USE, {"id": approval_id, "task": task, "seq": seq}).rowcount == 1
 
 
 def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
@@ -162,15 +178,24 @@ def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
     )
 
 
-_OVERDUE = text("""
-    SELECT a.id, a.org_id FROM approvals a
-     WHERE a.status = 'open' AND a.expires_at <= rota_now() ORDER BY a.expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
-""")
+_OVERDUE = "status = 'open' AND expires_at <= rota_now()"
+_ALL_OVERDUE = text(f"SELECT id FROM approvals WHERE {_OVERDUE} ORDER BY expires_at LIMIT :batch")  # noqa: S608
+_LOCK_OVERDUE = text(
+    f"SELECT org_id FROM approvals WHERE id = :id AND {_OVERDUE} FOR UPDATE SKIP LOCKED"  # noqa: S608
+)
 
 
-def lock_overdue(connection: Connection, batch: int) -> list[RowMapping]:
-    """Approvals whose time is over, kept for this transaction."""
-    return list(connection.execute(_OVERDUE, {"batch": batch}).mappings())
+def overdue(connection: Connection, batch: int) -> list[UUID]:
+    """Approvals whose time is over."""
+    return list(connection.execute(_ALL_OVERDUE, {"batch": batch}).scalars())
+
+
+def lock_overdue(connection: Connection, approval_id: UUID) -> UUID | None:
+    """The organisation of an approval whose time is over, kept for this transaction. None where somebody else has
+    it.
+    """
+    found: UUID | None = connection.execute(_LOCK_OVERDUE, {"id": approval_id}).scalar()
+    return found
 
 
 def escalate(connection: Connection, approval_id: UUID, stage: int, needed: int, within: timedelta) -> None:
@@ -192,6 +217,19 @@ _WITHDRAW = text("""
 def withdraw_ended(connection: Connection) -> int:
     """Close what is open of tasks that have ended. Returns how many."""
     return connection.execute(_WITHDRAW).rowcount
+
+
+_WAITING_FOR_NOTHING = text("""
+    SELECT t.id FROM tasks t
+     WHERE t.status = 'waiting' AND t.waiting_for IN ('approval', 'advice')
+       AND NOT EXISTS (SELECT FROM approvals a WHERE a.task_id = t.id AND a.status = 'open' AND a.kind <> 'suggestion')
+     ORDER BY t.id LIMIT 100
+""")
+
+
+def waiting_for_nothing(connection: Connection) -> list[UUID]:
+    """Tasks that wait for a decision when none is open."""
+    return list(connection.execute(_WAITING_FOR_NOTHING).scalars())
 
 
 def has_ended(connection: Connection, task: UUID) -> bool:

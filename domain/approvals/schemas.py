@@ -172,7 +172,7 @@ class Vote(BaseModel):
     verdict: Verdict
     words: str | None
     voted_at: datetime
-    counts: bool = Field(description="false: said of arguments that were edited since")
+    counts: bool = Field(description="false: said of arguments that were edited, or before others were asked")
 
 
 class Approval(BaseModel):
@@ -199,7 +199,10 @@ class Approval(BaseModel):
     decided_at: datetime | None
     decided_by: str | None = Field(description="e-mail of who decided")
     reason: str | None
-    used_at: datetime | None = Field(description="when the action was carried out")
+    used_at: datetime | None = Field(description="when the action was carried out, or begun")
+    used_by_task: UUID | None
+    used_by_seq: int | None
+    is_overdue: bool = Field(description="nobody decided in time, and beat has not seen to it yet")
     linked_task: UUID | None = Field(description="the task that carries out an accepted suggestion")
     votes: list[Vote]
 

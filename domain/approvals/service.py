@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping
 
 from core.db import dump_json
-from core.errors import Conflict, NotFound, NotPermitted
+from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.ids import new_id
 from domain.approvals import queries
 from domain.approvals.schemas import (
@@ -40,10 +40,25 @@ def policy(connection: Connection, org: UUID) -> Policy:
 
 
 def set_policy(connection: Connection, org: UUID, wanted: Policy) -> Policy:
-    """Replace the organisation's rules. What was put before people already stays as it was."""
+    """Replace the organisation's rules. What was put before people already stays as it was.
+
+    Raises:
+        InvalidInput: they name a role or a user that is not there.
+    """
+    _refuse_strangers(connection, org, wanted)
     body = json.loads(wanted.model_dump_json())
     queries.put_policy(connection, org, dump_json(body["rules"]), dump_json(body["asks"]))
     return policy(connection, org)
+
+
+def _refuse_strangers(connection: Connection, org: UUID, wanted: Policy) -> None:
+    roles = {role.name for role in tenants.list_roles(connection)}
+    for ask in [*wanted.asks, *(ask for rule in wanted.rules for ask in rule.ask or [])]:
+        if unknown := sorted(set(ask.roles) - roles):
+            raise InvalidInput(f"There is no role called {', '.join(unknown)}.")
+        for email in ask.users:
+            if tenants.find_user(connection, org, email) is None:
+                raise InvalidInput(f"There is no user with the address {email}.")
 
 
 def performance(connection: Connection, org: UUID, agent: str, tool: str) -> Performance:
@@ -64,12 +79,11 @@ def propose(connection: Connection, org: UUID, proposal: Proposal) -> UUID | Non
     """Put an action before people and tell those who are asked. None where its step was put before them already."""
     first = proposal.asks[0]
     row = proposal.model_dump(mode="json", include={"task_id", "seq", "kind", "agent", "tool", "arguments", "decision"})
-    approval_id = new_id()
-    is_new = queries.insert_approval(
+    approval_id = queries.insert_approval(
         connection,
         row
         | {
-            "id": approval_id,
+            "id": new_id(),
             "org": org,
             "user_id": proposal.user_id,
             "location_id": proposal.location_id,
@@ -79,7 +93,7 @@ def propose(connection: Connection, org: UUID, proposal: Proposal) -> UUID | Non
             "within": first.within,
         },
     )
-    if not is_new:
+    if approval_id is None:
         return None
     _tell_the_asked(connection, org, approval_id, first)
     return approval_id
@@ -91,7 +105,7 @@ def _tell_the_asked(connection: Connection, org: UUID, approval_id: UUID, ask: A
         people = [asked.user_id]
     else:
         people = [person["id"] for person in tenants.holders_of(connection, org, ask.roles, asked.location_id)]
-        people += [tenants.user_with_email(connection, org, email).id for email in ask.users]
+        people += [user.id for email in ask.users if (user := tenants.find_user(connection, org, email))]
     verb = {"approval": "asks for approval", "advice": "asks for advice", "suggestion": "suggests"}[asked.kind]
     given = "\n".join(f"  {name}: {value}" for name, value in asked.arguments.items())
     event = Event(
@@ -179,6 +193,7 @@ def vote(
         "org": org,
         "user": voter,
         "verdict": verdict,
+        "stage": approval.stage,
         "digest": bytes.fromhex(approval.digest),
         "words": words,
     }
@@ -198,6 +213,8 @@ def _refuse_closed(connection: Connection, approval: Approval, voter: UUID, verd
     if approval.kind != "suggestion" and approval.status == "open" and queries.has_ended(connection, approval.task_id):
         raise Conflict("Its task has ended; there is nothing left to decide.")
     if approval.status == "open":
+        if approval.is_overdue:
+            raise Conflict("Its time is over; it goes to others, or is denied, at once.")
         return
     mine = tenants.get_user(connection, voter).email
     said = {"approve": "approved", "reject": "rejected"}[verdict]
@@ -230,19 +247,20 @@ def _refuse_uninvited(connection: Connection, approval: Approval, voter: UUID) -
         raise NotPermitted(f"You are not asked: now it is up to {', '.join([*asked.roles, *asked.users])}.")
 
 
-def edit(connection: Connection, approval: Approval, arguments: dict[str, Any], needed: int) -> Approval:
+def edit(connection: Connection, approval: Approval, arguments: dict[str, Any]) -> Approval:
     """Change the arguments of a locked, open approval; what others said of the old ones counts no more."""
-    queries.edit(connection, approval.id, arguments, digest(approval.tool, arguments), needed)
+    queries.edit(connection, approval.id, arguments, digest(approval.tool, arguments))
     return get(connection, approval.id)
 
 
-def use(connection: Connection, approval_id: UUID) -> None:
-    """Use an approval up, in the transaction in which its action is recorded.
+def use(connection: Connection, approval_id: UUID, task: UUID, seq: int) -> None:
+    """Use an approval up for one step, in the transaction in which its action is begun or recorded. The same step may
+    again, should it be tried again.
 
     Raises:
         Conflict: it is not approved, or was used.
     """
-    if not queries.use(connection, approval_id):
+    if not queries.use(connection, approval_id, task, seq):
         raise Conflict("This approval was used, or does not stand.")
 
 
@@ -254,22 +272,35 @@ def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def expire_overdue(connection: Connection) -> int:
-    """Escalate, deny or expire what nobody decided in time; its task goes on. At most a hundred at a call."""
-    overdue = queries.lock_overdue(connection, _BATCH)
-    for row in overdue:
-        late = get(connection, row["id"])
-        ask = late.asks[late.stage]
-        if ask.then == "escalate" and late.stage + 1 < len(late.asks):
-            following = late.asks[late.stage + 1]
-            queries.escalate(connection, late.id, late.stage + 1, following.needed, following.within)
-            _tell_the_asked(connection, row["org_id"], late.id, following)
-            continue
-        status = "expired" if ask.then == "expire" else "denied"
-        queries.decide(connection, late.id, status, user=None, reason="Nobody decided in time.")
-        if late.kind != "suggestion":
-            tasks.wake(connection, late.task_id, "approval", "advice")
-    return len(overdue)
+def overdue(connection: Connection) -> list[UUID]:
+    """What nobody decided in time, at most a hundred."""
+    return queries.overdue(connection, _BATCH)
+
+
+def expire(connection: Connection, approval_id: UUID) -> None:
+    """Escalate, deny or expire what nobody decided in time; its task goes on. Nothing where somebody else has."""
+    org = queries.lock_overdue(connection, approval_id)
+    if org is None:
+        return
+    late = get(connection, approval_id)
+    ask = late.asks[late.stage]
+    if ask.then == "escalate" and late.stage + 1 < len(late.asks):
+        following = late.asks[late.stage + 1]
+        queries.escalate(connection, late.id, late.stage + 1, following.needed, following.within)
+        _tell_the_asked(connection, org, late.id, following)
+        return
+    status = "expired" if ask.then == "expire" else "denied"
+    queries.decide(connection, late.id, status, user=None, reason="Nobody decided in time.")
+    if late.kind != "suggestion":
+        tasks.wake(connection, late.task_id, "approval", "advice")
+
+
+def wake_decided(connection: Connection) -> int:
+    """Let go on tasks that wait for a decision when none is open: a safety net. Returns how many."""
+    found = queries.waiting_for_nothing(connection)
+    for task in found:
+        tasks.wake(connection, task, "approval", "advice")
+    return len(found)
 
 
 def withdraw_ended(connection: Connection) -> int:

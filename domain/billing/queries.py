@@ -273,15 +273,25 @@ _RELEASE_BUDGETS = text("""
 """)
 
 
+_LOCK_MONTHS = text("""
+    SELECT FROM budget_months m JOIN budget_holds h USING (org_id, agent, month)
+     WHERE h.task_id = :task ORDER BY m.agent, m.month FOR UPDATE OF m
+""")
+
+
+def lock_budget_months(connection: Connection, task: UUID) -> None:
+    """Lock the months that a task's holds count to, in the order in which everybody locks them."""
+    connection.execute(_LOCK_MONTHS, {"task": task}).all()
+
+
 def release_budgets(connection: Connection, task: UUID) -> None:
     """End a task's holds on budgets."""
     connection.execute(_RELEASE_BUDGETS, {"task": task})
 
 
 _CROSSED = text("""
-    UPDATE budget_months m SET alerted = crossed.share
-      FROM (
-        SELECT b.org_id, b.agent, b.monthly_limit, m.month, m.spent + h.spent AS used,
+    SELECT * FROM (
+        SELECT b.org_id, b.agent, b.monthly_limit, m.spent + h.spent AS used, m.alerted,
                CASE WHEN m.spent + h.spent >= b.monthly_limit THEN 100
                     WHEN m.spent + h.spent >= b.monthly_limit * 0.8 THEN 80
                     WHEN m.spent + h.spent >= b.monthly_limit * 0.5 THEN 50 ELSE 0 END AS share
@@ -289,16 +299,22 @@ _CROSSED = text("""
                           AND m.month = date_trunc('month', rota_now())::date,
                LATERAL (SELECT coalesce(sum(spent), 0) AS spent FROM budget_holds h
                          WHERE h.org_id = b.org_id AND h.agent = b.agent AND h.month = m.month) h
-      ) AS crossed
-     WHERE m.org_id = crossed.org_id AND m.agent = crossed.agent AND m.month = crossed.month
-       AND m.alerted < crossed.share
-    RETURNING m.org_id, m.agent, crossed.monthly_limit, crossed.used, crossed.share
+    ) AS crossed WHERE alerted < share
+""")
+_TOLD = text("""
+    UPDATE budget_months SET alerted = :share
+     WHERE org_id = :org AND agent = :agent AND month = date_trunc('month', rota_now())::date AND alerted < :share
 """)
 
 
-def budgets_newly_crossed(connection: Connection) -> list[RowMapping]:
-    """Budgets that reached 50, 80 or 100 percent since somebody last asked; each is told once."""
+def crossed_budgets(connection: Connection) -> list[RowMapping]:
+    """Budgets that reached 50, 80 or 100 percent of which nobody was told yet."""
     return list(connection.execute(_CROSSED).mappings())
+
+
+def note_told(connection: Connection, org: UUID, agent: str, share: int) -> bool:
+    """Note that people are told of a mark. False where they were."""
+    return connection.execute(_TOLD, {"org": org, "agent": agent, "share": share}).rowcount == 1
 
 
 def reset_alert(connection: Connection, org: UUID, agent: str) -> None:

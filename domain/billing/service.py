@@ -57,8 +57,8 @@ def remove_price(connection: Connection, model: str) -> None:
 
 # ── usage and bills ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-_MOST_LINES = 100
-_BATCH = 5_000
+_MOST_LINES, _ALL_LINES = 100, 1_000_000  # so far; of a closed month, which must add up for good
+TOTALLED_AT_ONCE = 5_000
 # Later than any transaction can last: nothing is added to a month once it is closed.
 _GRACE = timedelta(hours=1)
 
@@ -78,14 +78,12 @@ def bill(connection: Connection, org: UUID, month: date | None = None) -> Bill:
     return _bill_so_far(connection, org, first)
 
 
-def _bill_so_far(connection: Connection, org: UUID, first: date) -> Bill:
+def _bill_so_far(connection: Connection, org: UUID, first: date, most: int = _MOST_LINES) -> Bill:
     found = queries.usage_of_month(connection, org, first, "all", 1)
     whole = dict(found[0]) if found else dict.fromkeys(_NUMBERS, Decimal(0))
     base, billed = Decimal(whole["base_cost"]), Decimal(whole["billed_cost"])
     lines = {
-        f"by_{dimension}": [
-            UsageLine(**row) for row in queries.usage_of_month(connection, org, first, dimension, _MOST_LINES)
-        ]
+        f"by_{dimension}": [UsageLine(**row) for row in queries.usage_of_month(connection, org, first, dimension, most)]
         for dimension in ("model", "agent", "conversation", "workflow")
     }
     return Bill(
@@ -106,14 +104,14 @@ def _month_total(row: Mapping[Any, Any]) -> MonthTotal:
 
 def total_usage(connection: Connection) -> int:
     """Add usage to the totals that bills are read from, at most 5,000 rows at a call. Returns how many."""
-    return queries.total_usage(connection, _BATCH)
+    return queries.total_usage(connection, TOTALLED_AT_ONCE)
 
 
 def close_months(connection: Connection) -> int:
     """Write the bills of the months that are over, once each. Returns how many."""
     due = queries.months_to_close(connection, _GRACE)
     for row in due:
-        body = _bill_so_far(connection, row["org_id"], row["month"]).model_dump_json()
+        body = _bill_so_far(connection, row["org_id"], row["month"], _ALL_LINES).model_dump_json()
         queries.insert_bill(connection, row["org_id"], row["month"], body)
     return len(due)
 
@@ -157,9 +155,9 @@ def remove_budget(connection: Connection, org: UUID, agent: str) -> None:
         raise NotFound(f"There is no budget for {agent or 'the organisation'}.")
 
 
-def has_room(connection: Connection, org: UUID) -> bool:
-    """Whether a budget of the organisation covers another call."""
-    return any(one.spent + one.held + _CHUNK <= one.monthly_limit for one in list_budgets(connection, org))
+def room(connection: Connection, org: UUID) -> dict[str, Decimal]:
+    """What is left of each budget, in dollars, by agent; the empty name stands for the organisation as a whole."""
+    return {one.agent: one.monthly_limit - one.spent - one.held for one in list_budgets(connection, org)}
 
 
 def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Callable[[], Decimal]) -> None:
@@ -192,7 +190,8 @@ def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Cal
             whose = f"of the agent {row['agent']}" if row["agent"] else "of the organisation"
             raise BudgetExhausted(
                 f"The monthly budget {whose} (${row['monthly_limit']:f}) does not cover another call of up to "
-                f"${amount:.4f}. It goes on when the budget is raised, or next month."
+                f"${amount:.4f}. It goes on when the budget is raised, or next month.",
+                needed=amount,
             )
 
 
@@ -210,9 +209,15 @@ def draw(connection: Connection, task: UUID, amount: Decimal) -> None:
 
 def release_reserves(connection: Connection, task: UUID) -> None:
     """End a task's reserves; what was spent counts to the month."""
+    queries.lock_budget_months(connection, task)
     queries.release_budgets(connection, task)
 
 
-def budgets_newly_crossed(connection: Connection) -> list[CrossedBudget]:
-    """Budgets that reached 50, 80 or 100 percent since last asked: each mark is told once a month."""
-    return [CrossedBudget(**row) for row in queries.budgets_newly_crossed(connection)]
+def crossed_budgets(connection: Connection) -> list[CrossedBudget]:
+    """Budgets that reached 50, 80 or 100 percent of which nobody was told yet."""
+    return [CrossedBudget(**row) for row in queries.crossed_budgets(connection)]
+
+
+def note_told(connection: Connection, crossed: CrossedBudget) -> bool:
+    """Note that people are told of a mark, each once a month. False where they were told already."""
+    return queries.note_told(connection, crossed.org_id, crossed.agent, crossed.share)

@@ -1,5 +1,6 @@
 """E-mail over SMTP (RFC 5321), with each organisation's own server."""
 
+import email.policy
 import smtplib
 import socket
 import ssl
@@ -11,9 +12,9 @@ from core.addresses import Address, checked_address
 from core.errors import InvalidInput, Unavailable
 from core.vault import Vault
 from domain.channels.schemas import EmailSettings, Outgoing
-from domain.channels.senders import NotSent, Undeliverable
+from domain.channels.senders import NotSent, Undeliverable, capped
 
-_TIMEOUT = 20.0
+_TIMEOUT, _WHOLE_TIME = 10.0, 60.0
 _PERMANENT = 500
 
 
@@ -32,12 +33,14 @@ class EmailSender:
             raise Undeliverable("This organisation has no e-mail channel: PUT /v1/channels/email")
         settings = EmailSettings.model_validate(message.settings)
         password = self._vault.open(message.secret) if message.secret else None
+        mail = _as_bytes(settings, message)
         server = self._connect(settings)
-        try:
-            _introduce(server, settings, password, message.recipient)
-            _hand_over(server, _written(settings, message))
-        finally:
-            _part(server)
+        with capped(server, _WHOLE_TIME):
+            try:
+                _introduce(server, settings, password, message.recipient)
+                _hand_over(server, mail)
+            finally:
+                _part(server)
 
     def _connect(self, settings: EmailSettings) -> smtplib.SMTP:
         try:
@@ -63,16 +66,18 @@ def _introduce(server: smtplib.SMTP, settings: EmailSettings, password: str | No
         code, answer = server.mail(settings.sender)
         if code == _ACCEPTED:
             code, answer = server.rcpt(recipient)
-    except (smtplib.SMTPException, OSError) as error:
+    except UnicodeError as error:
+        raise Undeliverable(f"The mail server cannot be told this: {error}") from error
+    except (smtplib.SMTPException, OSError, ValueError) as error:
         raise _failure(error) from error
     if code not in {_ACCEPTED, _FORWARDED}:
         raise _refusal(code, answer)
 
 
-def _hand_over(server: smtplib.SMTP, mail: EmailMessage) -> None:
+def _hand_over(server: smtplib.SMTP, mail: bytes) -> None:
     """The message itself. Where the answer is lost, it may have been accepted."""
     try:
-        code, answer = server.data(mail.as_bytes())
+        code, answer = server.data(mail)
     except smtplib.SMTPDataError as error:
         raise _refusal(int(error.smtp_code), error.smtp_error) from error
     if code != _ACCEPTED:
@@ -103,11 +108,21 @@ class _CheckedTlsSMTP(_CheckedSMTP):
 def _connected(settings: EmailSettings, address: Address) -> smtplib.SMTP:
     kind = _CheckedTlsSMTP if settings.security == "tls" else _CheckedSMTP
     server = kind(address)
-    code, answer = server.connect(address.host, address.port)
+    with capped(server, _WHOLE_TIME):
+        code, answer = server.connect(address.host, address.port)
     if code != _READY:
         server.close()
         raise smtplib.SMTPConnectError(code, answer)
     return server
+
+
+def _as_bytes(settings: EmailSettings, message: Outgoing) -> bytes:
+    """The mail as it goes over the wire, with the line ends that SMTP has."""
+    try:
+        message.recipient.encode("ascii")
+        return _written(settings, message).as_bytes(policy=email.policy.SMTP)
+    except (UnicodeError, ValueError) as error:
+        raise Undeliverable(f"It cannot be written as a mail to {message.recipient}: {error}") from error
 
 
 def _written(settings: EmailSettings, message: Outgoing) -> EmailMessage:

@@ -132,12 +132,13 @@ _MESSAGE = """
            created_at, sent_at FROM outbox
 """
 _PAGE = text(f"""{_MESSAGE}
-     WHERE (CAST(:before AS uuid) IS NULL OR id < :before) AND (CAST(:status AS text) IS NULL OR status = :status)
+     WHERE channel <> 'in_app' AND (CAST(:before AS uuid) IS NULL OR id < :before)
+       AND (CAST(:status AS text) IS NULL OR status = :status)
        AND (CAST(:channel AS text) IS NULL OR channel = :channel)
        AND (CAST(:task AS uuid) IS NULL OR task_id = :task)
      ORDER BY id DESC LIMIT :limit
 """)
-_ONE = text(f"{_MESSAGE} WHERE id = :id")
+_ONE = text(f"{_MESSAGE} WHERE id = :id AND channel <> 'in_app'")
 
 
 def insert_message(connection: Connection, row: dict[str, Any]) -> None:
@@ -159,7 +160,10 @@ def message(connection: Connection, message_id: UUID) -> RowMapping | None:
 _TAKE = text("""
     WITH taken AS (
         UPDATE outbox SET status = 'sending', sending_since = rota_now(), attempts = attempts + 1
-         WHERE id = (SELECT id FROM outbox WHERE status = 'queued' AND send_after <= rota_now()
+         WHERE id = (SELECT id FROM outbox o
+                      WHERE status = 'queued' AND send_after <= rota_now()
+                        AND (SELECT count(*) FROM outbox s WHERE s.org_id = o.org_id AND s.status = 'sending')
+                            < :of_one
                       ORDER BY send_after LIMIT 1 FOR UPDATE SKIP LOCKED)
         RETURNING *
     )
@@ -171,9 +175,11 @@ _TAKE = text("""
 """)
 
 
-def take_due(connection: Connection) -> RowMapping | None:
-    """The next message that is due, marked as being sent, with what its channel needs."""
-    return connection.execute(_TAKE).mappings().one_or_none()
+def take_due(connection: Connection, of_one: int) -> RowMapping | None:
+    """The next message that is due, marked as being sent, with what its channel needs; passing over organisations that
+    have `of_one` messages in hand.
+    """
+    return connection.execute(_TAKE, {"of_one": of_one}).mappings().one_or_none()
 
 
 _RESULT = text("""

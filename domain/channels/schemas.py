@@ -2,11 +2,12 @@
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
-from core.text import Storable
+from core.text import Storable, unstorable
 from domain.tenants.schemas import Email, Slug
 
 ChannelKind = Literal["email", "sms", "whatsapp"]
@@ -18,7 +19,19 @@ Line = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=r"^[^\r\n]*$"), Storable
 ]
 Body = Annotated[str, StringConstraints(min_length=1, max_length=100_000), Storable]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=2_000), Storable]
+
+
+def _usable(url: str) -> str:
+    parts = urlsplit(url)
+    if not url.isascii() or not parts.hostname:
+        raise ValueError("must read https://host/path, in ASCII")
+    _ = parts.port  # raises where it is no number, or none that there is
+    return url
+
+
+Url = Annotated[
+    str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=2_000), Storable, AfterValidator(_usable)
+]
 
 
 class EmailSettings(BaseModel):
@@ -38,6 +51,13 @@ class EmailChannel(EmailSettings):
     """The same, with the password. It is kept encrypted and never shown."""
 
     password: SecretStr | None = None
+
+    @field_validator("password")
+    @classmethod
+    def _is_storable(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None and unstorable(password.get_secret_value()):
+            raise ValueError("is not valid text")
+        return password
 
 
 class GatewaySettings(BaseModel):

@@ -1,6 +1,10 @@
 """What a channel is: something that carries one message, and says honestly what became of it."""
 
-from typing import Protocol
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from core.errors import RotaError
 from domain.channels.schemas import Outgoing
@@ -28,3 +32,20 @@ class Sender(Protocol):
             Undeliverable: do not.
         """
         ...
+
+
+@contextlib.contextmanager
+def capped(connection: Any, seconds: float) -> Iterator[None]:
+    """Within, the exchange over `connection.sock` takes no longer than so, however slowly the other side dribbles."""
+
+    def cut() -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

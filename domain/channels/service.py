@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from core.db import dump_json
@@ -46,7 +47,12 @@ def list_channels(connection: Connection) -> list[ChannelView]:
 
 
 def set_up_email(connection: Connection, org: UUID, wanted: EmailChannel) -> SetUpChannel:
-    """Say how e-mail leaves. Without a password the old one stays."""
+    """Say how e-mail leaves. Without a password the old one stays, if it goes where it went before.
+
+    Raises:
+        InvalidInput: the password would be sent unencrypted, or must be given again.
+    """
+    _refuse_giving_away(connection, wanted)
     password = wanted.password.get_secret_value() if wanted.password else None
     row = {
         "org": org,
@@ -56,6 +62,19 @@ def set_up_email(connection: Connection, org: UUID, wanted: EmailChannel) -> Set
     }
     queries.put_channel(connection, row)
     return _set_up(connection, "email", None)
+
+
+_WHERE_TO = ("host", "port", "security", "username")
+
+
+def _refuse_giving_away(connection: Connection, wanted: EmailChannel) -> None:
+    if wanted.password is not None:
+        if wanted.security == "none":
+            raise InvalidInput("A password is not sent unencrypted: set security to starttls or tls.")
+        return
+    before = next((view for view in list_channels(connection) if view.kind == "email" and view.has_secret), None)
+    if before is not None and any(before.settings[name] != getattr(wanted, name) for name in _WHERE_TO):
+        raise InvalidInput("The password was given for another server or user name; give it again.")
 
 
 def set_up_gateway(connection: Connection, org: UUID, kind: ChannelKind, wanted: GatewaySettings) -> SetUpChannel:
@@ -315,5 +334,7 @@ def settings_of(kind: ChannelKind, body: dict[str, Any]) -> EmailChannel | Gatew
     """
     try:
         return EmailChannel.model_validate(body) if kind == "email" else GatewaySettings.model_validate(body)
-    except ValueError as error:
-        raise InvalidInput(str(error)) from error
+    except ValidationError as error:
+        # Never with the input: there may be a password in it.
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InvalidInput(problems) from None

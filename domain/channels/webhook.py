@@ -9,8 +9,7 @@ import http.client
 import json
 import socket
 import ssl
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -20,7 +19,7 @@ from core.addresses import Address, checked_address
 from core.errors import InvalidInput, Unavailable
 from core.vault import Vault
 from domain.channels.schemas import Outgoing
-from domain.channels.senders import NotSent, Undeliverable
+from domain.channels.senders import NotSent, Undeliverable, capped
 
 _TIMEOUT = 5.0
 _WHOLE_TIME = 15.0
@@ -72,7 +71,7 @@ class WebhookSender:
         target = parts.path or "/"
         target += f"?{parts.query}" if parts.query else ""
         try:
-            with _capped(connection):
+            with capped(connection, _WHOLE_TIME), contextlib.closing(connection):
                 connection.request("POST", target, body, headers | {"host": parts.netloc})
                 answer = connection.getresponse()
                 answer.read(_MOST_BYTES)
@@ -101,21 +100,3 @@ class _CheckedConnection(http.client.HTTPConnection):
             if self._is_tls
             else plain
         )
-
-
-@contextlib.contextmanager
-def _capped(connection: _CheckedConnection) -> Iterator[None]:
-    """Within, the whole exchange takes no longer than its time, however slowly the other side dribbles."""
-
-    def cut() -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(_WHOLE_TIME, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        connection.close()

@@ -355,9 +355,9 @@ def ways_to_reach(connection: Connection, contact: UUID) -> list[str]:
 
 
 _PEOPLE = text("""
-    SELECT id, name, email, phone, status, 'client' AS kind FROM clients WHERE id = ANY(:ids)
+    SELECT id, name, email, phone, status, 'client' AS kind, location_id FROM clients WHERE id = ANY(:ids)
      UNION ALL
-    SELECT id, name, email, phone, status, 'lead' FROM leads WHERE id = ANY(:ids) ORDER BY name, id
+    SELECT id, name, email, phone, status, 'lead', location_id FROM leads WHERE id = ANY(:ids) ORDER BY name, id
 """)
 
 

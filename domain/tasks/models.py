@@ -1,7 +1,7 @@
 """Table: tasks, as far as lists filter on it. What changes a task's state is plain SQL in `queries.py`."""
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, Numeric, Table, Text, Uuid
-from sqlalchemy.dialects.postgresql import ENUM, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, ENUM, JSONB
 
 from core.tables import metadata, org_column
 from domain.tasks.schemas import PRIORITIES, STATUSES
@@ -18,6 +18,7 @@ tasks = Table(
     Column("input", JSONB, nullable=False),
     Column("result", JSONB),
     Column("error", JSONB),
+    Column("waiting_amount", Numeric),
     Column("waiting_for", Text),
     Column("idempotency_key", Text),
     Column("request_digest", LargeBinary),
@@ -32,6 +33,7 @@ tasks = Table(
     Column("user_id", Uuid, nullable=False),
     Column("location_id", Uuid),
     Column("contact", Uuid),
+    Column("scopes", ARRAY(Text)),
     Column("action", JSONB),
     Column("wakes", Integer, nullable=False),
     Column("workflow_run", Uuid),

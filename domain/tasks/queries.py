@@ -19,7 +19,8 @@ from domain.tasks.schemas import TaskFilter
 
 _INTERNAL = {
     "org_id", "agent_id", "idempotency_key", "request_digest", "dispatched_at", "claim", "parent_seq", "key_position",
-    "parked", "queue", "provider", "model", "action", "wakes",
+    "parked", "queue", "provider", "model", "action", "wakes", "scopes",
+    "waiting_amount",
 }  # fmt: skip
 _VISIBLE = [column for column in tasks.c if column.name not in _INTERNAL]
 _VISIBLE_NAMES = ", ".join(column.name for column in _VISIBLE)
@@ -41,12 +42,13 @@ _SUBMIT = text(f"""
     )
     INSERT INTO tasks (id, org_id, agent_id, agent, priority, input, run_after, deadline, expires_at,
                        idempotency_key, request_digest, max_attempts, origin_id, concurrency_key, key_position, parked,
-                       user_id, location_id, contact, action, workflow_run)
+                       user_id, location_id, contact, action, workflow_run, scopes)
     SELECT :id, a.org_id, a.id, a.slug, CAST(:priority AS task_priority), CAST(:input AS jsonb),
            coalesce(CAST(:run_after AS timestamptz), rota_now()), :deadline, :expires_at,
            :idempotency_key, :request_digest, coalesce((a.retry ->> 'max_attempts')::int, 3), :origin_id,
            :concurrency_key, (SELECT last_position FROM place), CAST(:concurrency_key AS text) IS NOT NULL,
-           :user_id, :location_id, :contact, CAST(:action AS jsonb), :workflow_run
+           :user_id, :location_id, :contact, CAST(:action AS jsonb), :workflow_run,
+           CAST(:scopes AS text[])
       FROM agent a
     ON CONFLICT (org_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {_VISIBLE_NAMES}
@@ -71,6 +73,12 @@ def task_by_idempotency_key(connection: Connection, key: str) -> RowMapping | No
 def task_by_id(connection: Connection, task_id: UUID) -> RowMapping | None:
     """The task with this id."""
     return connection.execute(select(*_VISIBLE).where(tasks.c.id == task_id)).mappings().one_or_none()
+
+
+def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
+    """The scopes that a task was submitted within."""
+    found: list[str] | None = connection.execute(select(tasks.c.scopes).where(tasks.c.id == task_id)).scalar()
+    return found
 
 
 def tasks_page(connection: Connection, wanted: TaskFilter, *, before: UUID | None, limit: int) -> list[RowMapping]:
@@ -284,7 +292,7 @@ _CLAIM = text("""
          WHERE id = :task AND status = 'queued' AND claim = :claim AND dispatched_at IS NOT NULL
            AND (expires_at IS NULL OR expires_at > rota_now() OR started_at IS NOT NULL)
         RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input, provider, model, queue, run_after,
-                  user_id, location_id, contact, action, wakes, deadline - rota_now() AS remaining
+                  user_id, location_id, contact, scopes, action, wakes, deadline - rota_now() AS remaining
     ), attempt AS (
         INSERT INTO attempts (task_id, claim, org_id, worker, provider, model, queue, waited)
         SELECT id, claim, org_id, :worker, provider, model, queue, rota_now() - greatest(run_after, (
@@ -292,7 +300,7 @@ _CLAIM = text("""
           FROM claimed c
     )
     SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining, user_id, location_id, contact,
-           action, wakes FROM claimed
+           scopes, action, wakes FROM claimed
 """)
 
 
@@ -390,6 +398,7 @@ _LEAVE = text("""
         UPDATE tasks t
            SET status = decided.status::task_status, worker = NULL, dispatched_at = NULL,
                waiting_for = CASE WHEN decided.status = 'waiting' THEN coalesce(:waiting_for, 'outcome') END,
+               waiting_amount = :waiting_amount,
                attempts = attempts + CAST(:counted AS boolean)::int,
                run_after = coalesce(rota_now() + CAST(:delay AS interval), run_after),
                result = CAST(:result AS jsonb), error = CAST(:error AS jsonb),
@@ -419,11 +428,13 @@ def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
     return found
 
 
-# What a running task might be about to wait for has come: it will not wait (see `_LEAVE`).
+# What a running task might be about to wait for has come: it will not wait (see `_LEAVE`). One that is queued, or waits
+# for something else, is touched all the same: a worker that claims it then waits for this transaction, and sees what
+# came.
 _WAKE = """
     WITH chosen AS (
-        SELECT id, status = 'waiting' AS waits FROM tasks
-         WHERE {which} AND (status = 'running' OR (status = 'waiting' AND waiting_for = ANY(:what)))
+        SELECT id, status = 'waiting' AND waiting_for = ANY(:what) AS waits FROM tasks
+         WHERE {which}
          ORDER BY id FOR UPDATE
     )
     UPDATE tasks t
@@ -432,8 +443,22 @@ _WAKE = """
       FROM chosen WHERE t.id = chosen.id
     RETURNING waits
 """
-_WAKE_ONE = text(_WAKE.format(which="id = :task"))
-_WAKE_ALL = text(_WAKE.format(which="org_id = :org"))
+_WAKE_ONE = text(_WAKE.format(which="id = :task AND status IN ('queued', 'running', 'waiting')"))
+_WAKE_WHAT_FITS = text(
+    _WAKE.format(
+        which="""
+        id IN (
+            SELECT id FROM tasks WHERE org_id = :org AND status = 'running'
+             UNION ALL
+            SELECT id FROM (
+                SELECT id, sum(coalesce(waiting_amount, 0)) OVER (ORDER BY run_after, id) AS together
+                  FROM tasks
+                 WHERE org_id = :org AND status = 'waiting' AND waiting_for = ANY(:what)
+                   AND (CAST(:agent AS text) IS NULL OR agent = :agent) AND agent <> ALL(:except_for)
+            ) AS line WHERE CAST(:amount AS numeric) IS NULL OR together <= :amount)
+        """
+    )
+)
 
 
 def wake_task(connection: Connection, task_id: UUID, what: list[str]) -> None:
@@ -441,9 +466,11 @@ def wake_task(connection: Connection, task_id: UUID, what: list[str]) -> None:
     connection.execute(_WAKE_ONE, {"task": task_id, "what": what}).all()
 
 
-def wake_tasks(connection: Connection, org: UUID, what: list[str]) -> int:
-    """The same for every task of an organisation. Returns how many were queued."""
-    return sum(connection.execute(_WAKE_ALL, {"org": org, "what": what}).scalars())
+def wake_what_fits(connection: Connection, values: dict[str, Any]) -> int:
+    """Queue those of an organisation's tasks that wait for one of `what` and together need no more than `amount`, the
+    longest waiting first; those that run will not begin to wait. Returns how many were queued.
+    """
+    return sum(connection.execute(_WAKE_WHAT_FITS, values).scalars())
 
 
 _WAITING_ORGANISATIONS = text("SELECT DISTINCT org_id FROM tasks WHERE status = 'waiting' AND waiting_for = ANY(:what)")
@@ -473,7 +500,7 @@ def settle_step(connection: Connection, task_id: UUID, seq: int, *, status: str,
 
 
 _UNKNOWN = text("""
-    SELECT s.seq, s.output ->> 'call_id' AS call_id FROM steps s JOIN tasks t ON t.id = s.task_id
+    SELECT s.seq, s.org_id, s.output ->> 'call_id' AS call_id FROM steps s JOIN tasks t ON t.id = s.task_id
      WHERE t.id = :task AND t.status = 'waiting' AND s.seq = :seq AND s.status = 'unknown' FOR UPDATE OF t, s
 """)
 
@@ -537,7 +564,7 @@ def requeue_ended(connection: Connection, ids: list[UUID]) -> list[UUID]:
 
 
 _ORIGINALS = text("""
-    SELECT id, agent, priority, input, concurrency_key, location_id, contact, action FROM tasks
+    SELECT id, agent, priority, input, concurrency_key, location_id, contact, action, scopes FROM tasks
      WHERE id = ANY(:tasks) ORDER BY concurrency_key NULLS FIRST, id
 """)
 

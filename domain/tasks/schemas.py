@@ -100,6 +100,7 @@ class Terms(BaseModel):
     origin_id: UUID | None = None
     action: Action | None = None
     workflow_run: UUID | None = None
+    scopes: list[str] | None = Field(default=None, description="of the key it is submitted with; null for all")
 
 
 class TaskError(BaseModel):
@@ -308,6 +309,7 @@ class Claimed(BaseModel):
     location_id: UUID | None = None
     contact: UUID | None = None
     action: Action | None = None
+    scopes: list[str] | None = None
     wakes: int = Field(default=0, description="how often something that tasks wait for had come when it was claimed")
 
 
@@ -342,6 +344,7 @@ class Departure(BaseModel):
     counted: bool = False
     delay: timedelta | None = None
     waiting_for: str | None = None
+    waiting_amount: Decimal | None = Field(default=None, description="tokens or dollars that it waits for")
     result: dict[str, Any] | None = None
     error: TaskError | None = None
 

@@ -5,7 +5,7 @@ import binascii
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
@@ -42,6 +42,7 @@ from domain.tasks.schemas import (
     TaskSubmission,
     Terms,
 )
+from domain.wallet import service as wallet
 
 
 class ClaimLost(RotaError):
@@ -117,6 +118,11 @@ def find_task(connection: Connection, task_id: UUID) -> Task | None:
     """The task with this id, if it is still there."""
     row = queries.task_by_id(connection, task_id)
     return Task(**row) if row else None
+
+
+def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
+    """The scopes of the key that a task was submitted with; None for all."""
+    return queries.scopes_of(connection, task_id)
 
 
 def get_task_detail(connection: Connection, task_id: UUID) -> TaskDetail:
@@ -198,9 +204,10 @@ def retry(connection: Connection, task_id: UUID) -> Task:
 
 
 def replay(
-    connection: Connection, task_id: UUID, changes: Replay, user_id: UUID, *, idempotency_key: str | None = None
+    connection: Connection, task_id: UUID, changes: Replay, by: Terms, *, idempotency_key: str | None = None
 ) -> Task:
-    """Do a task anew for a user: a new task with an empty journal, linked to the old one by `origin_id`.
+    """Do a task anew: a new task with an empty journal, linked to the old one by `origin_id`, for the user and within
+    the scopes that `by` names.
 
     Raises:
         NotFound: there is no such task, or no such agent.
@@ -208,11 +215,11 @@ def replay(
     """
     get_task(connection, task_id)
     (original,) = queries.originals(connection, [task_id])
-    return _replay(connection, original, changes, user_id, idempotency_key)
+    return _replay(connection, original, changes, by, idempotency_key)
 
 
 def _replay(
-    connection: Connection, original: RowMapping, changes: Replay, user_id: UUID, idempotency_key: str | None = None
+    connection: Connection, original: RowMapping, changes: Replay, by: Terms, idempotency_key: str | None = None
 ) -> Task:
     submission = TaskSubmission(
         agent=changes.agent or original["agent"],
@@ -222,10 +229,11 @@ def _replay(
         contact=original["contact"],
     )
     terms = Terms(
-        user_id=user_id,
+        user_id=by.user_id,
         location_id=original["location_id"],
         origin_id=original["id"],
         action=original["action"],
+        scopes=by.scopes,
     )
     return submit(connection, submission, terms, idempotency_key=idempotency_key)
 
@@ -249,6 +257,7 @@ def settle(connection: Connection, task_id: UUID, seq: int, settlement: Settleme
         queries.settle_step(connection, task_id, seq, status="done", output=output)
     else:
         queries.settle_step(connection, task_id, seq, status="failed", output=settled)
+        wallet.refund(connection, step["org_id"], task_id, seq, "the action did not happen")
     return get_task(connection, task_id)
 
 
@@ -278,7 +287,7 @@ def retry_many(connection: Connection, request: BulkRequest) -> BulkOutcome:
 
 
 def replay_many(
-    connection: Connection, request: BulkReplay, user_id: UUID, *, idempotency_key: str | None = None
+    connection: Connection, request: BulkReplay, by: Terms, *, idempotency_key: str | None = None
 ) -> BulkOutcome:
     """Do tasks anew that match and have ended, each as a new task linked to the old. With an `idempotency_key`, each of
     them once.
@@ -295,7 +304,7 @@ def replay_many(
                 connection,
                 original,
                 changes,
-                user_id,
+                by,
                 f"{idempotency_key}:{original['id']}" if idempotency_key else None,
             ).id
             for original in queries.originals(connection, ids)
@@ -522,12 +531,23 @@ def wake(connection: Connection, task_id: UUID, *what: str) -> None:
     queries.wake_task(connection, task_id, list(what))
 
 
-def wake_all(connection: Connection, org: UUID, *what: str) -> int:
-    """The same for every task of an organisation. Returns how many go on.
+def wake_what_fits(
+    connection: Connection,
+    org: UUID,
+    what: str,
+    amount: Decimal | None = None,
+    *,
+    agent: str | None = None,
+    except_for: Sequence[str] = (),
+) -> int:
+    """Let go on those of an organisation's (or of one agent's) tasks that wait for `what`, money, and together need no
+    more than `amount`: the longest waiting first, all where it is None; agents in `except_for` are left out. Returns
+    how many go on.
 
     In a transaction of its own: it locks tasks, which whoever locks a wallet must have done before.
     """
-    return queries.wake_tasks(connection, org, list(what))
+    values = {"org": org, "what": [what], "amount": amount, "agent": agent, "except_for": list(except_for)}
+    return queries.wake_what_fits(connection, values)
 
 
 def organisations_waiting(connection: Connection, *what: str) -> list[UUID]:

@@ -44,11 +44,17 @@ def issue(connection: Connection, owner: KeyOwner, fields: KeyFields, pepper: st
     Raises:
         NotFound: there is no such user.
         NotPermitted: the key would go beyond the one it is made with.
+        Conflict: the user is shut out.
     """
     user_id = owner.user_id
     if fields.user is not None:
         user_id = service.user_with_email(connection, owner.org_id, fields.user).id
     _refuse_beyond(connection, owner, user_id, fields.scopes)
+    if service.get_user(connection, user_id).disabled_at is not None:
+        raise Conflict("That user is shut out; a key of theirs would open nothing.")
+    # A key must not outlive the one it is made with.
+    mine = get_key(connection, owner.key_id).expires_at
+    expires_at = min((moment for moment in (mine, fields.expires_at) if moment is not None), default=None)
     key = create_api_key(
         connection,
         owner.org_id,
@@ -56,7 +62,7 @@ def issue(connection: Connection, owner: KeyOwner, fields: KeyFields, pepper: st
         name=fields.name,
         pepper=pepper,
         scopes=fields.scopes,
-        expires_at=fields.expires_at,
+        expires_at=expires_at,
     )
     return IssuedKey(**get_key(connection, key.id).model_dump(), key=str(key))
 
@@ -65,8 +71,7 @@ def _refuse_beyond(connection: Connection, owner: KeyOwner, user_id: UUID, scope
     """A key must not be a way to more than its maker may do."""
     if user_id != owner.user_id:
         giver = permissions.narrowed(service.grants_of(connection, owner.user_id), owner.scopes)
-        held = [pattern for grant in service.grants_of(connection, user_id) for pattern in grant.permissions]
-        if beyond := permissions.beyond(giver, held):
+        if beyond := permissions.beyond(giver, service.permissions_held(connection, user_id)):
             raise NotPermitted(f"That user may do more than you: {', '.join(sorted(beyond))}.")
     if beyond := [scope for scope in scopes if not permissions.covers(owner.scopes, scope)]:
         raise NotPermitted(f"Your own key has no such scope: {', '.join(beyond)}.")
@@ -115,13 +120,15 @@ def rotate(connection: Connection, owner: KeyOwner, key_id: UUID, overlap: timed
     return IssuedKey(**get_key(connection, key.id).model_dump(), key=str(key))
 
 
-def revoke(connection: Connection, key_id: UUID) -> KeyView:
+def revoke(connection: Connection, owner: KeyOwner, key_id: UUID) -> KeyView:
     """End a key. Twice is fine.
 
     Raises:
         NotFound: there is none.
+        NotPermitted: it speaks for a user who may do more.
     """
     get_key(connection, key_id)
+    _refuse_beyond(connection, owner, queries.user_of_key(connection, key_id), [])
     queries.revoke_key(connection, key_id)
     return get_key(connection, key_id)
 

@@ -98,6 +98,19 @@ def permissions_of(connection: Connection, user_id: UUID) -> list[RowMapping]:
     return list(connection.execute(_GRANTS, {"user": user_id}).mappings())
 
 
+_HELD = text("""
+    SELECT unnest(r.permissions) FROM grants g JOIN roles r ON r.org_id = g.org_id AND r.name = g.role
+     WHERE g.user_id = :user
+     UNION
+    SELECT 'installation:govern' FROM users WHERE id = :user AND is_operator
+""")
+
+
+def permissions_held(connection: Connection, user_id: UUID) -> list[str]:
+    """What a user's roles permit, wherever, and whether or not the user is shut out at present."""
+    return list(connection.execute(_HELD, {"user": user_id}).scalars())
+
+
 def delete_grants(connection: Connection, user_id: UUID) -> None:
     """Take all roles from a user."""
     connection.execute(text("DELETE FROM grants WHERE user_id = :user"), {"user": user_id})
@@ -220,6 +233,12 @@ def api_keys(connection: Connection) -> list[RowMapping]:
 def api_key(connection: Connection, key_id: UUID) -> RowMapping | None:
     """The key with this id, without its secret."""
     return connection.execute(_KEY, {"key": key_id}).mappings().one_or_none()
+
+
+def user_of_key(connection: Connection, key_id: UUID) -> UUID:
+    """The user whom a key speaks for."""
+    found: UUID = connection.execute(text("SELECT user_id FROM api_keys WHERE id = :key"), {"key": key_id}).scalar_one()
+    return found
 
 
 _LOCK_KEY = text("""

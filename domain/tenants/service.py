@@ -67,8 +67,15 @@ def grants_of(connection: Connection, user_id: UUID) -> list[Grant]:
     return [Grant(tuple(row["permissions"]), row["location_id"]) for row in queries.permissions_of(connection, user_id)]
 
 
-def reach_of(connection: Connection, user_id: UUID, permission: str) -> Reach:
-    """Where a user has `permission`, as it stands now."""
+def permissions_held(connection: Connection, user_id: UUID) -> list[str]:
+    """What a user may do somewhere, or could do again if no longer shut out: what nobody with less may lay hands on."""
+    return queries.permissions_held(connection, user_id)
+
+
+def reach_of(connection: Connection, user_id: UUID, permission: str, scopes: list[str] | None = None) -> Reach:
+    """Where a user has `permission`, as it stands now; nowhere if the `scopes` of a key do not cover it."""
+    if scopes is not None and not permissions.covers(scopes, permission):
+        return Reach()
     return permissions.reach(grants_of(connection, user_id), permission)
 
 
@@ -111,15 +118,20 @@ def user_with_email(connection: Connection, org: UUID, email: str) -> User:
     return User(**found)
 
 
+def find_user(connection: Connection, org: UUID, email: str) -> User | None:
+    """The user with this address, if there is one."""
+    found = queries.user_by_email(connection, org, email)
+    return User(**found) if found else None
+
+
 def ensure_owner(connection: Connection, org: UUID, email: str, *, is_operator: bool = False) -> User:
     """The user with this address, made the organisation's owner if nobody has the address yet."""
     user_id = new_id()
     if queries.insert_user(connection, {"id": user_id, "org_id": org, "email": email, "name": "Owner"}):
         queries.insert_grant(connection, _grant_row(org, user_id, "owner", None))
-    owner = user_with_email(connection, org, email)
     if is_operator:
-        queries.make_operator(connection, owner.id)
-    return owner
+        queries.make_operator(connection, user_with_email(connection, org, email).id)
+    return user_with_email(connection, org, email)
 
 
 def add_user(connection: Connection, org: UUID, fields: NewUser, *, by: Iterable[Grant]) -> User:
@@ -149,8 +161,7 @@ def change_user(connection: Connection, org: UUID, user_id: UUID, change: UserCh
     giver = list(by)
     get_user(connection, user_id)
     queries.lock_owners(connection)
-    held = [pattern for grant in grants_of(connection, user_id) for pattern in grant.permissions]
-    if beyond := permissions.beyond(giver, held):
+    if beyond := permissions.beyond(giver, permissions_held(connection, user_id)):
         raise NotPermitted(f"This user may do more than you: {', '.join(sorted(beyond))}.")
     queries.change_user(connection, user_id, name=change.name, is_disabled=change.is_disabled)
     if change.grants is not None:

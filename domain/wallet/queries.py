@@ -81,8 +81,8 @@ def release_hold(connection: Connection, task: UUID) -> None:
 
 # The task's row is locked so that no worker claims it while its hold is taken away.
 _LEFT_BEHIND = text("""
-    SELECT h.task_id FROM holds h WHERE NOT EXISTS (
-        SELECT FROM tasks t WHERE t.id = h.task_id AND t.status = 'running') LIMIT 100
+    SELECT h.task_id FROM (SELECT task_id FROM holds UNION SELECT task_id FROM budget_holds) h
+     WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = h.task_id AND t.status = 'running') LIMIT 100
 """)
 _IS_AT_REST = text("SELECT status <> 'running' FROM tasks WHERE id = :task FOR UPDATE")
 
@@ -162,6 +162,12 @@ _FEES_DUE = text("""
 def fees_due(connection: Connection) -> list[RowMapping]:
     """Organisations and months for which no fee was charged: every month but the one in which they came."""
     return list(connection.execute(_FEES_DUE).mappings())
+
+
+def organisations_owing(connection: Connection) -> list[UUID]:
+    """The organisations that owe fees and have something that is not promised."""
+    statement = text("SELECT org_id FROM wallets WHERE owed > 0 AND balance > held LIMIT 100")
+    return list(connection.execute(statement).scalars())
 
 
 def insert_fee(connection: Connection, org: UUID, month: date, tokens: int) -> bool:

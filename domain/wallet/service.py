@@ -1,6 +1,7 @@
 """Verbs on prepaid tokens."""
 
 from collections.abc import Mapping
+from datetime import date
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -46,7 +47,7 @@ def top_up(
     Raises:
         Conflict: the reference was used for another amount.
     """
-    owed = queries.lock_wallet(connection, org)["owed"]
+    queries.lock_wallet(connection, org)
     row = {
         "id": new_id(), "org": org, "source": "purchases", "target": "available", "tokens": wanted.tokens,
         "reason": "top_up", "reference": reference, "user": user_id, "note": wanted.note,
@@ -56,15 +57,28 @@ def top_up(
         if earlier is None or earlier["tokens"] != wanted.tokens:
             raise Conflict("This idempotency key was used for a top-up of another amount. Use a new key.")
         return balance(connection, org)
-    paid = min(owed, wanted.tokens)
-    queries.change_wallet(connection, org, balance=wanted.tokens - paid, owed=-paid)
-    if paid:
-        settled = {
-            "id": new_id(), "org": org, "source": "available", "target": "owed", "tokens": paid, "reason": "arrears",
-            "note": "fees that could not be paid before",
-        }  # fmt: skip
-        queries.insert_entry(connection, settled)
+    queries.change_wallet(connection, org, balance=wanted.tokens)
+    pay_arrears(connection, org)
     return balance(connection, org)
+
+
+def pay_arrears(connection: Connection, org: UUID) -> None:
+    """Pay fees that are owed with what is there and not promised to tasks. Nothing where nothing is owed."""
+    row = queries.lock_wallet(connection, org)
+    paid = min(row["owed"], row["balance"] - row["held"])
+    if paid <= 0:
+        return
+    queries.change_wallet(connection, org, balance=-paid, owed=-paid)
+    settled = {
+        "id": new_id(), "org": org, "source": "available", "target": "owed", "tokens": paid, "reason": "arrears",
+        "note": "fees that could not be paid before",
+    }  # fmt: skip
+    queries.insert_entry(connection, settled)
+
+
+def organisations_owing(connection: Connection) -> list[UUID]:
+    """The organisations that owe fees and have something to pay them with."""
+    return queries.organisations_owing(connection)
 
 
 def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: UUID | None = None) -> Balance:
@@ -85,6 +99,7 @@ def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: U
     }  # fmt: skip
     queries.insert_entry(connection, entry)
     queries.change_wallet(connection, org, balance=wanted.tokens)
+    pay_arrears(connection, org)
     return balance(connection, org)
 
 
@@ -109,7 +124,8 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int) -> None:
         now = queries.balance(connection, org)
         owed = f", and {now['owed']} are owed in fees" if now["owed"] else ""
         raise InsufficientFunds(
-            f"This takes {tokens} tokens; {now['available']} are available{owed}. It goes on after a top-up."
+            f"This takes {tokens} tokens; {now['available']} are available{owed}. It goes on after a top-up.",
+            needed=tokens,
         )
 
 
@@ -170,30 +186,28 @@ def release_left_behind(connection: Connection, task: UUID) -> bool:
 # ── fees and prices ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def charge_fees(connection: Connection) -> int:
-    """Charge the monthly fees that are due, each once, whoever else is at it. What a wallet cannot pay it owes.
+def fees_due(connection: Connection) -> list[tuple[UUID, date]]:
+    """Organisations and months whose fee was not charged yet. The month in which an organisation came is free."""
+    return [(row["org_id"], row["month"]) for row in queries.fees_due(connection)]
 
-    The month in which an organisation came is free. Returns how many fees were charged.
+
+def charge_fee(connection: Connection, org: UUID, month: date) -> bool:
+    """Charge a month's fee, once, whoever else is at it. What a wallet cannot pay it owes. False where it was
+    charged.
     """
     tokens = prices(connection)["monthly_fee"]
-    charged = 0
-    for due in queries.fees_due(connection):
-        wallet = queries.lock_wallet(connection, due["org_id"])
-        if not queries.insert_fee(connection, due["org_id"], due["month"], tokens):
-            continue
-        charged += 1
-        if tokens == 0:
-            continue
+    wallet = queries.lock_wallet(connection, org)
+    if not queries.insert_fee(connection, org, month, tokens):
+        return False
+    if tokens > 0:
         can_pay = wallet["owed"] == 0 and wallet["balance"] - wallet["held"] >= tokens
         entry = {
-            "id": new_id(), "org": due["org_id"], "source": "available" if can_pay else "owed", "target": "fees",
-            "tokens": tokens, "reason": "fee", "item": "monthly_fee", "reference": f"{due['month']:%Y-%m}",
+            "id": new_id(), "org": org, "source": "available" if can_pay else "owed", "target": "fees",
+            "tokens": tokens, "reason": "fee", "item": "monthly_fee", "reference": f"{month:%Y-%m}",
         }  # fmt: skip
         queries.insert_entry(connection, entry)
-        queries.change_wallet(
-            connection, due["org_id"], balance=-tokens if can_pay else 0, owed=0 if can_pay else tokens
-        )
-    return charged
+        queries.change_wallet(connection, org, balance=-tokens if can_pay else 0, owed=0 if can_pay else tokens)
+    return True
 
 
 def prices(connection: Connection) -> dict[str, int]:

@@ -16,7 +16,7 @@ class WorkflowStep(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     agent: Slug
-    message: Annotated[str, StringConstraints(min_length=1, max_length=20_000), Storable]
+    message: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S"), Storable]
 
 
 class WorkflowFields(BaseModel):

@@ -55,9 +55,17 @@ def remove_workflow(connection: Connection, slug: str) -> None:
         raise NotFound(f"There is no workflow called {slug!r}.")
 
 
-def start(connection: Connection, org: UUID, slug: str, variables: dict[str, Any], terms: Terms) -> Run:
+def start(
+    connection: Connection,
+    org: UUID,
+    slug: str,
+    variables: dict[str, Any],
+    terms: Terms,
+    *,
+    is_from_outside: bool = False,
+) -> Run:
     """Submit a workflow's tasks. They share a concurrency key, so each begins when the one before it has ended, however
-    that ended; all are submitted, or none.
+    that ended; all are submitted, or none. `is_from_outside` where strangers may have had a say in the variables.
 
     Raises:
         NotFound: there is no such workflow, or an agent of it is gone.
@@ -72,7 +80,7 @@ def start(connection: Connection, org: UUID, slug: str, variables: dict[str, Any
             connection,
             TaskSubmission(
                 agent=step.agent,
-                input=TaskInput(message=fill(step.message, variables)),
+                input=TaskInput(message=fill(step.message, variables), is_from_outside=is_from_outside),
                 concurrency_key=f"workflow:{run_id}",
             ),
             under,

@@ -9,12 +9,12 @@ from pydantic import SecretStr
 
 from agents.llm.base import Reply, Request, UserMessage
 from agents.llm.models import Models
-from agents.tools import ALL
 from core.settings import Settings
 from domain.billing.routing import ProviderName
 from embedded.rehearsal.server import make_app
 from tests.support.models import Parrot
 from tests.support.servers import serving
+from tests.support.tools import FRONT_DESK
 
 MODELS: dict[ProviderName, str] = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 
@@ -43,7 +43,7 @@ class Line:
             "model": model,
             "system": "You help. It is now Friday 2026-11-20 10:00 (Europe/Madrid).",
             "messages": [UserMessage(text="Can you book Ana Torres into Thursday's spin class?")],
-            "tools": [tool.spec for tool in ALL],
+            "tools": [tool.spec for tool in FRONT_DESK],
         }
         return Request.model_validate(values | changes)
 

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from domain.channels import delivery
 from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Replay, TaskInput
+from domain.tasks.schemas import Replay, TaskInput, Terms
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Correction, TopUp
 from tests.support.desk import Desk
@@ -80,7 +81,7 @@ def let_time_pass(org: UUID, approval: UUID) -> None:
     with db.transaction(org) as connection:
         connection.execute(text("UPDATE approvals SET expires_at = rota_now() WHERE id = :id"), {"id": approval})
     with db.system_transaction() as connection:
-        approvals.expire_overdue(connection)
+        approvals.expire(connection, approval)
 
 
 def set_rules(org: UUID, *rules: Rule, asks: list[Ask] | None = None) -> None:
@@ -244,7 +245,7 @@ def test_a_suggestion_is_offered_and_accepting_it_runs_it_as_a_linked_task(org: 
 def replay(org: UUID, task: UUID) -> UUID:
 
     with db.transaction(org) as connection:
-        return tasks.replay(connection, task, Replay(), owner_of(org)).id
+        return tasks.replay(connection, task, Replay(), Terms(user_id=owner_of(org))).id
 
 
 def status_of(org: UUID, client: UUID) -> str:
@@ -387,7 +388,8 @@ def test_what_runs_waits_for_no_one_who_has_no_tokens(org: UUID, desk: Desk, bir
     with db.transaction(org) as connection:
         wallet.top_up(connection, org, TopUp(tokens=1))
     with db.transaction(org) as connection:
-        assert tasks.wake_all(connection, org, "funds") == 1
+        assert tasks.wake_what_fits(connection, org, "funds", Decimal(0)) == 0
+        assert tasks.wake_what_fits(connection, org, "funds", Decimal(1)) == 1
     assert desk.run(org, task.id, number=1).status == "succeeded"
     assert balance(org) == 0
     assert claim(org, task.id, number=2) is None

@@ -187,7 +187,7 @@ def test_a_budget_holds_whatever_runs_at_once(org: UUID) -> None:
     for thread in threads:
         thread.join()
     assert outcomes.count(True) == 10
-    assert used(org) == {"": (0, Decimal(1))}
+    assert used(org) == {"": (Decimal(0), Decimal(1))}
 
 
 def test_what_a_call_cost_counts_and_the_rest_is_given_back(org: UUID) -> None:
@@ -200,10 +200,10 @@ def test_what_a_call_cost_counts_and_the_rest_is_given_back(org: UUID) -> None:
     assert used(org) == {"": (Decimal("0.04"), Decimal("0.11")), "a": (Decimal("0.04"), Decimal("0.11"))}
     with db.transaction(org) as connection:
         billing.release_reserves(connection, task)
-    assert used(org) == {"": (Decimal("0.04"), 0), "a": (Decimal("0.04"), 0)}
+    assert used(org) == {"": (Decimal("0.04"), Decimal(0)), "a": (Decimal("0.04"), Decimal(0))}
     with pytest.raises(billing.BudgetExhausted, match="agent a"):
         reserve(org, new_id(), "0.17")
-    assert used(org)[""] == (Decimal("0.04"), 0)  # in all budgets, or in none
+    assert used(org)[""] == (Decimal("0.04"), Decimal(0))  # in all budgets, or in none
     reserve(org, new_id(), "0.17", agent="b")
 
 

@@ -282,7 +282,7 @@ def test_secrets_are_encrypted_rotated_and_never_shown(org: UUID, receiver: Rece
         assert channels.rotate_secrets(connection, both) == 2
     only_new = make_vault(settings().model_copy(update={"encryption_keys": _keys("new")}))
     put(org, channel="webhook", recipient=made.url, body='{"type": "x"}', webhook_id=made.id)
-    delivery.deliver_due({"webhook": WebhookSender(only_new, ["127.0.0.0/8"])})  # type: ignore[dict-item]
+    delivery.deliver_due({"webhook": WebhookSender(only_new, ["127.0.0.0/8"])})
     headers, body = receiver.posts[-1]
     assert Webhook(made.signing_secret).verify(body, headers)
     with db.transaction(org) as connection:

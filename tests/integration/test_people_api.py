@@ -12,6 +12,7 @@ from sqlalchemy import text
 from api import auth
 from api.app import make_app
 from api.rate_limits import RateLimits
+from api.rate_limits import limits as process_limits
 from core import db
 from core.errors import TooManyRequests
 from core.ids import new_id
@@ -218,7 +219,7 @@ def test_processes_share_what_they_count_through_redis(config: Settings) -> None
 def test_over_http_a_refusal_carries_retry_after_and_health_is_never_refused(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth.limits()._config, "requests_per_minute_key", 3)
+    monkeypatch.setattr(process_limits()._config, "requests_per_minute_key", 3)
     answers = [client.get("/v1/me") for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
     assert int(answers[-1].headers["retry-after"]) > 0
@@ -227,7 +228,7 @@ def test_over_http_a_refusal_carries_retry_after_and_health_is_never_refused(
 
 
 def test_strangers_are_counted_by_address(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth.limits()._config, "requests_per_minute_stranger", 2)
+    monkeypatch.setattr(process_limits()._config, "requests_per_minute_stranger", 2)
     wrong = {"authorization": f"Bearer rota_{new_id().hex}_{'0' * 64}"}
     assert [client.get("/v1/me", headers=wrong).status_code for _ in range(4)] == [401, 401, 429, 429]
     assert client.get("/v1/me").status_code == 200  # a good key from the same address

@@ -12,6 +12,8 @@ from sqlalchemy import text
 from agents.tools.registry import Tool, parameter_schema
 from core import db
 from core.tables import metadata
+from domain.wallet import service as wallet
+from domain.wallet.schemas import TopUp
 from tests.support.factories import make_row, submit
 
 MARK = "XK42"
@@ -63,7 +65,8 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     post("/v1/budgets/secret-agent", {"monthly_limit": "42"}, "put")
     post("/v1/prices/secret-model", {"provider": "openai", "input_per_million": 1, "output_per_million": 1}, "put")
     post("/v1/pauses", {"kind": "agent", "name": "secret-agent", "reason": MARK})
-    post("/v1/wallet/top-ups", {"tokens": 4242, "note": MARK})
+    with db.system_transaction() as connection:
+        wallet.top_up(connection, org, TopUp(tokens=4242, note=MARK))
     ids["approval_id"] = _insert(org, "approvals", {
         "task_id": ids["task_id"], "seq": 1, "kind": "approval", "agent": "secret-agent", "user_id": ids["user_id"],
         "tool": "send_email", "arguments": json.dumps({"body": MARK}), "proposed": "{}", "digest": b"x",

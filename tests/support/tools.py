@@ -5,13 +5,20 @@ from typing import Any
 from uuid import UUID
 
 from agents.tools import ALL
+from agents.tools.booking import BOOKING_TOOLS
+from agents.tools.clients import CLIENT_TOOLS
+from agents.tools.leads import LEAD_TOOLS
+from agents.tools.payments import PAYMENT_TOOLS
 from agents.tools.registry import Acting, ToolContext
+from agents.tools.schedule import SCHEDULE_TOOLS
 from core import db
 from core.ids import new_id
 from tests.support.factories import ZONE, owner_of
 
 NOW = datetime.now(ZONE)
 TODAY = NOW.date()
+FRONT_DESK = [*CLIENT_TOOLS, *LEAD_TOOLS, *SCHEDULE_TOOLS, *PAYMENT_TOOLS, *BOOKING_TOOLS]
+"""what the rehearsal model is good at"""
 
 
 def use(org: UUID, name: str, /, **arguments: Any) -> dict[str, Any]:

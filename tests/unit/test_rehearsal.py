@@ -6,21 +6,16 @@ from typing import Any
 
 import pytest
 
-from agents.tools.booking import BOOKING_TOOLS
-from agents.tools.clients import CLIENT_TOOLS
-from agents.tools.leads import LEAD_TOOLS
-from agents.tools.payments import PAYMENT_TOOLS
-from agents.tools.schedule import SCHEDULE_TOOLS
 from embedded.rehearsal import extract
 from embedded.rehearsal.faults import Script, parse_fault
 from embedded.rehearsal.guess import guess_text
 from embedded.rehearsal.lexicon import language_of
 from embedded.rehearsal.mind import next_turn
 from embedded.rehearsal.talk import Call, Talk, ToolOffer, count_tokens
+from tests.support.tools import FRONT_DESK
 
 SYSTEM = "It is now Friday 2026-11-20 10:00 (Europe/Madrid)."
 TODAY = date(2026, 11, 20)
-FRONT_DESK = [*CLIENT_TOOLS, *LEAD_TOOLS, *SCHEDULE_TOOLS, *PAYMENT_TOOLS, *BOOKING_TOOLS]
 OFFERS = [ToolOffer(spec.name, spec.description, spec.parameters) for spec in (tool.spec for tool in FRONT_DESK)]
 
 

@@ -25,24 +25,42 @@ def _send(name: str, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@outward_tool("charge_card", category="automation", parameters=Order, permission="payments:write")
+@outward_tool(
+    "charge_card",
+    category="automation",
+    parameters=Order,
+    permission="payments:write",
+    risk="low",
+)
 def charge_card(context: OutwardContext, wanted: Order) -> dict[str, Any]:
     """Charge the card of an order. Charging twice takes the money twice."""
     return _send("charge_card", {"order": wanted.order})
 
 
-@outward_tool("send_sms", category="messaging", parameters=Order, permission="sms:send", takes_idempotency_key=True)
-def send_sms(context: OutwardContext, wanted: Order) -> dict[str, Any]:
+@outward_tool(
+    "text_customer",
+    category="messaging",
+    parameters=Order,
+    permission="sms:send",
+    takes_idempotency_key=True,
+    risk="low",
+)
+def text_customer(context: OutwardContext, wanted: Order) -> dict[str, Any]:
     """Send a text about an order. The other side knows a repeated request by its key."""
-    return _send("send_sms", {"order": wanted.order, "key": context.idempotency_key})
+    return _send("text_customer", {"order": wanted.order, "key": context.idempotency_key})
 
 
 @outward_tool(
-    "set_display", category="automation", parameters=Order, permission="display:write", repeat_is_harmless=True
+    "set_display",
+    category="automation",
+    parameters=Order,
+    permission="display:write",
+    repeat_is_harmless=True,
+    risk="low",
 )
 def set_display(context: OutwardContext, wanted: Order) -> dict[str, Any]:
     """Show an order on the display. Showing it again changes nothing."""
     return _send("set_display", {"order": wanted.order})
 
 
-TOOLS = [charge_card, send_sms, set_display]
+TOOLS = [charge_card, text_customer, set_display]
