@@ -40,7 +40,7 @@ lock: $(VENV)/.installed-dev ## pin the dependencies again, with hashes and with
 faults: $(VENV)/.installed-dev ## make trouble for SECONDS (600) with SEED, and check that all held
 	@$(BIN)/python -m tests.acceptance.faults --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-bench: $(VENV)/.installed-dev ## measure (see benchmarks/README.md)
+bench: $(VENV)/.installed-dev ## measure throughput; ARGS=levels: waiting; ARGS=ledger: a million entries
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove .venv and caches; data under .rota stays

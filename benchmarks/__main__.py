@@ -1,10 +1,12 @@
-"""`make bench` measures throughput; `make bench ARGS=levels` measures what is promised about waiting."""
+"""`make bench` measures throughput; `make bench ARGS=levels` what is promised about waiting;
+`make bench ARGS=ledger` how balance, bill and debit do with a million entries.
+"""
 
 import sys
 
-from benchmarks import levels, throughput
+from benchmarks import ledger, levels, throughput
 
-_MEASUREMENTS = {"throughput": throughput.main, "levels": levels.main}
+_MEASUREMENTS = {"throughput": throughput.main, "levels": levels.main, "ledger": ledger.main}
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ class Checker:
         """Everything."""
         self._ended_once()
         self._billed_once()
+        self._paid_once()
         self._happened_once()
         self._changed_legally()
         self._in_doubt_only_after_crashes()
@@ -120,6 +121,23 @@ class Checker:
         self.facts["repeated"] = self.world["repeated"]
         share = self.world["repeated"] / max(1, self.world["answered"])
         self.facts["repeated share"] = share
+
+    def _paid_once(self) -> None:
+        """A token for every answer of a model that was recorded, and wallets that agree with the ledger."""
+        (unpaid,) = self.cluster.query(
+            "SELECT count(*) FROM steps s WHERE s.stage = 'decide' AND s.status = 'done' AND s.model IS NOT NULL "
+            "AND (SELECT count(*) FROM wallet_entries e WHERE e.task_id = s.task_id AND e.seq = s.seq "
+            "AND e.item = 'internal_llm_call') <> 1"
+        )[0]
+        self._expect(unpaid == 0, f"{unpaid} model calls were not paid for with one token each")
+        off = self.cluster.query(
+            "SELECT w.org_id FROM wallets w, LATERAL (SELECT coalesce(sum(CASE "
+            "WHEN e.target = 'available' THEN e.tokens WHEN e.source = 'available' THEN -e.tokens ELSE 0 END), 0) AS there FROM wallet_entries e "
+            "WHERE e.org_id = w.org_id) AS ledger, LATERAL (SELECT coalesce(sum(reserved), 0) AS held, "
+            "coalesce(sum(spent), 0) AS spent FROM holds h WHERE h.org_id = w.org_id) AS holds "
+            "WHERE w.balance - holds.spent <> ledger.there OR w.held <> holds.held"
+        )
+        self._expect(not off, f"wallets that do not agree with their ledger: {off}")
 
     def _happened_once(self) -> None:
         for order, task in self.load.sent.tasks.items():

@@ -20,7 +20,7 @@ from tests.acceptance.faults.cluster import Cluster
 from tests.support.factories import make_key, make_organisation
 from tests.support.servers import SECRET_KEY
 
-TOOLS = ["charge_card", "send_sms", "set_display"]
+TOOLS = ["charge_card", "text_customer", "set_display"]
 MODELS = ("plan-a", "plan-b")
 LIMITS = {
     "alpha": {"weight": 3, "max_in_flight": 12, "starts_per_minute": None},

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-_PLAN: tuple[tuple[str, ...], ...] = (("charge_card", "send_sms"), ("set_display",))
+_PLAN: tuple[tuple[str, ...], ...] = (("charge_card", "text_customer"), ("set_display",))
 _TOKENS = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
 
 
@@ -41,7 +41,7 @@ class World:
         self.charges[body["order"]] += 1
         return {"receipt": f"{body['order']}/{self.charges[body['order']]}"}
 
-    def on_send_sms(self, body: dict[str, Any]) -> Any:
+    def on_text_customer(self, body: dict[str, Any]) -> Any:
         """An effect whose side takes a key, as good ones do."""
         if body["key"] not in self.text_keys:
             self.text_keys.add(body["key"])
