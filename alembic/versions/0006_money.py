@@ -153,6 +153,7 @@ CREATE TABLE usage_totals (
     PRIMARY KEY (org_id, month, dimension, name)
 ) WITH (fillfactor = 70);
 
+CREATE INDEX usage_totals_dearest ON usage_totals (org_id, month, dimension, billed_cost DESC, name);
 CREATE INDEX usage_totals_months ON usage_totals (org_id, month) WHERE dimension = 'all';
 
 CREATE TABLE bills (

@@ -52,18 +52,23 @@ _BY = """
     CROSS JOIN LATERAL (VALUES ('all', ''), ('model', model), ('agent', agent), ('conversation', conversation),
                                ('workflow', workflow_run::text)) AS by (dimension, name)
 """
-# What was totalled, and what has come since.
+_SUMMED = """name, model_calls, rehearsal_calls, input_tokens, cached_tokens, output_tokens, base_cost, billed_cost
+          FROM usage_totals WHERE org_id = :org AND month = :month AND dimension = :dimension"""
+# What was totalled, and what has come since. The dearest are among the dearest totals or have new usage; the rest, and
+# there may be a line for every conversation, is not looked at.
 _MONTH = text(f"""
-    WITH lines AS (
-        SELECT dimension, name, model_calls, rehearsal_calls, input_tokens, cached_tokens, output_tokens, base_cost,
-               billed_cost
-          FROM usage_totals WHERE org_id = :org AND month = :month AND dimension = :dimension
-         UNION ALL
-        SELECT by.dimension, by.name, {_EACH}
+    WITH fresh AS (
+        SELECT by.name, {_EACH}
           FROM usage {_BY}
          WHERE org_id = :org AND NOT is_totalled AND by.dimension = :dimension AND by.name IS NOT NULL
            AND created_at >= CAST(:month AS date) AND created_at < CAST(:month AS date) + interval '1 month'
-         GROUP BY by.dimension, by.name
+         GROUP BY by.name
+    ), totalled AS (
+        (SELECT {_SUMMED} ORDER BY billed_cost DESC, name LIMIT :limit)
+         UNION
+        SELECT {_SUMMED} AND name IN (SELECT name FROM fresh)
+    ), lines AS (
+        SELECT * FROM totalled UNION ALL SELECT * FROM fresh
     )
     SELECT name, {_SUMS} FROM lines GROUP BY name ORDER BY sum(billed_cost) DESC, name LIMIT :limit
 """)  # noqa: S608

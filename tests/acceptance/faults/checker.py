@@ -53,6 +53,17 @@ _FASTEST_MINUTE = """
 """
 
 
+_WALLETS_THAT_LIE = """
+    SELECT w.org_id FROM wallets w,
+           LATERAL (SELECT coalesce(sum(CASE WHEN e.target = 'available' THEN e.tokens
+                                             WHEN e.source = 'available' THEN -e.tokens ELSE 0 END), 0) AS there
+                      FROM wallet_entries e WHERE e.org_id = w.org_id) AS ledger,
+           LATERAL (SELECT coalesce(sum(reserved), 0) AS held, coalesce(sum(spent), 0) AS spent
+                      FROM holds h WHERE h.org_id = w.org_id) AS holds
+     WHERE w.balance - holds.spent <> ledger.there OR w.held <> holds.held
+"""
+
+
 class Checker:
     """Collects what is wrong, and what is worth telling."""
 
@@ -130,13 +141,7 @@ class Checker:
             "AND e.item = 'internal_llm_call') <> 1"
         )[0]
         self._expect(unpaid == 0, f"{unpaid} model calls were not paid for with one token each")
-        off = self.cluster.query(
-            "SELECT w.org_id FROM wallets w, LATERAL (SELECT coalesce(sum(CASE "
-            "WHEN e.target = 'available' THEN e.tokens WHEN e.source = 'available' THEN -e.tokens ELSE 0 END), 0) AS there FROM wallet_entries e "
-            "WHERE e.org_id = w.org_id) AS ledger, LATERAL (SELECT coalesce(sum(reserved), 0) AS held, "
-            "coalesce(sum(spent), 0) AS spent FROM holds h WHERE h.org_id = w.org_id) AS holds "
-            "WHERE w.balance - holds.spent <> ledger.there OR w.held <> holds.held"
-        )
+        off = self.cluster.query(_WALLETS_THAT_LIE)
         self._expect(not off, f"wallets that do not agree with their ledger: {off}")
 
     def _happened_once(self) -> None:
