@@ -1,5 +1,6 @@
 """Act: carry out what was decided, independent actions side by side, each with its own step in the journal."""
 
+import contextlib
 import contextvars
 from typing import Any
 
@@ -207,8 +208,11 @@ def _use_approval(work: Work, go: Go, connection: Connection) -> None:
 
 def _note(work: Work, go: Go, connection: Connection, *, is_error: bool) -> None:
     """Use the approval up, and write into the audit log what the agent did to the world, or was kept from doing."""
-    _use_approval(work, go, connection)
-    if not is_error:
+    if is_error:
+        with contextlib.suppress(Conflict):  # it may be what was refused: used already, for another step
+            _use_approval(work, go, connection)
+    else:
+        _use_approval(work, go, connection)
         tell_what_was_done(work, go, connection)
     tool = ALL.get(go.call.name)
     if tool is not None and not tool.changes_world:

@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from agents.tools import ALL
 from api import problems
 from api.metrics import CountRequests
-from api.rate_limits import limits, reset_limits
+from api.rate_limits import LimitStrangers, limits, reset_limits
 from api.routes import (
     agents,
     approvals,
@@ -55,6 +55,7 @@ def make_app() -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
+    app.add_middleware(LimitStrangers)
     app.add_middleware(CountRequests)
     for part in (tasks, approvals, agents, workflows, wallet, billing, control, channels, people, audit):
         app.include_router(part.router)

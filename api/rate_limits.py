@@ -9,12 +9,15 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
 
 import redis
 from fastapi import Request
 
+from api.problems import problem
 from core.errors import TooManyRequests
 from core.logging import get_logger
 from core.settings import Settings, settings
@@ -169,6 +172,23 @@ def limits() -> RateLimits:
     if not _limits:
         _limits.append(RateLimits(settings()))
     return _limits[0]
+
+
+class LimitStrangers:
+    """ASGI middleware: counts by address what needs no key, such as the documentation and the metrics; never health."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and not scope["path"].startswith(("/v1/", "/health")):
+            try:
+                limits().take_stranger(Request(scope))
+            except TooManyRequests as error:
+                headers = {"retry-after": str(error.details["retry_after"])}
+                await problem(HTTPStatus.TOO_MANY_REQUESTS, error.message, headers)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def reset_limits() -> None:

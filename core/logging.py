@@ -1,9 +1,24 @@
 """Structured logs: one event a line, JSON for machines or columns for people, on standard error."""
 
 import logging
+import re
 import sys
+from typing import Any
 
 import structlog
+
+_SECRET = re.compile(r"rota_[0-9a-f]{32}_[0-9a-f]{16,}|whsec_[A-Za-z0-9+/=]{16,}|sk-[A-Za-z0-9_-]{16,}")
+_HUSHED = {"password", "secret", "api_key", "authorization", "token"}
+
+
+def mask_secrets(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Keep keys and passwords out of the logs, whoever put them there."""
+    return {name: "***" if name in _HUSHED else _masked(value) for name, value in event.items()}
+
+
+def _masked(value: Any) -> Any:
+    return _SECRET.sub("***", value) if isinstance(value, str) else value
+
 
 _NOISY = ("httpx2", "httpcore2", "openai", "anthropic", "alembic")
 
@@ -15,6 +30,7 @@ def configure_logging(*, level: str = "INFO", as_json: bool = False) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        mask_secrets,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

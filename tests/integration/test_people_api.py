@@ -232,3 +232,6 @@ def test_strangers_are_counted_by_address(client: TestClient, monkeypatch: pytes
     wrong = {"authorization": f"Bearer rota_{new_id().hex}_{'0' * 64}"}
     assert [client.get("/v1/me", headers=wrong).status_code for _ in range(4)] == [401, 401, 429, 429]
     assert client.get("/v1/me").status_code == 200  # a good key from the same address
+    refused = client.get("/openapi.json", headers={"authorization": ""})
+    assert (refused.status_code, refused.headers["content-type"]) == (429, "application/problem+json")
+    assert client.get("/health/ready").status_code == 200
