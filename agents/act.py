@@ -88,7 +88,7 @@ def _reach_out(work: Work, perception: Perception, go: Go, stopwatch: Stopwatch)
         with transaction(work.task.org_id) as connection:
             ensure_permitted(connection, work.task.user_id, work.task.location_id, tool, work.task.scopes)
             if tool.price:
-                work.ensure_tokens(connection, tool.price)
+                work.purse.ensure(connection, tool.price)
             _use_approval(work, go, connection)  # before anything happens that could happen twice
     except _REFUSALS as refusal:
         why = refusal.message
@@ -132,7 +132,7 @@ def _record_effect(work: Work, tool: Tool, go: Go, record: StepRecord, *, is_err
 
 def _pay(work: Work, tool: Tool, seq: int, connection: Connection) -> None:
     if tool.price:
-        work.charge(connection, seq, tool.price)
+        work.purse.pay(connection, seq, tool.price)
 
 
 def _take_back(work: Work, seq: int, connection: Connection) -> None:
@@ -146,22 +146,24 @@ def _invoke(work: Work, perception: Perception, go: Go, connection: Connection, 
     """Run a tool inside its step's transaction. A refusal undoes what the tool wrote and is recorded as its answer."""
     try:
         with work.doing(go.call.name), connection.begin_nested():
-            result = _run(work, perception, go, connection)
+            result, is_limited = _run(work, perception, go, connection)
     except _REFUSALS as refusal:
         return _refused(work, go, connection, stopwatch, refusal.message)
-    limit_to(connection, ())  # the records of what was done lie at no location
+    if is_limited:
+        limit_to(connection, ())  # the records of what was done lie at no location
     _note(work, go, connection, is_error=False)
     return _record(go, stopwatch, result, is_error=False)
 
 
-def _run(work: Work, perception: Perception, go: Go, connection: Connection) -> dict[str, Any]:
+def _run(work: Work, perception: Perception, go: Go, connection: Connection) -> tuple[dict[str, Any], bool]:
+    """What the tool returns, and whether the transaction is limited to some locations now."""
     tool = _known_tool(perception, go)
     parameters = tool.validate(go.arguments)
     reach = ensure_permitted(connection, work.task.user_id, work.task.location_id, tool, work.task.scopes)
     if not reach.everywhere:
         limit_to(connection, reach.locations)
     if tool.price and not tool.charges_itself:
-        work.charge(connection, go.seq, tool.price)
+        work.purse.pay(connection, go.seq, tool.price)
     acting = Acting(
         org_id=work.task.org_id,
         user_id=work.task.user_id,
@@ -177,9 +179,9 @@ def _run(work: Work, perception: Perception, go: Go, connection: Connection) -> 
         zone=work.zone,
         today=work.now.astimezone(work.zone).date(),
         acting=acting,
-        charge=lambda item, note: work.charge(connection, go.seq, item, note=note),
+        charge=lambda item, note: work.purse.pay(connection, go.seq, item, note),
     )
-    return tool.run(context, parameters)
+    return tool.run(context, parameters), not reach.everywhere
 
 
 def _known_tool(perception: Perception, go: Go) -> Tool:

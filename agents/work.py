@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from agents.interrupt import Interrupt, Stopped
 from agents.llm.models import Models
+from agents.purse import Books, Purse
 from agents.sink import Sink
 from core.clock import Stopwatch
 from core.db import transaction
@@ -74,6 +75,7 @@ class Workplace:
 
     models: Models
     helpers: ThreadPoolExecutor
+    books: Books = field(default_factory=Books)
 
     @classmethod
     def open(cls, models: Models, *, helpers: int = 2 * _PARALLEL_CALLS) -> "Workplace":
@@ -89,6 +91,7 @@ class Work:
         self.workplace = workplace
         self.interrupt = interrupt
         self.sink = sink
+        self.purse = Purse(task, workplace.books)
         self._stopwatch = Stopwatch()
         with transaction(task.org_id) as connection:
             self.organisation: Organisation = tenants.get_organisation(connection, task.org_id)
@@ -96,7 +99,6 @@ class Work:
             self._journal = tasks.journal(connection, task.id)
             self._tokens, self._cost = tasks.spent_on(connection, task.id)
             self.now = tasks.now(connection)
-            self.token_prices = wallet.prices(connection)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -212,32 +214,10 @@ class Work:
         """Before a model call: see to it that its token and its highest possible cost are there, and stay there.
 
         Raises:
-            ClaimLost: somebody else has the task.
             InsufficientFunds, BudgetExhausted: the task must wait until they are.
         """
-        tasks.hold(connection, self.task)
-        wallet.ensure(connection, self.task.org_id, self.task.id, self.token_prices[item])
-        billing.reserve(connection, self.task.org_id, self.task.agent, self.task.id, dollars)
-
-    def ensure_tokens(self, connection: Connection, item: PriceItem) -> None:
-        """Before an effect that costs tokens: see to it that they are there, and stay there.
-
-        Raises:
-            ClaimLost: somebody else has the task.
-            InsufficientFunds: the task must wait until they are.
-        """
-        tasks.hold(connection, self.task)
-        wallet.ensure(connection, self.task.org_id, self.task.id, self.token_prices[item])
-
-    def charge(self, connection: Connection, seq: int, item: PriceItem, *, note: str | None = None) -> None:
-        """Pay for what step `seq` does, in the transaction in which it does it.
-
-        Raises:
-            InsufficientFunds: the wallet cannot; nothing of the step must stand.
-        """
-        tokens = self.token_prices[item]
-        wallet.ensure(connection, self.task.org_id, self.task.id, tokens)
-        wallet.spend(connection, self.task.id, seq, item, tokens, note=note)
+        self.purse.ensure(connection, item)
+        self.purse.reserve(connection, dollars)
 
     def _write(self, make: Callable[[Connection], StepRecord], *, is_paid_for: bool = True) -> Step:
         step_id = new_id()
@@ -252,8 +232,8 @@ class Work:
         step = tasks.record_step(connection, self.task, record, step_id)
         if record.bill is not None:
             if record.status == "done":  # an answer that is of no use costs no token
-                self.charge(connection, record.seq, "internal_llm_call")
-            billing.draw(connection, self.task.id, record.bill.cost.billed)
+                self.purse.pay(connection, record.seq, "internal_llm_call")
+            self.purse.draw(connection, record.bill.cost.billed)
         return step
 
     def _insist(self, write: "_Write[T_co]", *, is_paid_for: bool = True) -> T_co:

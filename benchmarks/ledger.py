@@ -62,7 +62,7 @@ def _debit(org: UUID) -> None:
     task = new_id()
     with db.transaction(org) as connection:
         wallet.ensure(connection, org, task, 1)
-        wallet.spend(connection, task, 1, "email", 1)
+        wallet.spend_ensured(connection, task, 1, "email", 1)
         wallet.release(connection, task)
 
 

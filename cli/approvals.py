@@ -97,7 +97,14 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
 @rules_app.command("show")
 def show_rules() -> None:
     """Print the rules as YAML; `rota rules set` takes them back."""
-    typer.echo(yaml.safe_dump(Api.find().get("/v1/rules"), sort_keys=False, allow_unicode=True))
+    typer.echo(yaml.safe_dump(_said(Api.find().get("/v1/rules")), sort_keys=False, allow_unicode=True))
+
+
+def _said(value: Any) -> Any:
+    """What somebody said, without what nobody did."""
+    if isinstance(value, dict):
+        return {name: _said(item) for name, item in value.items() if item not in (None, [], {})}
+    return [_said(item) for item in value] if isinstance(value, list) else value
 
 
 @rules_app.command("set")

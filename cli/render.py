@@ -419,7 +419,7 @@ def approval_detail(row: dict[str, Any]) -> RenderableType:
         f"{past['done']} done, {past['refused']} refused; {past['approved']} approved, {past['rejected']} not; 30 days",
     )
     ask = row["asks"][min(row["stage"], len(row["asks"]) - 1)]
-    who = ", ".join([*ask["roles"], *ask["users"]])
+    who = ", ".join([*(["the person it is for"] if row["kind"] == "suggestion" else []), *ask["roles"], *ask["users"]])
     facts.add_row(
         "up to", escape(f"{who}; {row['needed']} needed, until {moment(row['expires_at'])}, then {ask['then']}")
     )
@@ -499,6 +499,7 @@ def bill(found: dict[str, Any]) -> RenderableType:
         f"[bold]{found['month'][:7]}[/] ({state})   {total['model_calls']} model calls   "
         f"base {money(total['base_cost'])}   markup {float(found['markup']):.0%}   "
         f"billed [bold]{money(total['billed_cost'])}[/]"
+        + (f"   [yellow]{total['rehearsal_calls']} of the calls rehearsed[/]" if total["rehearsal_calls"] else "")
     )
     parts: list[RenderableType] = [head]
     for part in ("model", "agent", "conversation", "workflow"):

@@ -184,6 +184,12 @@ def budgets(connection: Connection, org: UUID) -> list[RowMapping]:
     return list(connection.execute(_BUDGETS, {"org": org}).mappings())
 
 
+def has_budgets(connection: Connection, org: UUID) -> bool:
+    """Whether the organisation has any budget."""
+    statement = text("SELECT FROM budgets WHERE org_id = :org LIMIT 1")
+    return connection.execute(statement, {"org": org}).first() is not None
+
+
 def put_budget(connection: Connection, org: UUID, agent: str, limit: Decimal) -> None:
     """Set a budget."""
     statement = text("""
@@ -284,9 +290,11 @@ _LOCK_MONTHS = text("""
 """)
 
 
-def lock_budget_months(connection: Connection, task: UUID) -> None:
-    """Lock the months that a task's holds count to, in the order in which everybody locks them."""
-    connection.execute(_LOCK_MONTHS, {"task": task}).all()
+def lock_budget_months(connection: Connection, task: UUID) -> bool:
+    """Lock the months that a task's holds count to, in the order in which everybody locks them. False if it has
+    none.
+    """
+    return bool(connection.execute(_LOCK_MONTHS, {"task": task}).all())
 
 
 def release_budgets(connection: Connection, task: UUID) -> None:

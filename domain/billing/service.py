@@ -160,6 +160,11 @@ def room(connection: Connection, org: UUID) -> dict[str, Decimal]:
     return {one.agent: one.monthly_limit - one.spent - one.held for one in list_budgets(connection, org)}
 
 
+def has_budgets(connection: Connection, org: UUID) -> bool:
+    """Whether anything limits what an organisation is billed."""
+    return queries.has_budgets(connection, org)
+
+
 def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Callable[[], Decimal]) -> None:
     """Reserve what a call may cost at most, in every budget that it draws on: in all of them, or in none.
 
@@ -209,8 +214,8 @@ def draw(connection: Connection, task: UUID, amount: Decimal) -> None:
 
 def release_reserves(connection: Connection, task: UUID) -> None:
     """End a task's reserves; what was spent counts to the month."""
-    queries.lock_budget_months(connection, task)
-    queries.release_budgets(connection, task)
+    if queries.lock_budget_months(connection, task):
+        queries.release_budgets(connection, task)
 
 
 def crossed_budgets(connection: Connection) -> list[CrossedBudget]:

@@ -106,44 +106,49 @@ def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: U
 # ── what tasks spend ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ensure(connection: Connection, org: UUID, task: UUID, tokens: int) -> None:
-    """See to it that the task's hold has `tokens` left, before something is done that costs them.
+def ensure(connection: Connection, org: UUID, task: UUID, tokens: int) -> int:
+    """See to it that the task's hold has `tokens` left, before something is done that costs them. Returns how many it
+    has.
 
     Raises:
         InsufficientFunds: the wallet has not so many free, or owes fees.
     """
     if tokens == 0:
-        return
-    missing = tokens - queries.free_in_hold(connection, task)
+        return 0
+    free = queries.free_in_hold(connection, task)
+    missing = tokens - free
     if missing <= 0:
-        return
-    if not (
-        (missing < CHUNK and queries.extend_hold(connection, org, task, CHUNK))
-        or queries.extend_hold(connection, org, task, missing)
-    ):
-        now = queries.balance(connection, org)
-        owed = f", and {now['owed']} are owed in fees" if now["owed"] else ""
-        raise InsufficientFunds(
-            f"This takes {tokens} tokens; {now['available']} are available{owed}. It goes on after a top-up.",
-            needed=tokens,
-        )
+        return free
+    for more in (max(missing, CHUNK), missing):
+        if queries.extend_hold(connection, org, task, more):
+            return free + more
+    now = queries.balance(connection, org)
+    owed = f", and {now['owed']} are owed in fees" if now["owed"] else ""
+    raise InsufficientFunds(
+        f"This takes {tokens} tokens; {now['available']} are available{owed}. It goes on after a top-up.",
+        needed=tokens,
+    )
 
 
 def spend(
-    connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, *, quantity: int = 1,
-    note: str | None = None,
-) -> None:  # fmt: skip
-    """Spend tokens of a task's hold in its step `seq`.
+    connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, *, note: str | None = None
+) -> bool:
+    """Spend tokens of a task's hold in its step `seq`. False, and nothing, where it has not so many left."""
+    if tokens == 0:
+        return True
+    row = {"id": new_id(), "task": task, "seq": seq, "tokens": tokens, "item": item, "quantity": 1, "note": note}
+    return queries.spend(connection, row)
+
+
+def spend_ensured(
+    connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, *, note: str | None = None
+) -> None:
+    """The same after `ensure`, in the same transaction.
 
     Raises:
-        InsufficientFunds: the hold has not so many left; see to that with `ensure` first.
+        InsufficientFunds: it was not ensured.
     """
-    if tokens == 0:
-        return
-    row = {
-        "id": new_id(), "task": task, "seq": seq, "tokens": tokens, "item": item, "quantity": quantity, "note": note,
-    }  # fmt: skip
-    if not queries.spend(connection, row):
+    if not spend(connection, task, seq, item, tokens, note=note):
         raise InsufficientFunds("The task's hold has not enough tokens left.")
 
 

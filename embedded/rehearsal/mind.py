@@ -243,8 +243,8 @@ def _rationale(goal: Goal, arguments: dict[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = goal.tool.parameters.get("properties", {})
     about: dict[str, Any] = {}
     for name, schema in properties.items():
-        if not name.startswith("_"):
-            continue
+        if not name.startswith("_") or "considered" in schema.get("description", ""):
+            continue  # it considers one thing only
         if schema.get("type") == "number":
             about[name] = round(min(0.95, goal.score / (goal.score + 3)), 2)
         elif "why" in schema.get("description", "").lower():

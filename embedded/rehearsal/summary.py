@@ -12,6 +12,7 @@ _PHRASES = {
     "en": {
         "mark": "[Rehearsal]",
         "done": "Done",
+        "suggested": "Suggested ({tool}); it is done when it is accepted.",
         "found": "{count} found",
         "none": "nothing found",
         "refused": "That was not possible",
@@ -26,6 +27,7 @@ _PHRASES = {
     "es": {
         "mark": "[Ensayo]",
         "done": "Hecho",
+        "suggested": "Propuesto ({tool}); se hará cuando se acepte.",
         "found": "{count} resultados",
         "none": "no he encontrado nada",
         "refused": "No ha sido posible",
@@ -95,6 +97,8 @@ def _tell(finding: Finding, language: str) -> str:
     if call.is_error:
         reason = call.result.get("error") if isinstance(call.result, dict) else call.result
         return f"{say['refused']} ({finding.tool.name}): {reason}"
+    if isinstance(call.result, dict) and call.result.get("suggested"):
+        return say["suggested"].format(tool=finding.tool.name)
     return f"{say['done']} ({finding.tool.name}): {_describe(call.result, language)}"
 
 

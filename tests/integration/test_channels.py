@@ -147,7 +147,7 @@ def test_what_will_never_go_fails_and_is_paid_back(org: UUID, channel: Channel) 
         connection.execute(
             text("UPDATE outbox SET task_id = :task, seq = 2 WHERE id = :id"), {"task": task, "id": sent}
         )
-        wallet.spend(connection, task, 2, "email", 1, note=str(sent))
+        wallet.spend_ensured(connection, task, 2, "email", 1, note=str(sent))
         wallet.release(connection, task)
         before = wallet.balance(connection, org).balance
     deliver()

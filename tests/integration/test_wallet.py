@@ -51,7 +51,7 @@ def reconciled(org: UUID) -> Reconciliation:
 def charge(org: UUID, task: UUID, tokens: int = 1, seq: int = 1) -> None:
     with db.transaction(org) as connection:
         wallet.ensure(connection, org, task, tokens)
-        wallet.spend(connection, task, seq, "email", tokens)
+        wallet.spend_ensured(connection, task, seq, "email", tokens)
 
 
 def release(org: UUID, task: UUID) -> None:
@@ -70,7 +70,7 @@ def test_of_two_hundred_debits_at_once_against_half_of_them_half_succeed(config:
         try:
             with db.transaction(org) as connection:
                 wallet.ensure(connection, org, task, 1)
-                wallet.spend(connection, task, 1, "email", 1)
+                wallet.spend_ensured(connection, task, 1, "email", 1)
                 wallet.release(connection, task)  # or each would keep a chunk from the others
         except InsufficientFunds:
             return False

@@ -15,7 +15,7 @@ def spend_for_ever(org: UUID) -> None:
         for seq in range(1, 4):
             with db.transaction(org) as connection:
                 wallet.ensure(connection, org, task, 3)
-                wallet.spend(connection, task, seq, "email", 3)
+                wallet.spend_ensured(connection, task, seq, "email", 3)
         with db.transaction(org) as connection:
             wallet.release(connection, task)
 
