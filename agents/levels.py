@@ -71,10 +71,15 @@ def rule_on(call: ProposedCall, policy: Policy) -> Ruling:
     because = [f"{name}: {level}"]
     asks = deciding.ask if deciding and deciding.ask else policy.asks
     for rule in policy.rules:
-        lifted = _lift(level, rule) if rule.then in {"raise", "at_least"} and holds(rule.when, call) else level
+        if rule.then not in {"raise", "at_least"} or not holds(rule.when, call):
+            continue
+        lifted = _lift(level, rule)
         if lifted != level:
             level, name, asks = lifted, rule.name, rule.ask or asks
             because.append(f"{rule.name}: raised to {level}")
+        elif rule.ask and rule.level == level:
+            name, asks = rule.name, rule.ask  # as high already: but it says whom to ask
+            because.append(f"{rule.name}: {level}, by whom it names")
     if call.read_untrusted and (call.sends_outside or call.moves_money):
         spared = _rule_for_contacts(call, policy)
         if spared:

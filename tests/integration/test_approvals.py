@@ -23,10 +23,12 @@ from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Replay, TaskInput, Terms
+from domain.tenants import service as tenants
+from domain.tenants.permissions import Grant
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Correction, TopUp
 from tests.support.desk import Desk
-from tests.support.factories import change_agent, claim, look, make_row, make_user, owner_of, submit
+from tests.support.factories import change_agent, claim, look, make_row, make_user, owner_of, submission, submit
 from tests.support.mail import Mailbox, mail_server
 from tests.support.models import Parrot, asking, saying
 from tests.support.servers import serving
@@ -393,3 +395,80 @@ def test_what_runs_waits_for_no_one_who_has_no_tokens(org: UUID, desk: Desk, bir
     assert desk.run(org, task.id, number=1).status == "succeeded"
     assert balance(org) == 0
     assert claim(org, task.id, number=2) is None
+
+
+def test_an_edit_goes_no_further_than_those_who_are_asked_may_decide(org: UUID, desk: Desk, bird: Parrot) -> None:
+    set_rules(
+        org,
+        Rule(name="small", when=Conditions(amount_up_to=Decimal(20)), then="set", level="suggestion"),
+        Rule(name="big", then="set", level="approval", ask=[Ask(roles=["owner"])]),
+    )
+    with db.transaction(org) as connection:
+        roles = {"cashier": ["payments:charge", "clients:read"]}
+        for name, permissions in roles.items():
+            tenants.put_role(connection, org, name, permissions, by=[Grant(("*",), None)])
+    cashier, client = make_user(org, "cashier"), make_row(org, "clients")
+    charge = {"client_id": str(client), "amount": 20, "kind": "shop"}
+    bird.answers = [asking(("charge_client", json.dumps(charge))), saying("suggested")]
+    task = desk.run(org, submit(org, user=cashier).id)
+    (offered,) = open_approvals(org, task.id)
+    assert offered.kind == "suggestion"
+    with pytest.raises(NotPermitted, match="need more"):
+        say_yes(org, offered.id, cashier, arguments=offered.arguments | {"amount": 9000})
+    cheaper = say_yes(org, offered.id, cashier, arguments=offered.arguments | {"amount": 15})
+    assert cheaper.linked_task
+    assert desk.run(org, cheaper.linked_task).status == "succeeded"
+    with db.transaction(org) as connection:
+        assert connection.execute(text("SELECT amount FROM payments")).scalars().all() == [15]
+
+
+def test_a_task_that_is_retried_after_a_cancel_asks_anew(org: UUID, desk: Desk, bird: Parrot, mail: Mailbox) -> None:
+    task, asked = put_one(org, desk, bird)
+    with db.transaction(org) as connection:
+        tasks.cancel(connection, task.id)
+    with db.system_transaction() as connection:
+        approvals.withdraw_ended(connection)
+    with db.transaction(org) as connection:
+        tasks.retry(connection, task.id)
+    assert desk.run(org, task.id, number=1).status == "waiting"
+    (again,) = open_approvals(org, task.id)
+    assert (again.id, again.status, again.votes) == (asked.id, "open", [])
+    say_yes(org, again.id)
+    assert desk.run(org, task.id, number=2).status == "succeeded"
+
+
+def test_a_decision_on_a_queued_task_is_noticed_by_whoever_claims_it(
+    org: UUID, desk: Desk, bird: Parrot, mail: Mailbox
+) -> None:
+    bird.answers = [emailing("a@example.com", "b@example.com"), saying("done")]
+    task = desk.run(org, submit(org).id)
+    first, second = open_approvals(org, task.id)
+    say_yes(org, first.id)
+    before = wakes(org, task.id)
+    say_yes(org, second.id)  # the task is queued already
+    assert wakes(org, task.id) == before + 1
+    with db.system_transaction() as connection:
+        connection.execute(
+            text("UPDATE tasks SET status = 'waiting', waiting_for = 'advice' WHERE id = :id"), {"id": task.id}
+        )
+        assert approvals.wake_decided(connection) == 1  # were it lost all the same, beat would find it
+    assert desk.run(org, task.id, number=1).status == "succeeded"
+
+
+def wakes(org: UUID, task: UUID) -> int:
+    with db.transaction(org) as connection:
+        found: int = connection.execute(text("SELECT wakes FROM tasks WHERE id = :id"), {"id": task}).scalar_one()
+    return found
+
+
+def test_a_key_of_few_scopes_binds_what_agents_do_for_it(org: UUID, desk: Desk, bird: Parrot) -> None:
+    change_agent(org, "support-assistant", mode="auto")
+    client = make_row(org, "clients")
+    call = ("update_client_status", json.dumps({"client_id": str(client), "status": "frozen"}))
+    bird.answers = [asking(call), saying("done")]
+    terms = Terms(user_id=owner_of(org), scopes=["tasks:write", "clients:read"])
+    with db.transaction(org) as connection:
+        task = tasks.submit(connection, submission("freeze"), terms)
+    desk.run(org, task.id)
+    assert "clients:write" in bird.asked[-1]["messages"][-1]["content"]
+    assert status_of(org, client) == "active"

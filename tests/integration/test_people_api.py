@@ -89,6 +89,17 @@ def test_nobody_gives_what_they_have_not(client: TestClient, org: UUID) -> None:
     assert client.put("/v1/roles/owner", json={"permissions": ["tasks:read"]}).status_code == 409  # built in
 
 
+def test_an_owner_who_is_shut_out_cannot_be_taken_over(client: TestClient, org: UUID) -> None:
+    client.put("/v1/roles/hr", json={"permissions": ["users:*", "keys:*"]})
+    other = client.post("/v1/users", json={"email": "b@example.com", "name": "B", "grants": [{"role": "owner"}]}).json()
+    client.patch(f"/v1/users/{other['id']}", json={"is_disabled": True})
+    become(client, org, "hr")
+    assert (
+        client.post("/v1/keys", json={"name": "x", "user": "b@example.com", "scopes": ["users:*"]}).status_code == 403
+    )
+    assert client.patch(f"/v1/users/{other['id']}", json={"is_disabled": False}).status_code == 403
+
+
 def test_a_scoped_key_cannot_outgrow_its_scopes(client: TestClient, org: UUID) -> None:
     narrow = f"Bearer {make_key(org, SECRET_KEY, scopes=['keys:*', 'users:*', 'tasks:read'])}"
     client.headers["authorization"] = narrow

@@ -142,6 +142,14 @@ def test_who_is_asked_is_said_by_the_rule_that_decided() -> None:
     assert list(rule_on(call(), PLAIN).asks) == ASKS
 
 
+def test_a_rule_says_whom_to_ask_also_where_the_level_was_as_high_before() -> None:
+    two = [Ask(roles=["manager"], needed=2)]
+    rule = Rule(name="two of us", when=Conditions(amount_over=Decimal(500)), then="at_least", level="approval", ask=two)
+    dear, cheap = (rule_on(call(risk="critical", amount=Decimal(amount)), policy(rule)) for amount in (501, 500))
+    assert (dear.level, dear.rule, list(dear.asks)) == ("approval", "two of us", two)
+    assert (cheap.level, cheap.rule, list(cheap.asks)) == ("approval", "critical risk", ASKS)
+
+
 conditions = st.builds(
     Conditions,
     tools=st.none() | st.just(["send_*"]) | st.just(["book_class"]),
