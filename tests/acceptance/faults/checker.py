@@ -169,7 +169,7 @@ class Checker:
 
     def _in_doubt_only_after_crashes(self) -> None:
         rows = self.cluster.query(
-            "SELECT DISTINCT w.task_id::text, w.seq, w.claim, a.outcome FROM witness_steps w "
+            "SELECT DISTINCT w.task_id::text, w.seq, w.claim, a.outcome, a.error ->> 'message' FROM witness_steps w "
             "JOIN attempts a ON a.task_id = w.task_id AND a.claim = w.claim WHERE w.is_now = 'unknown'"
         )
         self.facts["outcomes in doubt"] = len(rows)
