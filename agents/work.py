@@ -167,8 +167,9 @@ class Work:
         """Write a step into the journal, and what `also` writes with it; a finished one is never done again."""
 
         def make(connection: Connection) -> StepRecord:
-            tasks.hold(connection, self.task)  # the task's row before any other: so nobody blocks anybody for good
-            also(connection)
+            if also is not _nothing_else:
+                tasks.hold(connection, self.task)  # the task's row before any other: so nobody blocks anybody for good
+                also(connection)
             return record
 
         failpoint("before-step")

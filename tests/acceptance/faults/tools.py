@@ -7,7 +7,8 @@ import httpx2
 
 from agents.tools.registry import NotDone, OutwardContext, Parameters, outward_tool
 
-_client = httpx2.Client(timeout=10, trust_env=False, limits=httpx2.Limits(max_connections=100))
+# Long: on a busy machine an answer that is merely late must not look like one that was lost.
+_client = httpx2.Client(timeout=30, trust_env=False, limits=httpx2.Limits(max_connections=100))
 
 
 class Order(Parameters):
