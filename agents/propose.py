@@ -80,13 +80,13 @@ class _Sorter:
     def sort(self, calls: list[tuple[int, ToolCall]]) -> Sorted:
         to_do: list[Go] = []
         waiting: list[Kind] = []
+        found: Go | Approval
         with transaction(self._work.task.org_id) as connection:
             tasks.hold(connection, self._work.task)
             asked = self._asked(connection, calls)
             for seq, call in calls:
                 before = asked.get(seq)
-                is_new = before is None or before.status == "withdrawn"
-                found = self._put(connection, seq, call) if before is None or is_new else before
+                found = self._put(connection, seq, call) if before is None or before.status == "withdrawn" else before
                 if isinstance(found, Go):
                     to_do.append(found)
                 elif found.status == "open" and found.kind != "suggestion":

@@ -50,7 +50,6 @@ def set_up_organisation(
         organisation = tenants.ensure_organisation(connection, slug=slug, name=name, time_zone=time_zone)
         if starts_per_minute is not None and dispatch.has_default_rate(connection, organisation.id):
             dispatch.set_organisation_limits(connection, organisation.id, {"starts_per_minute": starts_per_minute})
-        wallet.open_wallet(connection, organisation.id)
         if welcome_tokens:
             gift = TopUp(tokens=welcome_tokens, note="to begin with")
             wallet.top_up(connection, organisation.id, gift, reference="welcome")

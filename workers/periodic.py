@@ -82,7 +82,7 @@ def forget_replies() -> None:
 @app.task(name="rota.deliver_messages")
 def deliver_messages() -> None:
     """Send what is in the outbox, and see to messages whose sender died."""
-    if _delivering.acquire(blocking=False):  # so that slow mail servers take no more than one thread of the duties'
+    if _delivering.acquire(blocking=False):  # so that slow mail servers take no more than one thread of the duties
         try:
             delivery.take_back_left_behind(_senders())
             delivery.deliver_due(_senders())

@@ -17,11 +17,6 @@ _BALANCE = text("""
 """)
 
 
-def open_wallet(connection: Connection, org: UUID) -> None:
-    """Give the organisation a wallet, empty, if it has none."""
-    connection.execute(text("INSERT INTO wallets (org_id) VALUES (:org) ON CONFLICT DO NOTHING"), {"org": org})
-
-
 def balance(connection: Connection, org: UUID) -> RowMapping:
     """How the wallet stands."""
     return connection.execute(_BALANCE, {"org": org}).mappings().one()

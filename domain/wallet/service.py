@@ -28,11 +28,6 @@ CHUNK = 20
 Prices = Mapping[str, int]
 
 
-def open_wallet(connection: Connection, org: UUID) -> None:
-    """Give an organisation a wallet, empty, if it has none."""
-    queries.open_wallet(connection, org)
-
-
 def balance(connection: Connection, org: UUID) -> Balance:
     """How the wallet stands."""
     return Balance(**queries.balance(connection, org))

@@ -38,7 +38,6 @@ def make_organisation(slug: str, *, tokens: int = 1_000_000) -> UUID:
     with db.system_transaction() as connection:
         org = tenants.ensure_organisation(connection, slug=slug, name=slug.title(), time_zone="Europe/Madrid").id
         tenants.ensure_owner(connection, org, OWNER)
-        wallet.open_wallet(connection, org)
         wallet.top_up(connection, org, TopUp(tokens=tokens))
     with db.transaction(org) as connection:
         agents.seed_agents(connection, org, load_catalogue(), agent_check(connection))
