@@ -1,6 +1,7 @@
 """Time. Between machines only the database's clock decides, through SQL's `rota_now()`; in a process, monotonic time.
 
 `rota_now()` is `now()` plus the one row of the table `clock`, zero outside tests, so that a month can be lived in one.
+`now()` is when the transaction began; what must carry the moment itself, as a claim must, is stamped by `rota_clock()`.
 """
 
 import time

@@ -284,18 +284,20 @@ def agent_statistics(connection: Connection) -> list[RowMapping]:
 
 # ── claim, journal, departure ────────────────────────────────────────────────────────────────────────────────────────
 
+# Stamped by the clock, not by the transaction's begin: it may have been open long before this task was dispatched.
 _CLAIM = text("""
     WITH claimed AS (
         UPDATE tasks
            SET status = 'running', claim = claim + 1, worker = :worker, dispatched_at = NULL,
-               started_at = coalesce(started_at, rota_now())
+               started_at = coalesce(started_at, rota_clock())
          WHERE id = :task AND status = 'queued' AND claim = :claim AND dispatched_at IS NOT NULL
            AND (expires_at IS NULL OR expires_at > rota_now() OR started_at IS NOT NULL)
         RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input, provider, model, queue, run_after,
-                  user_id, location_id, contact, scopes, action, wakes, deadline - rota_now() AS remaining
+                  user_id, location_id, contact, scopes, action, wakes, deadline - rota_now() AS remaining,
+                  rota_clock() AS claimed_at
     ), attempt AS (
-        INSERT INTO attempts (task_id, claim, org_id, worker, provider, model, queue, waited)
-        SELECT id, claim, org_id, :worker, provider, model, queue, rota_now() - greatest(run_after, (
+        INSERT INTO attempts (task_id, claim, org_id, worker, started_at, provider, model, queue, waited)
+        SELECT id, claim, org_id, :worker, claimed_at, provider, model, queue, claimed_at - greatest(run_after, (
                    SELECT ended_at FROM attempts before WHERE before.task_id = c.id AND before.claim = c.claim - 1))
           FROM claimed c
     )

@@ -234,3 +234,16 @@ def test_of_two_people_who_settle_one_decides(org: UUID, verbs: Verbs) -> None:
 
     assert interleave(org, settle("happened"), settle("do_again")) == ("queued", Conflict)
     assert [step.status for step in look(org, verbs.task.id).steps] == ["done"]
+
+
+def test_a_claim_is_stamped_with_the_moment_it_is_made_not_with_the_begin_of_its_transaction(org: UUID) -> None:
+    # A worker can be frozen in between: its task would seem to run before it was dispatched, and limits to be broken.
+    task = submit(org)
+    with db.transaction(org) as connection:
+        began = tasks.now(connection)
+        dispatch()
+        statement = text("SELECT dispatched_at FROM tasks WHERE id = :id")
+        dispatched_at = connection.execute(statement, {"id": task.id}).scalar_one()
+        assert tasks.claim(connection, task.id, 0, "w1")
+    (made,) = look(org, task.id).attempt_history
+    assert began < dispatched_at < made.started_at

@@ -28,7 +28,9 @@ _MEASURED = {
     "worker killed", "leader killed", "leader frozen", "Redis killed", "Redis flushed", "Redis frozen", "Redis full",
     "Postgres stopped at once",
 }  # fmt: skip
-_SHARE_MEASURED = 0.12  # of these are made when all is quiet, and nothing else until they are over
+# The first of each of these, and this share of the others, are made when all is quiet, and nothing else until they are
+# over.
+_SHARE_MEASURED = 0.12
 _STEP_TIMEOUT = 8.0  # seconds until a hanging call is given up
 _LONG = 15.0  # seconds; a recovery that takes longer is looked into
 
@@ -78,7 +80,7 @@ class Storm:
                 self.dice.shuffle(order)
             name = order.pop()
             try:
-                self._is_alone = name in _MEASURED and self.dice.random() < _SHARE_MEASURED and self._await_quiet()
+                self._is_alone = name in _MEASURED and self._is_to_be_measured(name) and self._await_quiet()
                 kinds[name][0]()
                 if self._is_alone:
                     self._await_watchers()
@@ -87,6 +89,10 @@ class Storm:
             self.counts[name] += 1
             time.sleep(self.dice.uniform(*pause))
         self._await_watchers()
+
+    def _is_to_be_measured(self, name: str) -> bool:
+        is_first = self.counts[name] == 0
+        return self.dice.random() < _SHARE_MEASURED or is_first
 
     def _await_watchers(self) -> None:
         for watcher in self._watchers:
