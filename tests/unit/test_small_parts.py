@@ -1,10 +1,12 @@
 """The small parts of core: ids, keys, text, money, settings."""
 
 import time
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +29,16 @@ def test_ids_are_version_7_and_sort_by_time() -> None:
 
 def test_ids_do_not_repeat() -> None:
     assert len({new_id() for _ in range(10_000)}) == 10_000
+
+
+def test_ids_made_within_one_millisecond_sort_by_the_time_they_were_made() -> None:
+    with time_machine.travel(1_800_000_000.1232, tick=False) as clock:
+        made = []
+        for _ in range(100):
+            made.append(new_id())
+            clock.shift(timedelta(microseconds=5))
+    assert made == sorted(made)
+    assert made[0].int >> 80 == made[-1].int >> 80
 
 
 def test_an_api_key_survives_being_written_and_read() -> None:
