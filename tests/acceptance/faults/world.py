@@ -127,5 +127,11 @@ def make_app() -> Any:
     return app
 
 
+# Longer than clients keep idle connections (5 s): a server that closes one just as a request comes resets it, and
+# nobody can tell then whether the request was heard.
+_KEEP_ALIVE = 120
+
 if __name__ == "__main__":
-    uvicorn.run(make_app(), port=int(sys.argv[1]), log_level="critical", access_log=False)
+    uvicorn.run(
+        make_app(), port=int(sys.argv[1]), log_level="critical", access_log=False, timeout_keep_alive=_KEEP_ALIVE
+    )
