@@ -18,6 +18,7 @@ class Duty:
 
 
 DUTIES = (
+    Duty("run-schedules", "rota.run_schedules", timedelta(seconds=1), "what is due starts; what ended is noted"),
     Duty("expire-tasks", "rota.expire_tasks", timedelta(seconds=10), "a task past its expiry ends where people see it"),
     Duty("deliver-messages", "rota.deliver_messages", timedelta(seconds=1), "what is in the outbox leaves"),
     Duty("expire-approvals", "rota.expire_approvals", timedelta(seconds=5), "what nobody decides goes on up, or ends"),
@@ -28,6 +29,7 @@ DUTIES = (
     Duty("charge-fees", "rota.charge_fees", timedelta(minutes=10), "the monthly fee, once a month whatever runs twice"),
     Duty("clean-up", "rota.clean_up", timedelta(minutes=10), "finished tasks leave after a day or a week; bills stay"),
     Duty("forget-workers", "rota.forget_workers", timedelta(minutes=10), "rows of workers long gone clutter the list"),
+    Duty("forget-runs", "rota.forget_runs", timedelta(hours=1), "runs of schedules are kept for three months"),
     Duty("forget-keys", "rota.forget_keys", timedelta(hours=1), "concurrency keys that no task names any more"),
     Duty(
         "forget-replies", "rota.forget_replies", timedelta(minutes=10), "cached replies are kept as long as agents say"

@@ -20,6 +20,7 @@ from api.routes import (
     control,
     operations,
     people,
+    schedules,
     tasks,
     wallet,
     workflows,
@@ -57,7 +58,7 @@ def make_app() -> FastAPI:
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(LimitStrangers)
     app.add_middleware(CountRequests)
-    for part in (tasks, approvals, agents, workflows, wallet, billing, control, channels, people, audit):
+    for part in (tasks, approvals, agents, schedules, workflows, wallet, billing, control, channels, people, audit):
         app.include_router(part.router)
     app.include_router(operations.router)
     app.include_router(operations.public)

@@ -14,12 +14,15 @@ from core.db import system_transaction
 from core.errors import RotaError
 from core.logging import get_logger
 from core.settings import settings
+from core.wakeup import wakeup
 from domain.approvals import service as approvals
 from domain.billing import service as billing
 from domain.channels import delivery
 from domain.channels import service as channels
 from domain.channels.schemas import Event
 from domain.replies import service as replies
+from domain.schedules import service as schedules
+from domain.schedules.sweep import sweep
 from domain.tasks import service as tasks
 from domain.tenants import service as tenants
 from domain.wallet import service as wallet
@@ -29,6 +32,34 @@ from workers.app import app
 log = get_logger(__name__)
 
 _WORKERS_KEPT = timedelta(days=1)
+_RUNS_KEPT = timedelta(days=90)
+
+
+@app.task(name="rota.run_schedules")
+def run_schedules() -> None:
+    """Start what is due by schedules, and note which of their runs have ended."""
+    with system_transaction() as connection:
+        in_need = schedules.organisations_in_need(connection)
+    started = 0
+    for org in in_need:
+        try:
+            started += sweep(org).started
+        except (RotaError, DBAPIError):  # one organisation's trouble must not keep the others
+            log.exception("schedules not attended to", org=str(org))
+    if started:
+        wakeup.hint()
+        log.info("started what was due", count=started)
+
+
+@app.task(name="rota.forget_runs")
+def forget_runs() -> None:
+    """Delete what is noted of runs that ended long ago."""
+
+    def batch() -> int:
+        with system_transaction() as connection:
+            return schedules.forget_runs(connection, _RUNS_KEPT.days)
+
+    _until_nothing_is_left("forgot runs of schedules", batch)
 
 
 @app.task(name="rota.expire_tasks")

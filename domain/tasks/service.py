@@ -69,24 +69,34 @@ def submit(
     """
     asked = f"{terms.user_id} {submission.model_dump_json(exclude_none=True)}"
     digest = hashlib.sha256(asked.encode()).digest() if idempotency_key else None
-    row = queries.insert_task(
-        connection,
-        {
-            "id": new_id(),
-            "agent": submission.agent,
-            "priority": submission.priority,
-            "input": submission.input.model_dump(mode="json"),
-            "run_after": submission.run_after,
-            "deadline": submission.deadline,
-            "expires_at": submission.expires_at,
-            "idempotency_key": idempotency_key,
-            "request_digest": digest,
-            "concurrency_key": submission.concurrency_key,
-            "contact": submission.contact,
-            **terms.model_dump(),
-        },
-    )
+    wanted = _row(new_id(), submission, terms) | {"idempotency_key": idempotency_key, "request_digest": digest}
+    row = queries.insert_task(connection, wanted)
     return Task(**row) if row else _earlier_or_refusal(connection, submission.agent, idempotency_key, digest)
+
+
+def submit_many(connection: Connection, submissions: Sequence[tuple[UUID, TaskSubmission, Terms]]) -> set[UUID]:
+    """Accept many tasks under ids that the caller chose, in one go. Returns the ids of those that were accepted: the
+    others' agents are switched off, or not there.
+    """
+    rows = [_row(task_id, submission, terms) for task_id, submission, terms in submissions]
+    return queries.insert_tasks(connection, rows) if rows else set()
+
+
+def _row(task_id: UUID, submission: TaskSubmission, terms: Terms) -> dict[str, Any]:
+    return {
+        "id": task_id,
+        "agent": submission.agent,
+        "priority": submission.priority,
+        "input": submission.input.model_dump(mode="json"),
+        "run_after": submission.run_after,
+        "deadline": submission.deadline,
+        "expires_at": submission.expires_at,
+        "idempotency_key": None,
+        "request_digest": None,
+        "concurrency_key": submission.concurrency_key,
+        "contact": submission.contact,
+        **terms.model_dump(),
+    }
 
 
 def _earlier_or_refusal(connection: Connection, agent: str, key: str | None, digest: bytes | None) -> Task:

@@ -17,7 +17,8 @@ BUILT_IN_ROLES: dict[str, list[str]] = {
     "manager": [
         "*:read", "tasks:*", "agents:*", "clients:*", "leads:*", "bookings:*", "classes:*", "campaigns:*", "social:*",
         "calendar:*", "tickets:*", "resources:*", "email:*", "sms:*", "whatsapp:*", "messages:*", "notifications:*",
-        "workflows:*", "payments:*", "approvals:*", "data:export", "rules:*", "budgets:*", "queues:*", "reports:*",
+        "workflows:*", "schedules:*", "events:*", "follow_ups:*", "payments:*", "approvals:*", "data:export", "rules:*",
+        "budgets:*", "queues:*", "reports:*",
     ],
     "coordinator": ["*:read", "tasks:*", "approvals:decide", "tickets:*", "notifications:*"],
     "staff": [

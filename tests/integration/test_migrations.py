@@ -15,6 +15,7 @@ import domain.channels.models
 import domain.crm.models
 import domain.office.models
 import domain.replies.models
+import domain.schedules.models
 import domain.tasks.models
 import domain.tenants.models
 import domain.wallet.models
@@ -35,6 +36,7 @@ _MODELS = [
     domain.crm.models,
     domain.office.models,
     domain.replies.models,
+    domain.schedules.models,
     domain.tasks.models,
     domain.tenants.models,
     domain.wallet.models,

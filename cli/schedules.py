@@ -1,0 +1,246 @@
+"""Commands about schedules, and the scheduler as a whole."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from cli import render
+from cli.client import Api, fail, match_agent
+from cli.options import AgentOption, JsonOption
+
+schedules_app = typer.Typer(no_args_is_help=True, help="Start tasks by themselves: at times, or on events.")
+
+Slug = Annotated[str, typer.Argument(help="The schedule's slug.")]
+NoteOption = Annotated[str | None, typer.Option("--note", help="Why.")]
+OverlapOption = Annotated[
+    str | None, typer.Option("--overlap", help="skip, buffer_one, buffer_all, cancel_other or allow_all")
+]
+_DURATION = TypeAdapter(timedelta)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@schedules_app.command("add")
+def add(
+    slug: Slug,
+    message: Annotated[str, typer.Argument(help="What the agent should do each time.")],
+    agent: AgentOption = None,
+    cron: Annotated[str | None, typer.Option(help='Five fields, such as "30 8 * * MON-FRI".')] = None,
+    every: Annotated[str | None, typer.Option(help="An interval: 90s, 15m, 6h, 2d, or ISO 8601.")] = None,
+    at: Annotated[str | None, typer.Option(help="Once: 2026-12-24T18:00, in your time zone unless it says.")] = None,
+    on_event: Annotated[str | None, typer.Option(help="Whenever this event is posted, such as lead.created.")] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="For --cron: an IANA name; the organisation's without it.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    overlap: OverlapOption = None,
+    catch_up: Annotated[str | None, typer.Option(help="How late a run may start: 1h, say.")] = None,
+    jitter: Annotated[str | None, typer.Option(help="Start each run up to so much later.")] = None,
+    runs: Annotated[int | None, typer.Option(help="Come due so often, then no more.")] = None,
+    budget: Annotated[str | None, typer.Option(help="US dollars that its runs may cost in a month.")] = None,
+    pause_after: Annotated[int | None, typer.Option(help="Pause after so many failed runs in a row.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a schedule, or change the one with this slug."""
+    if agent is None:
+        fail("Which agent? Add --agent, for example --agent support. `rota agents` lists them.")
+    if timezone is not None and cron is None:
+        fail("--timezone is for --cron.")
+    api = Api.find()
+    body: dict[str, Any] = {
+        "name": name or slug.replace("-", " ").capitalize(),
+        "times": _times(cron, every, at, on_event, timezone),
+        "task": {"agent": match_agent(api, agent), "input": {"message": message}},
+    }
+    chosen = {
+        "overlap": overlap,
+        "catch_up": _seconds(catch_up, "--catch-up"),
+        "jitter": _seconds(jitter, "--jitter"),
+        "remaining_runs": runs,
+        "monthly_budget": budget,
+        "pause_after_failures": pause_after,
+    }
+    _print_one(api.put(f"/v1/schedules/{slug}", body | {k: v for k, v in chosen.items() if v is not None}), as_json)
+
+
+def _times(
+    cron: str | None, every: str | None, at: str | None, on_event: str | None, timezone: str | None
+) -> dict[str, Any]:
+    if sum(one is not None for one in (cron, every, at, on_event)) != 1:
+        fail("When? Give one of --cron, --every, --at and --on-event.")
+    if cron is not None:
+        return {"kind": "cron", "cron": cron, "timezone": timezone}
+    if every is not None:
+        return {"kind": "interval", "every": _seconds(every, "--every")}
+    if at is not None:
+        return {"kind": "once", "at": _moment(at, "--at")}
+    return {"kind": "event", "event": on_event}
+
+
+def _seconds(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    number, unit = text[:-1], text[-1:]
+    if unit in _UNITS and number.isdecimal():
+        return timedelta(**{_UNITS[unit]: int(number)}).total_seconds()
+    try:
+        return _DURATION.validate_python(text).total_seconds()
+    except ValidationError:
+        fail(f"{option}: {text!r} is no length of time. Write 90s, 15m, 6h, 2d, or ISO 8601 such as PT90S.")
+
+
+def _moment(text: str, option: str) -> str:
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except ValueError:
+        fail(f"{option}: {text!r} is no time. Write 2026-12-24T18:00, with +01:00 or the like for another time zone.")
+
+
+@schedules_app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Every schedule, with when it is due next by your clock."""
+    api = Api.find()
+    found: list[dict[str, Any]] = []
+    while page := api.get("/v1/schedules", after=found[-1]["slug"] if found else None):
+        found += page
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    if not found:
+        render.out.print('No schedules. Add one: rota schedules add morning-report "…" --cron "30 8 * * *" --agent ops')
+        return
+    rows = [
+        {"schedule": one["slug"], "when": one["description"], "next": _local(one["next_at"])}
+        | {"agent": one["task"]["agent"], "state": one["state"], "note": one["note"]}
+        for one in found
+    ]
+    render.out.print(render.plain_table(rows, ["schedule", "when", "next", "agent", "state", "note"]))
+
+
+@schedules_app.command("show")
+def show(slug: Slug, as_json: JsonOption = False) -> None:
+    """A schedule: its next times by your clock, and its latest runs."""
+    api = Api.find()
+    one = api.get(f"/v1/schedules/{slug}")
+    runs = api.get(f"/v1/schedules/{slug}/runs", limit=10)
+    if as_json:
+        render.out.print_json(data=one | {"runs": runs})
+        return
+    _print_one(one, as_json=False)
+    rows = [
+        {"due": _local(run["scheduled_for"]), "kind": run["kind"], "status": run["status"]}
+        | {"task": run["task_id"], "why": _why(run)}
+        for run in runs
+    ]
+    render.out.print(render.plain_table(rows, ["due", "kind", "status", "task", "why"]) if rows else "No runs yet.")
+
+
+def _why(run: dict[str, Any]) -> str:
+    more = f" ({run['missed']} times)" if (run["missed"] or 0) > 1 else ""
+    return f"{run['reason'] or ''}{more}"
+
+
+def _print_one(one: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        render.out.print_json(data=one)
+        return
+    render.out.print(f"[bold]{render.escape(one['slug'])}[/]  {one['state']}  {render.escape(one['description'])}")
+    if one["note"]:
+        render.out.print(f"  note: {render.escape(one['note'])}")
+    for at in one["next_runs"]:
+        render.out.print(f"  next  {_local(at)}")
+
+
+def _local(moment: str | None) -> str:
+    """By the clock of whoever reads it."""
+    return f"{datetime.fromisoformat(moment).astimezone():%a %Y-%m-%d %H:%M:%S %Z}" if moment else "never"
+
+
+@schedules_app.command("pause")
+def pause(slug: Slug, note: NoteOption = None) -> None:
+    """Let a schedule start nothing by itself."""
+    _print_one(Api.find().post(f"/v1/schedules/{slug}/pause", {"note": note}), as_json=False)
+
+
+@schedules_app.command("resume")
+def resume(slug: Slug, note: NoteOption = None) -> None:
+    """Let a paused schedule go on."""
+    _print_one(Api.find().post(f"/v1/schedules/{slug}/resume", {"note": note}), as_json=False)
+
+
+@schedules_app.command("run")
+def run(slug: Slug, overlap: OverlapOption = None) -> None:
+    """Run a schedule now."""
+    made = Api.find().post(f"/v1/schedules/{slug}/run", {"overlap": overlap})
+    render.out.print(f"{made['status']}   watch it: rota show {made['task_id']}" if made["task_id"] else made["status"])
+
+
+@schedules_app.command("backfill")
+def backfill(
+    slug: Slug,
+    start: Annotated[str, typer.Argument(help="From, such as 2026-11-01T00:00; your time zone unless it says.")],
+    end: Annotated[str, typer.Argument(help="To.")],
+    overlap: OverlapOption = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Only say how many runs it would be.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Make up the runs of a time that has passed."""
+    api = Api.find()
+    body = {"start": _moment(start, "START"), "end": _moment(end, "END")} | ({"overlap": overlap} if overlap else {})
+    found = api.post(f"/v1/schedules/{slug}/backfill", body | {"preview": True})
+    cost = (
+        "at a cost nobody can tell yet" if found["estimated_cost"] is None else f"for about ${found['estimated_cost']}"
+    )
+    render.out.print(f"{found['runs']} runs, {_local(found['first'])} to {_local(found['last'])}, {cost}")
+    if preview or not found["runs"]:
+        return
+    if not yes:
+        typer.confirm("Make them up?", abort=True)
+    render.out.print(f"{api.post(f'/v1/schedules/{slug}/backfill', body)['made']} runs made")
+
+
+@schedules_app.command("remove")
+def remove(slug: Slug) -> None:
+    """Take a schedule away; tasks that it started go on."""
+    Api.find().delete(f"/v1/schedules/{slug}")
+    render.out.print(f"{slug} is gone")
+
+
+@schedules_app.command("status")
+def status(as_json: JsonOption = False) -> None:
+    """How the scheduler stands, and what comes next."""
+    api = Api.find()
+    one = api.get("/v1/scheduler")
+    coming = api.get("/v1/scheduler/upcoming", limit=10)
+    if as_json:
+        render.out.print_json(data=one | {"upcoming": coming})
+        return
+    state = "running" if one["is_running"] else f"stopped since {_local(one['stopped_at'])}: {one['note'] or 'no note'}"
+    today = ", ".join(f"{count} {name}" for name, count in one["runs_today"].items()) or "none"
+    render.out.print(f"{state}   {one['active']} active, {one['paused']} paused, {one['overdue']} overdue")
+    render.out.print(f"runs in the last 24 hours: {today}")
+    if coming:
+        rows = [{"next": _local(run["at"]), "schedule": run["schedule"], "name": run["name"]} for run in coming]
+        render.out.print(render.plain_table(rows, ["next", "schedule", "name"]))
+
+
+@schedules_app.command("stop")
+def stop(note: NoteOption = None) -> None:
+    """Stop the scheduler: nothing comes due."""
+    Api.find().post("/v1/scheduler/stop", {"note": note})
+    render.out.print("The scheduler is stopped. Start it again: rota schedules start")
+
+
+@schedules_app.command("start")
+def start() -> None:
+    """Start the scheduler again; it catches up as each schedule says."""
+    Api.find().post("/v1/scheduler/start")
+    render.out.print("The scheduler runs.")
+
+
+@schedules_app.command("check")
+def check() -> None:
+    """Look for what is due now."""
+    found = Api.find().post("/v1/scheduler/check")
+    render.out.print(f"{found['started']} started, {found['skipped']} skipped, {found['missed']} missed")

@@ -1,0 +1,1 @@
+"""Schedules: when tasks are started by themselves, and what became of each time."""

@@ -1,0 +1,329 @@
+"""Cron expressions: five fields, read strictly, and the times they mean in a time zone. Pure.
+
+    minute (0-59)  hour (0-23)  day of month (1-31)  month (1-12, JAN-DEC)  day of week (0-7, SUN-SAT)
+
+A field is `*`, or a list of values, ranges `a-b` and steps `*/n`, `a/n`, `a-b/n`. A day of the month may also be `L`,
+the last, or `15W`, the weekday nearest the 15th; a day of the week, where 0 and 7 are Sunday, `FRI#2`, the second
+Friday, or `5L`, the last Friday of the month. Where both days are given, either is enough, as in Vixie cron. `@hourly`
+and its like stand for what they say.
+
+Daylight saving is a stated policy. A time that the clocks jump over happens once, right after the jump. When the clocks
+are set back, a fixed time happens once, at its first passing; a schedule that reads like an interval, with a `*`, a
+range or a step for its minute or hour, keeps its rhythm and happens in both passings.
+"""
+
+import calendar
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import MAXYEAR, UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from croniter import CroniterBadDateError, croniter
+
+LONGEST = 500
+"""characters that an expression may have: more would be a mistake, or an attack"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a part of a schedule, and what to write instead."""
+
+    field: str
+    message: str
+
+
+class Refused(ValueError):
+    """This is not a cron expression that ever comes due."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Cron:
+    """An expression that was read. `text` is how it was written, its fields parted by single spaces."""
+
+    text: str
+    strands: tuple[str, ...]
+    is_interval_like: bool
+
+    def following(self, wall: datetime) -> datetime | None:
+        """The first matching time on the clock after `wall`, which has no zone; None when the calendar ends first."""
+        return min((found for strand in self.strands if (found := _following(strand, wall))), default=None)
+
+
+def _following(strand: str, wall: datetime) -> datetime | None:
+    try:
+        found: datetime = croniter(strand, wall, max_years_between_matches=_FARTHEST).get_next(datetime)
+    except (CroniterBadDateError, OverflowError, ValueError):
+        return None
+    return found if found.year < MAXYEAR else None
+
+
+_FARTHEST = 50
+"""Years that are searched: the rarest of dates, 29 February, is at most eight away."""
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_MONTHS = {name.upper(): number for number, name in enumerate(calendar.month_abbr) if name}
+_DAYS = {name.upper(): (number + 1) % 7 for number, name in enumerate(calendar.day_abbr)}
+_PART = re.compile(r"(?P<low>\*|[0-9]{1,4}|[A-Z]+)(?:-(?P<high>[0-9]{1,4}|[A-Z]+))?(?:/(?P<step>[0-9]{1,4}))?")
+_NEAREST = re.compile(r"([0-9]{1,2})W")
+_LAST_DAY_OF_WEEK = re.compile(r"([0-7]|[A-Z]{3})L|L([0-7]|[A-Z]{3})")
+_NTH_DAY_OF_WEEK = re.compile(r"([0-7]|[A-Z]{3})#([0-9])")
+_MOST_WEEKS = 5
+_MOST_DAYS = {month: calendar.monthrange(2024, month)[1] for month in range(1, 13)}
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    low: int
+    high: int
+    names: dict[str, int]
+    else_: str
+    ends: tuple[str, str]
+
+    def number(self, word: str, *, is_end: bool = False) -> int:
+        if word.isdigit():
+            value = int(word)
+        elif word in self.names:
+            value = self.names[word]
+            if is_end and self.name == "day of week" and value == 0:
+                return 7  # SAT-SUN: a week may end with Sunday as well as begin with it
+        else:
+            known = f", or {self.else_}" if self.else_ else ""
+            raise ValueError(f"{word!r} is not a {self.name}; write a number from {self.low} to {self.high}{known}")
+        if not self.low <= value <= self.high:
+            raise ValueError(f"{value} is out of range; a {self.name} goes from {self.low} to {self.high}")
+        return value
+
+
+_FIELDS = (
+    _Field("minute", 0, 59, {}, "", ("59", "0")),
+    _Field("hour", 0, 23, {}, "", ("23", "0")),
+    _Field("day of month", 1, 31, {}, "L for the last day", ("31", "1")),
+    _Field("month", 1, 12, _MONTHS, "JAN to DEC", ("DEC", "JAN")),
+    _Field("day of week", 0, 7, _DAYS, "SUN to SAT", ("SAT", "SUN")),
+)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A field that was read: the plain values, and days that depend on the month, as croniter spells them."""
+
+    is_any: bool
+    values: frozenset[int] = frozenset()
+    special: tuple[str, ...] = ()
+
+
+def parse(text: str) -> Cron:
+    """Read an expression.
+
+    Raises:
+        Refused: it is not well formed, or means no date that there is; every field at fault is named.
+    """
+    words = _words(text)
+    read: list[_Read] = []
+    problems: list[Problem] = []
+    for field, word in zip(_FIELDS, words, strict=True):
+        try:
+            read.append(_read(field, word.upper()))
+        except ValueError as error:
+            problems.append(Problem(field.name, str(error)))
+    if problems:
+        raise Refused(problems)
+    _refuse_dates_that_never_come(*read[2:])
+    return Cron(" ".join(words), tuple(_strands(*read)), any(map(_reads_like_an_interval, words[:2])))
+
+
+def _words(text: str) -> list[str]:
+    if len(text) > LONGEST:
+        raise Refused([Problem("cron", f"{len(text)} characters are too many; {LONGEST} are the most")])
+    words = text.split()
+    if len(words) == 1 and words[0].startswith("@"):
+        macro = _MACROS.get(words[0].lower())
+        if macro is None:
+            raise Refused([Problem("cron", f"{words[0]!r} is not known; there are {', '.join(_MACROS)}")])
+        return macro.split()
+    if len(words) != len(_FIELDS):
+        names = ", ".join(field.name for field in _FIELDS)
+        hint = "; seconds and years cannot be given" if len(words) in {6, 7} else ""
+        raise Refused([Problem("cron", f"has {len(words)} fields, not 5: {names}{hint}")])
+    return words
+
+
+def _read(field: _Field, word: str) -> _Read:
+    by_day = field.name in {"day of month", "day of week"}
+    if word == "*" or (word == "?" and by_day):
+        return _Read(is_any=True)
+    values: set[int] = set()
+    special: list[str] = []
+    for part in word.split(","):
+        if not part:
+            raise ValueError("is empty between two commas; leave the comma out")
+        if by_day and (found := _special(field, part)):
+            special.append(found)
+        else:
+            values.update(_values(field, part))
+    if field.name == "day of week":
+        values = {value % 7 for value in values}
+    return _Read(is_any=False, values=frozenset(values), special=tuple(dict.fromkeys(special)))
+
+
+def _special(field: _Field, part: str) -> str | None:
+    """A day that depends on the month, spelled as croniter does; None for a plain one."""
+    if field.name == "day of month":
+        if part == "L":
+            return "L"
+        if part.startswith("L"):
+            raise ValueError(f"{part!r} cannot be read; L, the last day, stands alone")
+        if nearest := _NEAREST.fullmatch(part):
+            return f"{field.number(nearest[1])}W"
+        return None
+    if last := _LAST_DAY_OF_WEEK.fullmatch(part):
+        return f"L{field.number(last[1] or last[2]) % 7}"
+    if nth := _NTH_DAY_OF_WEEK.fullmatch(part):
+        if not 1 <= int(nth[2]) <= _MOST_WEEKS:
+            raise ValueError(f"{part} cannot be: a month has a first to fifth {nth[1]}, so write #1 to #5")
+        return f"{field.number(nth[1]) % 7}#{nth[2]}"
+    return None
+
+
+def _values(field: _Field, part: str) -> range:
+    found = _PART.fullmatch(part)
+    if found is None:
+        raise ValueError(f"{part!r} cannot be read; write a value, a range such as a-b, or a step such as */n")
+    low, high, step = found["low"], found["high"], found["step"]
+    if low == "*":
+        if high is not None:
+            raise ValueError(f"{part!r} cannot be read; a range has a value at both ends")
+        first, last = field.low, 6 if field.name == "day of week" else field.high
+    else:
+        first = field.number(low)
+        last = field.number(high, is_end=True) if high is not None else field.high if step else first
+    if last < first:
+        end, start = field.ends
+        raise ValueError(f"{part} runs backwards; write {low}-{end},{start}-{high} for the two ends")
+    every = int(step) if step else 1
+    if not 1 <= every <= field.high:
+        raise ValueError(f"a step of {every} is out of range; it goes from 1 to {field.high}")
+    return range(first, last + 1, every)
+
+
+def _refuse_dates_that_never_come(day: _Read, month: _Read, day_of_week: _Read) -> None:
+    if not day_of_week.is_any or day.is_any or day.special:
+        return
+    months = range(1, 13) if month.is_any else month.values
+    longest = max(_MOST_DAYS[number] for number in months)
+    if min(day.values) > longest:
+        named = ", ".join(calendar.month_name[number] for number in sorted(months))
+        message = f"{min(day.values)} never comes in {named}, which has {longest} days at most"
+        raise Refused([Problem("day of month", message)])
+
+
+def _strands(minute: _Read, hour: _Read, day: _Read, month: _Read, day_of_week: _Read) -> Iterator[str]:
+    """Expressions for croniter that together mean this one. Each restricts one of the two days at most, so that nothing
+    depends on how croniter joins them, and none mixes plain days with special ones, which it cannot.
+    """
+    clock, months = f"{_written(minute)} {_written(hour)}", _written(month)
+    if day.is_any and day_of_week.is_any:
+        yield f"{clock} * {months} *"
+    for each in _alternatives(day):
+        yield f"{clock} {each} {months} *"
+    for each in _alternatives(day_of_week):
+        yield f"{clock} * {months} {each}"
+
+
+def _alternatives(days: _Read) -> list[str]:
+    return [*([_written(days)] if days.values else []), *days.special]
+
+
+def _written(read: _Read) -> str:
+    return "*" if read.is_any else ",".join(map(str, sorted(read.values)))
+
+
+def _reads_like_an_interval(word: str) -> bool:
+    return any(sign in word for sign in "*-/")
+
+
+# ── in a time zone ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """The first time (UTC) after `after` at which the expression is due by the clocks of `zone`."""
+    local = after.astimezone(zone).replace(microsecond=0)
+    wall = local.replace(tzinfo=None, fold=0)
+    if cron.is_interval_like and not local.fold and _is_twice(wall, zone):
+        return _next_within_first_passing(cron, zone, wall)
+    passed_again_until = _overlap_end(wall, zone) if cron.is_interval_like and local.fold else None
+    while (found := cron.following(wall)) is not None:
+        moment = _moment(found, zone, again=passed_again_until is not None and found < passed_again_until)
+        if moment > after:
+            return moment
+        wall = found
+    return None
+
+
+def upcoming(cron: Cron, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """The times (UTC) after `after` at which the expression is due, one after the other."""
+    moment = next_run(cron, zone, after)
+    while moment is not None:
+        yield moment
+        moment = next_run(cron, zone, moment)
+
+
+def _next_within_first_passing(cron: Cron, zone: ZoneInfo, wall: datetime) -> datetime | None:
+    """The clocks are about to be set back: what is still due before that, else the first of what is passed again."""
+    turn, end = _turn(wall, zone), _overlap_end(wall, zone)
+    found = cron.following(wall)
+    if found is not None and found < end:
+        return _moment(found, zone, again=False)
+    found = cron.following(turn.astimezone(zone).replace(tzinfo=None, fold=0) - timedelta(seconds=1))
+    return None if found is None else _moment(found, zone, again=found < end)
+
+
+def _moment(wall: datetime, zone: ZoneInfo, *, again: bool) -> datetime:
+    """When the clocks show `wall`: right after the jump where they never do, the second passing with `again`."""
+    first, second = _utc(wall, zone, fold=0), _utc(wall, zone, fold=1)
+    if second < first:
+        return _turn(wall, zone)
+    return second if again else first
+
+
+def _utc(wall: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
+    return wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+
+
+def _is_twice(wall: datetime, zone: ZoneInfo) -> bool:
+    return _utc(wall, zone, fold=0) < _utc(wall, zone, fold=1)
+
+
+def _turn(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The moment (UTC, to the second) at which the clocks that show `wall` never, or twice, are changed."""
+    low, high = sorted((_utc(wall, zone, fold=0), _utc(wall, zone, fold=1)))
+    before = low.astimezone(zone).utcoffset()
+    while high - low > timedelta(seconds=1):
+        middle = low + (high - low) / 2
+        middle -= timedelta(microseconds=middle.microsecond)
+        if middle <= low:
+            break
+        low, high = (middle, high) if middle.astimezone(zone).utcoffset() == before else (low, middle)
+    return high.replace(microsecond=0)
+
+
+def _overlap_end(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The time on the clock at which it is set back, where `wall` is one that is shown twice."""
+    return wall + (_turn(wall, zone) - _utc(wall, zone, fold=0))

@@ -1,0 +1,385 @@
+"""All SQL about schedules.
+
+A schedule's row is the lock: whoever starts, skips or ends a run of it holds that row. So a time comes due once,
+whatever runs at once, and the unique index on a run's time holds it to that.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, text
+
+from core.db import dump_json
+
+_FIELDS = (
+    "slug, name, times, task, starts_at, ends_at, jitter, overlap, catch_up, pause_after_failures, remaining_runs, "
+    "monthly_budget, user_id"
+)
+_SCHEDULE = f"""
+    SELECT s.id, {_FIELDS}, scopes, is_paused, note, failures_in_a_row, next_at, due_at, created_at, changed_at,
+           EXISTS (SELECT FROM schedulers) AS is_stopped
+      FROM schedules s
+"""  # noqa: S608
+_NOW = text("SELECT rota_now()")
+
+
+def now(connection: Connection) -> datetime:
+    """The database's time."""
+    found: datetime = connection.execute(_NOW).scalar_one()
+    return found
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def schedules(connection: Connection, *, after: str, limit: int) -> list[RowMapping]:
+    """The schedules whose slug comes after `after`, by slug."""
+    statement = text(f"{_SCHEDULE} WHERE slug > :after ORDER BY slug LIMIT :limit")
+    return list(connection.execute(statement, {"after": after, "limit": limit}).mappings())
+
+
+def schedule(connection: Connection, slug: str, *, locked: bool = False) -> RowMapping | None:
+    """The schedule called `slug`; with `locked`, kept for this transaction."""
+    statement = text(f"{_SCHEDULE} WHERE slug = :slug {'FOR UPDATE OF s' if locked else ''}")
+    return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
+
+
+def slugs(connection: Connection, limit: int) -> list[str]:
+    """The slugs there are, the first of them."""
+    return list(connection.execute(text("SELECT slug FROM schedules ORDER BY slug LIMIT :n"), {"n": limit}).scalars())
+
+
+_RUN = """
+    SELECT r.id, s.slug AS schedule, kind, scheduled_for, status, reason, missed, r.task_id, r.billed_cost,
+           r.created_at, r.ended_at
+      FROM schedule_runs r JOIN schedules s ON s.id = r.schedule_id
+"""
+
+
+def runs(connection: Connection, schedule_id: UUID, *, before: UUID | None, limit: int) -> list[RowMapping]:
+    """The runs of a schedule that were noted before the run `before`, the latest first."""
+    older = "AND r.id < :before" if before else ""
+    statement = text(f"{_RUN} WHERE r.schedule_id = :schedule {older} ORDER BY r.id DESC LIMIT :limit")
+    return list(connection.execute(statement, {"schedule": schedule_id, "before": before, "limit": limit}).mappings())
+
+
+def runs_by_id(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
+    """These runs, in the order of their times."""
+    statement = text(f"{_RUN} WHERE r.id = ANY(:ids) ORDER BY scheduled_for, r.id")
+    return list(connection.execute(statement, {"ids": list(ids)}).mappings())
+
+
+def runs_of_event(connection: Connection, schedules: Iterable[UUID], key: str) -> list[UUID]:
+    """The runs of these schedules that were started by the event with this key."""
+    statement = text("SELECT id FROM schedule_runs WHERE schedule_id = ANY(:schedules) AND event_key = :key")
+    return list(connection.execute(statement, {"schedules": list(schedules), "key": key}).scalars())
+
+
+def upcoming(connection: Connection, limit: int) -> list[RowMapping]:
+    """What comes due next, the first of each schedule."""
+    statement = text(
+        "SELECT slug, name, times, starts_at, ends_at, remaining_runs, next_at FROM schedules "
+        "WHERE due_at IS NOT NULL ORDER BY due_at, slug LIMIT :limit"
+    )
+    return list(connection.execute(statement, {"limit": limit}).mappings())
+
+
+# ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PUT = text("""
+    INSERT INTO schedules (id, org_id, slug, name, times, task, starts_at, ends_at, jitter, overlap, catch_up,
+                           pause_after_failures, remaining_runs, monthly_budget, next_at, due_at, event, user_id,
+                           scopes)
+    VALUES (:id, :org, :slug, :name, CAST(:times AS jsonb), CAST(:task AS jsonb), :starts_at, :ends_at, :jitter,
+            :overlap, :catch_up, :pause_after_failures, :remaining_runs, :monthly_budget, :next_at, :due_at, :event,
+            :user, CAST(:scopes AS text[]))
+    ON CONFLICT (org_id, slug) DO UPDATE
+       SET name = excluded.name, times = excluded.times, task = excluded.task, starts_at = excluded.starts_at,
+           ends_at = excluded.ends_at, jitter = excluded.jitter, overlap = excluded.overlap,
+           catch_up = excluded.catch_up, pause_after_failures = excluded.pause_after_failures,
+           remaining_runs = excluded.remaining_runs, monthly_budget = excluded.monthly_budget,
+           next_at = excluded.next_at, due_at = CASE WHEN schedules.is_paused THEN NULL ELSE excluded.due_at END,
+           event = excluded.event, user_id = excluded.user_id, scopes = excluded.scopes, changed_at = rota_now()
+""")
+
+
+def put_schedule(connection: Connection, row: dict[str, Any]) -> None:
+    """Add or change a schedule."""
+    connection.execute(_PUT, row | {name: dump_json(row[name]) for name in ("times", "task")})
+
+
+def delete_schedule(connection: Connection, slug: str) -> bool:
+    """Take a schedule away, with its runs; their tasks stay."""
+    return connection.execute(text("DELETE FROM schedules WHERE slug = :slug"), {"slug": slug}).rowcount == 1
+
+
+def pause(connection: Connection, schedule_id: UUID, note: str | None) -> None:
+    """Let a schedule come due no more."""
+    statement = text(
+        "UPDATE schedules SET is_paused = true, due_at = NULL, note = :note, changed_at = rota_now() WHERE id = :id"
+    )
+    connection.execute(statement, {"id": schedule_id, "note": note})
+
+
+_RESUME = text("""
+    UPDATE schedules SET is_paused = false, note = :note, failures_in_a_row = 0, next_at = :next_at, due_at = :due_at,
+                         changed_at = rota_now()
+     WHERE id = :id
+""")
+
+
+def resume(
+    connection: Connection, schedule_id: UUID, note: str | None, next_at: datetime | None, due_at: datetime | None
+) -> None:
+    """Let a schedule come due again, first at `next_at`."""
+    connection.execute(_RESUME, {"id": schedule_id, "note": note, "next_at": next_at, "due_at": due_at})
+
+
+# ── the sweep ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_ORGANISATIONS_IN_NEED = text("""
+    (SELECT DISTINCT org_id FROM schedules WHERE due_at <= rota_now())
+    UNION
+    (SELECT DISTINCT r.org_id FROM schedule_runs r
+      WHERE r.status = 'running'
+        AND NOT EXISTS (SELECT FROM tasks t WHERE t.id = r.task_id AND t.status IN ('queued', 'running', 'waiting')))
+""")
+
+
+def organisations_in_need(connection: Connection) -> list[UUID]:
+    """The organisations with schedules that are due, or runs that have ended and are not noted as such."""
+    return list(connection.execute(_ORGANISATIONS_IN_NEED).scalars())
+
+
+_ENDED = text("""
+    SELECT r.id, r.schedule_id, r.task_id FROM schedule_runs r
+     WHERE r.status = 'running'
+       AND NOT EXISTS (SELECT FROM tasks t WHERE t.id = r.task_id AND t.status IN ('queued', 'running', 'waiting'))
+     ORDER BY r.schedule_id LIMIT :limit
+""")
+
+
+def runs_that_ended(connection: Connection, limit: int) -> list[RowMapping]:
+    """Runs whose task has ended, or was cleaned up since, and that are not noted as ended."""
+    return list(connection.execute(_ENDED, {"limit": limit}).mappings())
+
+
+def lock(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
+    """These schedules, kept for this transaction."""
+    statement = text(f"{_SCHEDULE} WHERE s.id = ANY(:ids) ORDER BY s.id FOR UPDATE OF s")
+    return list(connection.execute(statement, {"ids": list(ids)}).mappings())
+
+
+def lock_due(connection: Connection, limit: int) -> list[RowMapping]:
+    """Up to `limit` schedules that are due, the longest first, leaving out those that somebody has."""
+    statement = text(f"{_SCHEDULE} WHERE due_at <= rota_now() ORDER BY due_at LIMIT :limit FOR UPDATE OF s SKIP LOCKED")
+    return list(connection.execute(statement, {"limit": limit}).mappings())
+
+
+def lock_for_event(connection: Connection, event: str) -> list[RowMapping]:
+    """The schedules that an event of this name may start, kept for this transaction."""
+    statement = text(f"{_SCHEDULE} WHERE event = :event AND NOT is_paused ORDER BY s.id FOR UPDATE OF s")
+    return list(connection.execute(statement, {"event": event}).mappings())
+
+
+_END = text("""
+    UPDATE schedule_runs r
+       SET status = coalesce(t.status::text, 'succeeded'), billed_cost = t.billed_cost,
+           reason = CASE WHEN t.id IS NULL THEN 'its task was cleaned up before its end was noted' END,
+           ended_at = coalesce(t.finished_at, rota_now())
+      FROM schedule_runs o LEFT JOIN tasks t ON t.id = o.task_id
+     WHERE o.id = r.id AND r.id = ANY(:ids) AND r.status = 'running'
+    RETURNING r.schedule_id, r.status, r.ended_at
+""")
+
+
+def end_runs(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
+    """Note how these runs' tasks ended."""
+    return list(connection.execute(_END, {"ids": list(ids)}).mappings())
+
+
+_OPEN = text("""
+    SELECT id, schedule_id, kind, scheduled_for, status, overlap, task_id, payload FROM schedule_runs
+     WHERE schedule_id = ANY(:schedules) AND status IN ('buffered', 'running')
+     ORDER BY scheduled_for, id
+""")
+
+
+def open_runs(connection: Connection, schedules: Iterable[UUID]) -> list[RowMapping]:
+    """Runs of these schedules that run or wait, the earliest first."""
+    return list(connection.execute(_OPEN, {"schedules": list(schedules)}).mappings())
+
+
+_SPENT = text("""
+    SELECT r.schedule_id, coalesce(sum(r.billed_cost), 0) AS spent,
+           array_remove(array_agg(r.task_id) FILTER (WHERE r.status = 'running'), NULL) AS running
+      FROM schedule_runs r
+     WHERE r.schedule_id = ANY(:schedules) AND r.created_at >= date_trunc('month', rota_now())
+     GROUP BY r.schedule_id
+""")
+
+
+def spent_this_month(connection: Connection, schedules: Iterable[UUID]) -> list[RowMapping]:
+    """What the ended runs of these schedules cost since the month (UTC) began, and the tasks of those that run."""
+    return list(connection.execute(_SPENT, {"schedules": list(schedules)}).mappings())
+
+
+_INSERT_RUNS = text("""
+    INSERT INTO schedule_runs (id, org_id, schedule_id, kind, scheduled_for, status, overlap, reason, missed, event_key,
+                               payload, task_id, ended_at)
+    SELECT id, :org, schedule_id, kind, scheduled_for, status, overlap, reason, missed, event_key, payload, task_id,
+           CASE WHEN status IN ('skipped', 'missed') THEN rota_now() END
+      FROM jsonb_to_recordset(CAST(:runs AS jsonb))
+        AS run (id uuid, schedule_id uuid, kind text, scheduled_for timestamptz, status text, overlap text, reason text,
+                missed integer, event_key text, payload jsonb, task_id uuid)
+    ON CONFLICT DO NOTHING
+    RETURNING id
+""")
+
+
+def insert_runs(connection: Connection, org: UUID, runs: list[dict[str, Any]]) -> set[UUID]:
+    """Note runs. Returns the ids of those that were not noted before."""
+    return set(connection.execute(_INSERT_RUNS, {"org": org, "runs": dump_json(runs)}).scalars())
+
+
+_START = text("""
+    UPDATE schedule_runs r SET status = 'running', task_id = start.task_id
+      FROM jsonb_to_recordset(CAST(:starts AS jsonb)) AS start (id uuid, task_id uuid)
+     WHERE r.id = start.id AND r.status = 'buffered'
+""")
+
+
+def start_buffered(connection: Connection, starts: dict[UUID, UUID]) -> None:
+    """Note with which task each buffered run was started."""
+    listed = [{"id": str(run), "task_id": str(task)} for run, task in starts.items()]
+    connection.execute(_START, {"starts": dump_json(listed)})
+
+
+_SKIP = text("""
+    UPDATE schedule_runs SET status = 'skipped', reason = :reason, task_id = NULL, ended_at = rota_now()
+     WHERE id = ANY(:ids) AND status IN ('buffered', 'running')
+""")
+
+
+def skip_runs(connection: Connection, ids: Iterable[UUID], reason: str) -> None:
+    """Let runs that wait, or whose task could not be submitted, not happen."""
+    connection.execute(_SKIP, {"ids": list(ids), "reason": reason})
+
+
+_SKIP_BUFFERED = text("""
+    UPDATE schedule_runs SET status = 'skipped', reason = :reason, ended_at = rota_now()
+     WHERE schedule_id = ANY(:schedules) AND status = 'buffered'
+""")
+
+
+def skip_buffered(connection: Connection, schedules: Iterable[UUID], reason: str) -> None:
+    """Let all that waits of these schedules not happen."""
+    connection.execute(_SKIP_BUFFERED, {"schedules": list(schedules), "reason": reason})
+
+
+_ADVANCE = text("""
+    UPDATE schedules s
+       SET next_at = step.next_at, due_at = CASE WHEN s.is_paused THEN NULL ELSE step.due_at END,
+           remaining_runs = step.remaining_runs
+      FROM jsonb_to_recordset(CAST(:steps AS jsonb))
+        AS step (id uuid, next_at timestamptz, due_at timestamptz, remaining_runs integer)
+     WHERE s.id = step.id
+""")
+
+
+def advance(connection: Connection, steps: list[dict[str, Any]]) -> None:
+    """Let schedules be due next when their steps say."""
+    connection.execute(_ADVANCE, {"steps": dump_json(steps)})
+
+
+def set_failures(connection: Connection, schedule_id: UUID, failures: int) -> None:
+    """Note how many runs of a schedule failed in a row."""
+    statement = text("UPDATE schedules SET failures_in_a_row = :n WHERE id = :id AND failures_in_a_row <> :n")
+    connection.execute(statement, {"id": schedule_id, "n": failures})
+
+
+_COSTS = text("""
+    SELECT avg(billed_cost) FROM (
+        SELECT billed_cost FROM schedule_runs
+         WHERE schedule_id = :schedule AND billed_cost IS NOT NULL ORDER BY id DESC LIMIT 100) AS latest
+""")
+
+
+def usual_cost(connection: Connection, schedule_id: UUID) -> Any:
+    """What the latest runs cost on average; None where none has ended."""
+    return connection.execute(_COSTS, {"schedule": schedule_id}).scalar()
+
+
+_FORGET = text("""
+    DELETE FROM schedule_runs WHERE id IN (
+        SELECT id FROM schedule_runs
+         WHERE created_at < rota_now() - make_interval(days => :days) AND status NOT IN ('buffered', 'running')
+         LIMIT :limit)
+""")
+
+
+def forget_runs(connection: Connection, days: int, limit: int) -> int:
+    """Delete runs that ended long ago."""
+    return connection.execute(_FORGET, {"days": days, "limit": limit}).rowcount
+
+
+# ── the scheduler ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stopped(connection: Connection) -> RowMapping | None:
+    """Since when the scheduler is stopped, and why; None where it runs."""
+    return connection.execute(text("SELECT stopped_at, note FROM schedulers")).mappings().one_or_none()
+
+
+def stop(connection: Connection, org: UUID, note: str | None) -> None:
+    """Stop the scheduler: nothing comes due."""
+    statement = text(
+        "INSERT INTO schedulers (org_id, note) VALUES (:org, :note) ON CONFLICT (org_id) DO UPDATE SET note = :note"
+    )
+    connection.execute(statement, {"org": org, "note": note})
+    connection.execute(text("UPDATE schedules SET due_at = NULL WHERE due_at IS NOT NULL"))
+
+
+def start(connection: Connection) -> None:
+    """Let the scheduler run again."""
+    connection.execute(text("DELETE FROM schedulers"))
+
+
+def lock_startable(connection: Connection) -> list[RowMapping]:
+    """Schedules that would be due if the scheduler ran."""
+    statement = text(f"{_SCHEDULE} WHERE NOT is_paused AND next_at IS NOT NULL ORDER BY s.id FOR UPDATE OF s")
+    return list(connection.execute(statement).mappings())
+
+
+_STATUS = text("""
+    SELECT count(*) FILTER (WHERE NOT is_paused AND (next_at IS NOT NULL OR event IS NOT NULL)) AS active,
+           count(*) FILTER (WHERE is_paused) AS paused,
+           count(*) FILTER (WHERE NOT is_paused AND next_at IS NULL AND event IS NULL) AS finished,
+           count(*) FILTER (WHERE due_at <= rota_now()) AS overdue,
+           CAST(extract(epoch FROM rota_now() - min(due_at) FILTER (WHERE due_at <= rota_now())) AS float)
+               AS oldest_overdue_seconds,
+           min(due_at) AS next_at
+      FROM schedules
+""")
+
+
+def status(connection: Connection) -> RowMapping:
+    """How the schedules of an organisation stand."""
+    return connection.execute(_STATUS).mappings().one()
+
+
+def open_run_count(connection: Connection) -> int:
+    """How many runs run or wait."""
+    statement = text("SELECT count(*) FROM schedule_runs WHERE status IN ('buffered', 'running')")
+    found: int = connection.execute(statement).scalar_one()
+    return found
+
+
+def runs_of_a_day(connection: Connection) -> dict[str, int]:
+    """How many runs of the last 24 hours have which status."""
+    statement = text(
+        "SELECT status, count(*) FROM schedule_runs WHERE created_at > rota_now() - interval '1 day' GROUP BY status"
+    )
+    return {row[0]: row[1] for row in connection.execute(statement)}

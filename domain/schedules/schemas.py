@@ -1,0 +1,324 @@
+"""Schedules, the times they mean, and their runs."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from core.text import Storable
+from domain.agents.schemas import Slug
+from domain.schedules import cron
+from domain.tasks.schemas import Priority, TaskInput
+
+Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "allow_all"]
+Language = Literal["en", "es"]
+RunKind = Literal["due", "manual", "backfill", "event"]
+RunStatus = Literal["buffered", "running", "succeeded", "failed", "cancelled", "expired", "skipped", "missed"]
+State = Literal["active", "paused", "finished", "stopped"]
+EventName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$", max_length=100)]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), Storable]
+
+OPEN_RUNS: tuple[RunStatus, ...] = ("buffered", "running")
+_SECOND, _YEAR = timedelta(seconds=1), timedelta(days=366)
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # not found, no name at all, or a folder
+        raise ValueError(f"{name!r} is no time zone; write an IANA name such as Europe/Madrid or UTC") from error
+    return name
+
+
+Zone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
+
+
+def _whole_seconds(length: timedelta) -> timedelta:
+    if length.microseconds:
+        raise ValueError("must be whole seconds")
+    return length
+
+
+Seconds = Annotated[timedelta, AfterValidator(_whole_seconds)]
+
+
+class Once(BaseModel):
+    """One time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["once"] = "once"
+    at: AwareDatetime
+
+
+class Interval(BaseModel):
+    """Every so often, counted from `anchor`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["interval"] = "interval"
+    every: Seconds = Field(
+        ge=_SECOND, le=_YEAR, description="seconds, or ISO 8601 such as PT90S", examples=["PT6H", 3600]
+    )
+    anchor: AwareDatetime | None = Field(
+        default=None, description="a time at which it is due; the others lie whole intervals from it. Without it, now"
+    )
+
+
+class CronTimes(BaseModel):
+    """By the clock and the calendar of a time zone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["cron"] = "cron"
+    cron: Annotated[str, Storable] = Field(
+        max_length=10_000,
+        description="five fields: minute, hour, day of month, month, day of week",
+        examples=["30 8 * * MON-FRI"],
+    )
+    timezone: Zone | None = Field(default=None, description="IANA name; without it, the organisation's")
+
+    @model_validator(mode="after")
+    def _comes_due(self) -> Self:
+        self.cron = cron.parse(self.cron).text
+        return self
+
+
+class OnEvent(BaseModel):
+    """Whenever an event of this name is posted whose payload fits the filter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["event"] = "event"
+    event: EventName = Field(examples=["lead.created"])
+    filter: Annotated[dict[str, Any], Storable] = Field(
+        default={},
+        max_length=20,
+        description="dotted path in the payload → the value it must have, or an object of comparisons: "
+        "eq, ne, gt, gte, lt, lte, in, exists",
+        examples=[{"source": "website", "value": {"gte": 100}}],
+    )
+
+    @model_validator(mode="after")
+    def _can_be_checked(self) -> Self:
+        from_filter = (wanted for wanted in self.filter.values() if isinstance(wanted, dict))
+        for wanted in from_filter:
+            if unknown := sorted(set(wanted) - COMPARISONS.keys()):
+                raise ValueError(f"filter: {unknown[0]!r} is no comparison; there are {', '.join(COMPARISONS)}")
+            if "in" in wanted and not isinstance(wanted["in"], list):
+                raise ValueError("filter: `in` takes a list of values")
+            if "exists" in wanted and not isinstance(wanted["exists"], bool):
+                raise ValueError("filter: `exists` takes true or false")
+        return self
+
+
+COMPARISONS = {"eq": "==", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "in": "in", "exists": "exists"}
+Times = Annotated[Once | Interval | CronTimes | OnEvent, Field(discriminator="kind")]
+
+
+class Work(BaseModel):
+    """The task that each run starts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent: Slug
+    input: TaskInput
+    priority: Priority = "normal"
+    contact: UUID | None = Field(default=None, description="id of the client or lead that it is about")
+
+
+class ScheduleFields(BaseModel):
+    """What a person decides about a schedule."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Storable]
+    times: Times
+    task: Work
+    starts_at: AwareDatetime | None = Field(default=None, description="not due before")
+    ends_at: AwareDatetime | None = Field(default=None, description="not due after")
+    jitter: Seconds = Field(
+        default=timedelta(0), ge=timedelta(0), le=timedelta(days=1), description="each run starts up to so much later"
+    )
+    overlap: Overlap = Field(
+        default="skip",
+        description="when it is due and an earlier run has not ended: skip it; buffer it, one or all; cancel the "
+        "earlier; or allow both",
+    )
+    catch_up: Seconds = Field(
+        default=timedelta(hours=1),
+        ge=timedelta(seconds=10),
+        le=_YEAR,
+        description="a run may start so much late, after an outage; what is older is missed",
+    )
+    pause_after_failures: int | None = Field(
+        default=None, ge=1, le=1000, description="pauses itself after so many failed runs in a row"
+    )
+    remaining_runs: int | None = Field(
+        default=None, ge=0, le=1_000_000, description="it may come due so often; null for no end"
+    )
+    monthly_budget: Decimal | None = Field(
+        default=None, gt=0, le=1_000_000, description="US dollars that its runs may cost in a month; then it skips"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.starts_at is not None and self.ends_at is not None and self.ends_at <= self.starts_at:
+            raise ValueError("ends_at must be later than starts_at")
+        return self
+
+
+class Schedule(ScheduleFields):
+    """A schedule, as it stands."""
+
+    id: UUID
+    slug: Slug
+    state: State = Field(description="`stopped` where the whole scheduler is")
+    note: str | None = Field(description="why it is paused")
+    failures_in_a_row: int
+    next_at: datetime | None = Field(description="when it is due next; null where that is never, or nobody knows")
+    user_id: UUID = Field(description="for whom its tasks are done")
+    created_at: datetime
+    changed_at: datetime
+    description: str = Field(description="its times in words")
+
+
+class ScheduleDetail(Schedule):
+    """A schedule with what comes next."""
+
+    next_runs: list[datetime] = Field(description="as if nothing paused it; without jitter")
+
+
+class ScheduleRun(BaseModel):
+    """One time a schedule was due, and what came of it."""
+
+    id: UUID
+    schedule: Slug
+    kind: RunKind
+    scheduled_for: datetime
+    status: RunStatus
+    reason: str | None = Field(description="why it was skipped or missed")
+    missed: int | None = Field(description="how many due times this row stands for, where they were missed")
+    task_id: UUID | None
+    billed_cost: Decimal | None = Field(description="US dollars, once it has ended")
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class Question(BaseModel):
+    """A cron expression to be looked at."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cron: Annotated[str, Storable] = Field(max_length=10_000, examples=["30 8 * * MON-FRI"])
+    timezone: str | None = Field(default=None, max_length=200, description="without it, the organisation's")
+    after: AwareDatetime | None = Field(default=None, description="without it, now")
+    count: int = Field(default=5, ge=1, le=1000)
+    language: Language = "en"
+
+
+class Answer(BaseModel):
+    """What was found about it."""
+
+    valid: bool
+    errors: list[cron.Problem]
+    description: str | None
+    next_runs: list[datetime]
+
+
+class Pause(BaseModel):
+    """Why something is paused or stopped."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Note | None = None
+
+
+class RunNow(BaseModel):
+    """How a run by hand treats an earlier one that has not ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap: Overlap | None = Field(default=None, description="without it, as the schedule says")
+
+
+class Backfill(BaseModel):
+    """A time for which the runs are to be made up."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: AwareDatetime
+    end: AwareDatetime
+    overlap: Overlap = "buffer_all"
+    preview: bool = Field(default=False, description="only say how many runs it would be, and at what cost")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("end must be later than start")
+        return self
+
+
+class BackfillOutcome(BaseModel):
+    """What a backfill came to."""
+
+    runs: int = Field(description="due times in the range")
+    first: datetime | None
+    last: datetime | None
+    estimated_cost: Decimal | None = Field(
+        description="US dollars, from what this schedule's runs, or else the agent's tasks, cost so far; null where "
+        "nothing is known"
+    )
+    made: int = Field(description="0 for a preview")
+
+
+class NewEvent(BaseModel):
+    """Something that happened."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: EventName = Field(examples=["lead.created"])
+    payload: Annotated[dict[str, Any], Storable] = {}
+
+
+class EventOutcome(BaseModel):
+    """What an event led to."""
+
+    runs: list[ScheduleRun]
+
+
+class Upcoming(BaseModel):
+    """A time to come."""
+
+    schedule: Slug
+    name: str
+    at: datetime
+
+
+class SchedulerStatus(BaseModel):
+    """How the scheduler of an organisation stands."""
+
+    is_running: bool
+    stopped_at: datetime | None
+    note: str | None
+    active: int
+    paused: int
+    finished: int
+    overdue: int = Field(description="due and not attended to yet")
+    oldest_overdue_seconds: float | None
+    open_runs: int = Field(description="running or buffered")
+    runs_today: dict[str, int] = Field(description="by status, of those due in the last 24 hours")
+    next_at: datetime | None
+
+
+class Checked(BaseModel):
+    """What a check found to do."""
+
+    started: int = 0
+    skipped: int = 0
+    missed: int = 0
+    ended: int = 0
+    attended: int = Field(default=0, description="schedules that were due, and runs that ended")

@@ -1,0 +1,381 @@
+"""Verbs on schedules: what people do with them. What starts their runs is in `sweep.py`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, RowMapping
+
+from core.errors import Conflict, InvalidInput, NotFound
+from core.ids import new_id
+from domain.agents import service as agents
+from domain.schedules import cron, queries, sweep, timing, words
+from domain.schedules.schemas import (
+    Answer,
+    Backfill,
+    BackfillOutcome,
+    CronTimes,
+    EventOutcome,
+    Interval,
+    NewEvent,
+    OnEvent,
+    Overlap,
+    Question,
+    Schedule,
+    ScheduleDetail,
+    ScheduleFields,
+    SchedulerStatus,
+    ScheduleRun,
+    State,
+    Upcoming,
+    Zone,
+)
+from domain.tasks import service as tasks
+from domain.tenants import service as tenants
+
+_SHOWN = 5
+_MOST_BACKFILLED = 5_000
+_ZONE = TypeAdapter(Zone)
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def validate(connection: Connection, org: UUID, question: Question) -> Answer:
+    """Look at a cron expression: what is wrong with it, or what it means and when it is due."""
+    problems: list[cron.Problem] = []
+    read: cron.Cron | None = None
+    try:
+        read = cron.parse(question.cron)
+    except cron.Refused as refused:
+        problems += refused.problems
+    zone = tenants.get_organisation(connection, org).time_zone if question.timezone is None else question.timezone
+    try:
+        _ZONE.validate_python(zone)
+    except ValidationError:
+        problems.append(cron.Problem("timezone", f"{zone!r} is no time zone; write an IANA name such as Europe/Madrid"))
+    if read is None or problems:
+        return Answer(valid=False, errors=problems, description=None, next_runs=[])
+    after = question.after or queries.now(connection)
+    return Answer(
+        valid=True,
+        errors=[],
+        description=words.describe_cron(read, zone, question.language),
+        next_runs=list(islice(cron.upcoming(read, ZoneInfo(zone), after), question.count)),
+    )
+
+
+def list_schedules(connection: Connection, *, after: str = "", limit: int = 200) -> list[Schedule]:
+    """Schedules by slug, from the one that comes after `after`."""
+    return [_shown(row) for row in queries.schedules(connection, after=after, limit=limit)]
+
+
+def get_schedule(connection: Connection, slug: str) -> ScheduleDetail:
+    """The schedule called `slug`, with what comes next.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = _found(connection, slug)
+    upcoming = sweep.calendar_of(row).after(queries.now(connection)) if row["remaining_runs"] != 0 else iter(())
+    number = _SHOWN if row["remaining_runs"] is None else min(_SHOWN, row["remaining_runs"])
+    return ScheduleDetail(**_shown(row).model_dump(), next_runs=list(islice(upcoming, number)))
+
+
+def _found(connection: Connection, slug: str, *, locked: bool = False) -> RowMapping:
+    row = queries.schedule(connection, slug, locked=locked)
+    if row is None:
+        known = ", ".join(queries.slugs(connection, 20)) or "none yet"
+        raise NotFound(f"There is no schedule called {slug!r}. There are: {known}.")
+    return row
+
+
+def _shown(row: RowMapping) -> Schedule:
+    fields = {name: row[name] for name in ScheduleFields.model_fields if name not in {"times", "task"}}
+    times = sweep.calendar_of(row).times
+    return Schedule(
+        **fields,
+        times=times,
+        task=row["task"],
+        id=row["id"],
+        slug=row["slug"],
+        state=_state(row),
+        note=row["note"],
+        failures_in_a_row=row["failures_in_a_row"],
+        next_at=row["next_at"] if _state(row) == "active" else None,
+        user_id=row["user_id"],
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+        description=words.describe(times),
+    )
+
+
+def _state(row: RowMapping) -> State:
+    if row["is_paused"]:
+        return "paused"
+    if row["remaining_runs"] == 0 or (row["next_at"] is None and row["times"]["kind"] != "event"):
+        return "finished"
+    return "stopped" if row["is_stopped"] else "active"
+
+
+def list_runs(connection: Connection, slug: str, *, before: UUID | None = None, limit: int = 50) -> list[ScheduleRun]:
+    """The runs of a schedule, the latest first.
+
+    Raises:
+        NotFound: there is no such schedule.
+    """
+    schedule_id = _found(connection, slug)["id"]
+    return [ScheduleRun(**row) for row in queries.runs(connection, schedule_id, before=before, limit=limit)]
+
+
+# ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def put_schedule(
+    connection: Connection, org: UUID, slug: str, fields: ScheduleFields, user_id: UUID, scopes: list[str] | None
+) -> ScheduleDetail:
+    """Add or change a schedule. Its tasks are done for `user_id` and within `scopes` from now on.
+
+    What is due by the old times is started before the new ones hold; where the times stay, so does what is due next.
+
+    Raises:
+        NotFound: there is no such agent.
+        InvalidInput: the times never come.
+    """
+    agents.get_agent(connection, fields.task.agent)
+    if queries.schedule(connection, slug, locked=True) is not None:
+        sweep.bring_up_to_date(connection, org, slug)
+    old = queries.schedule(connection, slug)
+    now = queries.now(connection)
+    times = _settled(connection, org, fields, old, now)
+    settled = fields.model_copy(update={"times": times})
+    next_at = _next_at(settled, old, now)
+    if old is not None and next_at != old["next_at"]:
+        sweep.note_left_behind(connection, org, old)
+    schedule_id = old["id"] if old else new_id()
+    row = {
+        **settled.model_dump(exclude={"times", "task"}),
+        "times": times.model_dump(mode="json"),
+        "task": fields.task.model_dump(mode="json"),
+        "id": schedule_id,
+        "org": org,
+        "slug": slug,
+        "next_at": next_at,
+        "due_at": _due_at(connection, schedule_id, next_at, settled),
+        "event": times.event if isinstance(times, OnEvent) else None,
+        "user": user_id,
+        "scopes": scopes,
+    }
+    queries.put_schedule(connection, row)
+    return get_schedule(connection, slug)
+
+
+def _settled(connection: Connection, org: UUID, fields: ScheduleFields, old: RowMapping | None, now: datetime) -> Any:
+    """The times with what was left out: an interval's anchor, a time zone."""
+    times = fields.times
+    if isinstance(times, CronTimes) and times.timezone is None:
+        return times.model_copy(update={"timezone": tenants.get_organisation(connection, org).time_zone})
+    if isinstance(times, Interval) and times.anchor is None:
+        before = sweep.calendar_of(old).times if old else None
+        kept = before.anchor if isinstance(before, Interval) and before.every == times.every else None
+        return times.model_copy(update={"anchor": kept or now})
+    return times
+
+
+def _next_at(fields: ScheduleFields, old: RowMapping | None, now: datetime) -> datetime | None:
+    if fields.remaining_runs == 0 or isinstance(fields.times, OnEvent):
+        return None
+    wanted = timing.Calendar(fields.times, fields.starts_at, fields.ends_at)
+    if old is not None and sweep.calendar_of(old) == wanted and old["next_at"] is not None:
+        return old["next_at"]  # type: ignore[no-any-return]  # a row's values have no types
+    found = wanted.next(now)
+    if found is None and not (old is not None and sweep.calendar_of(old) == wanted):
+        raise InvalidInput("These times never come: they are over, or lie outside starts_at and ends_at.")
+    return found
+
+
+def _due_at(connection: Connection, schedule_id: UUID, next_at: datetime | None, fields: Any) -> datetime | None:
+    if next_at is None or queries.stopped(connection) is not None:
+        return None
+    return timing.delayed(schedule_id, next_at, fields.jitter)
+
+
+def remove_schedule(connection: Connection, slug: str) -> None:
+    """Take a schedule away, with what is noted of its runs. Tasks that it started go on.
+
+    Raises:
+        NotFound: there is none.
+    """
+    _found(connection, slug)
+    queries.delete_schedule(connection, slug)
+
+
+def pause(connection: Connection, slug: str, note: str | None) -> ScheduleDetail:
+    """Let a schedule start nothing by itself. What would be due meanwhile is left out, what is buffered waits. Pausing
+    twice changes the note.
+
+    Raises:
+        NotFound: there is none.
+    """
+    queries.pause(connection, _found(connection, slug, locked=True)["id"], note)
+    return get_schedule(connection, slug)
+
+
+def resume(connection: Connection, slug: str, note: str | None) -> ScheduleDetail:
+    """Let a paused schedule go on with the first time that is still to come.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = _found(connection, slug, locked=True)
+    if row["is_paused"]:
+        fields = ScheduleFields.model_validate(
+            {name: row[name] for name in ScheduleFields.model_fields} | {"times": row["times"]}
+        )
+        next_at = sweep.calendar_of(row).next(queries.now(connection)) if row["remaining_runs"] != 0 else None
+        queries.resume(connection, row["id"], note, next_at, _due_at(connection, row["id"], next_at, fields))
+        sweep.release(connection, [row["id"]])
+    return get_schedule(connection, slug)
+
+
+# ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_now(connection: Connection, org: UUID, slug: str, overlap: Overlap | None) -> ScheduleRun:
+    """Run a schedule by hand, paused or not. It does not count against `remaining_runs`.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: an earlier run has not ended and the policy is to skip, or its budget is spent.
+    """
+    row = _found(connection, slug, locked=True)
+    wanted = sweep.Wanted(row, "manual", queries.now(connection), overlap or row["overlap"])
+    (made,) = sweep.start(connection, org, [wanted])
+    (run,) = queries.runs_by_id(connection, [made])
+    if run["status"] == "skipped":
+        raise Conflict(f"It was not started: {run['reason']}.")
+    return ScheduleRun(**run)
+
+
+def backfill(connection: Connection, org: UUID, slug: str, wanted: Backfill) -> BackfillOutcome:
+    """Make up the runs of a time that has passed, or say how many they would be.
+
+    Raises:
+        NotFound: there is no such schedule.
+        InvalidInput: the range lies ahead, the schedule follows events, or there are more than 5,000 runs in it.
+    """
+    row = _found(connection, slug, locked=not wanted.preview)
+    if row["times"]["kind"] == "event":
+        raise InvalidInput("This schedule follows events; there are no times to make up.")
+    if wanted.end > queries.now(connection):
+        raise InvalidInput("The range must lie in the past; what is to come comes due by itself.")
+    due = _within(row, wanted)
+    made: Sequence[UUID] = ()
+    if not wanted.preview:
+        made = sweep.start(connection, org, [sweep.Wanted(row, "backfill", at, wanted.overlap) for at in due])
+    cost = queries.usual_cost(connection, row["id"])
+    if cost is None:
+        cost = _usual_cost_of(connection, row["task"]["agent"])
+    return BackfillOutcome(
+        runs=len(due),
+        first=due[0] if due else None,
+        last=due[-1] if due else None,
+        estimated_cost=None if cost is None else cost * len(due),
+        made=len(made),
+    )
+
+
+def _within(row: RowMapping, wanted: Backfill) -> list[datetime]:
+    found: list[datetime] = []
+    for due in sweep.calendar_of(row).from_(wanted.start):
+        if due > wanted.end:
+            break
+        if len(found) == _MOST_BACKFILLED:
+            raise InvalidInput(f"More than {_MOST_BACKFILLED} runs lie in this range; take it in parts.")
+        found.append(due)
+    return found
+
+
+def _usual_cost_of(connection: Connection, agent: str) -> Any:
+    found = next((one for one in tasks.agent_statistics(connection) if one.agent == agent), None)
+    return found.billed_cost / found.tasks if found and found.tasks else None
+
+
+def post_event(connection: Connection, org: UUID, event: NewEvent, key: str | None) -> EventOutcome:
+    """Something happened: start what waits for it. The same `key` starts each schedule once."""
+    found = [
+        row
+        for row in queries.lock_for_event(connection, event.name)
+        if not row["is_stopped"] and row["remaining_runs"] != 0 and timing.fits(row["times"]["filter"], event.payload)
+    ]
+    now = queries.now(connection)
+    wanted = [
+        sweep.Wanted(row, "event", now, row["overlap"], payload=event.payload, event_key=key)
+        for row in found
+        if sweep.is_within(row, now)
+    ]
+    made = sweep.start(connection, org, wanted)
+    if key is not None:
+        made = queries.runs_of_event(connection, [row["id"] for row in found], key)
+    return EventOutcome(runs=[ScheduleRun(**row) for row in queries.runs_by_id(connection, made)])
+
+
+# ── the scheduler as a whole ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def scheduler_status(connection: Connection) -> SchedulerStatus:
+    """How the scheduler of this organisation stands."""
+    stopped = queries.stopped(connection)
+    return SchedulerStatus(
+        **queries.status(connection),
+        is_running=stopped is None,
+        stopped_at=stopped["stopped_at"] if stopped else None,
+        note=stopped["note"] if stopped else None,
+        open_runs=queries.open_run_count(connection),
+        runs_today=queries.runs_of_a_day(connection),
+    )
+
+
+def upcoming(connection: Connection, limit: int) -> list[Upcoming]:
+    """What comes due next over all schedules, the soonest first."""
+    found = [
+        Upcoming(schedule=row["slug"], name=row["name"], at=at)
+        for row in queries.upcoming(connection, limit)
+        for at in islice(sweep.calendar_of(row).from_(row["next_at"]), min(limit, row["remaining_runs"] or limit))
+    ]
+    return sorted(found, key=lambda one: (one.at, one.schedule))[:limit]
+
+
+def stop(connection: Connection, org: UUID, note: str | None) -> SchedulerStatus:
+    """Stop the scheduler: nothing comes due until it is started. Runs by hand go on."""
+    queries.stop(connection, org, note)
+    return scheduler_status(connection)
+
+
+def start(connection: Connection) -> SchedulerStatus:
+    """Start the scheduler again. What came due meanwhile is caught up on as each schedule's catch-up window says."""
+    if queries.stopped(connection) is not None:
+        queries.start(connection)
+        queries.advance(
+            connection,
+            [
+                sweep.step(row, row["next_at"], row["remaining_runs"])
+                for row in queries.lock_startable(connection)
+                if row["remaining_runs"] != 0
+            ],
+        )
+    return scheduler_status(connection)
+
+
+def forget_runs(connection: Connection, days: int) -> int:
+    """Delete what is noted of runs that ended longer ago than `days`; at most a thousand at a call."""
+    return queries.forget_runs(connection, days, 1_000)
+
+
+def organisations_in_need(connection: Connection) -> list[UUID]:
+    """The organisations that the sweep has something to do for."""
+    return queries.organisations_in_need(connection)

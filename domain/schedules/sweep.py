@@ -1,0 +1,344 @@
+"""What starts the runs of schedules: due times, runs by hand, made up, or on an event; and what notes their ends.
+
+All of it holds the schedule's row, and what is due and its task are written in one transaction: so a time has one run
+and a run one task, whatever works at once and wherever it dies.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, RowMapping
+
+from core.db import transaction
+from core.ids import new_id
+from domain.schedules import queries, timing
+from domain.schedules.schemas import Checked, Overlap, RunKind, Times, Work
+from domain.tasks import service as tasks
+from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
+
+PORTION = 500
+"""schedules that one transaction attends to"""
+_TIMES: TypeAdapter[Any] = TypeAdapter(Times)
+_NO_AGENT = "the agent is switched off, or gone"
+_TOO_LATE = "it was found later than its catch-up window allows"
+_NO_BUDGET = "its budget for this month is spent"
+
+
+def calendar_of(row: RowMapping) -> timing.Calendar:
+    """The times of a stored schedule."""
+    return timing.Calendar(_TIMES.validate_python(row["times"]), row["starts_at"], row["ends_at"])
+
+
+def is_within(row: RowMapping, moment: datetime) -> bool:
+    """Whether `moment` lies between a schedule's start and end."""
+    return (row["starts_at"] is None or row["starts_at"] <= moment) and (
+        row["ends_at"] is None or moment <= row["ends_at"]
+    )
+
+
+def step(row: RowMapping, next_at: datetime | None, remaining: int | None) -> dict[str, Any]:
+    """How a schedule goes on: due next at `next_at`, with so many runs left."""
+    if remaining == 0:
+        next_at = None
+    due_at = timing.delayed(row["id"], next_at, row["jitter"]) if next_at else None
+    return {
+        "id": str(row["id"]),
+        "next_at": next_at.isoformat() if next_at else None,
+        "due_at": due_at.isoformat() if due_at else None,
+        "remaining_runs": remaining,
+    }
+
+
+def sweep(org: UUID) -> Checked:
+    """Do all that is to be done for an organisation now, portion by portion."""
+    total = Checked()
+    while True:
+        with transaction(org) as connection:
+            found = attend(connection, org)
+        total = Checked(**{name: value + getattr(found, name) for name, value in total})
+        if found.attended == 0:
+            return total
+
+
+# ── one portion of the sweep ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def attend(connection: Connection, org: UUID) -> Checked:
+    """Note which runs have ended, start what waited for that, and start what is due: one portion of it. In a
+    transaction of its own; to be called again until it finds nothing.
+    """
+    ended = note_ended(connection)
+    due = queries.lock_due(connection, PORTION)
+    return _fire(connection, org, due).model_copy(update={"ended": ended, "attended": ended + len(due)})
+
+
+def bring_up_to_date(connection: Connection, org: UUID, slug: str) -> None:
+    """Start what is due of one schedule, before its times are changed."""
+    while True:
+        row = queries.schedule(connection, slug)
+        if row is None or row["due_at"] is None or row["due_at"] > queries.now(connection):
+            return
+        _fire(connection, org, [row])
+
+
+def _fire(connection: Connection, org: UUID, due: Sequence[RowMapping]) -> Checked:
+    if not due:
+        return Checked()
+    now = queries.now(connection)
+    found = [(row, _come_due(row, now)) for row in due]
+    missed = [_missed(row, came.missed_from, came.missed, _TOO_LATE) for row, came in found if came.missed_from]
+    queries.insert_runs(connection, org, missed)
+    wanted = [Wanted(row, "due", at, row["overlap"]) for row, came in found for at in came.due]
+    starting = _Starting(connection, org, wanted)
+    starting.carry_out()
+    queries.advance(connection, [step(row, came.next_at, starting.remaining[row["id"]]) for row, came in found])
+    missed_count = sum(came.missed for _, came in found)
+    return Checked(started=len(starting.accepted), skipped=starting.skipped, missed=missed_count)
+
+
+def _come_due(row: RowMapping, now: datetime) -> timing.ComeDue:
+    def delay(due: datetime) -> datetime:
+        return timing.delayed(row["id"], due, row["jitter"])
+
+    return timing.come_due(calendar_of(row), row["next_at"], now, row["catch_up"], delay)
+
+
+def note_left_behind(connection: Connection, org: UUID, row: RowMapping) -> None:
+    """Note what came due while the scheduler was stopped and will not be caught up on, as the times are changed."""
+    now = queries.now(connection)
+    if row["is_paused"] or not row["is_stopped"] or row["next_at"] is None or row["next_at"] > now:
+        return
+    came = _come_due(row, now)
+    count = came.missed + len(came.due)
+    queries.insert_runs(connection, org, [_missed(row, row["next_at"], count, "its times were changed while stopped")])
+
+
+def _missed(row: RowMapping, since: datetime, count: int, reason: str) -> dict[str, Any]:
+    return {
+        "id": str(new_id()),
+        "schedule_id": str(row["id"]),
+        "kind": "due",
+        "scheduled_for": since.isoformat(),
+        "status": "missed",
+        "overlap": row["overlap"],
+        "reason": reason,
+        "missed": count,
+    }
+
+
+# ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run that is wanted of a schedule whose row is held."""
+
+    schedule: RowMapping
+    kind: RunKind
+    scheduled_for: datetime
+    overlap: Overlap
+    payload: dict[str, Any] | None = None
+    event_key: str | None = None
+    id: UUID = field(default_factory=new_id)
+
+
+def start(connection: Connection, org: UUID, wanted: Sequence[Wanted]) -> list[UUID]:
+    """Start, buffer or skip these runs, as their policies say. Returns the ids of those that were not there before."""
+    starting = _Starting(connection, org, wanted)
+    starting.carry_out()
+    queries.advance(
+        connection,
+        [
+            step(row, row["next_at"], starting.remaining[row["id"]])
+            for row in {one.schedule["id"]: one.schedule for one in wanted if one.kind == "event"}.values()
+            if row["remaining_runs"] is not None
+        ],
+    )
+    return starting.made
+
+
+class _Starting:
+    """Wanted runs on their way: decided one by one, written in a few statements."""
+
+    def __init__(self, connection: Connection, org: UUID, wanted: Sequence[Wanted]) -> None:
+        self._connection = connection
+        self._org = org
+        self._wanted = wanted
+        schedules = {one.schedule["id"]: one.schedule for one in wanted}
+        self.remaining = defaultdict(lambda: None, {key: row["remaining_runs"] for key, row in schedules.items()})
+        self._running: dict[UUID, list[UUID]] = defaultdict(list)
+        self._buffered: dict[UUID, list[UUID]] = defaultdict(list)
+        for run in queries.open_runs(connection, schedules):
+            if run["status"] == "running":
+                self._running[run["schedule_id"]].append(run["task_id"])
+            else:
+                self._buffered[run["schedule_id"]].append(run["id"])
+        self._over_budget = over_budget(connection, schedules.values())
+        self._runs: dict[UUID, dict[str, Any]] = {}
+        self._submissions: dict[UUID, tuple[UUID, TaskSubmission, Terms]] = {}
+        self._to_cancel: list[UUID] = []
+        self._replaced: list[UUID] = []
+        self.made: list[UUID] = []
+        self.accepted: set[UUID] = set()
+        self.skipped = 0
+
+    def carry_out(self) -> None:
+        """Decide on every run, and write what was decided."""
+        for one in self._wanted:
+            self._decide(one)
+        noted = queries.insert_runs(self._connection, self._org, list(self._runs.values()))
+        self.made = [run for run in self._runs if run in noted]
+        submitted = {run: made for run, made in self._submissions.items() if run in noted}
+        self.accepted = tasks.submit_many(self._connection, list(submitted.values()))
+        refused = [run for run, (task, _, _) in submitted.items() if task not in self.accepted]
+        if refused:
+            queries.skip_runs(self._connection, refused, _NO_AGENT)
+            queries.skip_buffered(self._connection, {self._runs[run]["schedule_id"] for run in refused}, _NO_AGENT)
+        if self._replaced:
+            queries.skip_runs(self._connection, self._replaced, "a later run took its place")
+        for task in self._to_cancel:
+            cancel_if_unended(self._connection, task)
+        self.skipped += len(refused)
+
+    def _decide(self, one: Wanted) -> None:
+        key = one.schedule["id"]
+        if self.remaining[key] == 0 and one.kind in {"due", "event"}:
+            return
+        if key in self._over_budget:
+            self._note(one, "skipped", _NO_BUDGET)
+            return
+        choice = timing.choose(one.overlap, running=len(self._running[key]), buffered=len(self._buffered[key]))
+        if choice == "skip":
+            self._note(one, "skipped", "an earlier run has not ended")
+            return
+        if self.remaining[key] is not None and one.kind in {"due", "event"}:
+            self.remaining[key] -= 1
+        if choice == "start":
+            made = submission_of(one.schedule, one.kind, one.scheduled_for, one.payload)
+            self._submissions[one.id] = made
+            self._running[key].append(made[0])
+            self._note(one, "running", None, made[0])
+            return
+        if choice == "replace":
+            self._replace(key)
+        self._buffered[key].append(one.id)
+        self._note(one, "buffered", None)
+
+    def _replace(self, key: UUID) -> None:
+        for waiting in self._buffered[key]:
+            if waiting in self._runs:
+                self._runs[waiting] |= {"status": "skipped", "reason": "a later run took its place"}
+            else:
+                self._replaced.append(waiting)
+        self._buffered[key] = []
+        self._to_cancel += [task for task in self._running[key] if task not in self._to_cancel]
+
+    def _note(self, one: Wanted, status: str, reason: str | None, task: UUID | None = None) -> None:
+        self.skipped += status == "skipped"
+        self._runs[one.id] = {
+            "id": str(one.id),
+            "schedule_id": str(one.schedule["id"]),
+            "kind": one.kind,
+            "scheduled_for": one.scheduled_for.isoformat(),
+            "status": status,
+            "overlap": one.overlap,
+            "reason": reason,
+            "payload": one.payload,
+            "event_key": one.event_key,
+            "task_id": str(task) if task else None,
+        }
+
+
+def submission_of(
+    schedule: RowMapping, kind: str, scheduled_for: datetime, payload: dict[str, Any] | None
+) -> tuple[UUID, TaskSubmission, Terms]:
+    """The task of a run: its id, what is asked, and under which terms."""
+    work = Work.model_validate(schedule["task"])
+    told = {"schedule": schedule["slug"], "scheduled_for": scheduled_for.isoformat(), "kind": kind}
+    context = work.input.context | {"run": told}
+    from_outside = work.input.is_from_outside
+    if payload is not None:
+        context |= {"event": {"name": schedule["times"]["event"], "payload": payload}}
+        from_outside = True  # whoever posts events may pass on what strangers wrote
+    asked = TaskInput(message=work.input.message, context=context, is_from_outside=from_outside)
+    submission = TaskSubmission(agent=work.agent, input=asked, priority=work.priority, contact=work.contact)
+    return new_id(), submission, Terms(user_id=schedule["user_id"], scopes=schedule["scopes"])
+
+
+def over_budget(connection: Connection, schedules: Iterable[RowMapping]) -> set[UUID]:
+    """Which of these schedules have spent their budget for this month (UTC), with what is being spent."""
+    limits = {row["id"]: row["monthly_budget"] for row in schedules if row["monthly_budget"] is not None}
+    if not limits:
+        return set()
+    spent: dict[UUID, Decimal] = {}
+    for row in queries.spent_this_month(connection, limits):
+        running = sum((tasks.spent_on(connection, task)[1] for task in row["running"] or ()), start=Decimal(0))
+        spent[row["schedule_id"]] = row["spent"] + running
+    return {key for key, limit in limits.items() if spent.get(key, Decimal(0)) >= limit}
+
+
+def cancel_if_unended(connection: Connection, task_id: UUID) -> None:
+    """Ask a task to stop; nothing happens where it has ended, or is gone."""
+    task = tasks.find_task(connection, task_id)
+    if task is not None and not task.has_ended:
+        tasks.cancel(connection, task_id)
+
+
+# ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def note_ended(connection: Connection) -> int:
+    """Note how runs ended, pause what failed too often, and start what waited. Returns how many ended."""
+    found = queries.runs_that_ended(connection, PORTION)
+    if not found:
+        return 0
+    schedules = {row["id"]: row for row in queries.lock(connection, {run["schedule_id"] for run in found})}
+    ended = queries.end_runs(connection, [run["id"] for run in found if run["schedule_id"] in schedules])
+    by_schedule: dict[UUID, list[RowMapping]] = defaultdict(list)
+    for run in sorted(ended, key=lambda run: run["ended_at"]):
+        by_schedule[run["schedule_id"]].append(run)
+    for key, runs in by_schedule.items():
+        _count_failures(connection, schedules[key], [run["status"] for run in runs])
+    release(connection, by_schedule)
+    return len(ended)
+
+
+def _count_failures(connection: Connection, schedule: RowMapping, statuses: list[str]) -> None:
+    failures, limit = schedule["failures_in_a_row"], schedule["pause_after_failures"]
+    for status in statuses:
+        failures = failures + 1 if status in {"failed", "expired"} else 0 if status == "succeeded" else failures
+        if limit is not None and failures >= limit and not schedule["is_paused"]:
+            queries.pause(connection, schedule["id"], f"paused itself: {failures} runs failed in a row")
+    queries.set_failures(connection, schedule["id"], failures)
+
+
+def release(connection: Connection, schedules: Iterable[UUID]) -> None:
+    """Start what was buffered behind runs that have ended: the earliest of each schedule that is not paused."""
+    held = {row["id"]: row for row in queries.lock(connection, schedules) if not row["is_paused"]}
+    running = set()
+    first: dict[UUID, RowMapping] = {}
+    for run in queries.open_runs(connection, held):
+        if run["status"] == "running":
+            running.add(run["schedule_id"])
+        else:
+            first.setdefault(run["schedule_id"], run)
+    ready = {key: run for key, run in first.items() if key not in running}
+    poor = over_budget(connection, [held[key] for key in ready])
+    if poor:
+        queries.skip_buffered(connection, poor, _NO_BUDGET)
+    starting = {
+        run["id"]: (key, submission_of(held[key], run["kind"], run["scheduled_for"], run["payload"]))
+        for key, run in ready.items()
+        if key not in poor
+    }
+    accepted = tasks.submit_many(connection, [made for _, made in starting.values()])
+    queries.start_buffered(connection, {run: made[0] for run, (_, made) in starting.items() if made[0] in accepted})
+    refused = [key for key, made in starting.values() if made[0] not in accepted]
+    if refused:
+        queries.skip_buffered(connection, refused, _NO_AGENT)
