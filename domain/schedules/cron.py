@@ -3,9 +3,9 @@
     minute (0-59)  hour (0-23)  day of month (1-31)  month (1-12, JAN-DEC)  day of week (0-7, SUN-SAT)
 
 A field is `*`, or a list of values, ranges `a-b` and steps `*/n`, `a/n`, `a-b/n`. A day of the month may also be `L`,
-the last, or `15W`, the weekday nearest the 15th; a day of the week, where 0 and 7 are Sunday, `FRI#2`, the second
-Friday, or `5L`, the last Friday of the month. Where both days are given, either is enough, as in Vixie cron. `@hourly`
-and its like stand for what they say.
+the last, or `15W`, the weekday nearest the 15th (a shorter month's last day stands for the 31st, so that `31W` is the
+last weekday); a day of the week, where 0 and 7 are Sunday, `FRI#2`, the second Friday, or `5L`, the last Friday of the
+month. Where both days are given, either is enough, as in Vixie cron. `@hourly` and its like stand for what they say.
 
 Daylight saving is a stated policy. A time that the clocks jump over happens once, right after the jump. When the clocks
 are set back, a fixed time happens once, at its first passing; a schedule that reads like an interval, with a `*`, a
@@ -189,7 +189,7 @@ def _special(field: _Field, part: str) -> str | None:
         if part == "L":
             return "L"
         if part.startswith("L"):
-            raise ValueError(f"{part!r} cannot be read; L, the last day, stands alone")
+            raise ValueError(f"{part!r} cannot be read; L, the last day, stands alone, and 31W is the last weekday")
         if nearest := _NEAREST.fullmatch(part):
             return f"{field.number(nearest[1])}W"
         return None
