@@ -1,12 +1,18 @@
 """`make bench` measures throughput; `make bench ARGS=levels` what is promised about waiting;
-`make bench ARGS=ledger` how balance, bill and debit do with a million entries.
+`make bench ARGS=ledger` how balance, bill and debit do with a million entries; `make bench ARGS=schedules` how fast
+schedules start, and what looking for them costs.
 """
 
 import sys
 
-from benchmarks import ledger, levels, throughput
+from benchmarks import ledger, levels, schedules, throughput
 
-_MEASUREMENTS = {"throughput": throughput.main, "levels": levels.main, "ledger": ledger.main}
+_MEASUREMENTS = {
+    "throughput": throughput.main,
+    "levels": levels.main,
+    "ledger": ledger.main,
+    "schedules": schedules.main,
+}
 
 
 if __name__ == "__main__":

@@ -15,9 +15,14 @@ from typing import Any
 import httpx2
 import psycopg
 
+from core import db
+from core.settings import settings
+from domain.wallet import service as wallet
+from domain.wallet.schemas import TopUp
 from embedded.state import read_state
 
 ROOT = Path(__file__).resolve().parent.parent
+_TOKENS = 100_000_000  # for all that is measured, and more
 
 
 class Installation:
@@ -47,10 +52,23 @@ class Installation:
         state = read_state(self.data)
         return state.children.get(name, (0, 0.0))[0] if state else 0
 
+    def adopt(self) -> None:
+        """Have this process work on its database."""
+        os.environ |= {
+            name: value for name, value in self.environment.items() if name.startswith(("ROTA_", "DATABASE_"))
+        }
+        settings.cache_clear()
+
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows, seen with the system's role."""
         with psycopg.connect(self.environment["ROTA_SYSTEM_DATABASE_URL"], autocommit=True) as connection:
             return connection.execute(statement.encode(), values).fetchall()
+
+    def execute(self, statement: str, *values: Any, role: str = "SYSTEM") -> None:
+        """A statement that takes as long as it takes, with the system's role or another."""
+        with psycopg.connect(self.environment[f"ROTA_{role}_DATABASE_URL"], autocommit=True) as connection:
+            connection.execute("SET statement_timeout = 0")
+            connection.execute(statement.encode(), values)
 
     def wait(self, statement: str, *values: Any, seconds: float = 120) -> None:
         """Wait until a query returns nothing."""
@@ -76,3 +94,53 @@ def installation(*options: str, environment: dict[str, str] | None = None) -> It
                 yield Installation(data, json.loads(line))
             finally:
                 up.send_signal(signal.SIGINT)
+
+
+class Organisation:
+    """An organisation with an agent, `brief`, whose every task is one call of its model."""
+
+    def __init__(self, rota: Installation, slug: str, key: str) -> None:
+        self.rota = rota
+        self.slug = slug
+        self.http = rota.client(key)
+        self.id = rota.query("SELECT id FROM organisations WHERE slug = %s", slug)[0][0]
+        self.owner = rota.query("SELECT id FROM users WHERE org_id = %s", self.id)[0][0]
+
+    def submit(self, message: str = "hello", **more: Any) -> str:
+        """A task's id."""
+        answer = self.http.post("/v1/tasks", json={"agent": "brief", "input": {"message": message}} | more)
+        task_id: str = answer.raise_for_status().json()["id"]
+        return task_id
+
+    def waited(self, task_id: str, seconds: float = 60) -> float:
+        """Milliseconds from a task's acceptance to its start."""
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            rows = self.rota.query(
+                "SELECT extract(epoch FROM started_at - created_at)::float * 1000 FROM tasks "
+                "WHERE id = %s AND started_at IS NOT NULL", task_id,
+            )  # fmt: skip
+            if rows:
+                return float(rows[0][0])
+            time.sleep(0.01)
+        raise RuntimeError("it does not start")
+
+
+def organisation(rota: Installation, slug: str, model: str) -> Organisation:
+    """A new organisation with an agent on `model`, in no rate limit and with tokens enough: measured is work."""
+    made = Organisation(rota, slug, rota.rota("setup", slug))
+    rota.rota("limits", "organisation", slug, "--per-minute", "none")
+    with db.system_transaction() as connection:
+        wallet.top_up(connection, made.id, TopUp(tokens=_TOKENS))
+    price = {"provider": "anthropic", "input_per_million": "1", "output_per_million": "5"}
+    made.http.put(f"/v1/prices/{model}", json=price).raise_for_status()
+    fields = {"slug": "brief", "name": "Brief", "role": "Test", "description": "Answers.", "system_prompt": "Answer."}
+    made.http.post("/v1/agents", json=fields | {"model": model}).raise_for_status()
+    return made
+
+
+def write_results(name: str, found: Any) -> None:
+    """Keep what was measured beside the benchmarks, as JSON."""
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"{name}.json").write_text(json.dumps(found, indent=2, default=str))

@@ -1,18 +1,14 @@
 """How the ledger grows: balance, bill and the cost of a debit, with few entries and with a million."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from benchmarks.installation import Installation, installation
 from core import db
 from core.ids import new_id
-from core.settings import settings
 from domain.wallet import service as wallet
 
 _MILLION = 1_000_000
@@ -36,8 +32,7 @@ _USAGE = """
 def main() -> None:
     """Measure and print."""
     with installation("--no-demonstration") as rota:
-        os.environ |= rota.environment
-        settings.cache_clear()
+        rota.adopt()
         org = rota.query("SELECT id FROM organisations")[0][0]
         before = _measure(rota, org)
         _fill(rota, org)
@@ -78,15 +73,11 @@ def _times(action: Callable[[], Any]) -> str:
 def _fill(rota: Installation, org: UUID) -> None:
     """A million entries and usage rows, which the installation's own duty totals."""
     began = time.monotonic()
-    with psycopg.connect(rota.environment["ROTA_SYSTEM_DATABASE_URL"], autocommit=True) as connection:
-        connection.execute("SET statement_timeout = 0")
-        for _ in range(10):
-            connection.execute(_ENTRIES.encode(), (org, _MILLION // 10))
-            connection.execute(_USAGE.encode(), (org, _MILLION // 10))
+    for _ in range(10):
+        rota.execute(_ENTRIES, org, _MILLION // 10)
+        rota.execute(_USAGE, org, _MILLION // 10)
     print(f"wrote a million entries and usage rows in {time.monotonic() - began:.0f} s; totalling", flush=True)
     began = time.monotonic()
     rota.wait("SELECT 1 FROM usage WHERE NOT is_totalled LIMIT 1", seconds=600)
-    with psycopg.connect(rota.environment["ROTA_OWNER_DATABASE_URL"], autocommit=True) as connection:
-        connection.execute("SET statement_timeout = 0")
-        connection.execute("ANALYZE")
+    rota.execute("ANALYZE", role="OWNER")
     print(f"totalled in {time.monotonic() - began:.0f} s", flush=True)

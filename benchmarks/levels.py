@@ -9,7 +9,6 @@ six minutes.
 import contextlib
 import functools
 import itertools
-import json
 import os
 import random
 import signal
@@ -24,13 +23,10 @@ from typing import Any
 
 import httpx2
 
-from benchmarks.installation import ROOT, Installation, installation
+from benchmarks.installation import ROOT, Installation, Organisation, installation, organisation, write_results
 from core import db
-from core.settings import settings
 from domain.tasks import service as tasks
 from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
-from domain.wallet import service as wallet
-from domain.wallet.schemas import TopUp
 
 THREADS = 20
 _MODEL = "claude-haiku-4-5;slow=0.1"
@@ -39,18 +35,14 @@ _BACKLOG, _PORTION = 20_000, 500
 _MESSAGES, _CONVERSATIONS = 1_000, 50
 _UNENDED = "SELECT 1 FROM tasks WHERE status IN ('queued', 'running', 'waiting') LIMIT 1"
 _ROLLING_SECONDS = 120
-_TOKENS = 100_000_000  # for all of it, and more: what is measured is waiting for others, not for money
 
 
 def main() -> None:
     """Measure, print, write."""
     found: dict[str, Any] = {}
     with installation("--concurrency", str(THREADS)) as rota:
-        os.environ |= {
-            name: value for name, value in rota.environment.items() if name.startswith(("ROTA_", "DATABASE_"))
-        }
-        settings.cache_clear()
-        crowd, single = _organisation(rota, "crowd"), _organisation(rota, "single")
+        rota.adopt()
+        crowd, single = organisation(rota, "crowd", _MODEL), organisation(rota, "single", _MODEL)
         measurements: tuple[tuple[str, Callable[[], dict[str, Any]]], ...] = (
             ("submitting, Redis frozen", lambda: submitting(rota, crowd)),
             ("a conversation in order", lambda: conversations(rota, crowd)),
@@ -64,51 +56,7 @@ def main() -> None:
             found[name] = measure()
             for what, value in found[name].items():
                 print(f"  {what:60} {value}", flush=True)
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    (results / "levels.json").write_text(json.dumps(found, indent=2, default=str))
-
-
-class Organisation:
-    """An organisation with an agent whose every task is one call of 100 ms."""
-
-    def __init__(self, rota: Installation, slug: str, key: str) -> None:
-        self.rota = rota
-        self.slug = slug
-        self.http = rota.client(key)
-        self.id = rota.query("SELECT id FROM organisations WHERE slug = %s", slug)[0][0]
-        self.owner = rota.query("SELECT id FROM users WHERE org_id = %s", self.id)[0][0]
-
-    def submit(self, message: str = "hello", **more: Any) -> str:
-        """A task's id."""
-        answer = self.http.post("/v1/tasks", json={"agent": "brief", "input": {"message": message}} | more)
-        task_id: str = answer.raise_for_status().json()["id"]
-        return task_id
-
-    def waited(self, task_id: str, seconds: float = 60) -> float:
-        """Milliseconds from a task's acceptance to its start."""
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            rows = self.rota.query(
-                "SELECT extract(epoch FROM started_at - created_at)::float * 1000 FROM tasks "
-                "WHERE id = %s AND started_at IS NOT NULL", task_id,
-            )  # fmt: skip
-            if rows:
-                return float(rows[0][0])
-            time.sleep(0.01)
-        raise RuntimeError("it does not start")
-
-
-def _organisation(rota: Installation, slug: str) -> Organisation:
-    made = Organisation(rota, slug, rota.rota("setup", slug))
-    rota.rota("limits", "organisation", slug, "--per-minute", "none")
-    with db.system_transaction() as connection:
-        wallet.top_up(connection, made.id, TopUp(tokens=_TOKENS))
-    price = {"provider": "anthropic", "input_per_million": "1", "output_per_million": "5"}
-    made.http.put(f"/v1/prices/{_MODEL}", json=price).raise_for_status()
-    fields = {"slug": "brief", "name": "Brief", "role": "Test", "description": "Answers.", "system_prompt": "Answer."}
-    made.http.post("/v1/agents", json=fields | {"model": _MODEL}).raise_for_status()
-    return made
+    write_results("levels", found)
 
 
 def submitting(rota: Installation, crowd: Organisation) -> dict[str, Any]:
