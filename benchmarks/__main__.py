@@ -1,17 +1,18 @@
 """`make bench` measures throughput; `make bench ARGS=levels` what is promised about waiting;
 `make bench ARGS=ledger` how balance, bill and debit do with a million entries; `make bench ARGS=schedules` how fast
-schedules start, and what looking for them costs.
+schedules start, and what looking for them costs; `make bench ARGS=bandit` the regret of Thompson sampling.
 """
 
 import sys
 
-from benchmarks import ledger, levels, schedules, throughput
+from benchmarks import bandit, ledger, levels, schedules, throughput
 
 _MEASUREMENTS = {
     "throughput": throughput.main,
     "levels": levels.main,
     "ledger": ledger.main,
     "schedules": schedules.main,
+    "bandit": bandit.main,
 }
 
 

@@ -1,0 +1,1 @@
+"""Learning which option does best in which context: Thompson sampling, its decisions and their outcomes."""
