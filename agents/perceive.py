@@ -63,6 +63,8 @@ def _ground_rules(work: Work) -> str:
 def _message(task_input: dict[str, Any]) -> str:
     message: str = task_input["message"]
     context = f"[Context]\n{dump_json(task_input['context'])}" if task_input.get("context") else ""
+    if context and task_input.get("has_outside_context"):
+        context = f"{FROM_OUTSIDE}\n{context}"
     if task_input.get("is_from_outside"):
         # Last, so that nothing follows which its writer could have pretended to be.
         return "\n\n".join(filter(None, (context, f"{FROM_OUTSIDE}\n{message}")))

@@ -200,7 +200,7 @@ class _Sorter:
 
 def has_read_untrusted(work: Work) -> bool:
     """Whether a task was asked by somebody outside, or has read what such people may have written."""
-    if work.task.input.get("is_from_outside"):
+    if work.task.input.get("is_from_outside") or work.task.input.get("has_outside_context"):
         return True
     read = (ALL.get(step.name) for step in work.journal() if step.stage == "act")
     return any(tool is None or tool.returns_untrusted for tool in read)

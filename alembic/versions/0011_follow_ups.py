@@ -1,4 +1,4 @@
-"""Follow-ups: what they begin with (quotes, carts, trials, products), what people answer, what they allow, the rules,
+"""Follow-ups: what they begin with (quotes, carts, products), what people answer, what they allow, the rules,
 the follow-ups themselves, and which variant did how well.
 
 A follow-up is a row for each step of a rule on one subject, made when the subject is found, once: the unique index holds
@@ -13,9 +13,10 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
+# Who reports these chooses their ids: they are an organisation's own.
 SALES = """
 CREATE TABLE products (
-    id uuid PRIMARY KEY,
+    id uuid NOT NULL,
     org_id uuid NOT NULL REFERENCES organisations,
     name text NOT NULL,
     category text NOT NULL,
@@ -23,12 +24,13 @@ CREATE TABLE products (
     price numeric(10, 2) NOT NULL CHECK (price >= 0),
     currency text NOT NULL DEFAULT 'EUR',
     is_active boolean NOT NULL DEFAULT true,
-    changed_at timestamptz NOT NULL DEFAULT rota_now()
+    changed_at timestamptz NOT NULL DEFAULT rota_now(),
+    PRIMARY KEY (org_id, id)
 );
 CREATE INDEX products_category ON products (org_id, category) WHERE is_active;
 
 CREATE TABLE quotes (
-    id uuid PRIMARY KEY,
+    id uuid NOT NULL,
     org_id uuid NOT NULL REFERENCES organisations,
     contact uuid NOT NULL,
     title text NOT NULL,
@@ -38,13 +40,14 @@ CREATE TABLE quotes (
     sent_at timestamptz NOT NULL DEFAULT rota_now(),
     valid_until timestamptz,
     decided_at timestamptz,
-    changed_at timestamptz NOT NULL DEFAULT rota_now()
+    changed_at timestamptz NOT NULL DEFAULT rota_now(),
+    PRIMARY KEY (org_id, id)
 );
 CREATE INDEX quotes_open ON quotes (org_id, sent_at) WHERE status = 'open';
 CREATE INDEX quotes_contact ON quotes (contact);
 
 CREATE TABLE carts (
-    id uuid PRIMARY KEY,
+    id uuid NOT NULL,
     org_id uuid NOT NULL REFERENCES organisations,
     contact uuid NOT NULL,
     items jsonb NOT NULL,
@@ -52,25 +55,13 @@ CREATE TABLE carts (
     currency text NOT NULL DEFAULT 'EUR',
     status text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'bought', 'emptied')),
     touched_at timestamptz NOT NULL DEFAULT rota_now(),
-    decided_at timestamptz
+    decided_at timestamptz,
+    PRIMARY KEY (org_id, id)
 );
 COMMENT ON COLUMN carts.touched_at IS 'When the customer last did something with it.';
 CREATE INDEX carts_open ON carts (org_id, touched_at) WHERE status = 'open';
 CREATE INDEX carts_bought ON carts (org_id, decided_at) WHERE status = 'bought';
 CREATE INDEX carts_contact ON carts (contact);
-
-CREATE TABLE trials (
-    id uuid PRIMARY KEY,
-    org_id uuid NOT NULL REFERENCES organisations,
-    contact uuid NOT NULL,
-    title text NOT NULL,
-    starts_at timestamptz NOT NULL,
-    status text NOT NULL DEFAULT 'booked' CHECK (status IN ('booked', 'attended', 'no_show', 'cancelled')),
-    booked_at timestamptz NOT NULL DEFAULT rota_now(),
-    changed_at timestamptz NOT NULL DEFAULT rota_now()
-);
-CREATE INDEX trials_time ON trials (org_id, status, starts_at);
-CREATE INDEX trials_contact ON trials (contact);
 """
 
 PEOPLE = """
@@ -187,22 +178,36 @@ CREATE INDEX follow_ups_due ON follow_ups (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX follow_ups_due_by_org ON follow_ups (org_id, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX follow_ups_open ON follow_ups (org_id, contact) WHERE status IN ('planned', 'writing', 'queued');
 CREATE INDEX follow_ups_under_way ON follow_ups (org_id, task_id) WHERE status IN ('writing', 'queued');
+CREATE INDEX follow_ups_stopped ON follow_ups (org_id) WHERE status = 'stopped' AND NOT is_settled;
 CREATE INDEX follow_ups_task ON follow_ups (task_id) WHERE task_id IS NOT NULL;
 CREATE INDEX follow_ups_unsettled ON follow_ups (org_id, contact, sent_at) WHERE sent_at IS NOT NULL AND NOT is_settled;
 CREATE INDEX follow_ups_contact ON follow_ups (contact, sent_at);
 CREATE INDEX follow_ups_latest ON follow_ups (org_id, id);
 """
 
-# What looks for lapsed members and unanswered leads goes through these.
+# What looks for unanswered leads, trials, and whoever has an address goes through these.
 SEARCHING = """
 CREATE INDEX leads_since ON leads (org_id, created_at) WHERE status IN ('new', 'contacted');
+CREATE INDEX clients_email ON clients (org_id, lower(email));
+CREATE INDEX leads_email ON leads (org_id, lower(email));
+CREATE INDEX clients_phone ON clients (org_id, regexp_replace(phone, '[^0-9+]', '', 'g'));
+CREATE INDEX leads_phone ON leads (org_id, regexp_replace(phone, '[^0-9+]', '', 'g'));
+CREATE INDEX trial_bookings_status ON trial_bookings (org_id, status);
+"""
+
+# Roles that came with Rota may do with the new what they may do with its like.
+ROLES = """
+UPDATE roles SET permissions = ARRAY(SELECT DISTINCT unnest(permissions || CASE name
+           WHEN 'manager' THEN ARRAY['schedules:*', 'events:*', 'follow_ups:*', 'sales:*', 'contacts:*', 'inbox:*']
+           ELSE ARRAY['sales:*', 'contacts:*', 'inbox:*'] END))
+ WHERE is_built_in AND name IN ('manager', 'staff');
 """
 
 TENANT_TABLES = (
-    "products", "quotes", "carts", "trials", "contact_preferences", "inbox", "arms", "choices", "follow_up_rules",
+    "products", "quotes", "carts", "contact_preferences", "inbox", "arms", "choices", "follow_up_rules",
     "follow_ups",
 )  # fmt: skip
-OF_A_CONTACT = ("quotes", "carts", "trials", "contact_preferences", "inbox", "follow_ups")
+OF_A_CONTACT = ("quotes", "carts", "contact_preferences", "inbox", "follow_ups")
 
 
 def protect(table: str) -> str:
@@ -218,15 +223,14 @@ def protect(table: str) -> str:
 
 
 def where(table: str) -> str:
-    condition = (
-        f"EXISTS (SELECT FROM clients c WHERE c.id = {table}.contact) "
-        f"OR EXISTS (SELECT FROM leads l WHERE l.id = {table}.contact)"
+    condition = " OR ".join(
+        f"EXISTS (SELECT FROM {who} w WHERE w.id = {table}.contact)" for who in ("clients", "leads")
     )
     return f"CREATE POLICY {table}_where ON {table} AS RESTRICTIVE TO rota_app USING (rota_everywhere() OR {condition})"
 
 
 def upgrade() -> None:
-    for part in (SALES, PEOPLE, LEARNING, FOLLOW_UPS, SEARCHING):
+    for part in (SALES, PEOPLE, LEARNING, FOLLOW_UPS, SEARCHING, ROLES):
         op.execute(part)
     for table in TENANT_TABLES:
         op.execute(protect(table))

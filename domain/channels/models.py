@@ -1,4 +1,4 @@
-"""Tables: channels, webhooks, templates, outbox, notifications."""
+"""Tables: channels, webhooks, templates, outbox, inbox, notifications."""
 
 from sqlalchemy import Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -59,6 +59,18 @@ outbox = Table(
     Column("created_at", _Moment, nullable=False),
     Column("sending_since", _Moment),
     Column("sent_at", _Moment),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    org_column(),
+    Column("contact", Uuid, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("outside_id", Text),
+    Column("received_at", _Moment, nullable=False),
 )
 
 notifications = Table(

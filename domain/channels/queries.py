@@ -1,6 +1,6 @@
 """All SQL about channels, templates, the outbox and notifications."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -251,3 +251,63 @@ def mark_read(connection: Connection, user: UUID, notification_id: UUID | None) 
         "AND (CAST(:id AS uuid) IS NULL OR id = :id)"
     )
     return connection.execute(statement, {"user": user, "id": notification_id}).rowcount
+
+
+# ── received ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_RECEIVE = text("""
+    INSERT INTO inbox (id, org_id, contact, channel, body, outside_id)
+    VALUES (:id, :org, :contact, :channel, :body, :outside_id)
+    ON CONFLICT (org_id, channel, outside_id) WHERE outside_id IS NOT NULL DO NOTHING
+""")
+_RECEIVED = "SELECT id, contact, channel, body, outside_id, received_at FROM inbox"
+_CORRESPONDENCE = text("""
+    (SELECT 'sent' AS direction, channel, coalesce(sent_at, send_after) AS at, subject, body FROM outbox
+      WHERE contact = :contact AND status IN ('queued', 'sending', 'sent', 'unknown')
+      ORDER BY created_at DESC LIMIT :limit)
+     UNION ALL
+    (SELECT 'received', channel, received_at, '', body FROM inbox
+      WHERE contact = :contact ORDER BY received_at DESC LIMIT :limit)
+      ORDER BY at DESC LIMIT :limit
+""")
+_POSTPONE = text("UPDATE outbox SET send_after = :to WHERE id = :id AND status = 'queued'")
+
+
+def receive(connection: Connection, row: dict[str, Any]) -> bool:
+    """Keep words that were received. Whether they were not there before."""
+    return connection.execute(_RECEIVE, row).rowcount == 1
+
+
+def received(connection: Connection, row_id: UUID) -> RowMapping | None:
+    """Words that were received."""
+    return connection.execute(text(f"{_RECEIVED} WHERE id = :id"), {"id": row_id}).mappings().one_or_none()
+
+
+def received_as(connection: Connection, channel: str, outside_id: str) -> RowMapping | None:
+    """What was delivered under an id from outside."""
+    statement = text(f"{_RECEIVED} WHERE channel = :channel AND outside_id = :id")
+    return connection.execute(statement, {"channel": channel, "id": outside_id}).mappings().one_or_none()
+
+
+def all_received(connection: Connection, *, contact: UUID | None, before: UUID | None, limit: int) -> list[RowMapping]:
+    """What was received, the latest first."""
+    conditions = [*(["contact = :contact"] if contact else []), *(["id < :before"] if before else [])]
+    wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    statement = text(f"{_RECEIVED} {wanted} ORDER BY id DESC LIMIT :limit")
+    return list(connection.execute(statement, {"contact": contact, "before": before, "limit": limit}).mappings())
+
+
+def correspondence(connection: Connection, contact: UUID, limit: int) -> list[RowMapping]:
+    """What was sent to a contact and received from them, the latest first."""
+    return list(connection.execute(_CORRESPONDENCE, {"contact": contact, "limit": limit}).mappings())
+
+
+def messages_by_id(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
+    """These messages of the outbox."""
+    statement = text("SELECT id, status, send_after, sent_at, error FROM outbox WHERE id = ANY(:ids)")
+    return list(connection.execute(statement, {"ids": ids}).mappings())
+
+
+def postpone(connection: Connection, message_id: UUID, to: datetime) -> bool:
+    """Let a queued message leave later. Whether it was still queued."""
+    return connection.execute(_POSTPONE, {"id": message_id, "to": to}).rowcount == 1

@@ -12,6 +12,7 @@ from domain.tenants.schemas import Email, Slug
 
 ChannelKind = Literal["email", "sms", "whatsapp"]
 Carrier = Literal["email", "sms", "whatsapp", "webhook", "in_app"]
+ReceivedBy = Literal["email", "sms", "whatsapp", "in_person", "phone"]
 MessageStatus = Literal["queued", "sending", "sent", "failed", "unknown", "cancelled"]
 _Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
 # What ends up in a header must not begin another.
@@ -164,6 +165,37 @@ class MessagePage(BaseModel):
 
     messages: list[Message]
     next_before: UUID | None
+
+
+class MessageState(BaseModel):
+    """How a message stands."""
+
+    id: UUID
+    status: MessageStatus
+    send_after: datetime
+    sent_at: datetime | None
+    error: str | None
+
+
+class Received(BaseModel):
+    """Words that a client or lead sent, or said."""
+
+    id: UUID
+    contact: UUID
+    channel: ReceivedBy
+    body: str
+    outside_id: str | None
+    received_at: datetime
+
+
+class Letter(BaseModel):
+    """One of the messages that went between the organisation and a contact."""
+
+    direction: Literal["sent", "received"]
+    channel: str
+    at: datetime
+    subject: str
+    body: str
 
 
 class MessageOutcome(BaseModel):

@@ -3,6 +3,7 @@
 import base64
 import secrets
 from collections.abc import Iterable
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 from uuid import UUID
@@ -23,13 +24,17 @@ from domain.channels.schemas import (
     EmailChannel,
     Event,
     GatewaySettings,
+    Letter,
     MadeWebhook,
     Message,
     MessageOutcome,
     MessagePage,
+    MessageState,
     NewMessage,
     NewWebhook,
     Notification,
+    Received,
+    ReceivedBy,
     SetUpChannel,
     Template,
     TemplateFields,
@@ -311,6 +316,56 @@ def pay_back(connection: Connection, org: UUID, message_id: UUID, task: UUID | N
     """Refund what a message cost that did not go out, where it cost anything."""
     if task is not None and seq is not None:
         wallet.refund(connection, org, task, seq, why, note=str(message_id))
+
+
+def withdraw(connection: Connection, org: UUID, message_id: UUID) -> bool:
+    """Keep a message from leaving if it has not left. What it cost is paid back. Whether it was so."""
+    row = queries.message(connection, message_id)
+    if row is None or not queries.change_status(connection, message_id, was="queued", to="cancelled"):
+        return False
+    pay_back(connection, org, message_id, row["task_id"], row["seq"], "the message was cancelled")
+    return True
+
+
+def postpone(connection: Connection, message_id: UUID, to: datetime) -> bool:
+    """Let a message leave later, if it has not left. Whether it was so."""
+    return queries.postpone(connection, message_id, to)
+
+
+def states(connection: Connection, ids: list[UUID]) -> dict[UUID, MessageState]:
+    """How messages stand, by id."""
+    return {row["id"]: MessageState(**row) for row in queries.messages_by_id(connection, ids)}
+
+
+# ── received ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def receive(
+    connection: Connection, org: UUID, contact: UUID, channel: ReceivedBy, body: str, outside_id: str | None = None
+) -> tuple[Received, bool]:
+    """Keep what a client or lead wrote or said. Returns it, and whether it is new: what is delivered twice under the
+    same id from outside is kept once.
+    """
+    row_id = new_id()
+    row = {"id": row_id, "org": org, "contact": contact, "channel": channel, "body": body, "outside_id": outside_id}
+    is_new = queries.receive(connection, row)
+    if is_new or outside_id is None:
+        found = queries.received(connection, row_id)
+    else:
+        found = queries.received_as(connection, channel, outside_id)
+    return Received(**dict(found or {})), is_new
+
+
+def list_received(
+    connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
+) -> list[Received]:
+    """What was received, the latest first."""
+    return [Received(**row) for row in queries.all_received(connection, contact=contact, before=before, limit=limit)]
+
+
+def correspondence(connection: Connection, contact: UUID, limit: int = 20) -> list[Letter]:
+    """What went between the organisation and a contact, the earliest of the latest `limit` first."""
+    return [Letter(**row) for row in reversed(queries.correspondence(connection, contact, limit))]
 
 
 # ── notifications ────────────────────────────────────────────────────────────────────────────────────────────────────

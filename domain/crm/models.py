@@ -1,6 +1,6 @@
-"""Tables: clients, leads, classes, class_sessions, bookings, subscriptions, payments."""
+"""Tables: clients, leads, classes, class_sessions, bookings, subscriptions, payments, contact_preferences."""
 
-from sqlalchemy import Column, Date, DateTime, Integer, Numeric, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, Date, DateTime, Integer, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from core.tables import metadata, org_column
@@ -109,4 +109,15 @@ payments = Table(
     Column("method", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("paid_at", _Moment, nullable=False),
+)
+
+contact_preferences = Table(
+    "contact_preferences",
+    metadata,
+    org_column(),
+    Column("contact", Uuid, primary_key=True),
+    Column("time_zone", Text),
+    Column("has_consented", Boolean, nullable=False),
+    Column("opted_out_at", _Moment),
+    Column("changed_at", _Moment, nullable=False),
 )

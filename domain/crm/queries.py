@@ -364,3 +364,60 @@ _PEOPLE = text("""
 def people(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
     """Clients and leads with these ids."""
     return list(connection.execute(_PEOPLE, {"ids": ids}).mappings())
+
+
+_CONTACTS = text("""
+    SELECT p.*, f.time_zone, coalesce(f.has_consented, false) AS has_consented, f.opted_out_at
+      FROM (SELECT id, org_id, 'client' AS kind, name, email, phone, status, language, location_id FROM clients
+             WHERE id = ANY(:ids)
+             UNION ALL
+            SELECT id, org_id, 'lead', name, email, phone, status, NULL, location_id FROM leads WHERE id = ANY(:ids)) p
+      LEFT JOIN contact_preferences f ON f.org_id = p.org_id AND f.contact = p.id
+""")
+_FIND = text("""
+    SELECT id FROM clients WHERE lower(email) = :address OR regexp_replace(phone, '[^0-9+]', '', 'g') = :address
+     UNION ALL
+    SELECT id FROM leads WHERE lower(email) = :address OR regexp_replace(phone, '[^0-9+]', '', 'g') = :address
+     LIMIT 2
+""")
+_PUT_PREFERENCES = text("""
+    INSERT INTO contact_preferences AS p (org_id, contact, time_zone, has_consented, opted_out_at)
+    VALUES (:org, :contact, :time_zone, :has_consented, CASE WHEN :has_opted_out THEN rota_now() END)
+    ON CONFLICT (org_id, contact) DO UPDATE
+       SET time_zone = excluded.time_zone, has_consented = excluded.has_consented, changed_at = rota_now(),
+           opted_out_at = CASE WHEN :has_opted_out THEN coalesce(p.opted_out_at, rota_now()) END
+""")
+_PREFERENCES = text("""
+    SELECT contact, time_zone, has_consented, opted_out_at IS NOT NULL AS has_opted_out, opted_out_at, changed_at
+      FROM contact_preferences WHERE contact = :contact
+""")
+_OPT_OUT = text("""
+    INSERT INTO contact_preferences AS p (org_id, contact, opted_out_at) VALUES (:org, :contact, rota_now())
+    ON CONFLICT (org_id, contact) DO UPDATE
+       SET opted_out_at = coalesce(p.opted_out_at, rota_now()), has_consented = false, changed_at = rota_now()
+""")
+
+
+def contacts(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
+    """Clients and leads with these ids, with what they allow."""
+    return list(connection.execute(_CONTACTS, {"ids": ids}).mappings())
+
+
+def contacts_at(connection: Connection, address: str) -> list[UUID]:
+    """Who has this e-mail address or telephone number, two at most: more than one is nobody."""
+    return list(connection.execute(_FIND, {"address": address}).scalars())
+
+
+def preferences(connection: Connection, contact: UUID) -> RowMapping | None:
+    """What a client or lead allows, where it was ever set."""
+    return connection.execute(_PREFERENCES, {"contact": contact}).mappings().one_or_none()
+
+
+def put_preferences(connection: Connection, row: dict[str, Any]) -> None:
+    """Set what a client or lead allows. Since when they want no follow-up stays."""
+    connection.execute(_PUT_PREFERENCES, row)
+
+
+def opt_out(connection: Connection, org: UUID, contact: UUID) -> None:
+    """Note that a client or lead wants no follow-up any more."""
+    connection.execute(_OPT_OUT, {"org": org, "contact": contact})

@@ -1,9 +1,12 @@
 """Words of the gym's records."""
 
-from datetime import date
-from typing import Literal
+from datetime import date, datetime
+from typing import Annotated, Literal
+from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from core.zones import known_zone
 
 ClientStatus = Literal["active", "frozen", "lapsed", "cancelled"]
 LeadStatus = Literal["new", "contacted", "trial_booked", "trial_done", "won", "lost"]
@@ -33,3 +36,39 @@ class EngagementScore(BaseModel):
     frequency: int
     reliability: int
     payments: int
+
+
+class PreferenceFields(BaseModel):
+    """What a client or lead allows, and where they are."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    time_zone: Annotated[str, AfterValidator(known_zone)] | None = Field(
+        default=None, description="IANA name; without it, the organisation's"
+    )
+    has_consented: bool = Field(default=False, description="to advertising")
+    has_opted_out: bool = Field(default=False, description="wants no follow-up at all")
+
+
+class Preferences(PreferenceFields):
+    """The same, as stored; nobody has consented who did not say so."""
+
+    contact: UUID
+    opted_out_at: datetime | None = None
+    changed_at: datetime | None = Field(default=None, description="null: nothing was ever set")
+
+
+class Contact(BaseModel):
+    """A client or lead, with what a message to them must heed."""
+
+    id: UUID
+    kind: Literal["client", "lead"]
+    name: str
+    email: str
+    phone: str | None
+    status: str
+    language: str
+    location_id: UUID | None
+    time_zone: str | None
+    has_consented: bool
+    opted_out_at: datetime | None

@@ -17,9 +17,12 @@ from domain.crm.schemas import (
     Activity,
     ClassLevel,
     ClientStatus,
+    Contact,
     LeadStatus,
     PaymentKind,
     PaymentStatus,
+    PreferenceFields,
+    Preferences,
     SubscriptionStatus,
 )
 
@@ -287,3 +290,58 @@ def seed_demonstration(
     gym = demo.make_gym(org, zone=zone, today=today)
     demo.store(connection, gym)
     return True
+
+
+# ── what contacts allow ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def contacts(connection: Connection, ids: list[UUID]) -> dict[UUID, Contact]:
+    """Clients and leads by id, with what a message to them must heed; who is gone is left out."""
+    return {
+        row["id"]: Contact(**{**row, "language": row["language"] or "en"}) for row in queries.contacts(connection, ids)
+    }
+
+
+def contact_at(connection: Connection, address: str) -> UUID:
+    """The client or lead with an e-mail address or telephone number.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: there are several; only the id can tell which is meant.
+    """
+    cleaned = address.strip().lower()
+    if "@" not in cleaned:
+        cleaned = "".join(letter for letter in cleaned if letter.isdigit() or letter == "+")
+    found = queries.contacts_at(connection, cleaned)
+    if not found:
+        raise NotFound(f"No client or lead has the address {address!r}.")
+    if len(found) > 1:
+        raise Conflict(f"Several clients or leads have the address {address!r}; give the contact's id.")
+    return found[0]
+
+
+def get_preferences(connection: Connection, contact: UUID) -> Preferences:
+    """What a client or lead allows.
+
+    Raises:
+        NotFound: there is no such client or lead.
+    """
+    people(connection, [contact])
+    row = queries.preferences(connection, contact)
+    return Preferences(**row) if row else Preferences(contact=contact)
+
+
+def set_preferences(connection: Connection, org: UUID, contact: UUID, fields: PreferenceFields) -> Preferences:
+    """Set what a client or lead allows.
+
+    Raises:
+        NotFound: there is no such client or lead.
+    """
+    people(connection, [contact])
+    queries.put_preferences(connection, {"org": org, "contact": contact, **fields.model_dump()})
+    return get_preferences(connection, contact)
+
+
+def opt_out(connection: Connection, org: UUID, contact: UUID) -> None:
+    """Note that a client or lead wants no follow-up any more, and takes back their consent."""
+    queries.opt_out(connection, org, contact)

@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from core.text import Storable
+from core.zones import known_zone
 from domain.agents.schemas import Slug
 from domain.schedules import cron
 from domain.tasks.schemas import Priority, TaskInput
@@ -25,15 +25,7 @@ OPEN_RUNS: tuple[RunStatus, ...] = ("buffered", "running")
 _SECOND, _YEAR = timedelta(seconds=1), timedelta(days=366)
 
 
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:  # not found, no name at all, or a folder
-        raise ValueError(f"{name!r} is no time zone; write an IANA name such as Europe/Madrid or UTC") from error
-    return name
-
-
-Zone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
+Zone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(known_zone)]
 
 
 def _whole_seconds(length: timedelta) -> timedelta:

@@ -20,7 +20,7 @@ from core.ids import new_id
 from domain.schedules import queries, timing
 from domain.schedules.schemas import Checked, Overlap, RunKind, Times, Work
 from domain.tasks import service as tasks
-from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
+from domain.tasks.schemas import TaskSubmission, Terms
 
 PORTION = 500
 """schedules that one transaction attends to"""
@@ -261,12 +261,11 @@ def submission_of(
     """The task of a run: its id, what is asked, and under which terms."""
     work = Work.model_validate(schedule["task"])
     told = {"schedule": schedule["slug"], "scheduled_for": scheduled_for.isoformat(), "kind": kind}
-    context = work.input.context | {"run": told}
-    from_outside = work.input.is_from_outside
-    if payload is not None:
-        context |= {"event": {"name": schedule["times"]["event"], "payload": payload}}
-        from_outside = True  # whoever posts events may pass on what strangers wrote
-    asked = TaskInput(message=work.input.message, context=context, is_from_outside=from_outside)
+    more: dict[str, Any] = {"context": work.input.context | {"run": told}}
+    if payload is not None:  # whoever posts events may pass on what strangers wrote
+        event = {"name": schedule["times"]["event"], "payload": payload}
+        more = {"context": more["context"] | {"event": event}, "has_outside_context": True}
+    asked = work.input.model_copy(update=more)
     submission = TaskSubmission(agent=work.agent, input=asked, priority=work.priority, contact=work.contact)
     return new_id(), submission, Terms(user_id=schedule["user_id"], scopes=schedule["scopes"])
 

@@ -38,6 +38,9 @@ class TaskInput(BaseModel):
         description="a customer or a stranger wrote the message: it is told to the agent as data, and what it leads to "
         "is looked at more closely",
     )
+    has_outside_context: bool = Field(
+        default=False, description="the same of the context alone: the message is yours, the facts are strangers' words"
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

@@ -17,13 +17,13 @@ BUILT_IN_ROLES: dict[str, list[str]] = {
     "manager": [
         "*:read", "tasks:*", "agents:*", "clients:*", "leads:*", "bookings:*", "classes:*", "campaigns:*", "social:*",
         "calendar:*", "tickets:*", "resources:*", "email:*", "sms:*", "whatsapp:*", "messages:*", "notifications:*",
-        "workflows:*", "schedules:*", "events:*", "follow_ups:*", "payments:*", "approvals:*", "data:export", "rules:*",
-        "budgets:*", "queues:*", "reports:*",
+        "workflows:*", "schedules:*", "events:*", "follow_ups:*", "sales:*", "contacts:*", "inbox:*", "payments:*",
+        "approvals:*", "data:export", "rules:*", "budgets:*", "queues:*", "reports:*",
     ],
     "coordinator": ["*:read", "tasks:*", "approvals:decide", "tickets:*", "notifications:*"],
     "staff": [
         "*:read", "tasks:*", "clients:write", "leads:*", "bookings:*", "calendar:*", "tickets:*", "messages:send",
-        "email:send", "sms:send", "notifications:*",
+        "email:send", "sms:send", "notifications:*", "sales:*", "contacts:*", "inbox:*",
     ],
     "viewer": ["*:read"],
 }  # fmt: skip

@@ -409,7 +409,7 @@ def test_an_event_starts_what_waits_for_it_and_fits_once(put: Put, client: TestC
     assert again == first
     task = client.get(f"/v1/tasks/{first['runs'][0]['task_id']}").json()
     assert task["input"]["context"]["event"]["payload"] == event["payload"]
-    assert task["input"]["is_from_outside"] is True
+    assert task["input"]["has_outside_context"] is True
     assert client.post("/v1/events", json={"name": "nobody.waits"}).json() == {"runs": []}
 
 

@@ -1,0 +1,121 @@
+"""Verbs on rules: those that come with Rota, and what an organisation made of them or beside them."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import yaml
+from sqlalchemy import Connection, RowMapping
+
+from core.errors import NotFound
+from domain.agents import service as agents
+from domain.followups import queries
+from domain.followups.schemas import Rule, RuleFields
+
+_BUILT_IN = Path(__file__).with_name("built_in.yaml")
+
+
+@dataclass(frozen=True)
+class Live:
+    """A stored rule, with the person whose work its tasks are."""
+
+    fields: RuleFields
+    is_on: bool
+    row: RowMapping
+
+
+@functools.cache
+def built_in() -> dict[str, RuleFields]:
+    """The rules that come with Rota."""
+    return {slug: RuleFields(**fields) for slug, fields in yaml.safe_load(_BUILT_IN.read_text("utf-8")).items()}
+
+
+def stored(connection: Connection) -> dict[str, Live]:
+    """The rules that were switched on or changed, by slug."""
+    return {
+        row["slug"]: Live(RuleFields.model_validate(row["fields"]), row["is_on"], row)
+        for row in queries.rules(connection)
+    }
+
+
+def list_rules(connection: Connection) -> list[Rule]:
+    """Every rule, by slug."""
+    found = {slug: _as_it_comes(slug) for slug in built_in()} | {
+        slug: _shown(live.row) for slug, live in stored(connection).items()
+    }
+    return [found[slug] for slug in sorted(found)]
+
+
+def get_rule(connection: Connection, slug: str) -> Rule:
+    """The rule called `slug`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = queries.rule(connection, slug)
+    if row is not None:
+        return _shown(row)
+    if slug not in built_in():
+        known = ", ".join(rule.slug for rule in list_rules(connection))
+        raise NotFound(f"There is no rule called {slug!r}. There are: {known}.")
+    return _as_it_comes(slug)
+
+
+def _shown(row: RowMapping) -> Rule:
+    return Rule(
+        **row["fields"],
+        slug=row["slug"],
+        is_on=row["is_on"],
+        on_since=row["on_since"],
+        is_built_in=row["slug"] in built_in(),
+        changed_at=row["changed_at"],
+    )
+
+
+def _as_it_comes(slug: str) -> Rule:
+    fields = built_in()[slug].model_dump()
+    return Rule(**fields, slug=slug, is_on=False, on_since=None, is_built_in=True, changed_at=None)
+
+
+def put_rule(
+    connection: Connection, org: UUID, slug: str, fields: RuleFields, user_id: UUID, scopes: list[str] | None
+) -> Rule:
+    """Add or change a rule. Its messages are written for `user_id` and within `scopes` from now on. Whether it is on
+    stays; what is planned comes due by the new delays.
+
+    Raises:
+        NotFound: there is no such agent.
+    """
+    agents.get_agent(connection, fields.agent)
+    row = {"org": org, "slug": slug, "fields": fields.model_dump(mode="json"), "user": user_id, "scopes": scopes}
+    queries.put_rule(connection, row)
+    queries.move_planned(connection, slug, [step.after for step in fields.steps])
+    return get_rule(connection, slug)
+
+
+def switch_rule(
+    connection: Connection, org: UUID, slug: str, user_id: UUID, scopes: list[str] | None, *, is_on: bool
+) -> Rule:
+    """Switch a rule on or off. Switched on, it sees to what begins from now on, for `user_id` and within `scopes`; what
+    began before is left alone. Switched off, what it planned is not sent.
+
+    Raises:
+        NotFound: there is no such rule, or no such agent.
+    """
+    rule = get_rule(connection, slug)
+    if queries.rule(connection, slug) is None:
+        fields = RuleFields(**rule.model_dump(include=set(RuleFields.model_fields)))
+        put_rule(connection, org, slug, fields, user_id, scopes)
+    queries.switch(connection, {"slug": slug, "is_on": is_on, "user": user_id, "scopes": scopes})
+    return get_rule(connection, slug)
+
+
+def remove_rule(connection: Connection, slug: str) -> None:
+    """Take a rule away; one that comes with Rota is as it comes again, and off. What it planned is not sent.
+
+    Raises:
+        NotFound: there is no such rule of the organisation's own.
+    """
+    if not queries.delete_rule(connection, slug):
+        raise NotFound(f"No rule called {slug!r} was set up here.")

@@ -1,0 +1,334 @@
+"""Rules of follow-ups, follow-ups, and what came of them."""
+
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from core.text import Storable
+from domain.agents.schemas import Slug
+from domain.channels.schemas import ChannelKind, ReceivedBy
+from domain.tasks.schemas import Priority
+
+Status = Literal["planned", "writing", "queued", "sent", "stopped", "skipped", "failed"]
+OPEN: tuple[Status, ...] = ("planned", "writing", "queued")
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Storable]
+_Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), Storable]
+_DAY = timedelta(days=1)
+
+
+def _day_of_a_year(text: str) -> str:
+    try:
+        date.fromisoformat(f"2024-{text}")
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no day of a year; write month and day, such as 12-01") from error
+    return text
+
+
+DayOfYear = Annotated[str, StringConstraints(pattern=r"^\d\d-\d\d$"), AfterValidator(_day_of_a_year)]
+
+
+# ── triggers: what a rule begins with ────────────────────────────────────────────────────────────────────────────────
+
+
+class _Trigger(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class QuoteSent(_Trigger):
+    """A quote is open. Ends when it is decided or not valid any more; accepted, its amount is revenue."""
+
+    kind: Literal["quote_sent"] = "quote_sent"
+
+
+class CartLeft(_Trigger):
+    """A cart with something in it is left alone. Ends when it is touched, bought or emptied."""
+
+    kind: Literal["cart_left"] = "cart_left"
+
+
+class MemberAway(_Trigger):
+    """An active client has not come for so many days, and has nothing booked. Ends when they book, come or leave."""
+
+    kind: Literal["member_away"] = "member_away"
+    days: int = Field(default=21, ge=3, le=365)
+
+
+class TrialBooked(_Trigger):
+    """A lead has booked a trial class; delays count from its start, so that -PT24H is the day before. Ends when it
+    starts, or is cancelled.
+    """
+
+    kind: Literal["trial_booked"] = "trial_booked"
+
+
+class TrialMissed(_Trigger):
+    """A lead did not come to a trial class. Ends when they book another, join or decline."""
+
+    kind: Literal["trial_missed"] = "trial_missed"
+
+
+class LeadSilent(_Trigger):
+    """A lead is new or contacted, and has not answered. Ends when they answer or get on."""
+
+    kind: Literal["lead_silent"] = "lead_silent"
+
+
+class Bought(_Trigger):
+    """Somebody bought something, and there are products of the same category that they never bought. Ends when they
+    buy again.
+    """
+
+    kind: Literal["bought"] = "bought"
+
+
+class Season(_Trigger):
+    """A campaign of the season: everybody of an audience, once a year, from one day of the year until another."""
+
+    kind: Literal["season"] = "season"
+    first: DayOfYear = Field(examples=["12-01"])
+    last: DayOfYear = Field(examples=["12-20"], description="may lie in the next year")
+    audience: Literal["active", "lapsed", "leads", "everybody"] = "active"
+    offer: _Words = Field(description="what there is to tell")
+
+
+Trigger = Annotated[
+    QuoteSent | CartLeft | MemberAway | TrialBooked | TrialMissed | LeadSilent | Bought | Season,
+    Field(discriminator="kind"),
+]
+
+
+# ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Step(BaseModel):
+    """One message of a sequence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: timedelta = Field(
+        ge=-30 * _DAY, le=365 * _DAY, description="from what the rule begins with; ISO 8601 or seconds",
+        examples=["PT24H"],
+    )  # fmt: skip
+    brief: _Words = Field(description="what this message is to do; the agent writes it")
+
+
+class Variant(BaseModel):
+    """One way to write. Which does best is learnt."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Slug
+    tone: _Words = Field(examples=["warm and short, as a friend at the desk would write"])
+    channel: ChannelKind | None = Field(default=None, description="instead of the rule's")
+    hour: int | None = Field(default=None, ge=0, le=23, description="by the contact's clock; without it, as due")
+
+
+class QuietHours(BaseModel):
+    """When nobody is written to, by the contact's clock."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    begin: time = time(21)
+    end: time = time(9)
+
+    @model_validator(mode="after")
+    def _leaves_time(self) -> Self:
+        if self.begin.tzinfo or self.end.tzinfo:
+            raise ValueError("quiet hours are by the contact's clock: leave the offset out")
+        if self.begin == self.end:
+            raise ValueError("begin and end are the same; for no quiet hours give null")
+        return self
+
+    def covers(self, clock: time) -> bool:
+        """Whether the clock shows a quiet time."""
+        if self.begin < self.end:
+            return self.begin <= clock < self.end
+        return clock >= self.begin or clock < self.end
+
+
+class Cap(BaseModel):
+    """How many follow-ups a contact may be sent, of all rules together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: int = Field(default=3, ge=1, le=100)
+    within: timedelta = Field(default=timedelta(days=7), gt=timedelta(0), le=timedelta(days=366))
+
+
+class RuleFields(BaseModel):
+    """Whom to write to, when, how, and what to heed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Name
+    trigger: Trigger
+    steps: list[Step] = Field(min_length=1, max_length=20)
+    channel: ChannelKind = "email"
+    variants: list[Variant] = Field(
+        default=[Variant(name="plain", tone="friendly, plain and short")], min_length=1, max_length=20
+    )
+    quiet_hours: QuietHours | None = QuietHours()
+    cap: Cap = Cap()
+    needs_consent: bool = Field(default=True, description="only to contacts who consented to advertising")
+    lateness: timedelta = Field(
+        default=_DAY, ge=timedelta(minutes=1), le=30 * _DAY,
+        description="a message may leave so much later than wanted (quiet hours aside); then it is skipped",
+    )  # fmt: skip
+    attribution: timedelta = Field(
+        default=14 * _DAY, ge=timedelta(hours=1), le=365 * _DAY,
+        description="an answer or a purchase counts for the last follow-up before it, for so long",
+    )  # fmt: skip
+    agent: Slug = "follow-up"
+    priority: Priority = "normal"
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        delays = [step.after for step in self.steps]
+        if delays != sorted(set(delays)):
+            raise ValueError("steps: each must come later than the one before")
+        if delays[0] < timedelta(0) and self.trigger.kind != "trial_booked":
+            raise ValueError(
+                "steps: only trial_booked begins with something to come; the first delay must be 0 or more"
+            )
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise ValueError("variants: two have the same name")
+        return self
+
+
+class Rule(RuleFields):
+    """A rule, as it stands."""
+
+    slug: str
+    is_on: bool
+    on_since: datetime | None
+    is_built_in: bool = Field(description="it comes with Rota, as it is or changed by you")
+    changed_at: datetime | None
+
+
+class Switch(BaseModel):
+    """Whether a rule is on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_on: bool
+
+
+# ── follow-ups ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class FollowUp(BaseModel):
+    """One message of a sequence to one contact: planned, and what became of it."""
+
+    id: UUID
+    rule: str
+    step: int
+    subject: UUID = Field(description="the quote, cart, trial, lead or client that it is about")
+    contact: UUID
+    begun_at: datetime
+    facts: dict[str, Any] = Field(description="why: what is known of the subject")
+    channel: ChannelKind | None
+    variant: str | None
+    choice_id: UUID | None
+    status: Status
+    reason: str | None
+    wanted_at: datetime
+    due_at: datetime | None
+    task_id: UUID | None
+    message_id: UUID | None
+    sent_at: datetime | None
+    answered_at: datetime | None
+    converted_at: datetime | None
+    revenue: Decimal | None
+    currency: str | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class Found(BaseModel):
+    """What a trigger begins with."""
+
+    subject: UUID
+    contact: UUID
+    begun_at: datetime
+    facts: dict[str, Any]
+
+
+class Standing(BaseModel):
+    """How it stands with what a sequence is about."""
+
+    subject: UUID
+    begun_at: datetime
+    is_open: bool
+    ending: str | None = Field(description="why it is not open any more")
+    converted_at: datetime | None
+    revenue: Decimal | None
+    currency: str | None
+
+
+class Swept(BaseModel):
+    """What a look at all follow-ups did."""
+
+    planned: int = 0
+    started: int = 0
+    stopped: int = 0
+    skipped: int = 0
+    put_off: int = 0
+    sent: int = 0
+    failed: int = 0
+    settled: int = 0
+
+
+class NewReply(BaseModel):
+    """What a client or lead wrote or said."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    contact: UUID | None = Field(default=None, description="id of the client or lead")
+    sender: Annotated[str, StringConstraints(min_length=3, max_length=320), Storable] | None = Field(
+        default=None, description="or their e-mail address or telephone number"
+    )
+    channel: ReceivedBy
+    body: Annotated[str, StringConstraints(max_length=100_000), Storable]
+    outside_id: Annotated[str, StringConstraints(min_length=1, max_length=200), Storable] | None = Field(
+        default=None, description="the id that the deliverer knows it by: delivered twice, it is kept once"
+    )
+
+    @model_validator(mode="after")
+    def _is_from_somebody(self) -> Self:
+        if (self.contact is None) == (self.sender is None):
+            raise ValueError("give either contact or sender")
+        return self
+
+
+class KeptReply(BaseModel):
+    """A reply, kept, and what it stopped."""
+
+    id: UUID
+    contact: UUID
+    channel: ReceivedBy
+    body: str
+    outside_id: str | None
+    received_at: datetime
+    is_opt_out: bool = Field(description="they want no follow-up any more")
+    stopped: int = Field(description="follow-ups that will not be sent now")
+
+
+class Effect(BaseModel):
+    """What a rule's step did on a channel in a variant."""
+
+    rule: str
+    step: int
+    channel: str | None
+    variant: str | None
+    planned: int = Field(description="made, whatever became of them")
+    sent: int
+    stopped: int
+    skipped: int
+    failed: int
+    answered: int
+    converted: int
+    revenue: dict[str, Decimal] = Field(description="by currency")

@@ -1,0 +1,64 @@
+"""When a follow-up may leave: quiet hours by the contact's clock, a wanted hour, the frequency cap, seasons. Pure."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from domain.followups.schemas import Cap, QuietHours, Season
+
+
+def outside_quiet_hours(moment: datetime, quiet: QuietHours | None, zone: ZoneInfo) -> datetime:
+    """The first moment from `moment` on at which the contact's clock shows no quiet time."""
+    while quiet is not None:
+        local = moment.astimezone(zone)
+        if not quiet.covers(local.time().replace(tzinfo=None)):
+            break
+        day = local.date() if local.time() < quiet.end else local.date() + timedelta(days=1)
+        end = _when(day, quiet.end, zone)
+        # Where the clocks are set back over the end, it comes twice, and the second may be meant.
+        moment = end if end > moment else moment + timedelta(minutes=1)
+    return moment
+
+
+def at_hour(moment: datetime, hour: int | None, zone: ZoneInfo) -> datetime:
+    """The first moment from `moment` on within the given hour of the contact's clock; `moment` without one."""
+    if hour is None or moment.astimezone(zone).hour == hour:
+        return moment
+    day = moment.astimezone(zone).date()
+    while (found := _when(day, time(hour), zone)) < moment:
+        day += timedelta(days=1)
+    return found
+
+
+def within_cap(moment: datetime, cap: Cap, others: Sequence[datetime]) -> datetime:
+    """The first moment from `moment` on at which one more message keeps the cap, after messages at `others`."""
+    latest = sorted(others)[-cap.messages :]
+    return moment if len(latest) < cap.messages else max(moment, latest[0] + cap.within)
+
+
+def season(trigger: Season, day: date) -> tuple[date, date] | None:
+    """The first and last day of the season that `day` lies in; None outside it."""
+    for year in (day.year, day.year - 1):
+        first = _of_year(year, trigger.first)
+        last = _of_year(year + (trigger.last < trigger.first), trigger.last)
+        if first <= day <= last:
+            return first, last
+    return None
+
+
+def season_bounds(trigger: Season, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
+    """When the present season begins and ends, by the organisation's clock; None outside it."""
+    days = season(trigger, now.astimezone(zone).date())
+    return days and (_when(days[0], time(0), zone), _when(days[1] + timedelta(days=1), time(0), zone))
+
+
+def _when(day: date, clock: time, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, clock, tzinfo=zone).astimezone(UTC)
+
+
+def _of_year(year: int, day: str) -> date:
+    month, number = map(int, day.split("-"))
+    try:
+        return date(year, month, number)
+    except ValueError:  # 29 February, in a year without
+        return date(year, 3, 1)

@@ -1,0 +1,176 @@
+"""What rules begin with: for each kind of trigger, SQL that finds subjects, and SQL that tells how it stands with them.
+
+`FOUND` selects subject, contact, begun_at and facts. It may use `:now`, `:since` (what began earlier is left alone),
+`:days` and `:audience` of the trigger, and `:begins`, `:ends` and `:offer` of a season.
+
+`STANDING` selects, of each `asked` (subject, contact, begun_at): is_open, ending, converted_at, revenue, currency. A
+subject that is gone has no row.
+"""
+
+from typing import Any
+
+FOUND: dict[str, str] = {
+    "quote_sent": """
+        SELECT id AS subject, contact, sent_at AS begun_at,
+               jsonb_build_object('quote', title, 'amount', amount, 'currency', currency, 'valid_until', valid_until)
+                   AS facts
+          FROM quotes
+         WHERE status = 'open' AND sent_at <= :now AND (valid_until IS NULL OR valid_until > :now)
+    """,
+    "cart_left": """
+        SELECT id AS subject, contact, touched_at AS begun_at,
+               jsonb_build_object('cart', items, 'amount', amount, 'currency', currency) AS facts
+          FROM carts WHERE status = 'open' AND touched_at <= :now
+    """,
+    "member_away": """
+        SELECT c.id AS subject, c.id AS contact, away.since + make_interval(days => :days) AS begun_at,
+               jsonb_build_object('last_visit', away.visit, 'member_since', c.joined_on) AS facts
+          FROM clients c
+         CROSS JOIN LATERAL (
+               SELECT max(s.starts_at) FILTER (WHERE b.status = 'attended') AS visit,
+                      coalesce(max(s.starts_at) FILTER (WHERE b.status = 'attended'), c.created_at) AS since,
+                      max(s.starts_at) FILTER (WHERE b.status = 'booked') AS booked
+                 FROM bookings b JOIN class_sessions s ON s.id = b.session_id WHERE b.client_id = c.id) AS away
+         WHERE c.status = 'active' AND away.since <= :now - make_interval(days => :days)
+           AND (away.booked IS NULL OR away.booked < :now)
+    """,
+    "trial_booked": """
+        SELECT t.id AS subject, t.lead_id AS contact, s.starts_at AS begun_at,
+               jsonb_build_object('class', k.name, 'starts_at', s.starts_at, 'instructor', s.instructor,
+                                  'room', s.room) AS facts
+          FROM trial_bookings t JOIN class_sessions s ON s.id = t.session_id JOIN classes k ON k.id = s.class_id
+         WHERE t.status = 'booked' AND s.status = 'scheduled' AND s.starts_at > :now
+    """,
+    "trial_missed": """
+        SELECT t.id AS subject, t.lead_id AS contact, s.starts_at AS begun_at,
+               jsonb_build_object('class', k.name, 'missed_at', s.starts_at) AS facts
+          FROM trial_bookings t JOIN class_sessions s ON s.id = t.session_id JOIN classes k ON k.id = s.class_id
+          JOIN leads l ON l.id = t.lead_id
+         WHERE t.status = 'no_show' AND l.status NOT IN ('won', 'lost') AND s.starts_at <= :now
+           AND NOT EXISTS (SELECT FROM trial_bookings o
+                            WHERE o.lead_id = t.lead_id AND o.created_at > s.starts_at AND o.status <> 'cancelled')
+    """,
+    "lead_silent": """
+        SELECT id AS subject, id AS contact, created_at AS begun_at,
+               jsonb_build_object('interest', interest, 'source', source) AS facts
+          FROM leads WHERE status IN ('new', 'contacted') AND created_at <= :now
+    """,
+    "bought": """
+        SELECT c.id AS subject, c.contact, c.decided_at AS begun_at,
+               jsonb_build_object('bought', c.items, 'products', offered.products) AS facts
+          FROM carts c
+         CROSS JOIN LATERAL (
+               SELECT jsonb_agg(jsonb_build_object('name', p.name, 'description', p.description, 'price', p.price,
+                                                   'currency', p.currency)) AS products
+                 FROM (SELECT p.* FROM products p
+                        WHERE p.is_active
+                          AND p.category IN (SELECT o.category FROM products o, jsonb_array_elements(c.items) AS item
+                                              WHERE o.id = CAST(item ->> 'product' AS uuid))
+                          AND NOT EXISTS (SELECT FROM carts e, jsonb_array_elements(e.items) AS item
+                                           WHERE e.contact = c.contact AND e.status = 'bought'
+                                             AND CAST(item ->> 'product' AS uuid) = p.id)
+                        ORDER BY p.price LIMIT 5) AS p) AS offered
+         WHERE c.status = 'bought' AND c.decided_at <= :now AND offered.products IS NOT NULL
+           AND NOT EXISTS (SELECT FROM carts later WHERE later.contact = c.contact AND later.status = 'bought'
+                                                     AND later.decided_at > c.decided_at)
+    """,
+    "season": """
+        SELECT p.id AS subject, p.id AS contact, CAST(:begins AS timestamptz) AS begun_at,
+               jsonb_build_object('offer', CAST(:offer AS text)) AS facts
+          FROM (SELECT id FROM clients
+                 WHERE (:audience IN ('active', 'everybody') AND status = 'active')
+                    OR (:audience IN ('lapsed', 'everybody') AND status = 'lapsed')
+                 UNION ALL
+                SELECT id FROM leads WHERE :audience IN ('leads', 'everybody') AND status NOT IN ('won', 'lost')) AS p
+         WHERE CAST(:begins AS timestamptz) <= :now
+    """,
+}
+
+STANDING: dict[str, str] = {
+    "quote_sent": """
+        SELECT a.subject, a.begun_at, q.status = 'open' AND (q.valid_until IS NULL OR q.valid_until > :now) AS is_open,
+               CASE WHEN q.status = 'open' THEN 'the quote is not valid any more'
+                    ELSE 'the quote was ' || q.status END AS ending,
+               CASE WHEN q.status = 'accepted' THEN q.decided_at END AS converted_at, q.amount AS revenue, q.currency
+          FROM asked a JOIN quotes q ON q.id = a.subject
+    """,
+    "cart_left": """
+        SELECT a.subject, a.begun_at, c.status = 'open' AND c.touched_at = a.begun_at AS is_open,
+               CASE c.status WHEN 'open' THEN 'the cart was touched again' ELSE 'the cart was ' || c.status END
+                   AS ending,
+               CASE WHEN c.status = 'bought' THEN c.decided_at END AS converted_at, c.amount AS revenue, c.currency
+          FROM asked a JOIN carts c ON c.id = a.subject
+    """,
+    "member_away": """
+        SELECT a.subject, a.begun_at, c.status = 'active' AND came.at IS NULL AS is_open,
+               CASE WHEN came.at IS NOT NULL THEN 'they booked again' ELSE 'the member is ' || c.status END AS ending,
+               came.at AS converted_at, CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
+          FROM asked a JOIN clients c ON c.id = a.subject
+          LEFT JOIN LATERAL (
+               SELECT min(b.created_at) AS at FROM bookings b
+                WHERE b.client_id = c.id AND b.created_at > a.begun_at AND b.status <> 'cancelled') AS came ON true
+    """,
+    "trial_booked": """
+        SELECT a.subject, a.begun_at,
+               t.status = 'booked' AND s.status = 'scheduled' AND s.starts_at > :now AND s.starts_at = a.begun_at
+                   AS is_open,
+               CASE WHEN t.status = 'cancelled' OR s.status = 'cancelled' THEN 'the trial was cancelled'
+                    WHEN s.starts_at <> a.begun_at THEN 'the trial was moved' ELSE 'the trial has begun' END AS ending,
+               CASE WHEN t.status = 'attended' THEN s.starts_at END AS converted_at,
+               CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
+          FROM asked a JOIN trial_bookings t ON t.id = a.subject JOIN class_sessions s ON s.id = t.session_id
+    """,
+    "trial_missed": """
+        SELECT a.subject, a.begun_at,
+               t.status = 'no_show' AND l.status NOT IN ('won', 'lost') AND again.at IS NULL AS is_open,
+               CASE WHEN again.at IS NOT NULL THEN 'they booked another trial' WHEN l.status = 'won' THEN 'they joined'
+                    WHEN l.status = 'lost' THEN 'the lead is lost' ELSE 'the trial was not missed' END AS ending,
+               coalesce(again.at, CASE WHEN l.status = 'won' THEN l.updated_at END) AS converted_at,
+               CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
+          FROM asked a JOIN trial_bookings t ON t.id = a.subject JOIN leads l ON l.id = t.lead_id
+          LEFT JOIN LATERAL (SELECT min(o.created_at) AS at FROM trial_bookings o
+                              WHERE o.lead_id = l.id AND o.created_at > a.begun_at AND o.status <> 'cancelled') AS again
+            ON true
+    """,
+    "lead_silent": """
+        SELECT a.subject, a.begun_at, l.status IN ('new', 'contacted') AS is_open,
+               CASE WHEN l.status = 'lost' THEN 'the lead is lost' ELSE 'the lead got on: ' || l.status END AS ending,
+               CASE WHEN l.status IN ('trial_booked', 'trial_done', 'won') THEN l.updated_at END AS converted_at,
+               CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
+          FROM asked a JOIN leads l ON l.id = a.subject
+    """,
+    "bought": """
+        SELECT a.subject, a.begun_at, c.status = 'bought' AND again.decided_at IS NULL AS is_open,
+               CASE WHEN again.decided_at IS NOT NULL THEN 'they bought again' ELSE 'the purchase was taken back' END
+                   AS ending,
+               again.decided_at AS converted_at, again.amount AS revenue, again.currency
+          FROM asked a JOIN carts c ON c.id = a.subject
+          LEFT JOIN LATERAL (SELECT decided_at, amount, currency FROM carts o
+                              WHERE o.contact = a.contact AND o.status = 'bought' AND o.decided_at > a.begun_at
+                              ORDER BY decided_at LIMIT 1) AS again ON true
+    """,
+    "season": """
+        SELECT a.subject, a.begun_at,
+               p.status NOT IN ('cancelled', 'won', 'lost') AND spent.at IS NULL
+                   AND a.begun_at IS NOT DISTINCT FROM CAST(:begins AS timestamptz) AS is_open,
+               CASE WHEN spent.at IS NOT NULL THEN 'they bought'
+                    WHEN a.begun_at IS DISTINCT FROM CAST(:begins AS timestamptz) THEN 'the season is over'
+                    ELSE 'they are ' || p.status END AS ending,
+               spent.at AS converted_at, spent.amount AS revenue, spent.currency
+          FROM asked a
+          JOIN (SELECT id, status FROM clients UNION ALL SELECT id, status FROM leads) AS p ON p.id = a.subject
+          LEFT JOIN LATERAL (
+               SELECT at, amount, currency FROM (
+                   SELECT paid_at AS at, amount, currency FROM payments
+                    WHERE client_id = a.contact AND paid_at > a.begun_at AND status = 'paid' AND kind <> 'membership'
+                    UNION ALL
+                   SELECT decided_at, amount, currency FROM carts
+                    WHERE contact = a.contact AND status = 'bought' AND decided_at > a.begun_at) AS all_of_them
+                ORDER BY at LIMIT 1) AS spent ON true
+    """,
+}
+
+
+def values(trigger: Any) -> dict[str, Any]:
+    """What the SQL of a trigger needs of the trigger itself; null where it has no such thing."""
+    return {name: getattr(trigger, name, None) for name in ("days", "audience", "offer")}

@@ -1,0 +1,78 @@
+"""All SQL about arms and choices."""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, text
+
+from core.db import dump_json
+
+_COUNTS = text("""
+    SELECT option, successes, failures FROM arms
+     WHERE policy = :policy AND context = :context AND option = ANY(:options)
+""")
+_INSERT = text("""
+    INSERT INTO choices (id, org_id, policy, context, option, options, propensity, is_exploration, subject)
+    VALUES (:id, :org, :policy, :context, :option, CAST(:options AS jsonb), :propensity, :is_exploration, :subject)
+""")
+_CHOSEN = text("""
+    INSERT INTO arms AS a (org_id, policy, context, option, chosen, explored)
+    VALUES (:org, :policy, :context, :option, 1, CAST(:is_exploration AS boolean)::int)
+    ON CONFLICT (org_id, policy, context, option) DO UPDATE
+       SET chosen = a.chosen + 1, explored = a.explored + excluded.explored, changed_at = rota_now()
+""")
+# The choice is settled and counted in one statement, so that an outcome that is told twice counts once. Arms are taken
+# in one order, so that two who settle do not wait for each other for ever.
+_SETTLE = text("""
+    WITH settled AS (
+        UPDATE choices SET outcome = told.outcome, settled_at = rota_now()
+          FROM jsonb_to_recordset(CAST(:outcomes AS jsonb)) AS told (id uuid, outcome text)
+         WHERE choices.id = told.id AND choices.outcome IS NULL
+        RETURNING org_id, policy, context, option, choices.outcome
+    ), counted AS (
+        SELECT org_id, policy, context, option, count(*) FILTER (WHERE outcome = 'success') AS successes,
+               count(*) FILTER (WHERE outcome = 'failure') AS failures
+          FROM settled GROUP BY org_id, policy, context, option ORDER BY org_id, policy, context, option
+    )
+    INSERT INTO arms AS a (org_id, policy, context, option, successes, failures)
+    SELECT * FROM counted
+    ON CONFLICT (org_id, policy, context, option) DO UPDATE
+       SET successes = a.successes + excluded.successes, failures = a.failures + excluded.failures,
+           changed_at = rota_now()
+""")
+_ARM = "policy, context, option, successes, failures, chosen, explored, changed_at"
+_CHOICE = "id, policy, context, option, options, propensity, is_exploration, subject, made_at, outcome, settled_at"
+
+
+def counts(connection: Connection, policy: str, context: str, options: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Successes and failures of the options that were chosen before."""
+    rows = connection.execute(_COUNTS, {"policy": policy, "context": context, "options": list(options)})
+    return {row.option: (row.successes, row.failures) for row in rows}
+
+
+def insert_choice(connection: Connection, row: dict[str, Any]) -> None:
+    """Write a choice down, and count it."""
+    connection.execute(_INSERT, row | {"options": dump_json(row["options"])})
+    connection.execute(_CHOSEN, row)
+
+
+def settle(connection: Connection, outcomes: dict[UUID, str]) -> None:
+    """Note what came of choices; of those that are settled already nothing changes."""
+    listed = [{"id": str(choice), "outcome": outcome} for choice, outcome in outcomes.items()]
+    connection.execute(_SETTLE, {"outcomes": dump_json(listed)})
+
+
+def arms(connection: Connection, policy: str | None) -> list[RowMapping]:
+    """What is known of each option, of one policy or of all."""
+    only = "WHERE policy = :policy" if policy else ""
+    statement = text(f"SELECT {_ARM} FROM arms {only} ORDER BY policy, context, option")  # noqa: S608
+    return list(connection.execute(statement, {"policy": policy}).mappings())
+
+
+def choices(connection: Connection, policy: str | None, *, before: UUID | None, limit: int) -> list[RowMapping]:
+    """Choices, the latest first."""
+    conditions = [*(["policy = :policy"] if policy else []), *(["id < :before"] if before else [])]
+    wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    statement = text(f"SELECT {_CHOICE} FROM choices {wanted} ORDER BY id DESC LIMIT :limit")  # noqa: S608
+    return list(connection.execute(statement, {"policy": policy, "before": before, "limit": limit}).mappings())

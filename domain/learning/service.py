@@ -1,0 +1,44 @@
+"""Verbs on choices and their outcomes."""
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from core.ids import new_id
+from domain.learning import queries
+from domain.learning.schemas import Arm, NewChoice, Outcome, StoredChoice
+
+
+def known(connection: Connection, policy: str, context: str, options: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """How often each of the options succeeded and failed in this context: (0, 0) where none was tried."""
+    listed = list(options)
+    return dict.fromkeys(listed, (0, 0)) | queries.counts(connection, policy, context, listed)
+
+
+def note(connection: Connection, org: UUID, choice: NewChoice) -> UUID:
+    """Write down what was chosen. Returns the id by which its outcome, whenever it comes, finds it."""
+    choice_id = new_id()
+    queries.insert_choice(connection, {"id": choice_id, "org": org, **choice.model_dump()})
+    return choice_id
+
+
+def settle(connection: Connection, outcomes: Mapping[UUID, Outcome]) -> None:
+    """Say what came of choices, each counted once however often it is told."""
+    if outcomes:
+        queries.settle(connection, dict(outcomes))
+
+
+def list_arms(connection: Connection, policy: str | None = None) -> list[Arm]:
+    """What is known of each option, of one policy or of all."""
+    return [
+        Arm(**row, expected_rate=(1 + row["successes"]) / (2 + row["successes"] + row["failures"]))
+        for row in queries.arms(connection, policy)
+    ]
+
+
+def list_choices(
+    connection: Connection, policy: str | None = None, *, before: UUID | None = None, limit: int = 50
+) -> list[StoredChoice]:
+    """Choices, the latest first."""
+    return [StoredChoice(**row) for row in queries.choices(connection, policy, before=before, limit=limit)]

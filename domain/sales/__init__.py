@@ -1,0 +1,1 @@
+"""What is offered and sold: products, quotes and carts, as shops and people report them."""

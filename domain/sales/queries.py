@@ -1,0 +1,74 @@
+"""All SQL about products, quotes and carts."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, text
+
+from core.db import dump_json
+
+_PUT_PRODUCT = text("""
+    INSERT INTO products (id, org_id, name, category, description, price, currency, is_active)
+    VALUES (:id, :org, :name, :category, :description, :price, :currency, :is_active)
+    ON CONFLICT (org_id, id) DO UPDATE
+       SET name = excluded.name, category = excluded.category, description = excluded.description,
+           price = excluded.price, currency = excluded.currency, is_active = excluded.is_active,
+           changed_at = rota_now()
+""")
+_PUT_QUOTE = text("""
+    INSERT INTO quotes (id, org_id, contact, title, amount, currency, status, sent_at, valid_until, decided_at)
+    VALUES (:id, :org, :contact, :title, :amount, :currency, :status, coalesce(:sent_at, rota_now()), :valid_until,
+            CASE WHEN :status <> 'open' THEN rota_now() END)
+    ON CONFLICT (org_id, id) DO UPDATE
+       SET contact = excluded.contact, title = excluded.title, amount = excluded.amount, currency = excluded.currency,
+           status = excluded.status, sent_at = coalesce(:sent_at, quotes.sent_at), valid_until = excluded.valid_until,
+           decided_at = CASE WHEN excluded.status <> 'open' THEN coalesce(quotes.decided_at, rota_now()) END,
+           changed_at = rota_now()
+""")
+_PUT_CART = text("""
+    INSERT INTO carts (id, org_id, contact, items, amount, currency, status, touched_at, decided_at)
+    VALUES (:id, :org, :contact, CAST(:items AS jsonb), :amount, :currency, :status, coalesce(:touched_at, rota_now()),
+            CASE WHEN :status <> 'open' THEN rota_now() END)
+    ON CONFLICT (org_id, id) DO UPDATE
+       SET contact = excluded.contact, items = excluded.items, amount = excluded.amount, currency = excluded.currency,
+           status = excluded.status, touched_at = coalesce(:touched_at, rota_now()),
+           decided_at = CASE WHEN excluded.status <> 'open' THEN coalesce(carts.decided_at, rota_now()) END
+""")
+
+
+def put_product(connection: Connection, row: dict[str, Any]) -> None:
+    """Add or change a product."""
+    connection.execute(_PUT_PRODUCT, row)
+
+
+def put_quote(connection: Connection, row: dict[str, Any]) -> None:
+    """Add or change a quote. When it was decided stays."""
+    connection.execute(_PUT_QUOTE, row)
+
+
+def put_cart(connection: Connection, row: dict[str, Any]) -> None:
+    """Add or change a cart. When it was bought or emptied stays."""
+    connection.execute(_PUT_CART, row | {"items": dump_json(row["items"])})
+
+
+_COLUMNS = {
+    "products": "id, name, category, description, price, currency, is_active, changed_at",
+    "quotes": "id, contact, title, amount, currency, status, sent_at, valid_until, decided_at, changed_at",
+    "carts": "id, contact, items, amount, currency, status, touched_at, decided_at",
+}
+
+
+def one(connection: Connection, table: str, row_id: UUID) -> RowMapping | None:
+    """The product, quote or cart with this id."""
+    statement = text(f"SELECT {_COLUMNS[table]} FROM {table} WHERE id = :id")  # noqa: S608
+    return connection.execute(statement, {"id": row_id}).mappings().one_or_none()
+
+
+def latest(
+    connection: Connection, table: str, *, contact: UUID | None, before: UUID | None, limit: int
+) -> list[RowMapping]:
+    """Products, quotes or carts, the latest id first."""
+    conditions = [*(["contact = :contact"] if contact else []), *(["id < :before"] if before else [])]
+    wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    statement = text(f"SELECT {_COLUMNS[table]} FROM {table} {wanted} ORDER BY id DESC LIMIT :limit")  # noqa: S608
+    return list(connection.execute(statement, {"contact": contact, "before": before, "limit": limit}).mappings())
