@@ -21,6 +21,13 @@ DUTIES = (
     Duty("run-schedules", "rota.run_schedules", timedelta(seconds=1), "what is due starts; what ended is noted"),
     Duty("expire-tasks", "rota.expire_tasks", timedelta(seconds=10), "a task past its expiry ends where people see it"),
     Duty("deliver-messages", "rota.deliver_messages", timedelta(seconds=1), "what is in the outbox leaves"),
+    Duty("plan-follow-ups", "rota.plan_follow_ups", timedelta(minutes=1), "what rules find is planned"),
+    Duty(
+        "attend-follow-ups",
+        "rota.attend_follow_ups",
+        timedelta(seconds=5),
+        "what is due is written",
+    ),
     Duty("expire-approvals", "rota.expire_approvals", timedelta(seconds=5), "what nobody decides goes on up, or ends"),
     Duty("release-holds", "rota.release_holds", timedelta(seconds=5), "a worker that died keeps no money back"),
     Duty("wake-funded", "rota.wake_funded", timedelta(minutes=1), "what waits for money that is there again goes on"),

@@ -275,7 +275,7 @@ def proposed_call(tool: Tool, stake: Stake, **facts: Any) -> ProposedCall:
 
 def goes_to_contact(connection: Connection, contact: UUID | None, stake: Stake) -> bool:
     """Whether words go to the contact that the task is about, and to nobody else."""
-    if contact is None or not stake.recipients:
+    if contact is None or not (stake.recipients or stake.to_contact):
         return False
     known = crm.ways_to_reach(connection, contact)
     return all(recipient.lower() in known for recipient in stake.recipients)

@@ -18,8 +18,10 @@ from api.routes import (
     billing,
     channels,
     control,
+    followups,
     operations,
     people,
+    sales,
     schedules,
     tasks,
     wallet,
@@ -58,7 +60,10 @@ def make_app() -> FastAPI:
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(LimitStrangers)
     app.add_middleware(CountRequests)
-    for part in (tasks, approvals, agents, schedules, workflows, wallet, billing, control, channels, people, audit):
+    for part in (
+        tasks, approvals, agents, schedules, followups, sales, workflows, wallet, billing, control, channels, people,
+        audit,
+    ):  # fmt: skip
         app.include_router(part.router)
     app.include_router(operations.router)
     app.include_router(operations.public)

@@ -2,14 +2,16 @@
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from agents.learning.learner import Learner
 from core.db import system_transaction
 from core.errors import RotaError
 from core.logging import get_logger
@@ -20,6 +22,8 @@ from domain.billing import service as billing
 from domain.channels import delivery
 from domain.channels import service as channels
 from domain.channels.schemas import Event
+from domain.followups import service as followups
+from domain.followups import sweep as follow_up_sweep
 from domain.replies import service as replies
 from domain.schedules import service as schedules
 from domain.schedules.sweep import sweep
@@ -30,6 +34,7 @@ from domain.workers import service as workers
 from workers.app import app
 
 log = get_logger(__name__)
+Done = TypeVar("Done")
 
 _WORKERS_KEPT = timedelta(days=1)
 _RUNS_KEPT = timedelta(days=90)
@@ -40,15 +45,30 @@ def run_schedules() -> None:
     """Start what is due by schedules, and note which of their runs have ended."""
     with system_transaction() as connection:
         in_need = schedules.organisations_in_need(connection)
-    started = 0
-    for org in in_need:
-        try:
-            started += sweep(org).started
-        except (RotaError, DBAPIError):  # one organisation's trouble must not keep the others
-            log.exception("schedules not attended to", org=str(org))
+    started = sum(one.started for one in _for_each(in_need, "schedules not attended to", sweep))
     if started:
         wakeup.hint()
         log.info("started what was due", count=started)
+
+
+@app.task(name="rota.plan_follow_ups")
+def plan_follow_ups() -> None:
+    """Plan what the rules of follow-ups find, and note what came of what was sent."""
+    with system_transaction() as connection:
+        with_rules = followups.organisations_with_rules(connection)
+    _for_each(with_rules, "follow-ups not planned", follow_up_sweep.plan)
+
+
+@app.task(name="rota.attend_follow_ups")
+def attend_follow_ups() -> None:
+    """Start what is due of follow-ups, and note what became of what is under way."""
+    with system_transaction() as connection:
+        in_need = followups.organisations_in_need(connection)
+    done = _for_each(in_need, "follow-ups not attended to", lambda org: follow_up_sweep.attend(org, Learner().choose))
+    started = sum(one.started for one in done)
+    if started:
+        wakeup.hint()
+        log.info("started follow-ups", count=started)
 
 
 @app.task(name="rota.forget_runs")
@@ -228,6 +248,17 @@ def watch_budgets() -> None:
             if billing.note_told(connection, crossed):
                 people = tenants.holders_of(connection, crossed.org_id, ["owner", "manager"])
                 channels.tell(connection, crossed.org_id, [person["id"] for person in people], event)
+
+
+def _for_each(organisations: Iterable[UUID], trouble: str, see_to: Callable[[UUID], Done]) -> list[Done]:
+    """See to organisations one by one; the trouble of one does not keep the others."""
+    done = []
+    for org in organisations:
+        try:
+            done.append(see_to(org))
+        except (RotaError, DBAPIError):
+            log.exception(trouble, org=str(org))
+    return done
 
 
 def _until_nothing_is_left(what: str, batch: Callable[[], int]) -> None:

@@ -4,6 +4,7 @@ from agents.tools.analytics import ANALYTICS_TOOLS
 from agents.tools.booking import BOOKING_TOOLS
 from agents.tools.clients import CLIENT_TOOLS
 from agents.tools.coordination import COORDINATION_TOOLS
+from agents.tools.followups import FOLLOW_UP_TOOLS
 from agents.tools.leads import LEAD_TOOLS
 from agents.tools.messaging import MESSAGING_TOOLS
 from agents.tools.office import OFFICE_TOOLS
@@ -24,6 +25,7 @@ ALL = Registry(
         *OFFICE_TOOLS,
         *RESOURCE_TOOLS,
         *MESSAGING_TOOLS,
+        *FOLLOW_UP_TOOLS,
         *COORDINATION_TOOLS,
     ],
     more=lambda: load_tools(settings().tools),

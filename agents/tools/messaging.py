@@ -1,6 +1,6 @@
 """Messages: every one is a row in the outbox first, charged with it, and leaves when the step is recorded."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -279,7 +279,7 @@ def schedule_follow_up(context: ToolContext, wanted: FollowUp) -> dict[str, Any]
     """Schedule a follow-up message to one client or lead, to be sent at a time to come. It can be cancelled until
     then.
     """
-    now = datetime.now(UTC)
+    now = channels.now(context.connection)
     if not now < wanted.send_at < now + _YEAR:
         raise InvalidInput(
             f"send_at must lie within the next year; it is now {now.astimezone(context.zone):%F %H:%M %z}."

@@ -99,6 +99,8 @@ class Stake:
     """in the organisation's currency"""
     recipients: tuple[str, ...] = ()
     """ids of clients and leads, or addresses"""
+    to_contact: bool = False
+    """whether it goes to the contact that the task is about, whoever that is"""
 
     @classmethod
     def none(cls, _: Any) -> "Stake":

@@ -253,6 +253,12 @@ def mark_read(connection: Connection, user: UUID, notification_id: UUID | None) 
     return connection.execute(statement, {"user": user, "id": notification_id}).rowcount
 
 
+def now(connection: Connection) -> datetime:
+    """The database's time."""
+    found: datetime = connection.execute(text("SELECT rota_now()")).scalar_one()
+    return found
+
+
 # ── received ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _RECEIVE = text("""

@@ -224,6 +224,11 @@ def filled(connection: Connection, name: str, values: dict[str, Any]) -> tuple[s
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def now(connection: Connection) -> datetime:
+    """The time by which messages leave: the database's."""
+    return queries.now(connection)
+
+
 def enqueue(connection: Connection, org: UUID, message: NewMessage, message_id: UUID | None = None) -> UUID:
     """Put a message into the outbox; it leaves when this transaction has committed and its time has come.
 

@@ -241,12 +241,12 @@ _ANSWERED = text("""
      WHERE EXISTS (SELECT FROM inbox i WHERE i.contact = a.contact AND i.received_at >= a.since)
 """)
 _OTHERS = text("""
-    SELECT contact, coalesce(sent_at, rota_now()) AS at FROM follow_ups
-     WHERE contact = ANY(:contacts) AND (sent_at > :since OR status IN ('writing', 'queued'))
+    SELECT coalesce(sent_at, rota_now()) FROM follow_ups
+     WHERE contact = :contact AND (sent_at > :since OR status IN ('writing', 'queued'))
 """)
 _EARLIER = text("""
     SELECT subject, begun_at, min(step) AS step FROM follow_ups
-     WHERE rule = :rule AND subject = ANY(:subjects) AND status IN ('writing', 'queued') GROUP BY subject, begun_at
+     WHERE rule = :rule AND status IN ('writing', 'queued') GROUP BY subject, begun_at
 """)
 
 
@@ -280,22 +280,20 @@ def answered(connection: Connection, rows: Iterable[RowMapping]) -> set[UUID]:
     return set(connection.execute(_ANSWERED, {"asked": dump_json(asked)}).scalars())
 
 
-def recent(connection: Connection, contacts: Iterable[UUID], since: datetime) -> list[RowMapping]:
-    """When follow-ups were sent to these contacts after `since`; what is on its way counts as sent now."""
-    return list(connection.execute(_OTHERS, {"contacts": list(contacts), "since": since}).mappings())
+def recent(connection: Connection, contact: UUID, since: datetime) -> list[datetime]:
+    """When follow-ups were sent to a contact after `since`; what is on its way counts as sent now."""
+    return list(connection.execute(_OTHERS, {"contact": contact, "since": since}).scalars())
 
 
-def on_their_way(connection: Connection, rule: str, subjects: Iterable[UUID]) -> dict[tuple[UUID, datetime], int]:
-    """The earliest step that is on its way, of each sequence of a rule on one of these subjects."""
-    rows = connection.execute(_EARLIER, {"rule": rule, "subjects": list(subjects)})
+def on_their_way(connection: Connection, rule: str) -> dict[tuple[UUID, datetime], int]:
+    """The earliest step that is on its way, of each sequence of a rule."""
+    rows = connection.execute(_EARLIER, {"rule": rule})
     return {(row.subject, row.begun_at): row.step for row in rows}
 
 
 # ── what came of them ────────────────────────────────────────────────────────────────────────────────────────────────
 
-_STOPPED = text("""
-    SELECT id, task_id FROM follow_ups WHERE status = 'stopped' AND NOT is_settled ORDER BY id FOR UPDATE
-""")
+_STOPPED = text("SELECT id, task_id FROM follow_ups WHERE status = 'stopped' AND NOT is_settled")
 _LAST_SENT = text(f"""
     {_FOLLOW_UP} WHERE contact = :contact AND sent_at <= :at ORDER BY sent_at DESC, id DESC LIMIT 1 FOR UPDATE
 """)
@@ -315,8 +313,8 @@ _CONVERT = text("""
 """)
 
 
-def lock_stopped(connection: Connection) -> list[RowMapping]:
-    """What was stopped while a task was writing it; kept for this transaction."""
+def stopped(connection: Connection) -> list[RowMapping]:
+    """What was stopped while a task was writing it."""
     return list(connection.execute(_STOPPED).mappings())
 
 

@@ -196,6 +196,9 @@ class RuleFields(BaseModel):
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
             raise ValueError("variants: two have the same name")
+        for variant in self.variants:
+            if variant.hour is not None and self.quiet_hours and self.quiet_hours.covers(time(variant.hour)):
+                raise ValueError(f"variants: the hour of {variant.name!r} lies in the quiet hours")
         return self
 
 

@@ -6,6 +6,9 @@ from zoneinfo import ZoneInfo
 
 from domain.followups.schemas import Cap, QuietHours, Season
 
+MARGIN = timedelta(minutes=1)
+"""what leaves in the last minute before quiet hours might arrive in them"""
+
 
 def outside_quiet_hours(moment: datetime, quiet: QuietHours | None, zone: ZoneInfo) -> datetime:
     """The first moment from `moment` on at which the contact's clock shows no quiet time."""
@@ -18,6 +21,13 @@ def outside_quiet_hours(moment: datetime, quiet: QuietHours | None, zone: ZoneIn
         # Where the clocks are set back over the end, it comes twice, and the second may be meant.
         moment = end if end > moment else moment + timedelta(minutes=1)
     return moment
+
+
+def may_leave(moment: datetime, quiet: QuietHours | None, zone: ZoneInfo) -> datetime:
+    """The first moment from `moment` on at which a message may leave: it and the minute after it are not quiet."""
+    opening = outside_quiet_hours(moment, quiet, zone)
+    arrival = outside_quiet_hours(opening + MARGIN, quiet, zone)
+    return opening if arrival == opening + MARGIN else arrival
 
 
 def at_hour(moment: datetime, hour: int | None, zone: ZoneInfo) -> datetime:

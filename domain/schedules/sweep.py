@@ -202,8 +202,7 @@ class _Starting:
             queries.skip_buffered(self._connection, {self._runs[run]["schedule_id"] for run in refused}, _NO_AGENT)
         if self._replaced:
             queries.skip_runs(self._connection, self._replaced, "a later run took its place")
-        for task in self._to_cancel:
-            cancel_if_unended(self._connection, task)
+        tasks.cancel_unended(self._connection, self._to_cancel)
         self.skipped += len(refused)
 
     def _decide(self, one: Wanted) -> None:
@@ -280,13 +279,6 @@ def over_budget(connection: Connection, schedules: Iterable[RowMapping]) -> set[
         running = sum((tasks.spent_on(connection, task)[1] for task in row["running"] or ()), start=Decimal(0))
         spent[row["schedule_id"]] = row["spent"] + running
     return {key for key, limit in limits.items() if spent.get(key, Decimal(0)) >= limit}
-
-
-def cancel_if_unended(connection: Connection, task_id: UUID) -> None:
-    """Ask a task to stop; nothing happens where it has ended, or is gone."""
-    task = tasks.find_task(connection, task_id)
-    if task is not None and not task.has_ended:
-        tasks.cancel(connection, task_id)
 
 
 # ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -195,6 +195,11 @@ def cancel(connection: Connection, task_id: UUID) -> Task:
     return task
 
 
+def cancel_unended(connection: Connection, ids: list[UUID]) -> None:
+    """Cancel those of these tasks that have not ended."""
+    queries.request_cancel(connection, ids)
+
+
 def retry(connection: Connection, task_id: UUID) -> Task:
     """Queue a task again that failed, expired or was cancelled. It goes on after the last step that is done.
 

@@ -70,7 +70,9 @@ def test_it_says_when_it_explores() -> None:
 
 def test_an_only_option_is_certain() -> None:
     choice = choose({"a": Posterior(1, 9)}, Random(1))
-    assert (choice.option, choice.propensity, choice.is_exploration) == ("a", pytest.approx(1), False)
+    assert choice.option == "a"
+    assert choice.propensity == pytest.approx(1)
+    assert not choice.is_exploration
 
 
 def test_there_must_be_an_option() -> None:

@@ -1,0 +1,196 @@
+"""Follow-ups: rules, what they planned and sent, what came of it; what contacts allow, and what they answer."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import AwareDatetime
+
+from agents.learning.learner import Learner
+from api.auth import Needs, Principal
+from api.problems import describes
+from core.wakeup import wakeup
+from domain.channels import service as channels
+from domain.channels.schemas import Received
+from domain.crm import service as crm
+from domain.crm.schemas import PreferenceFields, Preferences
+from domain.followups import rules, sweep
+from domain.followups import service as followups
+from domain.followups.schemas import (
+    Effect,
+    FollowUp,
+    KeptReply,
+    NewReply,
+    Rule,
+    RuleFields,
+    Status,
+    Swept,
+    Switch,
+)
+from domain.learning import service as learning
+from domain.learning.schemas import Arm, StoredChoice
+
+router = APIRouter(prefix="/v1", tags=["follow-ups"])
+
+Reads = Annotated[Principal, Depends(Needs("follow_ups:read"))]
+Writes = Annotated[Principal, Depends(Needs("follow_ups:write"))]
+SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["quotes"])]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Before = Annotated[UUID | None, Query(description="the last id of the page before")]
+Contact = Annotated[UUID | None, Query(description="only of this client or lead")]
+
+
+# ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/follow-up-rules", responses=describes(401, 403))
+def list_rules(caller: Reads) -> list[Rule]:
+    """Every rule, by slug: those that come with Rota, and yours."""
+    with caller.reading() as connection:
+        return rules.list_rules(connection)
+
+
+@router.get("/follow-up-rules/{slug}", responses=describes(401, 403, 404, 422))
+def get_rule(slug: SlugPath, caller: Reads) -> Rule:
+    """A rule."""
+    with caller.reading() as connection:
+        return rules.get_rule(connection, slug)
+
+
+@router.put("/follow-up-rules/{slug}", responses=describes(401, 403, 404, 422))
+def put_rule(slug: SlugPath, fields: RuleFields, caller: Writes) -> Rule:
+    """Add or change a rule. Its messages are written for you. A new one is off; what is planned already comes due by
+    the new delays.
+    """
+    with caller.writing() as connection:
+        return rules.put_rule(connection, caller.org_id, slug, fields, caller.user_id, caller.scopes)
+
+
+@router.post("/follow-up-rules/{slug}/switch", responses=describes(401, 403, 404, 422))
+def switch_rule(slug: SlugPath, wanted: Switch, caller: Writes) -> Rule:
+    """Switch a rule on or off. Switched on, it sees to what begins from now on, and what begins it is written for you.
+    Switched off, what it planned is not sent.
+    """
+    with caller.writing() as connection:
+        return rules.switch_rule(connection, caller.org_id, slug, caller.user_id, caller.scopes, is_on=wanted.is_on)
+
+
+@router.delete("/follow-up-rules/{slug}", status_code=204, responses=describes(401, 403, 404, 422))
+def remove_rule(slug: SlugPath, caller: Writes) -> None:
+    """Take a rule away; one that comes with Rota is as it comes again, and off. What it planned is not sent."""
+    with caller.writing() as connection:
+        rules.remove_rule(connection, slug)
+
+
+# ── follow-ups ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/follow-ups", responses=describes(401, 403, 422))
+def list_follow_ups(
+    caller: Reads,
+    rule: Annotated[str | None, Query(max_length=63)] = None,
+    status: Status | None = None,
+    contact: Contact = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[FollowUp]:
+    """Follow-ups, the latest planned first: to whom, why, when, and what became of them."""
+    with caller.reading() as connection:
+        return followups.list_follow_ups(
+            connection, rule=rule, status=status, contact=contact, before=before, limit=limit
+        )
+
+
+@router.get("/follow-ups/effectiveness", responses=describes(401, 403, 422))
+def effectiveness(
+    caller: Reads,
+    since: Annotated[
+        AwareDatetime | None, Query(description="of what was wanted since then; without it, 90 days")
+    ] = None,
+) -> list[Effect]:
+    """What was planned, sent, answered and converted, and the revenue, per rule, step, channel and variant."""
+    with caller.reading() as connection:
+        return followups.effectiveness(connection, since)
+
+
+@router.post("/follow-ups/check", responses=describes(401, 403))
+def check_follow_ups(caller: Writes) -> Swept:
+    """Look now at what the rules find and what is due, as is done by the clock anyway."""
+    planned = sweep.plan(caller.org_id)
+    attended = sweep.attend(caller.org_id, Learner().choose)
+    wakeup.hint()
+    return sweep.total(planned, attended)
+
+
+@router.get("/follow-ups/{follow_up_id}", responses=describes(401, 403, 404, 422))
+def get_follow_up(follow_up_id: UUID, caller: Reads) -> FollowUp:
+    """A follow-up."""
+    with caller.reading() as connection:
+        return followups.get_follow_up(connection, follow_up_id)
+
+
+@router.post("/follow-ups/{follow_up_id}/stop", responses=describes(401, 403, 404, 409, 422))
+def stop_follow_up(follow_up_id: UUID, caller: Writes) -> FollowUp:
+    """Keep a follow-up from being sent. Stopping twice is fine."""
+    with caller.writing() as connection:
+        return followups.stop_follow_up(connection, caller.org_id, follow_up_id)
+
+
+# ── contacts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))
+def get_preferences(contact: UUID, caller: Annotated[Principal, Depends(Needs("contacts:read"))]) -> Preferences:
+    """What a client or lead allows: whether they consented to advertising, or want no follow-ups; their time zone."""
+    with caller.reading() as connection:
+        return crm.get_preferences(connection, contact)
+
+
+@router.put("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))
+def put_preferences(
+    contact: UUID, fields: PreferenceFields, caller: Annotated[Principal, Depends(Needs("contacts:write"))]
+) -> Preferences:
+    """Set what a client or lead allows. Opted out, nothing that is planned or queued for them leaves."""
+    with caller.writing() as connection:
+        return followups.set_preferences(connection, caller.org_id, contact, fields)
+
+
+@router.get("/inbox", responses=describes(401, 403, 422))
+def list_received(
+    caller: Annotated[Principal, Depends(Needs("inbox:read"))],
+    contact: Contact = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Received]:
+    """What clients and leads wrote or said, the latest first."""
+    with caller.reading() as connection:
+        return channels.list_received(connection, contact=contact, before=before, limit=limit)
+
+
+@router.post("/inbox", status_code=201, responses=describes(401, 403, 404, 409, 422))
+def receive(reply: NewReply, caller: Annotated[Principal, Depends(Needs("inbox:write"))]) -> KeptReply:
+    """Hand over what a client or lead wrote or said. What is open for them is stopped; STOP or BAJA opts them out."""
+    with caller.writing() as connection:
+        return followups.receive(connection, caller.org_id, reply)
+
+
+# ── learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/learning/arms", responses=describes(401, 403, 422))
+def list_arms(caller: Reads, policy: Annotated[str | None, Query(max_length=200)] = None) -> list[Arm]:
+    """What is known of each variant in each context: how often it was chosen, led to something, and did not."""
+    with caller.reading() as connection:
+        return learning.list_arms(connection, policy)
+
+
+@router.get("/learning/choices", responses=describes(401, 403, 422))
+def list_choices(
+    caller: Reads,
+    policy: Annotated[str | None, Query(max_length=200)] = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[StoredChoice]:
+    """Choices, the latest first: what was chosen, how probable that was, whether it explored, what came of it."""
+    with caller.reading() as connection:
+        return learning.list_choices(connection, policy, before=before, limit=limit)

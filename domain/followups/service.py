@@ -1,0 +1,189 @@
+"""Verbs on follow-ups and on what people answer. What plans, starts and stops them by the clock is in `sweep.py`."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from core.errors import Conflict, NotFound
+from domain.channels import service as channels
+from domain.crm import service as crm
+from domain.crm.schemas import Contact, PreferenceFields, Preferences
+from domain.followups import queries, rules, timing
+from domain.followups.schemas import OPEN, Effect, FollowUp, KeptReply, NewReply, Status
+from domain.followups.standing import Present, attribution, latest_moment, skip, stop, stop_all_of
+from domain.learning import service as learning
+
+# The whole of a message, or its first line: longer ones may speak of stopping something else.
+_OPT_OUTS = frozenset(
+    {"stop", "stop all", "unsubscribe", "opt out", "remove me", "baja", "darme de baja", "dadme de baja", "no más"}
+)
+_CLOSING = {
+    "en": "If you would rather not hear from us like this, answer STOP.",
+    "es": "Si prefieres no recibir mensajes como este, responde BAJA.",
+}
+
+
+def organisations_with_rules(connection: Connection) -> list[UUID]:
+    """Organisations that have a rule switched on, or a follow-up of which something is still to come."""
+    return queries.organisations_with_rules(connection)
+
+
+def organisations_in_need(connection: Connection) -> list[UUID]:
+    """Where a follow-up is due or under way, or was stopped while it was being written."""
+    return queries.organisations_in_need(connection)
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_follow_ups(
+    connection: Connection,
+    *,
+    rule: str | None = None,
+    status: Status | None = None,
+    contact: UUID | None = None,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> list[FollowUp]:
+    """Follow-ups, the latest planned first."""
+    wanted = {"rule": rule, "status": status, "contact": contact, "before": before}
+    return [FollowUp(**row) for row in queries.follow_ups(connection, wanted, limit)]
+
+
+def get_follow_up(connection: Connection, row_id: UUID) -> FollowUp:
+    """A follow-up.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = queries.follow_up(connection, row_id)
+    if row is None:
+        raise NotFound(f"There is no follow-up {row_id}.")
+    return FollowUp(**row)
+
+
+def effectiveness(connection: Connection, since: datetime | None = None) -> list[Effect]:
+    """What the steps of rules did, by channel and variant: of what was wanted since a moment, or in the last 90
+    days.
+    """
+    moment = since or queries.now(connection) - timedelta(days=90)
+    return [Effect(**row) for row in queries.effects(connection, moment)]
+
+
+# ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stop_follow_up(connection: Connection, org: UUID, row_id: UUID) -> FollowUp:
+    """Keep a follow-up from being sent. Stopping twice is fine.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it was sent, or is being sent.
+    """
+    row = queries.lock_one(connection, row_id)
+    if row is None:
+        raise NotFound(f"There is no follow-up {row_id}.")
+    if row["status"] in OPEN:
+        stop(connection, org, [(row, "stopped by hand")])
+    found = get_follow_up(connection, row_id)
+    if found.status in {"queued", "sent"}:
+        raise Conflict("This follow-up has been sent, or is just leaving; it cannot be stopped.")
+    return found
+
+
+def set_preferences(connection: Connection, org: UUID, contact: UUID, fields: PreferenceFields) -> Preferences:
+    """Set what a client or lead allows. Where they want no follow-up any more, what is open for them is stopped.
+
+    Raises:
+        NotFound: there is no such client or lead.
+    """
+    if fields.has_opted_out:
+        stop_all_of(connection, org, contact, "they want no follow-ups")
+    return crm.set_preferences(connection, org, contact, fields)
+
+
+def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
+    """Keep what a client or lead wrote or said, and stop what is open for them. It counts for the last follow-up
+    before it; a STOP or BAJA also opts them out. What is delivered twice under one outside_id changes nothing more.
+
+    Raises:
+        NotFound: there is no such client or lead.
+        Conflict: several have the address.
+    """
+    contact = reply.contact or crm.contact_at(connection, reply.sender or "")
+    crm.people(connection, [contact])
+    kept, is_new = channels.receive(connection, org, contact, reply.channel, reply.body, reply.outside_id)
+    opts_out = _is_opt_out(kept.body)
+    stopped = 0
+    if is_new:
+        if opts_out:
+            crm.opt_out(connection, org, contact)
+        reason = "they want no follow-ups" if opts_out else "they answered"
+        stopped = stop_all_of(connection, org, contact, reason)
+        _credit(connection, contact, kept.received_at)
+    return KeptReply(**kept.model_dump(), is_opt_out=opts_out, stopped=stopped)
+
+
+def _is_opt_out(body: str) -> bool:
+    first = next((line for line in body.splitlines() if line.strip()), "")
+    return re.sub(r"[^\w ]", "", first).strip().casefold() in _OPT_OUTS
+
+
+def _credit(connection: Connection, contact: UUID, at: datetime) -> None:
+    """Note an answer on the last follow-up that was sent before it, and let its variant learn of it."""
+    row = queries.last_sent(connection, contact, at)
+    if row is None or at > row["sent_at"] + attribution(rules.stored(connection).get(row["rule"])):
+        return
+    queries.note_answered(connection, row["id"], at)
+    if row["choice_id"] is not None:
+        learning.settle(connection, {row["choice_id"]: "success"})
+
+
+# ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Permit:
+    """Leave to send a follow-up: to whom, by which channel, from when on, with which line at its end."""
+
+    follow_up: UUID
+    contact: Contact
+    channel: Any
+    send_after: datetime
+    closing: str
+
+
+def permit(connection: Connection, org: UUID, task: UUID) -> Permit | str:
+    """Whether the follow-up that a task writes may be sent, or why not: then it has ended, as that says. Its row is
+    held from here on, so that nothing can stop it between this look and its message.
+
+    Raises:
+        NotFound: the task writes no follow-up.
+    """
+    row = queries.lock_of_task(connection, task)
+    if row is None:
+        raise NotFound("This task writes no follow-up; only tasks that a rule started do.")
+    if row["status"] != "writing":
+        return row["reason"] or f"it is {row['status']} already"
+    present = Present.of(connection, org)
+    why = present.why_stop([row]).get(row["id"])
+    if why is not None:
+        stop(connection, org, [(row, why)])
+        return why
+    contact, fields = present.contacts([row])[row["contact"]], present.rules[row["rule"]].fields
+    zone = present.zone_of(contact)
+    leaving = timing.may_leave(present.now, fields.quiet_hours, zone)
+    if leaving > latest_moment(row, fields, zone):
+        return skip(connection, row, "it was written too late")
+    if fields.needs_consent and not contact.has_consented:
+        return skip(connection, row, "they have not consented to advertising")
+    return Permit(row["id"], contact, row["channel"], leaving, _CLOSING.get(contact.language, _CLOSING["en"]))
+
+
+def note_message(connection: Connection, follow_up: UUID, message: UUID) -> None:
+    """Note the message of a follow-up that was being written."""
+    queries.note_queued(connection, follow_up, message)

@@ -1,0 +1,169 @@
+"""How it stands with follow-ups: whether they may still be sent, and ending those that may not."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, RowMapping
+
+from domain.channels import service as channels
+from domain.crm import service as crm
+from domain.crm.schemas import Contact
+from domain.followups import queries, rules, timing
+from domain.followups.schemas import RuleFields, Season, Standing
+from domain.followups.triggers import values
+from domain.learning import service as learning
+from domain.tenants import service as tenants
+
+
+@dataclass(frozen=True)
+class Present:
+    """What holds in one transaction: the time, the rules, the organisation's clock."""
+
+    connection: Connection
+    org: UUID
+    now: datetime
+    rules: dict[str, rules.Live]
+    clock: str
+
+    @classmethod
+    def of(cls, connection: Connection, org: UUID) -> "Present":
+        """As it is now."""
+        clock = tenants.get_organisation(connection, org).time_zone
+        return cls(connection, org, queries.now(connection), rules.stored(connection), clock)
+
+    def values(self, rule: RuleFields) -> dict[str, Any]:
+        """What the SQL of a rule's trigger is to be given."""
+        zone = ZoneInfo(self.clock)
+        bounds = timing.season_bounds(rule.trigger, self.now, zone) if isinstance(rule.trigger, Season) else None
+        begins, ends = bounds or (None, None)
+        return values(rule.trigger) | {"now": self.now, "begins": begins, "ends": ends}
+
+    def zone_of(self, contact: Contact) -> ZoneInfo:
+        """The time zone of a contact's clock."""
+        return ZoneInfo(contact.time_zone or self.clock)
+
+    def contacts(self, rows: Iterable[RowMapping]) -> dict[UUID, Contact]:
+        """To whom follow-ups go, by id."""
+        ids = list({row["contact"] for row in rows})
+        return crm.contacts(self.connection, ids) if ids else {}
+
+    def standings(self, slug: str, rows: Sequence[RowMapping]) -> dict[tuple[UUID, datetime], Standing]:
+        """How it stands with what follow-ups of a rule are about, by subject and beginning; who is left out is gone."""
+        if slug not in self.rules:
+            return {}
+        fields = self.rules[slug].fields
+        found = queries.standings(self.connection, fields.trigger.kind, rows, self.values(fields))
+        return {(row["subject"], row["begun_at"]): Standing(**row) for row in found}
+
+    def why_stop(self, rows: Sequence[RowMapping]) -> dict[UUID, str]:
+        """Why these follow-ups are not to be sent, by id; those that may be are left out."""
+        if not rows:
+            return {}
+        contacts = self.contacts(rows)
+        answered = queries.answered(self.connection, rows)
+        reasons: dict[UUID, str] = {}
+        for slug, of_rule in by_rule(rows).items():
+            standings = self.standings(slug, of_rule)
+            for row in of_rule:
+                reason = (
+                    _wrong_with_rule(self.rules.get(slug), row["step"])
+                    or _wrong_with_contact(contacts.get(row["contact"]))
+                    or ("they answered" if row["id"] in answered else None)
+                    or _wrong_with_subject(standings.get((row["subject"], row["begun_at"])))
+                )
+                if reason:
+                    reasons[row["id"]] = reason
+        return reasons
+
+
+def by_rule(rows: Iterable[RowMapping]) -> dict[str, list[RowMapping]]:
+    """Follow-ups by their rule's slug."""
+    found: dict[str, list[RowMapping]] = defaultdict(list)
+    for row in rows:
+        found[row["rule"]].append(row)
+    return found
+
+
+def latest_moment(row: RowMapping, rule: RuleFields, zone: ZoneInfo) -> datetime:
+    """Until when a follow-up may leave."""
+    return timing.outside_quiet_hours(row["wanted_at"], rule.quiet_hours, zone) + rule.lateness
+
+
+def attribution(rule: rules.Live | None) -> timedelta:
+    """For how long an answer or a purchase counts for a follow-up by a rule, which may be gone."""
+    default: timedelta = RuleFields.model_fields["attribution"].default
+    return rule.fields.attribution if rule else default
+
+
+def _wrong_with_rule(rule: rules.Live | None, step: int) -> str | None:
+    if rule is None:
+        return "the rule was taken away"
+    if not rule.is_on:
+        return "the rule was switched off"
+    return None if step <= len(rule.fields.steps) else "the rule has no such step any more"
+
+
+def _wrong_with_contact(contact: Contact | None) -> str | None:
+    if contact is None:
+        return "the contact is gone"
+    return "they want no follow-ups" if contact.opted_out_at else None
+
+
+def _wrong_with_subject(standing: Standing | None) -> str | None:
+    if standing is None:
+        return "what it was about is gone"
+    return None if standing.is_open else standing.ending
+
+
+# ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stop_all_of(connection: Connection, org: UUID, contact: UUID, reason: str) -> int:
+    """Stop whatever is open for a contact. Returns how many will not be sent now."""
+    queries.one_at_a_time(connection, org)
+    return stop(connection, org, [(row, reason) for row in queries.lock_open_of(connection, contact)])
+
+
+def stop(connection: Connection, org: UUID, stopping: Iterable[tuple[RowMapping, str]]) -> int:
+    """Stop follow-ups whose rows are held; a queued message is withdrawn, one that is leaving leaves. Returns how many
+    were stopped.
+    """
+    return end(
+        connection,
+        [
+            ending(row, "stopped", reason)
+            for row, reason in stopping
+            if row["status"] != "queued" or channels.withdraw(connection, org, row["message_id"])
+        ],
+    )
+
+
+def skip(connection: Connection, row: RowMapping, reason: str) -> str:
+    """Let a follow-up whose row is held not be sent. Returns the reason."""
+    end(connection, [ending(row, "skipped", reason)])
+    return reason
+
+
+def ending(row: RowMapping, status: str, reason: str | None, sent_at: datetime | None = None) -> dict[str, Any]:
+    """How a follow-up ends, for `end`."""
+    return {
+        "id": str(row["id"]),
+        "status": status,
+        "reason": reason,
+        "sent_at": sent_at.isoformat() if sent_at else None,
+        "choice_id": row["choice_id"],
+    }
+
+
+def end(connection: Connection, ends: list[dict[str, Any]]) -> int:
+    """Note how follow-ups ended. From the variant of one that was not sent nothing is learnt. Returns how many were
+    still open.
+    """
+    unsent = {one["choice_id"] for one in ends if one["status"] != "sent"} - {None}
+    learning.settle(connection, dict.fromkeys(unsent, "void"))
+    return queries.end(connection, ends)

@@ -1,0 +1,232 @@
+"""What plans follow-ups, starts them when they are due, stops them, and notes what came of them.
+
+Everything here may run at any time, late, twice or together: one at a time attends to an organisation, a step of a
+sequence is planned once because its row is unique, and its task is written in the transaction that says so.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping
+
+from core.db import transaction
+from core.ids import new_id
+from domain.channels import service as channels
+from domain.crm.schemas import Contact
+from domain.followups import queries, rules, timing
+from domain.followups.schemas import Standing, Swept
+from domain.followups.standing import Present, attribution, by_rule, end, ending, latest_moment, stop
+from domain.followups.starting import Choose, Starting
+from domain.learning import service as learning
+from domain.learning.schemas import Outcome
+from domain.tasks import service as tasks
+from domain.tasks.schemas import ENDED
+
+PORTION = 200
+"""follow-ups, or contacts, that one transaction attends to"""
+_FIRST = UUID(int=0)
+_LEEWAY = timedelta(days=1)
+"""longer than quiet hours, which make a message late without making it too late"""
+
+
+def plan(org: UUID) -> Swept:
+    """Plan what the rules of an organisation find, stop what is not open any more, and note what came of what was
+    sent.
+    """
+    done = Swept()
+    with transaction(org) as connection:
+        live = [slug for slug, rule in rules.stored(connection).items() if rule.is_on]
+    for slug in live:
+        found = PORTION
+        while found == PORTION:
+            with transaction(org) as connection:
+                queries.one_at_a_time(connection, org)
+                found, made = _plan_portion(Present.of(connection, org), slug)
+            done.planned += made
+    done.stopped += _portions(org, _stop_portion)
+    done.settled += _portions(org, _settle_portion)
+    return done
+
+
+def attend(org: UUID, choose: Choose) -> Swept:
+    """Note what became of what is under way, and start what is due."""
+    done, found = Swept(), PORTION
+    while found == PORTION:
+        with transaction(org) as connection:
+            queries.one_at_a_time(connection, org)
+            present = Present.of(connection, org)
+            ended = _note_ends(present)
+            due = queries.lock_due(connection, PORTION)
+            why = present.why_stop(due)
+            stopped = stop(connection, org, [(row, why[row["id"]]) for row in due if row["id"] in why])
+            starting = Starting(present, choose)
+            starting.carry_out([row for row in due if row["id"] not in why])
+        found = len(due)
+        done = total(done, ended, starting.done, Swept(stopped=stopped))
+    with transaction(org) as connection:  # apart: who writes a follow-up holds its task first, and then its row
+        left_behind = queries.stopped(connection)
+        tasks.cancel_unended(connection, [row["task_id"] for row in left_behind])
+    if left_behind:
+        with transaction(org) as connection:
+            queries.settle(connection, [row["id"] for row in left_behind])
+    return done
+
+
+def total(*parts: Swept) -> Swept:
+    """What all of these did together."""
+    return Swept(**{name: sum(getattr(part, name) for part in parts) for name in Swept.model_fields})
+
+
+def _portions(org: UUID, see_to: Callable[[Present, UUID], tuple[int, UUID | None]]) -> int:
+    """See to everything, portion by portion, each in a transaction of its own. Returns how much was done."""
+    total, after = 0, _FIRST
+    while True:
+        with transaction(org) as connection:
+            queries.one_at_a_time(connection, org)
+            count, go_on = see_to(Present.of(connection, org), after)
+        total += count
+        if go_on is None:
+            return total
+        after = go_on
+
+
+# ── planning and stopping ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _plan_portion(present: Present, slug: str) -> tuple[int, int]:
+    """Plan what a rule finds. Returns how many it found, and how many follow-ups were planned."""
+    rule = present.rules.get(slug)
+    if rule is None or not rule.is_on:
+        return 0, 0
+    delays = [step.after for step in rule.fields.steps]
+    # What began so long ago that its last message would be too late is not looked for: the search stays short.
+    since = max(rule.row["on_since"], present.now - delays[-1] - rule.fields.lateness - _LEEWAY)
+    asked = {"since": since, "rule": slug, "steps": len(delays), "limit": PORTION}
+    kind = rule.fields.trigger.kind
+    found = queries.found(present.connection, present.org, kind, present.values(rule.fields) | asked)
+    planned = [
+        {
+            "id": str(new_id()),
+            "step": number,
+            "subject": str(row["subject"]),
+            "contact": str(row["contact"]),
+            "begun_at": row["begun_at"].isoformat(),
+            "facts": row["facts"],
+            "wanted_at": (row["begun_at"] + delay).isoformat(),
+        }
+        for row in found
+        for number, delay in enumerate(delays, 1)
+    ]
+    return len(found), queries.insert_follow_ups(present.connection, present.org, slug, planned) if planned else 0
+
+
+def _stop_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
+    """Stop what is not open any more. Returns how many, and where to go on."""
+    rows = queries.lock_open(present.connection, after, PORTION)
+    why = present.why_stop(rows)
+    stopped = stop(present.connection, present.org, [(row, why[row["id"]]) for row in rows if row["id"] in why])
+    return stopped, rows[-1]["id"] if len(rows) == PORTION else None
+
+
+# ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _note_ends(present: Present) -> Swept:
+    """Note what became of what is being written or queued, and let no queued message leave in quiet hours."""
+    rows = queries.under_way(present.connection)
+    contacts = present.contacts(rows)
+    ends = []
+    for row in rows:
+        found = _end_of_message(row) if row["status"] == "queued" else _end_of_task(row)
+        if found is None and row["message_status"] == "queued":
+            found = _keep_quiet(present, row, contacts.get(row["contact"]))
+        if found is not None:
+            ends.append(found)
+    end(present.connection, ends)
+    statuses = [one["status"] for one in ends]
+    return Swept(**{status: statuses.count(status) for status in ("sent", "failed", "skipped", "stopped")})
+
+
+def _end_of_message(row: RowMapping) -> dict[str, Any] | None:
+    """How a follow-up ended whose message was handed over; None while the message may still leave."""
+    match row["message_status"]:
+        case None:
+            return ending(row, "failed", "its message is gone")
+        case "sent":
+            return ending(row, "sent", None, row["left_at"])
+        case "failed":
+            return ending(row, "failed", row["message_error"])
+        case "cancelled":
+            return ending(row, "stopped", "its message was cancelled")
+    return None
+
+
+def _end_of_task(row: RowMapping) -> dict[str, Any] | None:
+    """How a follow-up ended for which there is no message; None while its task may still write one."""
+    status = row["task_status"]
+    if status is not None and status not in ENDED:
+        return None
+    match status:
+        case "expired":
+            return ending(row, "skipped", "nobody had written it in time")
+        case "cancelled":
+            return ending(row, "stopped", "its task was cancelled")
+        case "failed":
+            return ending(row, "failed", f"its task failed: {row['task_error']}")
+    return ending(row, "failed", "its task ended without sending it")
+
+
+def _keep_quiet(present: Present, row: RowMapping, contact: Contact | None) -> dict[str, Any] | None:
+    """Put a queued message off that would leave in quiet hours; withdraw it where that would be too late."""
+    rule = present.rules.get(row["rule"])
+    if rule is None or contact is None:
+        return None
+    zone = present.zone_of(contact)
+    leaving = max(present.now, row["send_after"])
+    allowed = timing.may_leave(leaving, rule.fields.quiet_hours, zone)
+    if allowed <= latest_moment(row, rule.fields, zone):
+        if allowed > leaving:
+            channels.postpone(present.connection, row["message_id"], allowed)
+        return None
+    if not channels.withdraw(present.connection, present.org, row["message_id"]):
+        return None
+    return ending(row, "skipped", "it could not be sent in time")
+
+
+# ── what came of them ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settle_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
+    """Note what follow-ups led to, and of which nothing more will come. Returns how many, and where to go on."""
+    rows = queries.lock_unsettled(present.connection, after, PORTION)
+    standings = {slug: present.standings(slug, of_rule) for slug, of_rule in by_rule(rows).items()}
+    outcomes: dict[UUID, Outcome] = {}
+    over, converted = [], 0
+    for row in rows:
+        until = row["sent_at"] + attribution(present.rules.get(row["rule"]))
+        standing = standings[row["rule"]].get((row["subject"], row["begun_at"]))
+        outcome: Outcome = "success" if row["answered_at"] else "failure"
+        if standing is not None and _leads_to(present.connection, row, standing, until):
+            converted += 1
+            outcome = "success"
+        elif present.now > until:
+            over.append(row["id"])
+        else:
+            continue
+        if row["choice_id"] is not None:
+            outcomes[row["choice_id"]] = outcome
+    queries.settle(present.connection, over)
+    learning.settle(present.connection, outcomes)
+    contacts = list(dict.fromkeys(row["contact"] for row in rows))
+    return len(over) + converted, contacts[-1] if len(contacts) == PORTION else None
+
+
+def _leads_to(connection: Connection, row: RowMapping, standing: Standing, until: datetime) -> bool:
+    """Note what a follow-up led to, where that lies between its sending and `until` and counts for no other."""
+    at = standing.converted_at
+    if at is None or not row["sent_at"] <= at <= until:
+        return False
+    led_to = standing.model_dump(include={"converted_at", "revenue", "currency"})
+    return queries.note_converted(connection, {"id": row["id"], "contact": row["contact"], **led_to})
