@@ -1,4 +1,4 @@
-"""Products, quotes and carts, as shops and people report them."""
+"""Products, quotes and carts, as shops and people report them; and who came to a trial class."""
 
 from typing import Annotated
 from uuid import UUID
@@ -7,6 +7,8 @@ from fastapi import APIRouter, Depends, Query
 
 from api.auth import Needs, Principal
 from api.problems import describes
+from domain.office import dealings
+from domain.office.schemas import NotedTrial, Trial
 from domain.sales import service as sales
 from domain.sales.schemas import Cart, CartFields, Product, ProductFields, Quote, QuoteFields
 
@@ -59,6 +61,15 @@ def get_quote(quote_id: UUID, caller: Reads) -> Quote:
     """A quote."""
     with caller.reading() as connection:
         return sales.get_quote(connection, quote_id)
+
+
+@router.put("/trials/{trial_id}/outcome", responses=describes(401, 403, 404, 409, 422))
+def note_trial(
+    trial_id: UUID, noted: NotedTrial, caller: Annotated[Principal, Depends(Needs("bookings:write"))]
+) -> Trial:
+    """Note whether a lead came to a trial class, or cancelled it. Who did not come may be followed up."""
+    with caller.writing() as connection:
+        return dealings.note_trial(connection, trial_id, noted.outcome)
 
 
 @router.get("/carts", responses=describes(401, 403, 422))

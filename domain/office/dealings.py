@@ -12,7 +12,7 @@ from core.ids import new_id
 from domain.crm import service as crm
 from domain.crm.schemas import PaymentKind
 from domain.office import queries
-from domain.office.schemas import CollectedBy, Maker
+from domain.office.schemas import CollectedBy, Maker, Trial, TrialOutcome
 from domain.office.times import in_zone, shown
 
 Row = dict[str, Any]
@@ -43,6 +43,24 @@ def update_tags(connection: Connection, client_id: UUID, *, add: list[str], remo
 
 
 # ── places in sessions ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def note_trial(connection: Connection, trial_id: UUID, outcome: TrialOutcome) -> Trial:
+    """Note whether a lead came to a trial, or cancelled it; who came is moved to trial_done. Noting it twice is fine.
+
+    Raises:
+        NotFound: there is no such trial.
+        Conflict: it ended otherwise.
+    """
+    lead = queries.note_trial(connection, trial_id, outcome)
+    found = queries.trial(connection, trial_id)
+    if found is None:
+        raise NotFound(f"There is no trial {trial_id}.")
+    if lead is None:
+        raise Conflict(f"This trial is noted as {found['status']} already.")
+    if outcome == "attended" and crm.view_lead(connection, lead)["status"] == "trial_booked":
+        crm.update_lead_status(connection, lead, "trial_done", "came to the trial")
+    return Trial(**found)
 
 
 def book_trial(connection: Connection, maker: Maker, lead_id: UUID, session_id: UUID, zone: ZoneInfo) -> Row:

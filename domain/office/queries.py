@@ -66,6 +66,24 @@ def insert_trial(connection: Connection, maker: Maker, **row: Any) -> bool:
     return _add(connection, models.trial_bookings, maker, row)
 
 
+_NOTE_TRIAL = text("""
+    UPDATE trial_bookings SET status = :status WHERE id = :id AND status IN ('booked', :status)
+    RETURNING lead_id
+""")
+
+
+def note_trial(connection: Connection, trial_id: UUID, status: str) -> UUID | None:
+    """Note how a trial ended. Returns whose it was; None where there is none that is booked."""
+    lead: UUID | None = connection.execute(_NOTE_TRIAL, {"id": trial_id, "status": status}).scalar_one_or_none()
+    return lead
+
+
+def trial(connection: Connection, trial_id: UUID) -> RowMapping | None:
+    """A lead's place in a session."""
+    statement = text("SELECT id, lead_id, session_id, status FROM trial_bookings WHERE id = :id")
+    return connection.execute(statement, {"id": trial_id}).mappings().one_or_none()
+
+
 # ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from domain.crm.schemas import ClientStatus
 
@@ -15,11 +15,29 @@ ExportWhat = Literal["clients", "leads", "payments", "bookings", "subscriptions"
 ExportFormat = Literal["csv", "json"]
 CollectedBy = Literal["card", "direct_debit"]
 """How a payment provider can collect a payment; cash it cannot."""
+TrialOutcome = Literal["attended", "no_show", "cancelled"]
 Tone = Literal["friendly", "energetic", "informative"]
 Language = Literal["en", "es"]
 
 POST_LENGTH: dict[Platform, int] = {"instagram": 2_200, "facebook": 5_000, "x": 280, "linkedin": 3_000}
 """Characters that a post may have."""
+
+
+class NotedTrial(BaseModel):
+    """How a trial ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: TrialOutcome
+
+
+class Trial(BaseModel):
+    """A lead's place in a class session, to try it."""
+
+    id: UUID
+    lead_id: UUID
+    session_id: UUID
+    status: Literal["booked", "attended", "no_show", "cancelled"]
 
 
 class Maker(Protocol):

@@ -173,6 +173,7 @@ def _defaults(table: str) -> dict[str, Any]:
             "status": "scheduled",
         },
         "bookings": {"status": "booked", "created_at": now},
+        "trial_bookings": {"task_id": new_id(), "created_by": "lead-nurture", "status": "booked", "created_at": now},
         "subscriptions": {
             "plan": "Unlimited", "amount": 59, "currency": "EUR", "period": "month", "status": "active",
             "started_on": date(2026, 1, 1), "renews_on": None, "ended_on": None,
