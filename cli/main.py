@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli import approvals, control, money, people, processes, schedules, tasks
+from cli import approvals, control, followups, money, people, processes, schedules, tasks
 from core.errors import RotaError
 
 app = typer.Typer(
@@ -57,6 +57,7 @@ for _panel, _commands in _COMMANDS.items():
 app.add_typer(control.workers_app, name="workers", rich_help_panel="Look")
 app.add_typer(control.limits_app, name="limits", rich_help_panel="Look")
 app.add_typer(schedules.schedules_app, name="schedules", rich_help_panel="Use")
+app.add_typer(followups.followups_app, name="followups", rich_help_panel="Use")
 app.add_typer(approvals.approvals_app, name="approvals", rich_help_panel="Decide")
 app.add_typer(approvals.rules_app, name="rules", rich_help_panel="Decide")
 app.add_typer(money.wallet_app, name="wallet", rich_help_panel="Money")

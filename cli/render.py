@@ -1,10 +1,11 @@
 """How things look in a terminal."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich import markup
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -22,6 +23,7 @@ _COLOURS = {
     "cancelled": "magenta", "expired": "magenta", "done": "green",
 }  # fmt: skip
 _STAGES = {"perceive": "blue", "decide": "magenta", "act": "cyan", "learn": "green"}
+_LENGTH = TypeAdapter(timedelta)
 _BAR = 20
 _MESSAGE = 60
 
@@ -78,6 +80,20 @@ def money(amount: str | Decimal) -> str:
 def moment(text: str | None) -> str:
     """A time, short, in the reader's zone."""
     return datetime.fromisoformat(text).astimezone().strftime("%m-%d %H:%M:%S") if text else ""
+
+
+def local_time(text: str | None) -> str:
+    """A time by the clock of whoever reads it, with its day and zone."""
+    return f"{datetime.fromisoformat(text).astimezone():%a %Y-%m-%d %H:%M:%S %Z}" if text else "never"
+
+
+def length_of_time(text: str) -> str:
+    """A length of time in ISO 8601, short: -P1DT2H is -1d 2h."""
+    length = _LENGTH.validate_python(text)
+    minutes = int(abs(length).total_seconds()) // 60
+    parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "m")]
+    sign = "-" if length < timedelta(0) else ""
+    return sign + (" ".join(f"{number}{unit}" for number, unit in parts if number) or "at once")
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:

@@ -111,7 +111,7 @@ def list_(as_json: JsonOption = False) -> None:
         render.out.print('No schedules. Add one: rota schedules add morning-report "…" --cron "30 8 * * *" --agent ops')
         return
     rows = [
-        {"schedule": one["slug"], "when": one["description"], "next": _local(one["next_at"])}
+        {"schedule": one["slug"], "when": one["description"], "next": render.local_time(one["next_at"])}
         | {"agent": one["task"]["agent"], "state": one["state"], "note": one["note"]}
         for one in found
     ]
@@ -129,7 +129,7 @@ def show(slug: Slug, as_json: JsonOption = False) -> None:
         return
     _print_one(one, as_json=False)
     rows = [
-        {"due": _local(run["scheduled_for"]), "kind": run["kind"], "status": run["status"]}
+        {"due": render.local_time(run["scheduled_for"]), "kind": run["kind"], "status": run["status"]}
         | {"task": run["task_id"], "why": _why(run)}
         for run in runs
     ]
@@ -149,12 +149,7 @@ def _print_one(one: dict[str, Any], as_json: bool) -> None:
     if one["note"]:
         render.out.print(f"  note: {render.escape(one['note'])}")
     for at in one["next_runs"]:
-        render.out.print(f"  next  {_local(at)}")
-
-
-def _local(moment: str | None) -> str:
-    """By the clock of whoever reads it."""
-    return f"{datetime.fromisoformat(moment).astimezone():%a %Y-%m-%d %H:%M:%S %Z}" if moment else "never"
+        render.out.print(f"  next  {render.local_time(at)}")
 
 
 @schedules_app.command("pause")
@@ -192,7 +187,9 @@ def backfill(
     cost = (
         "at a cost nobody can tell yet" if found["estimated_cost"] is None else f"for about ${found['estimated_cost']}"
     )
-    render.out.print(f"{found['runs']} runs, {_local(found['first'])} to {_local(found['last'])}, {cost}")
+    render.out.print(
+        f"{found['runs']} runs, {render.local_time(found['first'])} to {render.local_time(found['last'])}, {cost}"
+    )
     if preview or not found["runs"]:
         return
     if not yes:
@@ -216,12 +213,18 @@ def status(as_json: JsonOption = False) -> None:
     if as_json:
         render.out.print_json(data=one | {"upcoming": coming})
         return
-    state = "running" if one["is_running"] else f"stopped since {_local(one['stopped_at'])}: {one['note'] or 'no note'}"
+    state = (
+        "running"
+        if one["is_running"]
+        else f"stopped since {render.local_time(one['stopped_at'])}: {one['note'] or 'no note'}"
+    )
     today = ", ".join(f"{count} {name}" for name, count in one["runs_today"].items()) or "none"
     render.out.print(f"{state}   {one['active']} active, {one['paused']} paused, {one['overdue']} overdue")
     render.out.print(f"runs in the last 24 hours: {today}")
     if coming:
-        rows = [{"next": _local(run["at"]), "schedule": run["schedule"], "name": run["name"]} for run in coming]
+        rows = [
+            {"next": render.local_time(run["at"]), "schedule": run["schedule"], "name": run["name"]} for run in coming
+        ]
         render.out.print(render.plain_table(rows, ["next", "schedule", "name"]))
 
 

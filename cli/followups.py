@@ -1,0 +1,119 @@
+"""Commands about follow-ups: the rules, what they planned and sent, and what came of it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+from cli.client import Api
+from cli.options import JsonOption
+
+followups_app = typer.Typer(no_args_is_help=True, help="Write again to people: after quotes, carts, trials, absence.")
+
+Slug = Annotated[str, typer.Argument(help="The rule's slug; `rota followups rules` lists them.")]
+
+
+@followups_app.command("rules")
+def rules(as_json: JsonOption = False) -> None:
+    """Every rule, with what it begins with, when it writes, and whether it is on."""
+    found = Api.find().get("/v1/follow-up-rules")
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    rows = [
+        {"rule": one["slug"], "begins with": one["trigger"]["kind"].replace("_", " "), "writes": _delays(one)}
+        | {"by": one["channel"], "state": "on" if one["is_on"] else "off", "name": one["name"]}
+        for one in found
+    ]
+    render.out.print(render.plain_table(rows, ["rule", "begins with", "writes", "by", "state", "name"]))
+
+
+def _delays(rule: dict[str, Any]) -> str:
+    return ", ".join(render.length_of_time(step["after"]) for step in rule["steps"])
+
+
+@followups_app.command("on")
+def on(slug: Slug) -> None:
+    """Switch a rule on. It sees to what begins from now on; its messages are written for you."""
+    _switch(slug, is_on=True)
+
+
+@followups_app.command("off")
+def off(slug: Slug) -> None:
+    """Switch a rule off. What it planned is not sent."""
+    _switch(slug, is_on=False)
+
+
+def _switch(slug: str, *, is_on: bool) -> None:
+    rule = Api.find().post(f"/v1/follow-up-rules/{slug}/switch", {"is_on": is_on})
+    render.out.print(f"{render.escape(rule['name'])}: {'on' if rule['is_on'] else 'off'}")
+
+
+@followups_app.command("list")
+def list_(
+    rule: Annotated[str | None, typer.Option(help="Only of this rule.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", "-s", help="planned, writing, queued, sent, stopped, skipped or failed")
+    ] = None,
+    contact: Annotated[str | None, typer.Option(help="Only to the client or lead with this id.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow-ups, the latest planned first, by your clock."""
+    found = Api.find().get("/v1/follow-ups", rule=rule, status=status, contact=contact, limit=limit)
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    if not found:
+        render.out.print("No follow-ups. Switch a rule on: rota followups on quotes")
+        return
+    rows = [
+        {"id": one["id"], "rule": one["rule"], "step": one["step"], "status": one["status"]}
+        | {"when": render.local_time(one["sent_at"] or one["due_at"] or one["wanted_at"])}
+        | {"by": one["channel"], "contact": one["contact"], "why": one["reason"] or _came_of(one)}
+        for one in found
+    ]
+    render.out.print(render.plain_table(rows, ["id", "rule", "step", "status", "when", "by", "contact", "why"]))
+
+
+def _came_of(one: dict[str, Any]) -> str:
+    """What a follow-up led to."""
+    parts = ["answered"] if one["answered_at"] else []
+    if one["converted_at"]:
+        parts.append(f"converted: {one['revenue']} {one['currency']}" if one["revenue"] else "converted")
+    return ", ".join(parts)
+
+
+@followups_app.command("stop")
+def stop(follow_up: Annotated[str, typer.Argument(help="The follow-up's id.")]) -> None:
+    """Keep a follow-up from being sent."""
+    found = Api.find().post(f"/v1/follow-ups/{follow_up}/stop")
+    render.out.print(f"{found['status']}: {found['reason']}")
+
+
+@followups_app.command("report")
+def report(
+    days: Annotated[int, typer.Option(help="Of what was wanted in so many days.", min=1, max=3_650)] = 90,
+    as_json: JsonOption = False,
+) -> None:
+    """What was sent, answered and converted, per rule, step, channel and variant."""
+    found = Api.find().get("/v1/follow-ups/effectiveness", since=(datetime.now(UTC) - timedelta(days=days)).isoformat())
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    columns = ["rule", "step", "channel", "variant", "planned", "sent", "answered", "converted", "stopped", "skipped"]
+    rows = [
+        one | {"revenue": ", ".join(f"{amount} {currency}" for currency, amount in one["revenue"].items())}
+        for one in found
+    ]
+    render.out.print(
+        render.plain_table(rows, [*columns, "failed", "revenue"]) if rows else "Nothing was planned in that time."
+    )
+
+
+@followups_app.command("check")
+def check() -> None:
+    """Look now at what the rules find and what is due."""
+    found = Api.find().post("/v1/follow-ups/check")
+    render.out.print(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in found.items()))
