@@ -23,7 +23,8 @@ from core.settings import Settings, settings
 from domain.channels import delivery
 from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel, GatewaySettings
-from domain.followups import rules, sweep
+from domain.followups import sweep
+from domain.followups.schemas import RuleFields
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Departure
 from tests.support.clock import Clock, movable_clock
@@ -71,7 +72,7 @@ def switch(client: TestClient, slug: str, *, is_on: bool = True, **changes: Any)
     """A rule, changed, and switched on or off."""
     if changes:
         known = client.get(f"/v1/follow-up-rules/{slug}").json()
-        fields = {name: known[name] for name in rules.RuleFields.model_fields}
+        fields = {name: known[name] for name in RuleFields.model_fields}
         answer = client.put(f"/v1/follow-up-rules/{slug}", json=fields | changes)
         assert answer.is_success, answer.text
     answer = client.post(f"/v1/follow-up-rules/{slug}/switch", json={"is_on": is_on})
@@ -444,7 +445,7 @@ def test_what_cannot_leave_in_time_is_withdrawn_and_not_paid_for(
 
 
 def test_the_cap_counts_the_follow_ups_of_all_rules(client: TestClient, org: UUID, ana: UUID, clock: Clock) -> None:
-    more = {"cap": {"messages": 2, "within": "P1D"}, "lateness": "P2D", "needs_consent": False}
+    more: dict[str, Any] = {"cap": {"messages": 2, "within": "P1D"}, "lateness": "P2D", "needs_consent": False}
     for slug in ("quotes", "abandoned-carts"):
         switch(client, slug, steps=[{"after": "PT1H", "brief": "x"}], variants=[{"name": "a", "tone": "x"}], **more)
     put_quote(client, ana)
