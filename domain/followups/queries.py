@@ -154,12 +154,15 @@ _OPEN_OF = text(f"""
     {_FOLLOW_UP} WHERE contact = :contact AND status IN ('planned', 'writing', 'queued') ORDER BY id FOR UPDATE
 """)
 _BY_TASK = text(f"{_FOLLOW_UP} WHERE task_id = :task FOR UPDATE")
+_LOCK_UNDER_WAY = text("""
+    SELECT id FROM follow_ups WHERE status IN ('writing', 'queued') ORDER BY id FOR UPDATE
+""")
 _UNDER_WAY = text("""
     SELECT f.id, f.status, f.rule, f.contact, f.choice_id, f.task_id, f.message_id, f.wanted_at,
            t.status AS task_status, t.error ->> 'message' AS task_error,
            m.status AS message_status, m.send_after, m.sent_at AS left_at, m.error AS message_error
       FROM follow_ups f LEFT JOIN tasks t ON t.id = f.task_id LEFT JOIN outbox m ON m.id = f.message_id
-     WHERE f.status IN ('writing', 'queued') ORDER BY f.id FOR UPDATE OF f
+     WHERE f.status IN ('writing', 'queued') ORDER BY f.id
 """)
 _END = text("""
     UPDATE follow_ups f
@@ -210,6 +213,8 @@ def under_way(connection: Connection) -> list[RowMapping]:
     """What is being written or has a message queued, with how its task and its message stand; kept for this
     transaction.
     """
+    # Two statements: one that had waited for a row would show that as it is now, and what is joined as it was before.
+    connection.execute(_LOCK_UNDER_WAY)
     return list(connection.execute(_UNDER_WAY).mappings())
 
 

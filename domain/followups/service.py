@@ -108,7 +108,8 @@ def set_preferences(connection: Connection, org: UUID, contact: UUID, fields: Pr
 
 def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
     """Keep what a client or lead wrote or said, and stop what is open for them. It counts for the last follow-up
-    before it; a STOP or BAJA also opts them out. What is delivered twice under one outside_id changes nothing more.
+    before it. A STOP or BAJA opts them out, and counts against it. What is delivered twice under one outside_id changes
+    nothing more.
 
     Raises:
         NotFound: there is no such client or lead.
@@ -124,7 +125,7 @@ def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
             crm.opt_out(connection, org, contact)
         reason = "they want no follow-ups" if opts_out else "they answered"
         stopped = stop_all_of(connection, org, contact, reason)
-        _credit(connection, contact, kept.received_at)
+        _credit(connection, contact, kept.received_at, is_welcome=not opts_out)
     return KeptReply(**kept.model_dump(), is_opt_out=opts_out, stopped=stopped)
 
 
@@ -133,14 +134,17 @@ def _is_opt_out(body: str) -> bool:
     return re.sub(r"[^\w ]", "", first).strip().casefold() in _OPT_OUTS
 
 
-def _credit(connection: Connection, contact: UUID, at: datetime) -> None:
-    """Note an answer on the last follow-up that was sent before it, and let its variant learn of it."""
+def _credit(connection: Connection, contact: UUID, at: datetime, *, is_welcome: bool) -> None:
+    """Note an answer on the last follow-up that was sent before it, and let its variant learn of it: of a STOP, that it
+    did badly.
+    """
     row = queries.last_sent(connection, contact, at)
     if row is None or at > row["sent_at"] + attribution(rules.stored(connection).get(row["rule"])):
         return
-    queries.note_answered(connection, row["id"], at)
+    if is_welcome:
+        queries.note_answered(connection, row["id"], at)
     if row["choice_id"] is not None:
-        learning.settle(connection, {row["choice_id"]: "success"})
+        learning.settle(connection, {row["choice_id"]: "success" if is_welcome else "failure"})
 
 
 # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────────

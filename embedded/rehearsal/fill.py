@@ -18,6 +18,8 @@ _BECAUSE = re.compile(r"\b(?:because|since|as|porque|ya que)\s+(.{3,120}?)(?:[.;
 _WITH = re.compile(r"\b(?:with|con)\s+([A-ZÁÉÍÓÚÑ][\wáéíóúñ]+)")
 _BESIDE_CLASS = re.compile(r"\b(?:class(?:es)?|clases?|session|sesion)\b")
 
+_AFTER_COLON = re.compile(r":\s+([^:\n]{3,600}?)(?:\s\w+:|\n|$)")
+
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 
 UNKNOWN = object()
@@ -154,7 +156,9 @@ def _text(about: str, here: Situation) -> Any:
         return extract.email(here.message) or (people[0] if people else extract.phone(here.message) or MISSING)
     if "such as" in wanted:
         return _such_as(about, here)
-    return UNKNOWN
+    # What follows a colon: "write to her: we miss you", "what it is to do: ask how she is".
+    found = _AFTER_COLON.search(here.message) if "what to write" in wanted else None
+    return found.group(1).strip() if found else UNKNOWN
 
 
 def _kind_of_class(here: Situation) -> Any:

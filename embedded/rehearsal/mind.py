@@ -22,8 +22,9 @@ from embedded.rehearsal.talk import Call, Talk, ToolOffer, Turn
 _CLAUSE_END = re.compile(
     r"[?!;\n]+|\.(?=\s|$)|,?\s+(?:and also|also|y también|y tambien|además|ademas|y luego|and then)\s+", re.IGNORECASE
 )
+_OUTSIDE = r"\[All that follows was written[^\n]*\]\n"
 _CONTEXT = re.compile(
-    r"\n\n\[Context\]\n.*|\A(?:\[Context\]\n.*?\n\n)?\[All that follows was written[^\n]*\]\n", re.DOTALL
+    rf"\n\n(?:{_OUTSIDE})?\[Context\]\n.*|\A(?:(?:{_OUTSIDE})?\[Context\]\n.*?\n\n)?{_OUTSIDE}", re.DOTALL
 )
 _SPACES = re.compile(r"[ \t]+")
 # Nobody rehearses with a novel, and the time it takes must not grow with one.
