@@ -136,7 +136,7 @@ def test_after_a_long_stop_of_all_beats_exactly_what_the_policy_says(
     clock.move_to(first + timedelta(hours=5, minutes=1))
     beats.start_one()
     beats.start_one()
-    wait_until(_has(org, "SELECT 1 FROM schedule_runs WHERE status = 'running'", 6), what="caught up")
+    wait_until(_has(org, "SELECT 1 FROM schedule_runs WHERE status = 'running'", 6), seconds=60, what="caught up")
     found = rows(org, "SELECT status, scheduled_for, missed FROM schedule_runs ORDER BY scheduled_for")
     missed = [(row.scheduled_for, row.missed) for row in found if row.status == "missed"]
     assert missed == [(first, 25)]

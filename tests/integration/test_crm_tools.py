@@ -31,7 +31,7 @@ def test_every_tool_that_the_gym_needs_is_there() -> None:
         # messaging
         "send_email", "send_sms", "create_support_ticket", "notify_staff", "send_message_to_client",
         "send_message_to_lead", "send_retention_message", "send_report_email", "schedule_follow_up",
-        "send_bulk_message", "send_whatsapp",
+        "send_bulk_message", "send_whatsapp", "send_follow_up",
         # automation
         "trigger_workflow", "schedule_task", "update_client_tags", "export_data", "create_retention_campaign",
         "create_lead_task", "schedule_social_post", "generate_social_content", "generate_hashtags",

@@ -90,14 +90,24 @@ BODIES: dict[str, Any] = {
     "settle": {"outcome": "happened"}, "change_agent": {"name": "x"}, "change_user": {"name": "x"},
     "approve_action": {}, "reject_action": {"reason": "because"}, "settle_message": {"outcome": "sent"},
     "set_agent_budget": {"monthly_limit": "1"}, "replay_task": {}, "rotate_key": {}, "start_workflow": {},
-    "change_limits": {"weight": 2}, "scale_workers": {"concurrency": 2},
+    "change_limits": {"weight": 2}, "scale_workers": {"concurrency": 2}, "switch_rule": {"is_on": False},
+    "note_trial": {"outcome": "attended"}, "put_preferences": {"has_opted_out": True}, "run_schedule": {},
+    "pause_schedule": {}, "resume_schedule": {},
+    "backfill_schedule": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"},
 }  # fmt: skip
 NAMES = {
     "slug": "secret-agent", "model": "secret-model", "name": "secret-template", "agent": "secret-agent",
     "month": "2026-10", "kind": "agent", "item": "call", "provider": "openai", "seq": "1",
 }  # fmt: skip
+OWN_NAMES = {
+    "workflows": "secret-flow", "roles": "secret-role", "schedules": "secret-schedule",
+    "follow-up-rules": "secret-rule",
+}  # fmt: skip
 # A name of one's own may be anything: to set it makes it.
-MAKES = {"put_role", "put_template", "put_workflow", "set_price", "set_up_channel", "set_provider_limits"}
+MAKES = {
+    "put_role", "put_template", "put_workflow", "set_price", "set_up_channel", "set_provider_limits", "put_schedule",
+    "put_rule", "put_product", "put_quote", "put_cart",
+}  # fmt: skip
 
 
 def filled(path: str, theirs: Everything, stranger: bool) -> str:
@@ -105,10 +115,9 @@ def filled(path: str, theirs: Everything, stranger: bool) -> str:
         name = match[1].partition(":")[0]
         if name in theirs.ids:
             return str(new_id()) if stranger else theirs.ids[name]
-        if "workflows" in path and name == "slug":
-            return "no-such-thing" if stranger else "secret-flow"
-        if "roles" in path and name == "name":
-            return "no-such-thing" if stranger else "secret-role"
+        for part, mine in OWN_NAMES.items():
+            if part in path and name in {"slug", "name"}:
+                return "no-such-thing" if stranger else mine
         if name in {"month", "kind", "item", "provider", "seq"}:
             return NAMES[name]
         return "no-such-thing" if stranger else NAMES[name]

@@ -1,6 +1,7 @@
 """One of everything that an organisation can have, and what a stranger would try to reach it with."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,9 +10,12 @@ from uuid import UUID
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from agents.learning.learner import Learner
 from agents.tools.registry import Tool, parameter_schema
 from core import db
+from core.ids import new_id
 from core.tables import metadata
+from domain.followups import sweep
 from domain.wallet import service as wallet
 from domain.wallet.schemas import TopUp
 from tests.support.factories import make_row, submit
@@ -67,6 +71,7 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     post("/v1/pauses", {"kind": "agent", "name": "secret-agent", "reason": MARK})
     with db.system_transaction() as connection:
         wallet.top_up(connection, org, TopUp(tokens=4242, note=MARK))
+    _make_what_comes_by_itself(made, client, post)
     ids["approval_id"] = _insert(org, "approvals", {
         "task_id": ids["task_id"], "seq": 1, "kind": "approval", "agent": "secret-agent", "user_id": ids["user_id"],
         "tool": "send_email", "arguments": json.dumps({"body": MARK}), "proposed": "{}", "digest": b"x",
@@ -85,6 +90,34 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     )
     ids["ticket_id"] = _insert(org, "support_tickets", {"subject": MARK, "body": MARK, "priority": "normal"})
     return made
+
+
+def _make_what_comes_by_itself(made: Everything, client: TestClient, post: Callable[..., Any]) -> None:
+    """Schedules and follow-ups, and what they begin with."""
+    work = {"agent": "support-assistant", "input": {"message": MARK}}
+    post(
+        "/v1/schedules/secret-schedule", {"name": MARK, "times": {"kind": "interval", "every": 60}, "task": work}, "put"
+    )
+    post("/v1/schedules/secret-schedule/run", {})
+    step = {"after": "PT1H", "brief": MARK}
+    post("/v1/follow-up-rules/secret-rule", {"name": MARK, "trigger": {"kind": "quote_sent"}, "steps": [step]}, "put")
+    post("/v1/follow-up-rules/secret-rule/switch", {"is_on": True})
+    made.ids |= {name: str(new_id()) for name in ("quote_id", "cart_id", "product_id")}
+    quote = {"contact": made.ids["client_id"], "title": MARK, "amount": "42"}
+    post(f"/v1/quotes/{made.ids['quote_id']}", quote, "put")
+    item = {"name": MARK, "price": "42"}
+    post(f"/v1/carts/{made.ids['cart_id']}", {"contact": made.ids["client_id"], "items": [item]}, "put")
+    post(f"/v1/products/{made.ids['product_id']}", {"name": MARK, "category": MARK, "price": "42"}, "put")
+    post(f"/v1/contacts/{made.ids['client_id']}/preferences", {"has_consented": True}, "put")
+    sweep.plan(made.org)
+    made.ids["follow_up_id"] = client.get("/v1/follow-ups").json()[0]["id"]
+    post("/v1/inbox", {"contact": made.ids["lead_id"], "channel": "email", "body": MARK})
+    made.ids["contact"] = made.ids["client_id"]
+    lead, session = made.ids["lead_id"], made.ids["session_id"]
+    made.ids["trial_id"] = str(make_row(made.org, "trial_bookings", lead_id=lead, session_id=session))
+    with db.transaction(made.org) as connection:
+        subject = UUID(made.ids["client_id"])
+        Learner().choose(connection, made.org, policy=MARK, context=MARK, options=[MARK], subject=subject)
 
 
 def _insert(org: UUID, table: str, row: dict[str, Any]) -> str:

@@ -71,8 +71,8 @@ def test_lock_files_hold_hashes_and_no_address() -> None:
 def test_every_catalogue_agent_has_a_prompt_worth_having_and_tools_that_exist() -> None:
     catalogue = load_catalogue()
     assert [fields.slug for fields in catalogue] == [
-        "financial-analyst", "lead-nurture", "operations-manager", "retention-specialist", "social-media-manager",
-        "support-assistant",
+        "financial-analyst", "follow-up", "lead-nurture", "operations-manager", "retention-specialist",
+        "social-media-manager", "support-assistant",
     ]  # fmt: skip
     for fields in catalogue:
         assert ALL.unknown(fields.tools) == []
