@@ -5,7 +5,6 @@ The expectations are written down by hand beside what happens, so that they owe 
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -34,23 +33,16 @@ PLAIN = [{"name": "plain", "tone": "friendly"}]
 class Gym:
     """The gym, its people, and a hand on its clock."""
 
-    def __init__(self, rota: Installation, box: Mailbox) -> None:
+    def __init__(self, rota: Installation, box: Mailbox, owner: psycopg.Connection[Any]) -> None:
         self.rota = rota
         self.box = box
+        self.owner = owner
         self.people: dict[str, UUID] = {}
 
-    @contextmanager
-    def owner(self) -> Iterator[psycopg.Connection[Any]]:
-        """The database, whoever's rows."""
-        state = read_state(self.rota.data)
-        assert state is not None
-        with psycopg.connect(state.environment["ROTA_OWNER_DATABASE_URL"], autocommit=True) as connection:
-            yield connection
-
     def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self.owner() as connection:
-            done = connection.execute(statement.encode(), values)
-            return done.fetchall() if done.description else []
+        """Rows of whatever organisation."""
+        done = self.owner.execute(statement.encode(), values)
+        return done.fetchall() if done.description else []
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         answer = self.rota.http.request(method, path, json=body)
@@ -120,10 +112,21 @@ class Gym:
         )  # fmt: skip
 
 
+def owner_of(rota: Installation) -> str:
+    """The address of the database for who owns its tables."""
+    state = read_state(rota.data)
+    assert state is not None
+    return state.environment["ROTA_OWNER_DATABASE_URL"]
+
+
 @pytest.fixture(scope="module")
 def gym(home: Path) -> Iterator[Gym]:
-    with mail_server() as box, installation(home / "month", {"ROTA_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}) as rota:
-        made = Gym(rota, box)
+    with (
+        mail_server() as box,
+        installation(home / "month", {"ROTA_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}) as rota,
+        psycopg.connect(owner_of(rota), autocommit=True) as owner,
+    ):
+        made = Gym(rota, box, owner)
         made.run("UPDATE clients SET status = 'cancelled'")  # the demonstration's own people: the month is of others
         made.call(
             "PUT", "/v1/channels/email",
