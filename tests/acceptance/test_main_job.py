@@ -29,7 +29,7 @@ def day_of_a_spin_class(rota: Installation) -> str:
         SELECT to_char(s.starts_at AT TIME ZONE o.time_zone, 'FMDay')
           FROM class_sessions s JOIN classes c ON c.id = s.class_id JOIN organisations o ON o.id = s.org_id
          WHERE c.name = 'Spin' AND s.status = 'scheduled'
-           AND s.starts_at > date_trunc('day', now() AT TIME ZONE o.time_zone) AT TIME ZONE o.time_zone + interval '1 day'
+           AND (s.starts_at AT TIME ZONE o.time_zone)::date > (now() AT TIME ZONE o.time_zone)::date
            AND s.starts_at < now() + interval '6 days'
          GROUP BY 1
         HAVING bool_and(s.capacity > (SELECT count(*) FROM bookings b
