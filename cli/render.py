@@ -51,7 +51,7 @@ def banner(running: Running) -> RenderableType:
     facts.add_row("Data", f"{running.data}   [dim]logs in logs/[/]")
     tries = Table.grid(padding=(0, 0))
     for command in (
-        'rota submit "Can you book Ana Torres into Thursday\'s spin class?" --agent support --wait',
+        'rota submit "Can you book Ana Torres into the next spin class?" --agent support --wait',
         "rota submit --file examples/gym_messages.jsonl --agent support --wait",
         "rota tasks",
         "rota usage",

@@ -185,7 +185,9 @@ def backfill(
     body = {"start": _moment(start, "START"), "end": _moment(end, "END")} | ({"overlap": overlap} if overlap else {})
     found = api.post(f"/v1/schedules/{slug}/backfill", body | {"preview": True})
     cost = (
-        "at a cost nobody can tell yet" if found["estimated_cost"] is None else f"for about ${found['estimated_cost']}"
+        "at a cost nobody can tell yet"
+        if found["estimated_cost"] is None
+        else f"for about {render.money(found['estimated_cost'])}"
     )
     render.out.print(
         f"{found['runs']} runs, {render.local_time(found['first'])} to {render.local_time(found['last'])}, {cost}"
