@@ -110,7 +110,10 @@ async def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     errors = [
-        {"field": ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), "problem": one["msg"].removeprefix("Value error, ")}
+        {
+            "field": ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]),
+            "problem": one["msg"].removeprefix("Value error, "),
+        }
         for one in error.errors()
     ]
     if any(one["type"] == "json_invalid" for one in error.errors()):
