@@ -69,6 +69,8 @@ def _carry_out(work: Work, perception: Perception, go: Go) -> None:
     tool = ALL.get(go.call.name)
     if tool is not None and tool.is_outward:
         _reach_out(work, perception, go, stopwatch)
+    elif tool is not None and tool.only_reads:
+        work.record_reading(lambda connection: _read(work, perception, go, connection, stopwatch))
     else:
         work.record_with(lambda connection: _invoke(work, perception, go, connection, stopwatch))
 
@@ -88,7 +90,7 @@ def _reach_out(work: Work, perception: Perception, go: Go, stopwatch: Stopwatch)
         with transaction(work.task.org_id) as connection:
             ensure_permitted(connection, work.task.user_id, work.task.location_id, tool, work.task.scopes)
             if tool.price:
-                work.purse.ensure(connection, tool.price)
+                work.purse.ensure(lambda: connection, tool.price)
             _use_approval(work, go, connection)  # before anything happens that could happen twice
     except _REFUSALS as refusal:
         why = refusal.message
@@ -152,6 +154,19 @@ def _invoke(work: Work, perception: Perception, go: Go, connection: Connection, 
     if is_limited:
         limit_to(connection, ())  # the records of what was done lie at no location
     _note(work, go, connection, is_error=False)
+    return _record(go, stopwatch, result, is_error=False)
+
+
+def _read(work: Work, perception: Perception, go: Go, connection: Connection, stopwatch: Stopwatch) -> StepRecord:
+    """The same for a tool that only reads: a refusal has nothing to undo."""
+    try:
+        with work.doing(go.call.name):
+            result, is_limited = _run(work, perception, go, connection)
+    except _REFUSALS as refusal:
+        limit_to(connection, ())
+        return _refused(work, go, connection, stopwatch, refusal.message)
+    if is_limited:
+        limit_to(connection, ())
     return _record(go, stopwatch, result, is_error=False)
 
 

@@ -17,8 +17,8 @@ from agents.work import Work, make_record
 from core.clock import Stopwatch
 from core.db import transaction
 from core.errors import Misconfigured
+from core.failpoints import failpoint
 from domain.billing import pricing
-from domain.billing import service as billing
 from domain.billing.routing import ProviderName, provider_of
 from domain.billing.schemas import Price, Tokens
 from domain.replies import service as replies
@@ -109,13 +109,13 @@ def conversation(perception: Perception, journal: list[Step]) -> list[Message]:
 def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1.0) -> Decision:
     """One try with one model. Whatever comes of it is written down before it counts."""
     stopwatch = Stopwatch()
-    with transaction(work.task.org_id) as connection:
-        own = billing.own_price(connection, model)
+    with work.asking() as ask:
+        own = work.workplace.books.own_price(ask, work.task.org_id, model)
         provider = provider_of(model, own)
         pricing.ensure_priced(provider=provider, model=model, own=own)  # before it costs anything
         window = own.context_window if own else pricing.context_window(provider, model)
         prepared = fit(request.model_copy(update={"model": model}), window, share=share)
-        work.ensure_paid(connection, "internal_llm_call", dollars=lambda: _at_most(work, prepared, own))
+        work.ensure_paid(ask, "internal_llm_call", dollars=lambda: _at_most(work, prepared, own))
     given = {"model": model, "provider": provider, "messages": len(prepared.messages)}
     ttl = work.agent.limits.reply_cache
     try:
@@ -136,7 +136,12 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
         raise problem
     decision = _read(reply, seq)
     output = decision.model_dump(exclude={"seq"}) | ({"from_cache": True} if cached else {})
-    work.record(make_record(seq, "decide", model, stopwatch, output=output, given=given, bill=bill))
+    record = make_record(seq, "decide", model, stopwatch, output=output, given=given, bill=bill)
+    if decision.answers:
+        failpoint("before-step")
+        work.defer(record)  # the task ends at once, and this is written with its end
+    else:
+        work.record(record)
     if ttl > timedelta(0) and not cached:
         with transaction(work.task.org_id) as connection:
             kept = KeptReply(digest=_digest(prepared), reply=reply.model_dump(mode="json"), ttl=ttl)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agents.decide import Decision
+from agents.interrupt import Stopped
 from agents.work import Work, make_record
 from core.clock import Stopwatch
 
@@ -32,11 +33,17 @@ class Result(BaseModel):
 
 
 def learn(work: Work, decision: Decision, seq: int) -> Result:
-    """Step `seq`, the last: the answer, and how the actions on the way to it went."""
+    """Step `seq`, the last: the answer, and how the actions on the way to it went. With it the task has ended."""
     done = work.finished(seq)
     if done is not None:
-        return Result.model_validate(done.output)
-    work.check_stopped()
+        result = Result.model_validate(done.output)
+        work.finish(done.output)
+        return result
+    try:
+        work.check_stopped()
+    except Stopped:
+        work.flush()
+        raise
     stopwatch = Stopwatch()
     journal = work.journal()
     result = Result(
@@ -48,7 +55,9 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
         tokens=work.tokens_used(),
         billed_cost=work.cost(),
     )
-    work.record(make_record(seq, "learn", "learn", stopwatch, output=result.model_dump(mode="json")))
+    output = result.model_dump(mode="json")
+    work.defer(make_record(seq, "learn", "learn", stopwatch, output=output))
+    work.finish(output)
     return result
 
 

@@ -49,7 +49,7 @@ def perceive(work: Work) -> Perception:
         fallback_model=agent.fallback_model,
         tools=[name for name in agent.tools if ALL.get(name)],
     )
-    work.record(make_record(0, "perceive", "perceive", stopwatch, output=perception.model_dump()))
+    work.defer(make_record(0, "perceive", "perceive", stopwatch, output=perception.model_dump()))
     return perception
 
 

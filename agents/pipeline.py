@@ -15,7 +15,7 @@ from domain.tasks.schemas import Claimed
 
 
 def run_task(task: Claimed, workplace: Workplace, interrupt: Interrupt, sink: Sink) -> Result:
-    """Do the task, from wherever its journal stands.
+    """Do the task, from wherever its journal stands. When this returns it has ended, with the result.
 
     Raises:
         ModelError: the model could not answer; its kind says whether to try again.

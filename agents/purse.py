@@ -5,40 +5,87 @@ do.
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from domain.agents import service as agents
+from domain.agents.schemas import Agent
 from domain.billing import service as billing
+from domain.billing.schemas import Price
 from domain.tasks.schemas import Claimed
+from domain.tenants import service as tenants
+from domain.tenants.schemas import Organisation
 from domain.wallet import service as wallet
 from domain.wallet.schemas import PriceItem
 
+K = TypeVar("K")
+V = TypeVar("V")
 _FRESH = 5.0
+_MOST_KEPT = 10_000  # organisations, agents, prices
+
+Ask = Callable[[], Connection]
+"""a connection, for whoever needs one: it is taken at the first call"""
 
 
 class Books:
-    """The price list, and which organisations have budgets, as a process read them no longer than 5 s ago."""
+    """What a process has read and need not read again: the price lists and which organisations have budgets, for 5 s;
+    agents and organisations, as long as their rows are the same.
+    """
 
     def __init__(self) -> None:
         self._prices: tuple[float, dict[str, int]] = (0.0, {})
         self._budgets: dict[UUID, tuple[float, bool]] = {}
+        self._own_prices: dict[tuple[UUID, str], tuple[float, Price | None]] = {}
+        self._agents: dict[UUID, tuple[str | None, Agent]] = {}
+        self._organisations: dict[UUID, tuple[str | None, Organisation]] = {}
 
-    def price(self, connection: Connection, item: PriceItem) -> int:
+    def agent(self, ask: Ask, task: Claimed) -> Agent:
+        """The task's agent, as it was when the task was claimed."""
+        version, found = self._agents.get(task.agent_id, (None, None))
+        if found is None or version != task.agent_version:
+            found = agents.agent_of_task(ask(), task.agent_id)
+            _keep(self._agents, task.agent_id, (task.agent_version, found))
+        return found
+
+    def organisation(self, ask: Ask, task: Claimed) -> Organisation:
+        """The task's organisation, as it was when the task was claimed."""
+        version, found = self._organisations.get(task.org_id, (None, None))
+        if found is None or version != task.organisation_version:
+            found = tenants.get_organisation(ask(), task.org_id)
+            _keep(self._organisations, task.org_id, (task.organisation_version, found))
+        return found
+
+    def own_price(self, ask: Ask, org: UUID, model: str) -> Price | None:
+        """The organisation's own price for a model, where it has one."""
+        read_at, found = self._own_prices.get((org, model), (float("-inf"), None))
+        if time.monotonic() - read_at > _FRESH:
+            found = billing.own_price(ask(), model)
+            _keep(self._own_prices, (org, model), (time.monotonic(), found))
+        return found
+
+    def price(self, ask: Ask, item: PriceItem) -> int:
         """What an item costs, in tokens."""
         read_at, prices = self._prices
         if not prices or time.monotonic() - read_at > _FRESH:
-            prices = wallet.prices(connection)
+            prices = wallet.prices(ask())
             self._prices = (time.monotonic(), prices)
         return prices[item]
 
-    def has_budgets(self, connection: Connection, org: UUID) -> bool:
+    def has_budgets(self, ask: Ask, org: UUID) -> bool:
         """Whether anything limits what an organisation is billed."""
         read_at, found = self._budgets.get(org, (float("-inf"), False))
         if time.monotonic() - read_at > _FRESH:
-            found = billing.has_budgets(connection, org)
-            self._budgets[org] = (time.monotonic(), found)
+            found = billing.has_budgets(ask(), org)
+            _keep(self._budgets, org, (time.monotonic(), found))
         return found
+
+
+def _keep(shelf: dict[K, V], key: K, value: V) -> None:
+    if len(shelf) >= _MOST_KEPT:
+        shelf.clear()
+    shelf[key] = value
 
 
 class Purse:
@@ -50,17 +97,20 @@ class Purse:
         self._task = task
         self._books = books
         self._left = 0
-        self._has_reserved = False
+        self._has_hold = task.claim > 1
+        self.has_reserved = task.claim > 1
+        """whether there may be reserves in budgets"""
 
-    def ensure(self, connection: Connection, item: PriceItem) -> None:
+    def ensure(self, ask: Ask, item: PriceItem) -> None:
         """See to it that an item can be paid for, before something is done that costs it.
 
         Raises:
             InsufficientFunds: the task must wait until it can.
         """
-        tokens = self._books.price(connection, item)
+        tokens = self._books.price(ask, item)
         if self._left < tokens:
-            self._left = wallet.ensure(connection, self._task.org_id, self._task.id, tokens)
+            self._left = wallet.ensure(ask(), self._task.org_id, self._task.id, tokens, has_hold=self._has_hold)
+            self._has_hold = True
 
     def pay(self, connection: Connection, seq: int, item: PriceItem, note: str | None = None) -> None:
         """Pay for an item in step `seq`, in the transaction in which it is done.
@@ -68,23 +118,23 @@ class Purse:
         Raises:
             InsufficientFunds: the wallet cannot; nothing of the step must stand.
         """
-        tokens = self._books.price(connection, item)
+        tokens = self._books.price(lambda: connection, item)
         self._left -= tokens
         if not wallet.spend(connection, self._task.id, seq, item, tokens, note=note):
             self._left = wallet.ensure(connection, self._task.org_id, self._task.id, tokens) - tokens
             wallet.spend_ensured(connection, self._task.id, seq, item, tokens, note=note)
 
-    def reserve(self, connection: Connection, most: Callable[[], Decimal]) -> None:
+    def reserve(self, ask: Ask, most: Callable[[], Decimal]) -> None:
         """Reserve what a model call may cost at most; `most` reckons it, in dollars, where there is a budget.
 
         Raises:
             BudgetExhausted: the task must wait until a budget covers it.
         """
-        if self._books.has_budgets(connection, self._task.org_id):
-            self._has_reserved = True
-            billing.reserve(connection, self._task.org_id, self._task.agent, self._task.id, most)
+        if self._books.has_budgets(ask, self._task.org_id):
+            self.has_reserved = True
+            billing.reserve(ask(), self._task.org_id, self._task.agent, self._task.id, most)
 
     def draw(self, connection: Connection, billed: Decimal) -> None:
         """Note what a call did cost, of what was reserved."""
-        if self._has_reserved:
+        if self.has_reserved:
             billing.draw(connection, self._task.id, billed)

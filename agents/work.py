@@ -15,19 +15,17 @@ from sqlalchemy import Connection
 
 from agents.interrupt import Interrupt, Stopped
 from agents.llm.models import Models
-from agents.purse import Books, Purse
+from agents.purse import Ask, Books, Purse
 from agents.sink import Sink
 from core.clock import Stopwatch
 from core.db import transaction
 from core.errors import RotaError, Unavailable
 from core.failpoints import failpoint
 from core.ids import new_id
-from domain.agents import service as agents
 from domain.agents.schemas import Agent
 from domain.billing import service as billing
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Bill, Claimed, Departure, Status, Step, StepRecord
-from domain.tenants import service as tenants
 from domain.tenants.schemas import Organisation
 from domain.wallet import service as wallet
 from domain.wallet.schemas import PriceItem
@@ -92,13 +90,17 @@ class Work:
         self.interrupt = interrupt
         self.sink = sink
         self.purse = Purse(task, workplace.books)
+        self.now = task.now
         self._stopwatch = Stopwatch()
-        with transaction(task.org_id) as connection:
-            self.organisation: Organisation = tenants.get_organisation(connection, task.org_id)
-            self.agent: Agent = agents.agent_of_task(connection, task.agent_id)
-            self._journal = tasks.journal(connection, task.id)
-            self._tokens, self._cost = tasks.spent_on(connection, task.id)
-            self.now = tasks.now(connection)
+        self._journal: dict[int, Step] = {}
+        self._deferred: list[tuple[StepRecord, UUID]] = []
+        self._tokens, self._cost = 0, Decimal(0)
+        with self.asking() as ask:
+            self.organisation: Organisation = workplace.books.organisation(ask, task)
+            self.agent: Agent = workplace.books.agent(ask, task)
+            if task.claim > 1:  # before the first there is nothing
+                self._journal = tasks.journal(ask(), task.id)
+                self._tokens, self._cost = tasks.spent_on(ask(), task.id)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -163,6 +165,72 @@ class Work:
         """Dollars billed so far, failed tries included."""
         return self._cost
 
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[Ask]:
+        """Within, a connection for whoever asks for one, in one transaction; none is taken where nobody does. What was
+        deferred is written with it.
+        """
+        taken: list[Connection] = []
+        with contextlib.ExitStack() as stack:
+
+            def ask() -> Connection:
+                if not taken:
+                    taken.append(stack.enter_context(transaction(self.task.org_id)))
+                    self._write_deferred(taken[0], is_again=False)
+                return taken[0]
+
+            yield ask
+        if taken:
+            self._deferred.clear()
+
+    def defer(self, record: StepRecord) -> None:
+        """Have a step written with whatever is written next. For what is lost without harm when nothing more is: a step
+        that called nobody and changed nothing; or the last, whose end is written at once.
+        """
+        self._deferred.append((record, new_id()))
+        self._keep(tasks.as_step(self.task, record))
+
+    def flush(self) -> None:
+        """Write what was deferred."""
+
+        def nothing_more(connection: Connection, *, is_again: bool) -> None:
+            self._write_deferred(connection, is_again=is_again)
+
+        if self._deferred:
+            self._insist(nothing_more)
+            self._deferred.clear()
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """End the task with a result: what was deferred and the task's end are written in one transaction.
+
+        Raises:
+            ClaimLost: somebody else has the task; nothing is written.
+        """
+        departure = Departure(status="succeeded", outcome="succeeded", counted=True, result=result)
+
+        def end(connection: Connection, *, is_again: bool) -> None:
+            tasks.lock(connection, self.task)
+            self._write_deferred(connection, is_again=is_again)
+            tasks.leave_locked(connection, self.task, departure)
+            _release(connection, self.task, has_reserves=self.purse.has_reserved)
+
+        failpoint("before-leave")
+        try:
+            self._insist(end)
+        except (RotaError, Stopped):
+            raise
+        except Exception:  # the end is refused: what was paid for is written all the same
+            with transaction(self.task.org_id) as connection:
+                self._write_deferred(connection, is_again=True)
+            raise
+        self._deferred.clear()
+        failpoint("after-leave")
+
+    def _write_deferred(self, connection: Connection, *, is_again: bool) -> None:
+        for record, step_id in self._deferred:
+            if not (is_again and tasks.written_step(connection, step_id)):
+                self._record(connection, record, step_id)
+
     def record(self, record: StepRecord, also: Also = _nothing_else) -> Step:
         """Write a step into the journal, and what `also` writes with it; a finished one is never done again."""
 
@@ -183,6 +251,10 @@ class Work:
             return run(connection)
 
         return self._keep(self._write(held, is_paid_for=False))
+
+    def record_reading(self, run: Callable[[Connection], StepRecord]) -> Step:
+        """The same for what only reads: there is nothing to hold, or to undo."""
+        return self._keep(self._write(run, is_paid_for=False))
 
     def begin(self, record: StepRecord, also: Also = _nothing_else) -> None:
         """Write down the intent of an effect that must not happen twice. Until it is finished, its outcome is in
@@ -211,23 +283,27 @@ class Work:
         if record.status == "done":
             self._journal[record.seq] = begun.model_copy(update=record.model_dump(include={"status", "output"}))
 
-    def ensure_paid(self, connection: Connection, item: PriceItem, *, dollars: Callable[[], Decimal]) -> None:
+    def ensure_paid(self, ask: Ask, item: PriceItem, *, dollars: Callable[[], Decimal]) -> None:
         """Before a model call: see to it that its token and its highest possible cost are there, and stay there.
 
         Raises:
             InsufficientFunds, BudgetExhausted: the task must wait until they are.
         """
-        self.purse.ensure(connection, item)
-        self.purse.reserve(connection, dollars)
+        self.purse.ensure(ask, item)
+        self.purse.reserve(ask, dollars)
 
     def _write(self, make: Callable[[Connection], StepRecord], *, is_paid_for: bool = True) -> Step:
         step_id = new_id()
 
         def write(connection: Connection, *, is_again: bool) -> Step:
+            self._write_deferred(connection, is_again=is_again)
             written = tasks.written_step(connection, step_id) if is_again else None
             return written or self._record(connection, make(connection), step_id)
 
-        return self._insist(write, is_paid_for=is_paid_for)
+        step = self._insist(write, is_paid_for=is_paid_for)
+        if self._deferred:  # and nobody works beside us: before tools do, something was written
+            self._deferred.clear()
+        return step
 
     def _record(self, connection: Connection, record: StepRecord, step_id: UUID) -> Step:
         step = tasks.record_step(connection, self.task, record, step_id)
@@ -270,9 +346,15 @@ def leave(connection: Connection, task: Claimed, departure: Departure) -> Status
         ClaimLost: somebody else has the task; nothing is written.
     """
     status = tasks.leave(connection, task, departure)
-    wallet.release(connection, task.id)
-    billing.release_reserves(connection, task.id)
+    _release(connection, task, has_reserves=True)
     return status
+
+
+def _release(connection: Connection, task: Claimed, *, has_reserves: bool) -> None:
+    """End what was promised to a task."""
+    wallet.release(connection, task.id)
+    if has_reserves:
+        billing.release_reserves(connection, task.id)
 
 
 def make_record(

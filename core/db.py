@@ -15,7 +15,7 @@ import psycopg
 import psycopg.errors
 import psycopg.rows
 import sqlalchemy.exc
-from sqlalchemy import Connection, Engine, TextClause, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import Unavailable
@@ -26,8 +26,6 @@ APP, SYSTEM, OWNER = "rota_app", "rota_system", "rota_owner"
 _engines: dict[str, Engine] = {}
 _making = threading.Lock()
 
-_SET_ORGANISATION = text("SELECT set_config('app.org', :org, true)")
-_SET_KEY = text("SELECT set_config('app.key', :key, true)")
 _SET_LOCATIONS = text("SELECT set_config('app.locations', :locations, true)")
 
 
@@ -40,7 +38,7 @@ def transaction(org: UUID, locations: Collection[UUID] = ()) -> Iterator[Connect
     Raises:
         Unavailable: the database does not answer.
     """
-    with _begin(APP, _SET_ORGANISATION, {"org": str(org)}) as connection:
+    with _begin(APP, "app.org", str(org)) as connection:
         if locations:
             limit_to(connection, locations)
         yield connection
@@ -57,21 +55,21 @@ def limit_to(connection: Connection, locations: Collection[UUID]) -> None:
 @contextlib.contextmanager
 def key_transaction(key_id: UUID) -> Iterator[Connection]:
     """One transaction that sees one API key and nothing else: how a key is looked up before its owner is known."""
-    with _begin(APP, _SET_KEY, {"key": str(key_id)}) as connection:
+    with _begin(APP, "app.key", str(key_id)) as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def system_transaction() -> Iterator[Connection]:
     """One transaction across organisations: the dispatcher, the reaper, beat, heartbeats, and set-up."""
-    with _begin(SYSTEM, _SET_ORGANISATION, {"org": ""}) as connection:
+    with _begin(SYSTEM, "app.org", "") as connection:
         yield connection
 
 
 @contextlib.contextmanager
-def _begin(role: str, first: TextClause, values: dict[str, str]) -> Iterator[Connection]:
+def _begin(role: str, setting: str, value: str) -> Iterator[Connection]:
     try:
-        with _connect(role, first, values) as connection:
+        with _connect(role, f"BEGIN; SET LOCAL {setting} = '{value}'") as connection:
             yield connection
             connection.commit()
     except sqlalchemy.exc.TimeoutError as error:
@@ -82,22 +80,23 @@ def _begin(role: str, first: TextClause, values: dict[str, str]) -> Iterator[Con
         raise
 
 
-def _connect(role: str, first: TextClause, values: dict[str, str]) -> Connection:
-    """A connection on which `first` has begun a transaction.
+def _connect(role: str, first: str) -> Connection:
+    """A connection on which `first` has begun a transaction. It is one message to the server: the driver, which is in
+    autocommit, would send its own BEGIN apart.
 
     Connections kept in the pool die with the server. The first statement finds that out, and before it nothing was
     done: it is tried once more on a new connection, so that a restart of the database costs nobody an error.
     """
     connection = engine(role).connect()
     try:
-        connection.execute(first, values)
+        connection.exec_driver_sql(first)
     except DBAPIError as error:
         connection.close()
         if not error.connection_invalidated:
             raise
         connection = engine(role).connect()
         try:
-            connection.execute(first, values)
+            connection.exec_driver_sql(first)
         except DBAPIError:
             connection.close()
             raise
@@ -136,6 +135,7 @@ def make_engine(config: Settings, role: str) -> Engine:
     @event.listens_for(made, "connect")
     def _become(dbapi_connection: Any, _record: Any) -> None:
         become(dbapi_connection, role)
+        dbapi_connection.autocommit = role != OWNER  # `_connect` begins transactions; migrations leave it to the driver
 
     return made
 

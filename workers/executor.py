@@ -9,7 +9,6 @@ from uuid import UUID
 import structlog
 
 from agents.interrupt import Interrupt, Stopped
-from agents.learn import Result
 from agents.pipeline import run_task
 from agents.sink import Sink
 from agents.work import OutcomeUnknown, Parked, Workplace, leave
@@ -89,7 +88,7 @@ class Executor:
 
     def _work(self, task: Claimed, interrupt: Interrupt, stopwatch: Stopwatch) -> Departure | None:
         try:
-            result = run_task(task, self._workplace, interrupt, self._sink)
+            run_task(task, self._workplace, interrupt, self._sink)
         except tasks.ClaimLost:
             log.warning("task is somebody else's now; what this try would have written was refused")
             return None
@@ -101,7 +100,8 @@ class Executor:
             return retry.after_parking(reason)
         except Exception as error:  # noqa: BLE001  whatever a task runs into, it must end where a person can find it
             return self._after_error(task, error, stopwatch.elapsed())
-        return _success(result)
+        log.info("task left", outcome="succeeded", status="succeeded", ms=stopwatch.milliseconds())
+        return None
 
     def _after_error(self, task: Claimed, error: Exception, elapsed: timedelta) -> Departure:
         failure = retry.failure_of(error)
@@ -153,7 +153,3 @@ class Executor:
                 departure = Departure(status="failed", outcome="failed", counted=True, error=last)
                 continue
             return None
-
-
-def _success(result: Result) -> Departure:
-    return Departure(status="succeeded", outcome="succeeded", counted=True, result=result.model_dump(mode="json"))

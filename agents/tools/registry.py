@@ -144,6 +144,11 @@ class Tool:
         """Whether doing it twice would do harm that nobody else prevents: its intent is written down first."""
         return self.is_outward and self.changes_world and not (self.repeat_is_harmless or self.takes_idempotency_key)
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether it reads our own records and does nothing else, so that there is nothing to undo."""
+        return not (self.is_outward or self.changes_world or self.price or self.charges_itself)
+
     def validate(self, arguments: dict[str, Any]) -> Parameters:
         """The parameters that `arguments` spell.
 

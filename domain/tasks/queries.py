@@ -312,7 +312,10 @@ _CLAIM = text("""
           FROM claimed c
     )
     SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining, user_id, location_id, contact,
-           scopes, action, wakes FROM claimed
+           scopes, action, wakes, rota_now() AS now,
+           (SELECT CAST(o.xmin AS text) FROM organisations o WHERE o.id = c.org_id) AS organisation_version,
+           (SELECT CAST(a.xmin AS text) FROM agents a WHERE a.id = c.agent_id) AS agent_version
+      FROM claimed c
 """)
 
 
@@ -429,13 +432,18 @@ _LEAVE = text("""
 """)
 
 
+def lock_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
+    """Whether `claim` still owns the task; nobody else touches the task until this transaction ends."""
+    return connection.execute(_LOCK, {"task": task_id, "claim": claim}).scalar() is not None
+
+
 def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
-    """End a claim: give the task its next status and close the attempt. That status, None when the claim is lost."""
+    """End a claim that is locked: give the task its next status and close the attempt. That status, None when the
+    claim is lost.
+    """
     prepared = values | {
         name: None if values[name] is None else dump_json(values[name]) for name in ("result", "error")
     }
-    if connection.execute(_LOCK, {"task": values["task"], "claim": values["claim"]}).scalar() is None:
-        return None
     found: str | None = connection.execute(_LEAVE, prepared).scalar()
     return found
 

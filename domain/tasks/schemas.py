@@ -314,6 +314,9 @@ class Claimed(BaseModel):
     action: Action | None = None
     scopes: list[str] | None = None
     wakes: int = Field(default=0, description="how often something that tasks wait for had come when it was claimed")
+    now: datetime = Field(description="when it was claimed, by the database's clock")
+    organisation_version: str | None = Field(description="of the organisation's row; another one, another row")
+    agent_version: str | None = Field(description="of the agent's row")
 
 
 class Bill(BaseModel):

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -483,13 +482,19 @@ def record_step(connection: Connection, task: Claimed, record: StepRecord, step_
         }
     if not queries.insert_step(connection, row):
         raise ClaimLost
+    return as_step(task, record)
+
+
+def as_step(task: Claimed, record: StepRecord) -> Step:
+    """The step that a record makes in the task's journal."""
+    bill = record.bill
     return Step(
         **record.model_dump(exclude={"bill"}),
         claim=task.claim,
-        model=row["model"],
-        input_tokens=row["input_tokens"],
-        output_tokens=row["output_tokens"],
-        billed_cost=row["billed_cost"],
+        model=bill.model if bill else None,
+        input_tokens=bill.tokens.input if bill else 0,
+        output_tokens=bill.tokens.output if bill else 0,
+        billed_cost=bill.cost.billed if bill else Decimal(0),
     )
 
 
@@ -517,12 +522,28 @@ def leave(connection: Connection, task: Claimed, departure: Departure) -> Status
     Raises:
         ClaimLost: somebody else has the task; nothing is written.
     """
+    lock(connection, task)
+    return leave_locked(connection, task, departure)
+
+
+def lock(connection: Connection, task: Claimed) -> None:
+    """Keep the claim, and everybody else from the task, until this transaction ends.
+
+    Raises:
+        ClaimLost: somebody else has it.
+    """
+    if not queries.lock_claim(connection, task.id, task.claim):
+        raise ClaimLost
+
+
+def leave_locked(connection: Connection, task: Claimed, departure: Departure) -> Status:
+    """The same as `leave`, where `lock` was called before."""
     return _leave(connection, task.id, task.claim, departure, task.wakes)
 
 
 def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
     """Hand back a task that a worker is said to hold and does not. Nothing happens where that is no longer said."""
-    with contextlib.suppress(ClaimLost):
+    if queries.lock_claim(connection, task_id, claim):
         _leave(connection, task_id, claim, Departure(status="queued", outcome="released", delay=timedelta(0)))
 
 

@@ -101,16 +101,16 @@ def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: U
 # ── what tasks spend ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ensure(connection: Connection, org: UUID, task: UUID, tokens: int) -> int:
+def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_hold: bool = True) -> int:
     """See to it that the task's hold has `tokens` left, before something is done that costs them. Returns how many it
-    has.
+    has. Without `has_hold` there is certainly none yet.
 
     Raises:
         InsufficientFunds: the wallet has not so many free, or owes fees.
     """
     if tokens == 0:
         return 0
-    free = queries.free_in_hold(connection, task)
+    free = queries.free_in_hold(connection, task) if has_hold else 0
     missing = tokens - free
     if missing <= 0:
         return free

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -82,5 +82,5 @@ def test_a_thread_in_time_is_not_stuck_and_one_that_is_late_is_named() -> None:
 def claimed() -> Claimed:
     return Claimed(
         id=new_id(), org_id=UUID(int=1), agent_id=UUID(int=2), agent="a", claim=1, attempts=0, max_attempts=3, input={},
-        remaining=None, user_id=UUID(int=3),
+        remaining=None, user_id=UUID(int=3), now=datetime.now(UTC), organisation_version=None, agent_version=None,
     )  # fmt: skip

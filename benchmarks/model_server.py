@@ -1,0 +1,112 @@
+"""A model server that costs next to nothing: OpenAI's Chat Completions and Anthropic's Messages, answers ready made.
+
+Every conversation is two calls: the first answer asks for the tool `search_classes`, the one after the tool's result
+ends it. An answer leaves `--latency` seconds after its request came. Prints its port.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+_ASKS, _TELLS = {"query": "spin"}, "Spin is on at seven."
+_OPENAI = {"id": "c", "object": "chat.completion", "created": 1, "model": "bench-model", "usage": {
+    "prompt_tokens": 400, "completion_tokens": 20, "total_tokens": 420}}  # fmt: skip
+_ANTHROPIC = {"id": "m", "type": "message", "role": "assistant", "model": "bench-model", "stop_sequence": None,
+              "usage": {"input_tokens": 400, "output_tokens": 20}}  # fmt: skip
+_OPENAI_CALL = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "search_classes", "arguments": json.dumps(_ASKS)},
+}
+
+
+def _answer(body: object) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+def _openai(message: dict[str, object], reason: str) -> bytes:
+    return _answer(_OPENAI | {"choices": [{"index": 0, "finish_reason": reason, "message": message}]})
+
+
+def _anthropic(content: dict[str, object], reason: str) -> bytes:
+    return _answer(_ANTHROPIC | {"content": [content], "stop_reason": reason})
+
+
+_ANSWERS = {
+    (False, False): _openai({"role": "assistant", "content": None, "tool_calls": [_OPENAI_CALL]}, "tool_calls"),
+    (False, True): _openai({"role": "assistant", "content": _TELLS}, "stop"),
+    (True, False): _anthropic({"type": "tool_use", "id": "t", "name": "search_classes", "input": _ASKS}, "tool_use"),
+    (True, True): _anthropic({"type": "text", "text": _TELLS}, "end_turn"),
+}
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, latency: float) -> None:
+        self._latency = latency
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport if isinstance(transport, asyncio.Transport) else None
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].lower()
+            at = head.find(b"content-length:")
+            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if len(self._buffer) < end + 4 + length:
+                return
+            body = self._buffer[end + 4 : end + 4 + length]
+            self._buffer = self._buffer[end + 4 + length :]
+            has_result = b'"tool_call_id"' in body or b'"tool_result"' in body
+            self._say(_ANSWERS[b"/messages" in head.split(b"\r\n", 1)[0], has_result])
+
+    def _say(self, answer: bytes) -> None:
+        if self._transport is None:
+            return
+        if self._latency > 0:
+            asyncio.get_running_loop().call_later(self._latency, self._transport.write, answer)
+        else:
+            self._transport.write(answer)
+
+
+async def _serve(latency: float) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: _Connection(latency), "127.0.0.1", 0, backlog=4_096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+class ModelServer:
+    """A running model server."""
+
+    def __init__(self, port: int, process: psutil.Process) -> None:
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self.process = process
+
+
+@contextmanager
+def model_server(latency: float = 0) -> Iterator[ModelServer]:
+    """A model server in a process of its own, ended afterwards."""
+    command = [sys.executable, "-m", "benchmarks.model_server", "--latency", str(latency)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            yield ModelServer(int(line), psutil.Process(process.pid))
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--latency", type=float, default=0)
+    asyncio.run(_serve(parser.parse_args().latency))
