@@ -33,7 +33,10 @@ def send_follow_up(context: ToolContext, wanted: SendFollowUp) -> dict[str, Any]
     if not to:
         raise NotPermitted(f"The contact has no address for {found.channel} any more.")
     body = f"{wanted.body}\n\n{found.closing}"
-    sent = send(context, found.channel, to, wanted.subject, body, contact=contact.id, at=found.send_after)
+    sent = send(
+        context, found.channel, to, wanted.subject, body, contact=contact.id, at=found.send_after,
+        leave_by=found.leave_by,
+    )  # fmt: skip
     followups.note_message(context.connection, found.follow_up, sent["message_id"])
     return sent | {"send_after": found.send_after.astimezone(context.zone).isoformat(timespec="minutes")}
 

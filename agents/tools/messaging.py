@@ -139,6 +139,7 @@ def send(
     *,
     contact: UUID | None = None,
     at: datetime | None = None,
+    leave_by: datetime | None = None,
 ) -> dict[str, Any]:
     """Put a message into the outbox and charge for it. The person worked for must be permitted that very channel."""
     _ensure_may_send(context, channel, contact)
@@ -150,6 +151,7 @@ def send(
         body=body,
         contact=contact,
         send_after=at,
+        leave_by=leave_by,
         task_id=context.acting.task_id,
         seq=context.acting.seq,
     )

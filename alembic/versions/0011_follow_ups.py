@@ -90,6 +90,9 @@ COMMENT ON COLUMN inbox.outside_id IS 'The id that whoever delivered it gave it:
 CREATE UNIQUE INDEX inbox_once ON inbox (org_id, channel, outside_id) WHERE outside_id IS NOT NULL;
 CREATE INDEX inbox_contact ON inbox (contact, received_at);
 CREATE INDEX inbox_latest ON inbox (org_id, id);
+ALTER TABLE outbox ADD COLUMN leave_by timestamptz, ADD COLUMN is_unwanted boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN outbox.leave_by IS 'It leaves earlier than this or not at all, until somebody moves it.';
+COMMENT ON COLUMN outbox.is_unwanted IS 'It was to be withdrawn while it was being sent: not sent then, it is not sent.';
 CREATE INDEX outbox_contact ON outbox (contact, created_at) WHERE contact IS NOT NULL;
 """
 
@@ -185,13 +188,9 @@ CREATE INDEX follow_ups_contact ON follow_ups (contact, sent_at);
 CREATE INDEX follow_ups_latest ON follow_ups (org_id, id);
 """
 
-# What looks for unanswered leads, trials, and whoever has an address goes through these.
+# What looks for unanswered leads and trials goes through these.
 SEARCHING = """
 CREATE INDEX leads_since ON leads (org_id, created_at) WHERE status IN ('new', 'contacted');
-CREATE INDEX clients_email ON clients (org_id, lower(email));
-CREATE INDEX leads_email ON leads (org_id, lower(email));
-CREATE INDEX clients_phone ON clients (org_id, regexp_replace(phone, '[^0-9+]', '', 'g'));
-CREATE INDEX leads_phone ON leads (org_id, regexp_replace(phone, '[^0-9+]', '', 'g'));
 CREATE INDEX trial_bookings_status ON trial_bookings (org_id, status);
 """
 

@@ -13,7 +13,7 @@ from core.wakeup import wakeup
 from domain.channels import service as channels
 from domain.channels.schemas import Received
 from domain.crm import service as crm
-from domain.crm.schemas import PreferenceFields, Preferences
+from domain.crm.schemas import PreferenceChange, Preferences
 from domain.followups import rules, sweep
 from domain.followups import service as followups
 from domain.followups.schemas import (
@@ -79,7 +79,7 @@ def switch_rule(slug: SlugPath, wanted: Switch, caller: Writes) -> Rule:
 def remove_rule(slug: SlugPath, caller: Writes) -> None:
     """Take a rule away; one that comes with Rota is as it comes again, and off. What it planned is not sent."""
     with caller.writing() as connection:
-        rules.remove_rule(connection, slug)
+        rules.remove_rule(connection, caller.org_id, slug)
 
 
 # ── follow-ups ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,13 +146,15 @@ def get_preferences(contact: UUID, caller: Annotated[Principal, Depends(Needs("c
         return crm.get_preferences(connection, contact)
 
 
-@router.put("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))
-def put_preferences(
-    contact: UUID, fields: PreferenceFields, caller: Annotated[Principal, Depends(Needs("contacts:write"))]
+@router.patch("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))
+def change_preferences(
+    contact: UUID, change: PreferenceChange, caller: Annotated[Principal, Depends(Needs("contacts:write"))]
 ) -> Preferences:
-    """Set what a client or lead allows. Opted out, nothing that is planned or queued for them leaves."""
+    """Change what a client or lead allows: what is not sent stays. Opted out, nothing that is planned or queued for
+    them leaves.
+    """
     with caller.writing() as connection:
-        return followups.set_preferences(connection, caller.org_id, contact, fields)
+        return followups.change_preferences(connection, caller.org_id, contact, change)
 
 
 @router.get("/inbox", responses=describes(401, 403, 422))
@@ -167,7 +169,7 @@ def list_received(
         return channels.list_received(connection, contact=contact, before=before, limit=limit)
 
 
-@router.post("/inbox", status_code=201, responses=describes(401, 403, 404, 409, 422))
+@router.post("/inbox", status_code=201, responses=describes(401, 403, 404, 422))
 def receive(reply: NewReply, caller: Annotated[Principal, Depends(Needs("inbox:write"))]) -> KeptReply:
     """Hand over what a client or lead wrote or said. What is open for them is stopped; STOP or BAJA opts them out."""
     with caller.writing() as connection:

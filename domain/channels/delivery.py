@@ -94,7 +94,7 @@ def _deliver(senders: Senders, message: Outgoing) -> None:
         log.warning("message not sent", message=str(message.id), channel=message.channel, status=status, error=error)
     row = {"id": message.id, "attempts": message.attempts, "status": status, "error": error, "delay": delay}
     with system_transaction() as connection:
-        if queries.note_result(connection, row) and status == "failed":
+        if queries.note_result(connection, row) in {"failed", "cancelled"}:
             service.pay_back(connection, message.org_id, message.id, message.task_id, message.seq, str(error))
 
 

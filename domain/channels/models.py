@@ -1,6 +1,6 @@
 """Tables: channels, webhooks, templates, outbox, inbox, notifications."""
 
-from sqlalchemy import Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.tables import metadata, org_column
@@ -59,6 +59,8 @@ outbox = Table(
     Column("created_at", _Moment, nullable=False),
     Column("sending_since", _Moment),
     Column("sent_at", _Moment),
+    Column("leave_by", _Moment),
+    Column("is_unwanted", Boolean, nullable=False),
 )
 
 inbox = Table(

@@ -123,9 +123,10 @@ def set_secret(connection: Connection, table: str, row: dict[str, Any]) -> None:
 # ── the outbox ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _INSERT = text("""
-    INSERT INTO outbox (id, org_id, channel, recipient, contact, subject, body, webhook_id, send_after, task_id, seq)
+    INSERT INTO outbox (id, org_id, channel, recipient, contact, subject, body, webhook_id, send_after, leave_by,
+                        task_id, seq)
     VALUES (:id, :org, :channel, :recipient, :contact, :subject, :body, :webhook_id,
-            coalesce(CAST(:send_after AS timestamptz), rota_now()), :task_id, :seq)
+            coalesce(CAST(:send_after AS timestamptz), rota_now()), :leave_by, :task_id, :seq)
 """)
 _MESSAGE = """
     SELECT id, channel, recipient, contact, subject, body, status, send_after, attempts, error, task_id, seq,
@@ -162,6 +163,7 @@ _TAKE = text("""
         UPDATE outbox SET status = 'sending', sending_since = rota_now(), attempts = attempts + 1
          WHERE id = (SELECT id FROM outbox o
                       WHERE status = 'queued' AND send_after <= rota_now()
+                        AND (leave_by IS NULL OR leave_by > rota_now())
                         AND (SELECT count(*) FROM outbox s WHERE s.org_id = o.org_id AND s.status = 'sending')
                             < :of_one
                       ORDER BY send_after LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -183,21 +185,26 @@ def take_due(connection: Connection, of_one: int) -> RowMapping | None:
 
 
 _RESULT = text("""
-    UPDATE outbox SET status = :status, error = :error, sending_since = NULL,
+    UPDATE outbox SET status = CASE WHEN :status = 'queued' AND is_unwanted THEN 'cancelled' ELSE :status END,
+           error = :error, sending_since = NULL,
            send_after = coalesce(rota_now() + CAST(:delay AS interval), send_after),
            sent_at = CASE WHEN :status = 'sent' THEN rota_now() END
      WHERE id = :id AND status = 'sending' AND attempts = :attempts
+    RETURNING status
 """)
 
 
-def note_result(connection: Connection, row: dict[str, Any]) -> bool:
-    """Note what became of a message in hand. False where it is not in this hand any more."""
-    return connection.execute(_RESULT, {"error": None, "delay": None} | row).rowcount == 1
+def note_result(connection: Connection, row: dict[str, Any]) -> str | None:
+    """Note what became of a message in hand. Returns its status: one to be sent again that nobody wants any more is
+    cancelled. None where it is not in this hand any more.
+    """
+    found: str | None = connection.execute(_RESULT, {"error": None, "delay": None} | row).scalar_one_or_none()
+    return found
 
 
 _LEFT_BEHIND = text("""
     UPDATE outbox SET sending_since = NULL, error = 'Its sender died while it was being sent.',
-           status = CASE WHEN channel = ANY(:harmless) THEN 'queued' ELSE 'unknown' END
+           status = CASE WHEN channel = ANY(:harmless) AND NOT is_unwanted THEN 'queued' ELSE 'unknown' END
      WHERE status = 'sending' AND sending_since < rota_now() - CAST(:lease AS interval)
     RETURNING id, org_id, status
 """)
@@ -276,7 +283,13 @@ _CORRESPONDENCE = text("""
       WHERE contact = :contact ORDER BY received_at DESC LIMIT :limit)
       ORDER BY at DESC LIMIT :limit
 """)
-_POSTPONE = text("UPDATE outbox SET send_after = :to WHERE id = :id AND status = 'queued'")
+_POSTPONE = text("UPDATE outbox SET send_after = :to, leave_by = :leave_by WHERE id = :id AND status = 'queued'")
+_WITHDRAW = text("""
+    UPDATE outbox SET status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END, is_unwanted = true
+     WHERE id IN (SELECT id FROM outbox WHERE id = ANY(:ids) AND status IN ('queued', 'sending', 'unknown')
+                   ORDER BY id FOR UPDATE)
+    RETURNING id, status, task_id, seq
+""")
 
 
 def receive(connection: Connection, row: dict[str, Any]) -> bool:
@@ -308,12 +321,24 @@ def correspondence(connection: Connection, contact: UUID, limit: int) -> list[Ro
     return list(connection.execute(_CORRESPONDENCE, {"contact": contact, "limit": limit}).mappings())
 
 
-def messages_by_id(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
-    """These messages of the outbox."""
-    statement = text("SELECT id, status, send_after, sent_at, error FROM outbox WHERE id = ANY(:ids)")
-    return list(connection.execute(statement, {"ids": ids}).mappings())
-
-
-def postpone(connection: Connection, message_id: UUID, to: datetime) -> bool:
+def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None) -> bool:
     """Let a queued message leave later. Whether it was still queued."""
-    return connection.execute(_POSTPONE, {"id": message_id, "to": to}).rowcount == 1
+    return connection.execute(_POSTPONE, {"id": message_id, "to": to, "leave_by": leave_by}).rowcount == 1
+
+
+def withdraw(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
+    """Cancel what is queued of these messages; what is being sent, or may have been, is not sent again."""
+    return list(connection.execute(_WITHDRAW, {"ids": ids}).mappings())
+
+
+def is_unwanted(connection: Connection, message_id: UUID) -> bool:
+    """Whether a message was withdrawn too late."""
+    statement = text("SELECT is_unwanted FROM outbox WHERE id = :id")
+    return bool(connection.execute(statement, {"id": message_id}).scalar_one_or_none())
+
+
+def last_written_to(connection: Connection, contacts: list[UUID]) -> UUID | None:
+    """The one of these contacts to whom the latest message went."""
+    statement = text("SELECT contact FROM outbox WHERE contact = ANY(:ids) ORDER BY created_at DESC LIMIT 1")
+    found: UUID | None = connection.execute(statement, {"ids": contacts}).scalar_one_or_none()
+    return found

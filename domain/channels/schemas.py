@@ -137,6 +137,7 @@ class NewMessage(BaseModel):
     contact: UUID | None = None
     webhook_id: UUID | None = None
     send_after: datetime | None = None
+    leave_by: datetime | None = None
     task_id: UUID | None = None
     seq: int | None = None
 
@@ -165,16 +166,6 @@ class MessagePage(BaseModel):
 
     messages: list[Message]
     next_before: UUID | None
-
-
-class MessageState(BaseModel):
-    """How a message stands."""
-
-    id: UUID
-    status: MessageStatus
-    send_after: datetime
-    sent_at: datetime | None
-    error: str | None
 
 
 class Received(BaseModel):

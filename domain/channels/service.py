@@ -29,7 +29,6 @@ from domain.channels.schemas import (
     Message,
     MessageOutcome,
     MessagePage,
-    MessageState,
     NewMessage,
     NewWebhook,
     Notification,
@@ -296,6 +295,8 @@ def settle_message(connection: Connection, org: UUID, message_id: UUID, said: Me
     """
     to = {"sent": "sent", "send_again": "queued", "not_sent": "failed"}[said.outcome]
     found = get_message(connection, message_id)
+    if to == "queued" and queries.is_unwanted(connection, message_id):
+        raise Conflict("Nobody wants this message to leave any more. Say sent or not_sent.")
     if not queries.change_status(connection, message_id, was="unknown", to=to):
         raise Conflict(f"The outcome of this message is not in question; it is {found.status}.")
     if to == "failed":
@@ -323,23 +324,25 @@ def pay_back(connection: Connection, org: UUID, message_id: UUID, task: UUID | N
         wallet.refund(connection, org, task, seq, why, note=str(message_id))
 
 
-def withdraw(connection: Connection, org: UUID, message_id: UUID) -> bool:
-    """Keep a message from leaving if it has not left. What it cost is paid back. Whether it was so."""
-    row = queries.message(connection, message_id)
-    if row is None or not queries.change_status(connection, message_id, was="queued", to="cancelled"):
-        return False
-    pay_back(connection, org, message_id, row["task_id"], row["seq"], "the message was cancelled")
-    return True
+def withdraw(connection: Connection, org: UUID, ids: list[UUID]) -> set[UUID]:
+    """Keep messages from leaving. Returns which of them will not leave now; what they cost is paid back. One that is
+    being sent may still arrive, but is not sent again.
+    """
+    rows = queries.withdraw(connection, ids) if ids else []
+    cancelled = [row for row in rows if row["status"] == "cancelled"]
+    for row in cancelled:
+        pay_back(connection, org, row["id"], row["task_id"], row["seq"], "the message was cancelled")
+    return {row["id"] for row in cancelled}
 
 
-def postpone(connection: Connection, message_id: UUID, to: datetime) -> bool:
-    """Let a message leave later, if it has not left. Whether it was so."""
-    return queries.postpone(connection, message_id, to)
+def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None = None) -> bool:
+    """Let a message leave later, and then before `leave_by`, if it has not left. Whether it was so."""
+    return queries.postpone(connection, message_id, to, leave_by)
 
 
-def states(connection: Connection, ids: list[UUID]) -> dict[UUID, MessageState]:
-    """How messages stand, by id."""
-    return {row["id"]: MessageState(**row) for row in queries.messages_by_id(connection, ids)}
+def last_written_to(connection: Connection, contacts: list[UUID]) -> UUID | None:
+    """The one of these contacts to whom the latest message went; None where none did."""
+    return queries.last_written_to(connection, contacts)
 
 
 # ── received ─────────────────────────────────────────────────────────────────────────────────────────────────────────

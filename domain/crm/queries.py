@@ -378,7 +378,7 @@ _FIND = text("""
     SELECT id FROM clients WHERE lower(email) = :address OR regexp_replace(phone, '[^0-9+]', '', 'g') = :address
      UNION ALL
     SELECT id FROM leads WHERE lower(email) = :address OR regexp_replace(phone, '[^0-9+]', '', 'g') = :address
-     LIMIT 2
+     LIMIT 20
 """)
 _PUT_PREFERENCES = text("""
     INSERT INTO contact_preferences AS p (org_id, contact, time_zone, has_consented, opted_out_at)
@@ -404,7 +404,7 @@ def contacts(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
 
 
 def contacts_at(connection: Connection, address: str) -> list[UUID]:
-    """Who has this e-mail address or telephone number, two at most: more than one is nobody."""
+    """Who has this e-mail address or telephone number: clients first."""
     return list(connection.execute(_FIND, {"address": address}).scalars())
 
 

@@ -38,22 +38,25 @@ class EngagementScore(BaseModel):
     payments: int
 
 
-class PreferenceFields(BaseModel):
-    """What a client or lead allows, and where they are."""
+class PreferenceChange(BaseModel):
+    """What a client or lead allows, and where they are: what is not sent stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
 
     time_zone: Annotated[str, AfterValidator(known_zone)] | None = Field(
-        default=None, description="IANA name; without it, the organisation's"
+        default=None, description="IANA name; null for the organisation's"
     )
-    has_consented: bool = Field(default=False, description="to advertising")
-    has_opted_out: bool = Field(default=False, description="wants no follow-up at all")
+    has_consented: bool | None = Field(default=None, description="to advertising")
+    has_opted_out: bool | None = Field(default=None, description="wants no follow-up at all")
 
 
-class Preferences(PreferenceFields):
-    """The same, as stored; nobody has consented who did not say so."""
+class Preferences(BaseModel):
+    """What a client or lead allows; nobody has consented who did not say so."""
 
     contact: UUID
+    time_zone: str | None = None
+    has_consented: bool = False
+    has_opted_out: bool = False
     opted_out_at: datetime | None = None
     changed_at: datetime | None = Field(default=None, description="null: nothing was ever set")
 

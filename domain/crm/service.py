@@ -21,7 +21,7 @@ from domain.crm.schemas import (
     LeadStatus,
     PaymentKind,
     PaymentStatus,
-    PreferenceFields,
+    PreferenceChange,
     Preferences,
     SubscriptionStatus,
 )
@@ -302,12 +302,11 @@ def contacts(connection: Connection, ids: list[UUID]) -> dict[UUID, Contact]:
     }
 
 
-def contact_at(connection: Connection, address: str) -> UUID:
-    """The client or lead with an e-mail address or telephone number.
+def contacts_at(connection: Connection, address: str) -> list[UUID]:
+    """The clients and leads with an e-mail address or telephone number: often one person's several records.
 
     Raises:
         NotFound: there is none.
-        Conflict: there are several; only the id can tell which is meant.
     """
     cleaned = address.strip().lower()
     if "@" not in cleaned:
@@ -315,9 +314,7 @@ def contact_at(connection: Connection, address: str) -> UUID:
     found = queries.contacts_at(connection, cleaned)
     if not found:
         raise NotFound(f"No client or lead has the address {address!r}.")
-    if len(found) > 1:
-        raise Conflict(f"Several clients or leads have the address {address!r}; give the contact's id.")
-    return found[0]
+    return found
 
 
 def get_preferences(connection: Connection, contact: UUID) -> Preferences:
@@ -331,14 +328,18 @@ def get_preferences(connection: Connection, contact: UUID) -> Preferences:
     return Preferences(**row) if row else Preferences(contact=contact)
 
 
-def set_preferences(connection: Connection, org: UUID, contact: UUID, fields: PreferenceFields) -> Preferences:
-    """Set what a client or lead allows.
+def change_preferences(connection: Connection, org: UUID, contact: UUID, change: PreferenceChange) -> Preferences:
+    """Change what a client or lead allows.
 
     Raises:
         NotFound: there is no such client or lead.
     """
-    people(connection, [contact])
-    queries.put_preferences(connection, {"org": org, "contact": contact, **fields.model_dump()})
+    before = get_preferences(connection, contact)
+    sent = change.model_dump(exclude_unset=True).items()
+    wanted = before.model_dump(include=set(PreferenceChange.model_fields)) | {
+        name: value for name, value in sent if value is not None or name == "time_zone"
+    }
+    queries.put_preferences(connection, {"org": org, "contact": contact, **wanted})
     return get_preferences(connection, contact)
 
 

@@ -71,6 +71,18 @@ def switch(connection: Connection, row: dict[str, Any]) -> None:
     connection.execute(_SWITCH, row)
 
 
+_STOP_PLANNED = text("""
+    UPDATE follow_ups SET status = 'stopped', reason = :reason, due_at = NULL, ended_at = rota_now(), is_settled = true
+     WHERE rule = :rule AND status = 'planned'
+    RETURNING choice_id
+""")
+
+
+def stop_planned(connection: Connection, slug: str, reason: str) -> set[UUID]:
+    """Stop what a rule has planned. Returns the choices that were made for it."""
+    return set(connection.execute(_STOP_PLANNED, {"rule": slug, "reason": reason}).scalars()) - {None}
+
+
 def move_planned(connection: Connection, slug: str, delays: Sequence[timedelta]) -> None:
     """Let what is planned by a rule come due by these delays."""
     connection.execute(_MOVE, {"rule": slug, "steps": _numbered(delays)})
@@ -126,6 +138,10 @@ def found(connection: Connection, org: UUID, kind: str, values: dict[str, Any]) 
     statement = text(f"""
         SELECT found.* FROM ({FOUND[kind]}) AS found
          WHERE found.begun_at >= :since
+           AND (found.not_after IS NULL
+                OR NOT EXISTS (SELECT FROM follow_ups f
+                                WHERE f.org_id = :org AND f.rule = :rule AND f.subject = found.subject
+                                  AND f.begun_at > found.not_after AND f.begun_at <> found.begun_at))
            AND (SELECT count(*) FROM follow_ups f
                  WHERE f.org_id = :org AND f.rule = :rule AND f.subject = found.subject AND f.begun_at = found.begun_at)
                < :steps

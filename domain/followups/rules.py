@@ -12,6 +12,7 @@ from core.errors import NotFound
 from domain.agents import service as agents
 from domain.followups import queries
 from domain.followups.schemas import Rule, RuleFields
+from domain.learning import service as learning
 
 _BUILT_IN = Path(__file__).with_name("built_in.yaml")
 
@@ -88,6 +89,7 @@ def put_rule(
         NotFound: there is no such agent.
     """
     agents.get_agent(connection, fields.agent)
+    queries.one_at_a_time(connection, org)  # who plans by it has read it
     row = {"org": org, "slug": slug, "fields": fields.model_dump(mode="json"), "user": user_id, "scopes": scopes}
     queries.put_rule(connection, row)
     queries.move_planned(connection, slug, [step.after for step in fields.steps])
@@ -107,15 +109,24 @@ def switch_rule(
     if queries.rule(connection, slug) is None:
         fields = RuleFields(**rule.model_dump(include=set(RuleFields.model_fields)))
         put_rule(connection, org, slug, fields, user_id, scopes)
+    queries.one_at_a_time(connection, org)
     queries.switch(connection, {"slug": slug, "is_on": is_on, "user": user_id, "scopes": scopes})
+    if not is_on:
+        _stop_planned(connection, slug, "the rule was switched off")
     return get_rule(connection, slug)
 
 
-def remove_rule(connection: Connection, slug: str) -> None:
+def _stop_planned(connection: Connection, slug: str, reason: str) -> None:
+    learning.settle(connection, dict.fromkeys(queries.stop_planned(connection, slug, reason), "void"))
+
+
+def remove_rule(connection: Connection, org: UUID, slug: str) -> None:
     """Take a rule away; one that comes with Rota is as it comes again, and off. What it planned is not sent.
 
     Raises:
         NotFound: there is no such rule of the organisation's own.
     """
+    queries.one_at_a_time(connection, org)
     if not queries.delete_rule(connection, slug):
         raise NotFound(f"No rule called {slug!r} was set up here.")
+    _stop_planned(connection, slug, "the rule was taken away")

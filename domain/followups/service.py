@@ -1,6 +1,7 @@
 """Verbs on follow-ups and on what people answer. What plans, starts and stops them by the clock is in `sweep.py`."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,15 +12,16 @@ from sqlalchemy import Connection
 from core.errors import Conflict, NotFound
 from domain.channels import service as channels
 from domain.crm import service as crm
-from domain.crm.schemas import Contact, PreferenceFields, Preferences
+from domain.crm.schemas import Contact, PreferenceChange, Preferences
 from domain.followups import queries, rules, timing
 from domain.followups.schemas import OPEN, Effect, FollowUp, KeptReply, NewReply, Status
-from domain.followups.standing import Present, attribution, latest_moment, skip, stop, stop_all_of
+from domain.followups.standing import Present, attribution, closing, latest_moment, skip, stop, stop_all_of
+from domain.followups.sweep import note_ends
 from domain.learning import service as learning
 
 # The whole of a message, or its first line: longer ones may speak of stopping something else.
 _OPT_OUTS = frozenset(
-    {"stop", "stop all", "unsubscribe", "opt out", "remove me", "baja", "darme de baja", "dadme de baja", "no más"}
+    {"stop", "stop all", "unsubscribe", "opt out", "remove me", "baja", "darme de baja", "dadme de baja", "no mas"}
 )
 _CLOSING = {
     "en": "If you would rather not hear from us like this, answer STOP.",
@@ -95,15 +97,15 @@ def stop_follow_up(connection: Connection, org: UUID, row_id: UUID) -> FollowUp:
     return found
 
 
-def set_preferences(connection: Connection, org: UUID, contact: UUID, fields: PreferenceFields) -> Preferences:
-    """Set what a client or lead allows. Where they want no follow-up any more, what is open for them is stopped.
+def change_preferences(connection: Connection, org: UUID, contact: UUID, change: PreferenceChange) -> Preferences:
+    """Change what a client or lead allows. Where they want no follow-up any more, what is open for them is stopped.
 
     Raises:
         NotFound: there is no such client or lead.
     """
-    if fields.has_opted_out:
+    if change.has_opted_out:
         stop_all_of(connection, org, contact, "they want no follow-ups")
-    return crm.set_preferences(connection, org, contact, fields)
+    return crm.change_preferences(connection, org, contact, change)
 
 
 def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
@@ -111,27 +113,44 @@ def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
     before it. A STOP or BAJA opts them out, and counts against it. What is delivered twice under one outside_id changes
     nothing more.
 
+    Often one person has several records, a lead's and a client's, with one address: it is kept with the one that was
+    written to last, and stops what is open for all of them.
+
     Raises:
         NotFound: there is no such client or lead.
-        Conflict: several have the address.
     """
-    contact = reply.contact or crm.contact_at(connection, reply.sender or "")
-    crm.people(connection, [contact])
+    queries.one_at_a_time(connection, org)
+    contact, all_of_them = _who(connection, reply)
     kept, is_new = channels.receive(connection, org, contact, reply.channel, reply.body, reply.outside_id)
     opts_out = _is_opt_out(kept.body)
     stopped = 0
     if is_new:
-        if opts_out:
-            crm.opt_out(connection, org, contact)
-        reason = "they want no follow-ups" if opts_out else "they answered"
-        stopped = stop_all_of(connection, org, contact, reason)
+        note_ends(Present.of(connection, org))  # what was sent a moment ago may be what they answer
+        for one in all_of_them:
+            if opts_out:
+                crm.opt_out(connection, org, one)
+            stopped += stop_all_of(connection, org, one, "they want no follow-ups" if opts_out else "they answered")
         _credit(connection, contact, kept.received_at, is_welcome=not opts_out)
     return KeptReply(**kept.model_dump(), is_opt_out=opts_out, stopped=stopped)
 
 
+def _who(connection: Connection, reply: NewReply) -> tuple[UUID, list[UUID]]:
+    """Whose the words are, and every record with the same e-mail address or telephone number."""
+    if reply.sender is not None:
+        found = crm.contacts_at(connection, reply.sender)
+        return channels.last_written_to(connection, found) or found[0], found
+    if reply.contact is None:
+        raise NotFound("Say whose words these are.")
+    (person,) = crm.people(connection, [reply.contact])
+    addresses = [address for address in (person["email"], person["phone"]) if address]
+    others = {other for address in addresses for other in crm.contacts_at(connection, address)}
+    return reply.contact, sorted(others | {reply.contact})
+
+
 def _is_opt_out(body: str) -> bool:
-    first = next((line for line in body.splitlines() if line.strip()), "")
-    return re.sub(r"[^\w ]", "", first).strip().casefold() in _OPT_OUTS
+    said = (line for line in body.splitlines() if line.strip() and not line.lstrip().startswith(">"))
+    letters = unicodedata.normalize("NFKD", next(said, "")).encode("ascii", "ignore").decode()
+    return " ".join(re.sub(r"[^\w ]", " ", letters).casefold().split()) in _OPT_OUTS
 
 
 def _credit(connection: Connection, contact: UUID, at: datetime, *, is_welcome: bool) -> None:
@@ -158,6 +177,7 @@ class Permit:
     contact: Contact
     channel: Any
     send_after: datetime
+    leave_by: datetime
     closing: str
 
 
@@ -180,12 +200,11 @@ def permit(connection: Connection, org: UUID, task: UUID) -> Permit | str:
         return why
     contact, fields = present.contacts([row])[row["contact"]], present.rules[row["rule"]].fields
     zone = present.zone_of(contact)
-    leaving = timing.may_leave(present.now, fields.quiet_hours, zone)
-    if leaving > latest_moment(row, fields, zone):
+    leaving, latest = timing.may_leave(present.now, fields.quiet_hours, zone), latest_moment(row, fields, zone)
+    if leaving > latest:
         return skip(connection, row, "it was written too late")
-    if fields.needs_consent and not contact.has_consented:
-        return skip(connection, row, "they have not consented to advertising")
-    return Permit(row["id"], contact, row["channel"], leaving, _CLOSING.get(contact.language, _CLOSING["en"]))
+    leave_by = closing(leaving, latest, fields, zone)
+    return Permit(row["id"], contact, row["channel"], leaving, leave_by, _CLOSING.get(contact.language, _CLOSING["en"]))
 
 
 def note_message(connection: Connection, follow_up: UUID, message: UUID) -> None:

@@ -73,12 +73,18 @@ class Present:
                 reason = (
                     _wrong_with_rule(self.rules.get(slug), row["step"])
                     or _wrong_with_contact(contacts.get(row["contact"]))
+                    or self._not_allowed(row, contacts[row["contact"]])
                     or ("they answered" if row["id"] in answered else None)
                     or _wrong_with_subject(standings.get((row["subject"], row["begun_at"])))
                 )
                 if reason:
                     reasons[row["id"]] = reason
         return reasons
+
+    def _not_allowed(self, row: RowMapping, contact: Contact) -> str | None:
+        """Consent that was taken back; who has not given it yet may still, until the message is due."""
+        needs_it = self.rules[row["rule"]].fields.needs_consent and row["status"] != "planned"
+        return "they have not consented to advertising" if needs_it and not contact.has_consented else None
 
 
 def by_rule(rows: Iterable[RowMapping]) -> dict[str, list[RowMapping]]:
@@ -92,6 +98,12 @@ def by_rule(rows: Iterable[RowMapping]) -> dict[str, list[RowMapping]]:
 def latest_moment(row: RowMapping, rule: RuleFields, zone: ZoneInfo) -> datetime:
     """Until when a follow-up may leave."""
     return timing.outside_quiet_hours(row["wanted_at"], rule.quiet_hours, zone) + rule.lateness
+
+
+def closing(moment: datetime, latest: datetime, rule: RuleFields, zone: ZoneInfo) -> datetime:
+    """Before when what may leave at `moment` must have left: quiet hours begin, or it is too late."""
+    begin = timing.leaves_by(moment, rule.quiet_hours, zone)
+    return min(latest, begin) if begin else latest
 
 
 def attribution(rule: rules.Live | None) -> timedelta:
@@ -130,15 +142,18 @@ def stop_all_of(connection: Connection, org: UUID, contact: UUID, reason: str) -
 
 
 def stop(connection: Connection, org: UUID, stopping: Iterable[tuple[RowMapping, str]]) -> int:
-    """Stop follow-ups whose rows are held; a queued message is withdrawn, one that is leaving leaves. Returns how many
-    were stopped.
+    """Stop follow-ups whose rows are held; a queued message is withdrawn, and one that is being sent is not sent again.
+    Returns how many were stopped.
     """
+    listed = list(stopping)
+    queued = [row["message_id"] for row, _ in listed if row["status"] == "queued"]
+    withdrawn = channels.withdraw(connection, org, queued)
     return end(
         connection,
         [
             ending(row, "stopped", reason)
-            for row, reason in stopping
-            if row["status"] != "queued" or channels.withdraw(connection, org, row["message_id"])
+            for row, reason in listed
+            if row["status"] != "queued" or row["message_id"] in withdrawn
         ],
     )
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Protocol
@@ -24,6 +24,8 @@ from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
 
 _LETTERS = 12
 """messages of the correspondence that the writer is shown"""
+_LETTER = 2_000
+"""characters of each that the writer is shown"""
 _AGAIN = timedelta(hours=1)
 """when to look again where an earlier message of the sequence has not left"""
 
@@ -161,6 +163,8 @@ class Starting:
     def _take(self, due: _Due) -> None:
         """Choose a variant for a follow-up that nothing hinders, and start it now or at the variant's hour."""
         options, kept = self._options(due), _kept(due.row)
+        if kept is not None and kept.name in options:
+            kept = replace(kept, channel=options[kept.name])
         variant = kept if kept and kept.name in options else self._chosen(due, options)
         if variant is not kept:
             hour = next(one.hour for one in due.rule.fields.variants if one.name == variant.name)
@@ -205,7 +209,9 @@ class Starting:
             "about": row["facts"],
             "since": row["begun_at"].astimezone(due.zone).isoformat(timespec="minutes"),
             "message": f"{row['step']} of {len(fields.steps)}",
-            "correspondence": [letter.model_dump(mode="json") for letter in letters],
+            "correspondence": [
+                letter.model_copy(update={"body": letter.body[:_LETTER]}).model_dump(mode="json") for letter in letters
+            ],
         }
         asked = (
             f"Write the follow-up that the context tells of, and send it with send_follow_up. It goes by "

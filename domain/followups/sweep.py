@@ -17,7 +17,7 @@ from domain.channels import service as channels
 from domain.crm.schemas import Contact
 from domain.followups import queries, rules, timing
 from domain.followups.schemas import Standing, Swept
-from domain.followups.standing import Present, attribution, by_rule, end, ending, latest_moment, stop
+from domain.followups.standing import Present, attribution, by_rule, closing, end, ending, latest_moment, stop
 from domain.followups.starting import Choose, Starting
 from domain.learning import service as learning
 from domain.learning.schemas import Outcome
@@ -57,7 +57,7 @@ def attend(org: UUID, choose: Choose) -> Swept:
         with transaction(org) as connection:
             queries.one_at_a_time(connection, org)
             present = Present.of(connection, org)
-            ended = _note_ends(present)
+            ended = note_ends(present)
             due = queries.lock_due(connection, PORTION)
             why = present.why_stop(due)
             stopped = stop(connection, org, [(row, why[row["id"]]) for row in due if row["id"] in why])
@@ -133,17 +133,21 @@ def _stop_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
 # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _note_ends(present: Present) -> Swept:
-    """Note what became of what is being written or queued, and let no queued message leave in quiet hours."""
+def note_ends(present: Present) -> Swept:
+    """Note what became of what is being written or queued, and give what did not leave before quiet hours a new time,
+    where that is not too late.
+    """
     rows = queries.under_way(present.connection)
     contacts = present.contacts(rows)
-    ends = []
+    ends: list[dict[str, Any]] = []
+    doubtful = [row["message_id"] for row in rows if row["message_status"] == "unknown"]
     for row in rows:
         found = _end_of_message(row) if row["status"] == "queued" else _end_of_task(row)
         if found is None and row["message_status"] == "queued":
             found = _keep_quiet(present, row, contacts.get(row["contact"]))
         if found is not None:
             ends.append(found)
+    channels.withdraw(present.connection, present.org, doubtful)  # nobody is to send that again
     end(present.connection, ends)
     statuses = [one["status"] for one in ends]
     return Swept(**{status: statuses.count(status) for status in ("sent", "failed", "skipped", "stopped")})
@@ -160,6 +164,8 @@ def _end_of_message(row: RowMapping) -> dict[str, Any] | None:
             return ending(row, "failed", row["message_error"])
         case "cancelled":
             return ending(row, "stopped", "its message was cancelled")
+        case "unknown":
+            return ending(row, "failed", "nobody knows whether it left")
     return None
 
 
@@ -185,12 +191,13 @@ def _keep_quiet(present: Present, row: RowMapping, contact: Contact | None) -> d
         return None
     zone = present.zone_of(contact)
     leaving = max(present.now, row["send_after"])
-    allowed = timing.may_leave(leaving, rule.fields.quiet_hours, zone)
-    if allowed <= latest_moment(row, rule.fields, zone):
+    allowed, latest = timing.may_leave(leaving, rule.fields.quiet_hours, zone), latest_moment(row, rule.fields, zone)
+    if allowed <= latest:
         if allowed > leaving:
-            channels.postpone(present.connection, row["message_id"], allowed)
+            leave_by = closing(allowed, latest, rule.fields, zone)
+            channels.postpone(present.connection, row["message_id"], allowed, leave_by)
         return None
-    if not channels.withdraw(present.connection, present.org, row["message_id"]):
+    if not channels.withdraw(present.connection, present.org, [row["message_id"]]):
         return None
     return ending(row, "skipped", "it could not be sent in time")
 

@@ -30,6 +30,16 @@ def may_leave(moment: datetime, quiet: QuietHours | None, zone: ZoneInfo) -> dat
     return opening if arrival == opening + MARGIN else arrival
 
 
+def leaves_by(moment: datetime, quiet: QuietHours | None, zone: ZoneInfo) -> datetime | None:
+    """Before when what may leave at `moment` must leave, lest it arrive in quiet hours; None where there are none."""
+    if quiet is None:
+        return None
+    day = moment.astimezone(zone).date()
+    while (begin := _when(day, quiet.begin, zone)) <= moment:
+        day += timedelta(days=1)
+    return begin - MARGIN
+
+
 def at_hour(moment: datetime, hour: int | None, zone: ZoneInfo) -> datetime:
     """The first moment from `moment` on within the given hour of the contact's clock; `moment` without one."""
     if hour is None or moment.astimezone(zone).hour == hour:

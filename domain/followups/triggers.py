@@ -1,7 +1,8 @@
 """What rules begin with: for each kind of trigger, SQL that finds subjects, and SQL that tells how it stands with them.
 
-`FOUND` selects subject, contact, begun_at and facts. It may use `:now`, `:since` (what began earlier is left alone),
-`:days` and `:audience` of the trigger, and `:begins`, `:ends` and `:offer` of a season.
+`FOUND` selects subject, contact, begun_at, facts, and, where a sequence that began after some moment is the same one
+again, that moment as not_after. It may use `:now`, `:since` (what began earlier is left alone), `:days` and `:audience`
+of the trigger, and `:begins`, `:ends` and `:offer` of a season.
 
 `STANDING` selects, of each `asked` (subject, contact, begun_at): is_open, ending, converted_at, revenue, currency. A
 subject that is gone has no row.
@@ -13,51 +14,67 @@ FOUND: dict[str, str] = {
     "quote_sent": """
         SELECT id AS subject, contact, sent_at AS begun_at,
                jsonb_build_object('quote', title, 'amount', amount, 'currency', currency, 'valid_until', valid_until)
-                   AS facts
+                   AS facts,
+               CAST(NULL AS timestamptz) AS not_after
           FROM quotes
          WHERE status = 'open' AND sent_at <= :now AND (valid_until IS NULL OR valid_until > :now)
     """,
     "cart_left": """
         SELECT id AS subject, contact, touched_at AS begun_at,
-               jsonb_build_object('cart', items, 'amount', amount, 'currency', currency) AS facts
+               jsonb_build_object('cart', items, 'amount', amount, 'currency', currency) AS facts,
+               CAST(NULL AS timestamptz) AS not_after
           FROM carts WHERE status = 'open' AND touched_at <= :now
     """,
     "member_away": """
-        SELECT c.id AS subject, c.id AS contact, away.since + make_interval(days => :days) AS begun_at,
-               jsonb_build_object('last_visit', away.visit, 'member_since', c.joined_on) AS facts
-          FROM clients c
-         CROSS JOIN LATERAL (
-               SELECT max(s.starts_at) FILTER (WHERE b.status = 'attended') AS visit,
-                      coalesce(max(s.starts_at) FILTER (WHERE b.status = 'attended'), c.created_at) AS since,
-                      max(s.starts_at) FILTER (WHERE b.status = 'booked') AS booked
-                 FROM bookings b JOIN class_sessions s ON s.id = b.session_id WHERE b.client_id = c.id) AS away
-         WHERE c.status = 'active' AND away.since <= :now - make_interval(days => :days)
-           AND (away.booked IS NULL OR away.booked < :now)
+        SELECT c.id AS subject, c.id AS contact, latest.at + make_interval(days => :days) AS begun_at,
+               jsonb_build_object('last_visit', latest.at, 'member_since', c.joined_on) AS facts,
+               latest.at AS not_after
+          FROM (SELECT b.client_id, max(s.starts_at) AS at
+                  FROM class_sessions s JOIN bookings b ON b.session_id = s.id
+                 WHERE s.starts_at >= CAST(:since AS timestamptz) - make_interval(days => :days)
+                   AND s.starts_at <= :now - make_interval(days => :days) AND b.status IN ('attended', 'booked')
+                 GROUP BY b.client_id
+                 UNION ALL
+                SELECT n.id, n.created_at FROM clients n
+                 WHERE n.created_at >= CAST(:since AS timestamptz) - make_interval(days => :days)
+                   AND n.created_at <= :now - make_interval(days => :days)
+                   AND NOT EXISTS (SELECT FROM bookings b
+                                    WHERE b.client_id = n.id AND b.status IN ('attended', 'booked'))) AS latest
+          JOIN clients c ON c.id = latest.client_id AND c.status = 'active'
+         WHERE NOT EXISTS (SELECT FROM bookings b JOIN class_sessions s ON s.id = b.session_id
+                            WHERE b.client_id = c.id AND b.status IN ('attended', 'booked')
+                              AND s.starts_at > latest.at)
     """,
     "trial_booked": """
         SELECT t.id AS subject, t.lead_id AS contact, s.starts_at AS begun_at,
                jsonb_build_object('class', k.name, 'starts_at', s.starts_at, 'instructor', s.instructor,
-                                  'room', s.room) AS facts
+                                  'room', s.room) AS facts,
+               CAST(NULL AS timestamptz) AS not_after
           FROM trial_bookings t JOIN class_sessions s ON s.id = t.session_id JOIN classes k ON k.id = s.class_id
          WHERE t.status = 'booked' AND s.status = 'scheduled' AND s.starts_at > :now
     """,
     "trial_missed": """
         SELECT t.id AS subject, t.lead_id AS contact, s.starts_at AS begun_at,
-               jsonb_build_object('class', k.name, 'missed_at', s.starts_at) AS facts
+               jsonb_build_object('class', k.name, 'missed_at', s.starts_at) AS facts,
+               CAST(NULL AS timestamptz) AS not_after
           FROM trial_bookings t JOIN class_sessions s ON s.id = t.session_id JOIN classes k ON k.id = s.class_id
           JOIN leads l ON l.id = t.lead_id
          WHERE t.status = 'no_show' AND l.status NOT IN ('won', 'lost') AND s.starts_at <= :now
            AND NOT EXISTS (SELECT FROM trial_bookings o
                             WHERE o.lead_id = t.lead_id AND o.created_at > s.starts_at AND o.status <> 'cancelled')
+           AND NOT EXISTS (SELECT FROM trial_bookings o JOIN class_sessions os ON os.id = o.session_id
+                            WHERE o.lead_id = t.lead_id AND o.status = 'booked' AND os.starts_at > :now)
     """,
     "lead_silent": """
         SELECT id AS subject, id AS contact, created_at AS begun_at,
-               jsonb_build_object('interest', interest, 'source', source) AS facts
+               jsonb_build_object('interest', interest, 'source', source) AS facts,
+               CAST(NULL AS timestamptz) AS not_after
           FROM leads WHERE status IN ('new', 'contacted') AND created_at <= :now
     """,
     "bought": """
         SELECT c.id AS subject, c.contact, c.decided_at AS begun_at,
-               jsonb_build_object('bought', c.items, 'products', offered.products) AS facts
+               jsonb_build_object('bought', c.items, 'products', offered.products) AS facts,
+               CAST(NULL AS timestamptz) AS not_after
           FROM carts c
          CROSS JOIN LATERAL (
                SELECT jsonb_agg(jsonb_build_object('name', p.name, 'description', p.description, 'price', p.price,
@@ -76,7 +93,8 @@ FOUND: dict[str, str] = {
     """,
     "season": """
         SELECT p.id AS subject, p.id AS contact, CAST(:begins AS timestamptz) AS begun_at,
-               jsonb_build_object('offer', CAST(:offer AS text)) AS facts
+               jsonb_build_object('offer', CAST(:offer AS text)) AS facts,
+               CAST(:begins AS timestamptz) - interval '180 days' AS not_after
           FROM (SELECT id FROM clients
                  WHERE (:audience IN ('active', 'everybody') AND status = 'active')
                     OR (:audience IN ('lapsed', 'everybody') AND status = 'lapsed')
@@ -88,9 +106,12 @@ FOUND: dict[str, str] = {
 
 STANDING: dict[str, str] = {
     "quote_sent": """
-        SELECT a.subject, a.begun_at, q.status = 'open' AND (q.valid_until IS NULL OR q.valid_until > :now) AS is_open,
-               CASE WHEN q.status = 'open' THEN 'the quote is not valid any more'
-                    ELSE 'the quote was ' || q.status END AS ending,
+        SELECT a.subject, a.begun_at,
+               q.status = 'open' AND q.sent_at = a.begun_at AND (q.valid_until IS NULL OR q.valid_until > :now)
+                   AS is_open,
+               CASE WHEN q.status <> 'open' THEN 'the quote was ' || q.status
+                    WHEN q.sent_at <> a.begun_at THEN 'the quote was sent again'
+                    ELSE 'the quote is not valid any more' END AS ending,
                CASE WHEN q.status = 'accepted' THEN q.decided_at END AS converted_at, q.amount AS revenue, q.currency
           FROM asked a JOIN quotes q ON q.id = a.subject
     """,
@@ -102,13 +123,18 @@ STANDING: dict[str, str] = {
           FROM asked a JOIN carts c ON c.id = a.subject
     """,
     "member_away": """
-        SELECT a.subject, a.begun_at, c.status = 'active' AND came.at IS NULL AS is_open,
-               CASE WHEN came.at IS NOT NULL THEN 'they booked again' ELSE 'the member is ' || c.status END AS ending,
-               came.at AS converted_at, CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
+        SELECT a.subject, a.begun_at, c.status = 'active' AND came.id IS NULL AS is_open,
+               CASE WHEN came.id IS NULL THEN 'the member is ' || c.status
+                    WHEN came.created_at > a.begun_at THEN 'they booked again' ELSE 'they came' END AS ending,
+               CASE WHEN came.created_at > a.begun_at THEN came.created_at
+                    WHEN came.starts_at > a.begun_at THEN came.starts_at END AS converted_at,
+               CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
           FROM asked a JOIN clients c ON c.id = a.subject
           LEFT JOIN LATERAL (
-               SELECT min(b.created_at) AS at FROM bookings b
-                WHERE b.client_id = c.id AND b.created_at > a.begun_at AND b.status <> 'cancelled') AS came ON true
+               SELECT b.id, b.created_at, s.starts_at FROM bookings b JOIN class_sessions s ON s.id = b.session_id
+                WHERE b.client_id = c.id AND b.status IN ('attended', 'booked')
+                  AND (b.created_at > a.begun_at OR s.starts_at > a.begun_at - make_interval(days => :days))
+                ORDER BY b.created_at LIMIT 1) AS came ON true
     """,
     "trial_booked": """
         SELECT a.subject, a.begun_at,
@@ -122,15 +148,18 @@ STANDING: dict[str, str] = {
     """,
     "trial_missed": """
         SELECT a.subject, a.begun_at,
-               t.status = 'no_show' AND l.status NOT IN ('won', 'lost') AND again.at IS NULL AS is_open,
-               CASE WHEN again.at IS NOT NULL THEN 'they booked another trial' WHEN l.status = 'won' THEN 'they joined'
+               t.status = 'no_show' AND l.status NOT IN ('won', 'lost') AND again.id IS NULL AS is_open,
+               CASE WHEN again.id IS NOT NULL THEN 'they booked another trial' WHEN l.status = 'won' THEN 'they joined'
                     WHEN l.status = 'lost' THEN 'the lead is lost' ELSE 'the trial was not missed' END AS ending,
                coalesce(again.at, CASE WHEN l.status = 'won' THEN l.updated_at END) AS converted_at,
                CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
           FROM asked a JOIN trial_bookings t ON t.id = a.subject JOIN leads l ON l.id = t.lead_id
-          LEFT JOIN LATERAL (SELECT min(o.created_at) AS at FROM trial_bookings o
-                              WHERE o.lead_id = l.id AND o.created_at > a.begun_at AND o.status <> 'cancelled') AS again
-            ON true
+          LEFT JOIN LATERAL (
+               SELECT o.id, CASE WHEN o.created_at > a.begun_at THEN o.created_at END AS at
+                 FROM trial_bookings o JOIN class_sessions os ON os.id = o.session_id
+                WHERE o.lead_id = l.id AND o.id <> t.id AND o.status <> 'cancelled'
+                  AND (o.created_at > a.begun_at OR (o.status = 'booked' AND os.starts_at > :now))
+                ORDER BY o.created_at LIMIT 1) AS again ON true
     """,
     "lead_silent": """
         SELECT a.subject, a.begun_at, l.status IN ('new', 'contacted') AS is_open,

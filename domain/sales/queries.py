@@ -31,7 +31,10 @@ _PUT_CART = text("""
             CASE WHEN :status <> 'open' THEN rota_now() END)
     ON CONFLICT (org_id, id) DO UPDATE
        SET contact = excluded.contact, items = excluded.items, amount = excluded.amount, currency = excluded.currency,
-           status = excluded.status, touched_at = coalesce(:touched_at, rota_now()),
+           status = excluded.status,
+           touched_at = coalesce(:touched_at, CASE WHEN (carts.contact, carts.items, carts.status)
+                                                     = (excluded.contact, excluded.items, excluded.status)
+                                                   THEN carts.touched_at ELSE rota_now() END),
            decided_at = CASE WHEN excluded.status <> 'open' THEN coalesce(carts.decided_at, rota_now()) END
 """)
 

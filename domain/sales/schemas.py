@@ -83,7 +83,7 @@ class CartFields(BaseModel):
     currency: Currency = "EUR"
     status: CartStatus = "open"
     touched_at: AwareDatetime | None = Field(
-        default=None, description="when the customer last did something with it; without it, now"
+        default=None, description="when the customer last did something with it; without it, now where it has changed"
     )
 
     @property

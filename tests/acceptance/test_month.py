@@ -89,7 +89,7 @@ class Gym:
             "VALUES (%s, %s, %s, %s, 'attended', %s)",
             new_id(), org, made, session, visit,
         )  # fmt: skip
-        self.call("PUT", f"/v1/contacts/{made}/preferences", {"has_consented": consents, "time_zone": zone})
+        self.call("PATCH", f"/v1/contacts/{made}/preferences", {"has_consented": consents, "time_zone": zone})
         self.people[name] = made
 
     def quote(self, name: str, quote: UUID, **more: Any) -> None:

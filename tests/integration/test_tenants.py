@@ -91,7 +91,7 @@ BODIES: dict[str, Any] = {
     "approve_action": {}, "reject_action": {"reason": "because"}, "settle_message": {"outcome": "sent"},
     "set_agent_budget": {"monthly_limit": "1"}, "replay_task": {}, "rotate_key": {}, "start_workflow": {},
     "change_limits": {"weight": 2}, "scale_workers": {"concurrency": 2}, "switch_rule": {"is_on": False},
-    "note_trial": {"outcome": "attended"}, "put_preferences": {"has_opted_out": True}, "run_schedule": {},
+    "note_trial": {"outcome": "attended"}, "change_preferences": {"has_opted_out": True}, "run_schedule": {},
     "pause_schedule": {}, "resume_schedule": {},
     "backfill_schedule": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"},
 }  # fmt: skip

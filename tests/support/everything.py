@@ -108,7 +108,7 @@ def _make_what_comes_by_itself(made: Everything, client: TestClient, post: Calla
     item = {"name": MARK, "price": "42"}
     post(f"/v1/carts/{made.ids['cart_id']}", {"contact": made.ids["client_id"], "items": [item]}, "put")
     post(f"/v1/products/{made.ids['product_id']}", {"name": MARK, "category": MARK, "price": "42"}, "put")
-    post(f"/v1/contacts/{made.ids['client_id']}/preferences", {"has_consented": True}, "put")
+    post(f"/v1/contacts/{made.ids['client_id']}/preferences", {"has_consented": True}, "patch")
     sweep.plan(made.org)
     made.ids["follow_up_id"] = client.get("/v1/follow-ups").json()[0]["id"]
     post("/v1/inbox", {"contact": made.ids["lead_id"], "channel": "email", "body": MARK})
