@@ -168,14 +168,14 @@ class Work:
     @contextlib.contextmanager
     def asking(self) -> Iterator[Ask]:
         """Within, a connection for whoever asks for one, in one transaction; none is taken where nobody does. What was
-        deferred is written with it.
+        deferred is written with it. It need not be durable: what is promised here is promised again where it is lost.
         """
         taken: list[Connection] = []
         with contextlib.ExitStack() as stack:
 
             def ask() -> Connection:
                 if not taken:
-                    taken.append(stack.enter_context(transaction(self.task.org_id)))
+                    taken.append(stack.enter_context(transaction(self.task.org_id, durable=False)))
                     self._write_deferred(taken[0], is_again=False)
                 return taken[0]
 
@@ -253,8 +253,8 @@ class Work:
         return self._keep(self._write(held, is_paid_for=False))
 
     def record_reading(self, run: Callable[[Connection], StepRecord]) -> Step:
-        """The same for what only reads: there is nothing to hold, or to undo."""
-        return self._keep(self._write(run, is_paid_for=False))
+        """The same for what only reads: there is nothing to hold, or to undo, and it can be read again."""
+        return self._keep(self._write(run, is_paid_for=False, durable=False))
 
     def begin(self, record: StepRecord, also: Also = _nothing_else) -> None:
         """Write down the intent of an effect that must not happen twice. Until it is finished, its outcome is in
@@ -292,7 +292,9 @@ class Work:
         self.purse.ensure(ask, item)
         self.purse.reserve(ask, dollars)
 
-    def _write(self, make: Callable[[Connection], StepRecord], *, is_paid_for: bool = True) -> Step:
+    def _write(
+        self, make: Callable[[Connection], StepRecord], *, is_paid_for: bool = True, durable: bool = True
+    ) -> Step:
         step_id = new_id()
 
         def write(connection: Connection, *, is_again: bool) -> Step:
@@ -300,7 +302,7 @@ class Work:
             written = tasks.written_step(connection, step_id) if is_again else None
             return written or self._record(connection, make(connection), step_id)
 
-        step = self._insist(write, is_paid_for=is_paid_for)
+        step = self._insist(write, is_paid_for=is_paid_for, durable=durable)
         if self._deferred:  # and nobody works beside us: before tools do, something was written
             self._deferred.clear()
         return step
@@ -313,14 +315,14 @@ class Work:
             self.purse.draw(connection, record.bill.cost.billed)
         return step
 
-    def _insist(self, write: "_Write[T_co]", *, is_paid_for: bool = True) -> T_co:
+    def _insist(self, write: "_Write[T_co]", *, is_paid_for: bool = True, durable: bool = True) -> T_co:
         """What was paid for, or done to the world, is written down as soon as the database is back. Whether a commit
         whose answer was lost took place is looked up before it is tried again.
         """
         stopwatch, is_again = Stopwatch(), False
         while True:
             try:
-                with transaction(self.task.org_id) as connection:
+                with transaction(self.task.org_id, durable=durable) as connection:
                     return write(connection, is_again=is_again)
             except Unavailable:
                 if stopwatch.elapsed() > _PATIENCE or self.interrupt.reason == "claim_lost":

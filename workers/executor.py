@@ -55,7 +55,7 @@ class Executor:
             return
         failpoint("before-claim")
         try:
-            with transaction(org) as connection:
+            with transaction(org, durable=False) as connection:
                 task = tasks.claim(connection, task_id, claim, self._presence.id)
         except Unavailable as error:
             log.warning("cannot claim; the message will be missed and published again", error=error.message)

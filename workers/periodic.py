@@ -170,6 +170,8 @@ def expire_approvals() -> None:
 def release_holds() -> None:
     """Release what is still promised to tasks whose worker died, and pay fees that are owed with what is free again."""
     with system_transaction() as connection:
+        wallet.take_off_what_is_over(connection)
+    with system_transaction() as connection:
         left = wallet.holds_left_behind(connection)
         owing = wallet.organisations_owing(connection)
     for task in left:

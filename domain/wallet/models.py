@@ -1,6 +1,6 @@
 """Tables: wallets, holds, wallet_entries, fees."""
 
-from sqlalchemy import BigInteger, Column, Date, DateTime, Integer, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, Table, Text, Uuid
 
 from core.tables import metadata, org_column
 
@@ -21,6 +21,7 @@ holds = Table(
     Column("reserved", BigInteger, nullable=False),
     Column("spent", BigInteger, nullable=False),
     Column("held_at", DateTime(timezone=True), nullable=False),
+    Column("is_over", Boolean, nullable=False),
 )
 
 wallet_entries = Table(

@@ -1,7 +1,8 @@
 """All SQL about tokens.
 
-Locks are taken in one order, hold before wallet, so no two verbs can block each other for good. The wallet's row is
-locked only where tokens are promised, released, bought or owed; spending appends an entry against the task's own hold.
+The wallet's row is locked only where tokens are promised, bought or owed; spending appends an entry against the task's
+own hold, and a task's end marks it as over. Whoever has the wallet waits for no hold but its own task's, so no two
+verbs can block each other for good.
 """
 
 from datetime import date
@@ -11,8 +12,11 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping, text
 
 _BALANCE = text("""
-    SELECT w.balance - h.spent AS balance, w.held - h.spent AS held, w.balance - w.held AS available, w.owed
-      FROM wallets w, (SELECT coalesce(sum(spent), 0)::bigint AS spent FROM holds WHERE org_id = :org) h
+    SELECT w.balance - h.spent AS balance, w.held - h.spent - h.freed AS held,
+           w.balance - w.held + h.freed AS available, w.owed
+      FROM wallets w, (SELECT coalesce(sum(spent), 0)::bigint AS spent,
+                              coalesce(sum(reserved - spent) FILTER (WHERE is_over), 0)::bigint AS freed
+                         FROM holds WHERE org_id = :org) h
      WHERE w.org_id = :org
 """)
 
@@ -24,7 +28,7 @@ def balance(connection: Connection, org: UUID) -> RowMapping:
 
 # ── hold, spend, release ─────────────────────────────────────────────────────────────────────────────────────────────
 
-_FREE_IN_HOLD = text("SELECT reserved - spent FROM holds WHERE task_id = :task FOR UPDATE")
+_FREE_IN_HOLD = text("SELECT reserved - spent FROM holds WHERE task_id = :task AND NOT is_over FOR UPDATE")
 
 
 def free_in_hold(connection: Connection, task: UUID) -> int:
@@ -32,15 +36,40 @@ def free_in_hold(connection: Connection, task: UUID) -> int:
     return connection.execute(_FREE_IN_HOLD, {"task": task}).scalar() or 0
 
 
-_EXTEND = text("""
-    WITH promised AS (
-        UPDATE wallets SET held = held + :tokens
-         WHERE org_id = :org AND owed = 0 AND balance - held >= :tokens
-        RETURNING org_id
+# A task's end only marks its hold: the wallet's row, which every task of the organisation wants, is touched once a
+# task, here, and what has ended meanwhile is taken off with it.
+_OVER = """
+    gone AS (
+        DELETE FROM holds
+         WHERE task_id IN (SELECT task_id FROM holds WHERE org_id = :org AND is_over {those}
+                            ORDER BY task_id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+        RETURNING reserved, spent
+    ), freed AS (
+        SELECT coalesce(sum(reserved), 0)::bigint AS reserved, coalesce(sum(spent), 0)::bigint AS spent FROM gone
     )
-    INSERT INTO holds (task_id, org_id, reserved) SELECT :task, org_id, :tokens FROM promised
+"""
+_EXTEND = text(f"""
+    WITH wallet AS (SELECT balance, held, owed FROM wallets WHERE org_id = :org FOR UPDATE),
+    {_OVER.format(those="AND task_id <> :task")}, sums AS (
+        SELECT wallet.balance - freed.spent AS balance, wallet.held - freed.reserved AS held,
+               wallet.owed = 0 AND wallet.balance - freed.spent - wallet.held + freed.reserved >= :tokens AS is_enough
+          FROM wallet, freed
+    ), promised AS (
+        UPDATE wallets w
+           SET balance = sums.balance,
+               held = sums.held + CASE WHEN sums.is_enough THEN CAST(:tokens AS bigint) ELSE 0 END
+          FROM sums WHERE w.org_id = :org
+        RETURNING w.org_id, sums.is_enough
+    )
+    INSERT INTO holds (task_id, org_id, reserved) SELECT :task, org_id, :tokens FROM promised WHERE is_enough
     ON CONFLICT (task_id) DO UPDATE SET reserved = holds.reserved + excluded.reserved
-""")
+""")  # noqa: S608
+_TAKE_OFF = text(f"""
+    WITH wallet AS (SELECT balance, held FROM wallets WHERE org_id = :org FOR UPDATE),
+    {_OVER.format(those="")}
+    UPDATE wallets w SET balance = wallet.balance - freed.spent, held = wallet.held - freed.reserved
+      FROM wallet, freed WHERE w.org_id = :org
+""")  # noqa: S608
 
 
 def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> bool:
@@ -50,7 +79,8 @@ def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> b
 
 _SPEND = text("""
     WITH hold AS (
-        UPDATE holds SET spent = spent + :tokens WHERE task_id = :task AND reserved - spent >= :tokens RETURNING org_id
+        UPDATE holds SET spent = spent + :tokens
+         WHERE task_id = :task AND NOT is_over AND reserved - spent >= :tokens RETURNING org_id
     )
     INSERT INTO wallet_entries (id, org_id, source, target, tokens, reason, item, quantity, task_id, seq, note)
     SELECT :id, org_id, 'available', 'spent', :tokens, 'spend', :item, :quantity, :task, :seq, :note FROM hold
@@ -62,21 +92,28 @@ def spend(connection: Connection, row: dict[str, Any]) -> bool:
     return connection.execute(_SPEND, row).rowcount == 1
 
 
-_RELEASE = text("""
-    WITH gone AS (DELETE FROM holds WHERE task_id = :task RETURNING org_id, reserved, spent)
-    UPDATE wallets w SET balance = w.balance - gone.spent, held = w.held - gone.reserved
-      FROM gone WHERE w.org_id = gone.org_id
-""")
+_RELEASE = text("UPDATE holds SET is_over = true WHERE task_id = :task")
+_WITH_HOLDS_THAT_ARE_OVER = text("SELECT DISTINCT org_id FROM holds WHERE is_over")
 
 
 def release_hold(connection: Connection, task: UUID) -> None:
-    """End a task's hold: what was spent leaves the wallet, the rest is free again."""
+    """End a task's hold: what was spent counts as gone from the wallet, the rest as free again."""
     connection.execute(_RELEASE, {"task": task})
+
+
+def take_off(connection: Connection, org: UUID) -> None:
+    """Take holds that are over off the wallet's row."""
+    connection.execute(_TAKE_OFF, {"org": org})
+
+
+def organisations_to_take_off(connection: Connection) -> list[UUID]:
+    """Organisations with holds that are over."""
+    return list(connection.execute(_WITH_HOLDS_THAT_ARE_OVER).scalars())
 
 
 # The task's row is locked so that no worker claims it while its hold is taken away.
 _LEFT_BEHIND = text("""
-    SELECT h.task_id FROM (SELECT task_id FROM holds UNION SELECT task_id FROM budget_holds) h
+    SELECT h.task_id FROM (SELECT task_id FROM holds WHERE NOT is_over UNION SELECT task_id FROM budget_holds) h
      WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = h.task_id AND t.status = 'running') LIMIT 100
 """)
 _IS_AT_REST = text("SELECT status <> 'running' FROM tasks WHERE id = :task FOR UPDATE")
@@ -98,7 +135,8 @@ _LOCK = text("SELECT balance, held, owed FROM wallets WHERE org_id = :org FOR UP
 
 
 def lock_wallet(connection: Connection, org: UUID) -> RowMapping:
-    """The wallet's row, kept for this transaction."""
+    """The wallet's row, with nothing on it that is over, kept for this transaction."""
+    take_off(connection, org)
     return connection.execute(_LOCK, {"org": org}).mappings().one()
 
 

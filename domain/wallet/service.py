@@ -71,6 +71,12 @@ def pay_arrears(connection: Connection, org: UUID) -> None:
     queries.insert_entry(connection, settled)
 
 
+def take_off_what_is_over(connection: Connection) -> None:
+    """Take holds that are over off their wallets' rows, as the next hold would."""
+    for org in queries.organisations_to_take_off(connection):
+        queries.take_off(connection, org)
+
+
 def organisations_owing(connection: Connection) -> list[UUID]:
     """The organisations that owe fees and have something to pay them with."""
     return queries.organisations_owing(connection)
@@ -110,6 +116,8 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
     """
     if tokens == 0:
         return 0
+    if has_hold:
+        queries.take_off(connection, org)  # its hold of an earlier claim may be over
     free = queries.free_in_hold(connection, task) if has_hold else 0
     missing = tokens - free
     if missing <= 0:
