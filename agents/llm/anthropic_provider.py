@@ -39,12 +39,19 @@ class AnthropicProvider:
     def complete(self, request: Request) -> Reply:
         """The whole answer at once."""
         with _mapped_errors():
-            message = self._client.messages.create(**_body(request))
+            # What `messages.create` does, without its walk through every tool's schema: a third of a call.
+            message = self._client.post(
+                "/v1/messages",
+                cast_to=anthropic.types.Message,
+                body=_body(request),
+                options={"timeout": call_timeout(request.timeout)},
+            )
             return _reply(request, message)
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply."""
-        with _mapped_errors(), self._client.messages.stream(**_body(request)) as events:
+        timeout = call_timeout(request.timeout)
+        with _mapped_errors(), self._client.messages.stream(**_body(request), timeout=timeout) as events:
             for text in events.text_stream:
                 yield TextDelta(text=text)
             yield _reply(request, events.get_final_message())
@@ -61,7 +68,6 @@ def _body(request: Request) -> dict[str, Any]:
         "system": request.system,
         "messages": _messages(request.messages),
         "max_tokens": request.max_output_tokens,
-        "timeout": call_timeout(request.timeout),
     }
     return body | ({"tools": [tool_format(spec) for spec in request.tools]} if request.tools else {})
 

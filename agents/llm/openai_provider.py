@@ -45,14 +45,21 @@ class OpenAIProvider:
     def complete(self, request: Request) -> Reply:
         """The whole answer at once."""
         with _mapped_errors():
-            return _from_completion(request, self._client.chat.completions.create(**self._body(request)))
+            # What `chat.completions.create` does, without its walk through every tool's schema: a third of a call.
+            completion = self._client.post(
+                "/chat/completions",
+                cast_to=ChatCompletion,
+                body=self._body(request),
+                options={"timeout": call_timeout(request.timeout)},
+            )
+            return _from_completion(request, completion)
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply."""
         answer = _Assembly()
         with _mapped_errors():
             body = self._body(request) | {"stream": True, "stream_options": {"include_usage": True}}
-            with self._client.chat.completions.create(**body) as chunks:
+            with self._client.chat.completions.create(**body, timeout=call_timeout(request.timeout)) as chunks:
                 for chunk in chunks:
                     if text := answer.add(chunk):
                         yield TextDelta(text=text)
@@ -63,7 +70,6 @@ class OpenAIProvider:
             "model": request.model,
             "messages": [{"role": "system", "content": request.system}, *map(_message, request.messages)],
             self._limit_name: request.max_output_tokens,
-            "timeout": call_timeout(request.timeout),
         }
         return body | ({"tools": [tool_format(spec) for spec in request.tools]} if request.tools else {})
 

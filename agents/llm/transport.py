@@ -1,33 +1,40 @@
-"""The HTTP transport under both SDKs: httpx2's own, on sockets whose waits an interrupt can end."""
+"""The HTTP transport under both SDKs: plain connections, kept and taken last in first out, whose waits an interrupt can
+end.
+
+httpx2's own pool walks over all of its connections at every call, so that a call costs more the more are under way.
+Here a call takes a connection from a list, or makes one, and puts it back. HTTP itself is the standard library's.
+"""
 
 import contextlib
 import functools
+import http.client
+import select
+import socket
 import ssl
+import threading
 import urllib.request
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any
 
-import httpcore2
 import httpx2
 
 from agents.interrupt import attached_interrupt
+from core.clock import Stopwatch
 
-# One connection for each task in flight; idle ones are kept for the next turn of the same task.
-MAX_CONNECTIONS = 1_000
-_KEPT_ALIVE = 200
+_KEPT = 1_000  # idle connections to one host
+_KEEPALIVE = timedelta(seconds=30)
 _CONNECT_SECONDS = 5.0
-_KEEPALIVE_SECONDS = 30.0
+_PIECE = 64 * 1024
+
+_Host = tuple[str, str, int]
+_PORTS = {"http": 80, "https": 443}
 
 
 def make_client(headers: dict[str, str]) -> httpx2.Client:
     """The HTTP client that an SDK is given: proxies from the environment, interruptible; calls say their time-outs."""
-    return httpx2.Client(
-        transport=None if _has_proxy() else InterruptibleTransport(),
-        headers=headers,
-        follow_redirects=False,
-    )
+    return httpx2.Client(transport=None if _has_proxy() else KeptConnections(), headers=headers, follow_redirects=False)
 
 
 def call_timeout(whole: timedelta) -> httpx2.Timeout:
@@ -47,62 +54,186 @@ def _has_proxy() -> bool:
 @functools.cache
 def _tls() -> ssl.SSLContext:
     """One context for all: reading the certificates takes longer than a call."""
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-class InterruptibleTransport(httpx2.HTTPTransport):
-    """httpx2's transport with our own network backend under its connection pool."""
+class KeptConnections(httpx2.BaseTransport):
+    """Sends each request on a connection of its own, kept afterwards for the next."""
 
     def __init__(self) -> None:
-        super().__init__(verify=_tls())
-        # httpx2 offers no argument for the backend; the pool is the one attribute its transport stands on.
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=_tls(),
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=_KEPT_ALIVE,
-            keepalive_expiry=_KEEPALIVE_SECONDS,
-            network_backend=_Backend(),
+        self._lock = threading.Lock()
+        self._idle: dict[_Host, list[_Connection]] = defaultdict(list)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The answer, whose body is read as it is asked for.
+
+        Raises:
+            httpx2.TransportError: what went wrong, in httpx2's own terms.
+        """
+        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
+        url = request.url
+        host = (url.scheme, url.host, url.port or _PORTS[url.scheme])
+        connection = self._take(host) or _Connection(host)
+        try:
+            answer = connection.ask(request, timeouts)
+        except BaseException:
+            connection.close()
+            raise
+        return httpx2.Response(
+            answer.status,
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in answer.getheaders()],
+            stream=_Body(self, connection, answer),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": answer.reason.encode("latin-1", "replace")},
         )
 
+    def _take(self, host: _Host) -> "_Connection | None":
+        """The connection used last, unless it has been closed or was idle for long."""
+        while True:
+            with self._lock:
+                if not self._idle[host]:
+                    return None
+                connection = self._idle[host].pop()
+            if connection.is_usable():
+                return connection
+            connection.close()
 
-class _Backend(httpcore2.NetworkBackend):
-    def __init__(self) -> None:
-        self._inner = httpcore2.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.NetworkStream:
-        return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
-
-
-class _Stream(httpcore2.NetworkStream):
-    def __init__(self, inner: httpcore2.NetworkStream) -> None:
-        self._inner = inner
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with self._watched():
-            return self._inner.read(max_bytes, timeout)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        with self._watched():
-            self._inner.write(buffer, timeout)
+    def keep(self, connection: "_Connection") -> None:
+        """Have a connection for the next request."""
+        connection.idle = Stopwatch()
+        with self._lock:
+            kept = self._idle[connection.host]
+            kept.append(connection)
+            oldest = kept.pop(0) if len(kept) > _KEPT else None
+        if oldest is not None:
+            oldest.close()
 
     def close(self) -> None:
-        self._inner.close()
+        """Close every idle connection."""
+        with self._lock:
+            idle = [connection for kept in self._idle.values() for connection in kept]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+class _Connection:
+    """A connection to one host, opened at the first request."""
+
+    def __init__(self, host: _Host) -> None:
+        self.host = host
+        self.idle = Stopwatch()
+        scheme, name, port = host
+        self._http = (
+            http.client.HTTPSConnection(name, port, context=_tls())
+            if scheme == "https"
+            else http.client.HTTPConnection(name, port)
+        )
+        self._socket: socket.socket | None = None  # the response, too, may take it from the connection
+
+    def is_usable(self) -> bool:
+        """Whether nothing is to be read, which between two requests could only be the end."""
+        if self._socket is None or self.idle.elapsed() > _KEEPALIVE:
+            return False
+        readable, _, _ = (
+            select.select([self._socket], [], [], 0) if self._socket.fileno() < 1024 else _polled(self._socket)
+        )
+        return not readable
+
+    def ask(self, request: httpx2.Request, timeouts: dict[str, float | None]) -> http.client.HTTPResponse:
+        """Send a request, and read the head of its answer."""
+        if self._socket is None:
+            self._connect(timeouts.get("connect"))
+        with self._watched(), _in_terms_of_httpx2():
+            self._patience(timeouts.get("write"))
+            body = request.read()
+            self._http.putrequest(
+                request.method, request.url.raw_path.decode("ascii"), skip_host=True, skip_accept_encoding=True
+            )
+            for name, value in request.headers.raw:
+                self._http.putheader(name, value)
+            self._http.endheaders(body or None)
+            self._patience(timeouts.get("read"))
+            return self._http.getresponse()
+
+    def _connect(self, patience: float | None) -> None:
+        self._http.timeout = patience  # type: ignore[assignment]  # None is for ever
+        try:
+            self._http.connect()
+        except TimeoutError as error:
+            raise httpx2.ConnectTimeout(str(error) or "no connection in time") from error
+        except OSError as error:
+            raise httpx2.ConnectError(str(error)) from error
+        self._socket = self._http.sock
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def read(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
+        """The body, piece by piece as it comes."""
+        whole = answer.length
+        with self._watched(), _in_terms_of_httpx2():
+            while piece := answer.read1(_PIECE):
+                yield piece
+            if whole is not None and answer.length:
+                raise httpx2.RemoteProtocolError("the answer ended before its length was reached")
+
+    def _patience(self, seconds: float | None) -> None:
+        if self._socket is not None:
+            self._socket.settimeout(seconds)
 
     def _watched(self) -> AbstractContextManager[None]:
         interrupt = attached_interrupt()
-        return interrupt.watching(self.get_extra_info("socket")) if interrupt else contextlib.nullcontext()
+        if interrupt is None or self._socket is None:
+            return contextlib.nullcontext()
+        return interrupt.watching(self._socket)
+
+    def close(self) -> None:
+        """Close it."""
+        self._http.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _polled(waiting: socket.socket) -> tuple[list[int], list[int], list[int]]:
+    """`select` knows no numbers above 1,023."""
+    poll = select.poll()
+    poll.register(waiting, select.POLLIN)
+    return [number for number, _ in poll.poll(0)], [], []
+
+
+class _Body(httpx2.SyncByteStream):
+    """An answer's body; read to its end, the connection is kept."""
+
+    def __init__(self, owner: KeptConnections, connection: _Connection, answer: http.client.HTTPResponse) -> None:
+        self._owner = owner
+        self._connection = connection
+        self._answer = answer
+        self._is_whole = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._connection.read(self._answer)
+        self._is_whole = True
+
+    def close(self) -> None:
+        """Keep the connection, or close it where something was left unread or the server wants it so."""
+        is_kept = self._is_whole and not self._answer.will_close
+        self._answer.close()
+        if is_kept:
+            self._owner.keep(self._connection)
+        else:
+            self._connection.close()
+
+
+@contextlib.contextmanager
+def _in_terms_of_httpx2() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise httpx2.ReadTimeout(str(error) or "no answer in time") from error
+    except http.client.HTTPException as error:
+        raise httpx2.RemoteProtocolError(str(error) or type(error).__name__) from error
+    except OSError as error:
+        raise httpx2.ReadError(str(error)) from error
+    except ValueError as error:  # a length or a piece that is no number
+        raise httpx2.RemoteProtocolError(str(error)) from error
