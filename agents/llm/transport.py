@@ -136,10 +136,9 @@ class _Connection:
         """Whether nothing is to be read, which between two requests could only be the end."""
         if self._socket is None or self.idle.elapsed() > _KEEPALIVE:
             return False
-        readable, _, _ = (
-            select.select([self._socket], [], [], 0) if self._socket.fileno() < 1024 else _polled(self._socket)
-        )
-        return not readable
+        poll = select.poll()  # which, unlike select, knows numbers above 1,023
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
 
     def ask(self, request: httpx2.Request, timeouts: dict[str, float | None]) -> http.client.HTTPResponse:
         """Send a request, and read the head of its answer."""
@@ -158,7 +157,7 @@ class _Connection:
             return self._http.getresponse()
 
     def _connect(self, patience: float | None) -> None:
-        self._http.timeout = patience  # type: ignore[assignment]  # None is for ever
+        self._http.timeout = patience  # None is for ever
         try:
             self._http.connect()
         except TimeoutError as error:
@@ -193,13 +192,6 @@ class _Connection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-
-def _polled(waiting: socket.socket) -> tuple[list[int], list[int], list[int]]:
-    """`select` knows no numbers above 1,023."""
-    poll = select.poll()
-    poll.register(waiting, select.POLLIN)
-    return [number for number, _ in poll.poll(0)], [], []
 
 
 class _Body(httpx2.SyncByteStream):
