@@ -5,7 +5,7 @@ schedules start, and what looking for them costs; `make bench ARGS=bandit` the r
 
 import sys
 
-from benchmarks import bandit, ledger, levels, schedules, throughput
+from benchmarks import bandit, ledger, levels, overhead, schedules, throughput
 
 _MEASUREMENTS = {
     "throughput": throughput.main,
@@ -13,6 +13,7 @@ _MEASUREMENTS = {
     "ledger": ledger.main,
     "schedules": schedules.main,
     "bandit": bandit.main,
+    "overhead": overhead.main,
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import psycopg
 
 from core import db
@@ -137,6 +138,17 @@ def organisation(rota: Installation, slug: str, model: str) -> Organisation:
     fields = {"slug": "brief", "name": "Brief", "role": "Test", "description": "Answers.", "system_prompt": "Answer."}
     made.http.post("/v1/agents", json=fields | {"model": model}).raise_for_status()
     return made
+
+
+def cpu_seconds(data: Path) -> dict[str, float]:
+    """CPU seconds used by each process of the installation, with its children."""
+    state = read_state(data)
+    found = {}
+    for name, (pid, _) in (state.children if state else {}).items():
+        process = psutil.Process(pid)
+        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+        found[name] = sum(one.user + one.system for one in times)
+    return found
 
 
 def write_results(name: str, found: Any) -> None:

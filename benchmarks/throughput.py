@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 
-from benchmarks.installation import ROOT, Installation, installation
-from embedded.state import read_state
+from benchmarks.installation import ROOT, Installation, cpu_seconds, installation
 
 _ROUNDS, _SUBMITTERS, _PAGE = 3, 8, 200
 _ENDED = ["succeeded", "failed", "cancelled", "expired"]
@@ -33,7 +31,7 @@ def _round(rota: Installation) -> dict[str, Any]:
     lines = (ROOT / "examples" / "gym_messages.jsonl").read_text().splitlines()
     messages = [json.loads(line)["message"] for line in lines]
     with rota.client() as http:
-        cpu = _cpu_seconds(rota.data)
+        cpu = cpu_seconds(rota.data)
         started = time.monotonic()
 
         def submit(message: str) -> str:
@@ -46,7 +44,7 @@ def _round(rota: Installation) -> dict[str, Any]:
         submitted = time.monotonic() - started
         calls = _wait(http, ids)
         seconds = time.monotonic() - started
-    used = {name: after - cpu.get(name, 0) for name, after in _cpu_seconds(rota.data).items()}
+    used = {name: after - cpu.get(name, 0) for name, after in cpu_seconds(rota.data).items()}
     return {
         "tasks": len(ids),
         "model_calls": calls,
@@ -69,17 +67,6 @@ def _wait(http: httpx2.Client, ids: list[str]) -> int:
             waiting = [task_id for task_id in waiting if task_id not in ended]
         time.sleep(0.05)
     return calls
-
-
-def _cpu_seconds(data: Path) -> dict[str, float]:
-    """CPU seconds used by each process of the installation, with its children."""
-    state = read_state(data)
-    found = {}
-    for name, (pid, _) in (state.children if state else {}).items():
-        process = psutil.Process(pid)
-        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-        found[name] = sum(one.user + one.system for one in times)
-    return found
 
 
 def _report(rounds: list[dict[str, Any]]) -> None:
