@@ -34,6 +34,10 @@ from workers.reaper import reap
 log = get_logger(__name__)
 
 _UPKEEP_EVERY = timedelta(seconds=1)
+_SHOW_LIFE_EVERY = timedelta(milliseconds=250)
+# What is due while much is going on is taken in batches: a round costs the same for one task as for fifty. The first
+# after a pause is taken at once.
+_BATCH_EVERY = timedelta(milliseconds=20)
 _AFTER_A_FAILURE = timedelta(seconds=1)
 
 
@@ -71,6 +75,7 @@ class Dispatcher:
         while not self._stopping.is_set() and not leadership.campaign():
             self._stopping.wait(self._config.dispatch_interval)
         raw.execute(f"LISTEN {CHANNEL}".encode())
+        raw.execute(b"SET synchronous_commit = off")  # what is marked here and lost in a crash is due again
         # SQLAlchemy on the leader's own connection: when it is lost, no statement of ours can follow.
         raw.row_factory = psycopg.rows.tuple_row  # type: ignore[assignment]
         raw.autocommit = False
@@ -83,17 +88,20 @@ class Dispatcher:
     def _lead(self, connection: Connection, raw: psycopg.Connection[Any], leadership: Leadership) -> None:
         planner = Planner(timedelta(seconds=self._config.ageing))
         upkeep = _Upkeep(connection, self._broker, self._config, planner, self._first_reaping(leadership.gap))
+        shown: Stopwatch | None = None
         while not self._stopping.is_set():
-            with connection.begin():
-                silence = leadership.show_life()
-            is_after_a_sleep = (
-                silence > timedelta(seconds=self._config.worker_lease) / 2
-            )  # of the machine, workers and all
-            if is_after_a_sleep:
-                upkeep.put_off_reaping(self._first_reaping(silence))
+            round_ = Stopwatch()
+            if shown is None or shown.elapsed() > _SHOW_LIFE_EVERY:
+                with connection.begin():
+                    silence = leadership.show_life()
+                shown = Stopwatch()
+                if silence > timedelta(seconds=self._config.worker_lease) / 2:  # of the machine, workers and all
+                    upkeep.put_off_reaping(self._first_reaping(silence))
             upkeep.run_if_due()
             taken = self._dispatch(connection, planner, upkeep)
-            if not taken.due and not taken.made_room:
+            if taken.due or taken.made_room:
+                self._stopping.wait(max(0.0, (_BATCH_EVERY - round_.elapsed()).total_seconds()))
+            else:
                 pause = self._config.dispatch_interval
                 self._wait(raw, pause if taken.next_due is None else min(pause, max(0.005, taken.next_due)))
 
