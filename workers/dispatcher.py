@@ -76,6 +76,9 @@ class Dispatcher:
             self._stopping.wait(self._config.dispatch_interval)
         raw.execute(f"LISTEN {CHANNEL}".encode())
         raw.execute(b"SET synchronous_commit = off")  # what is marked here and lost in a crash is due again
+        # A few rows are found among millions, by their ids: to read the table for that is never right, whatever the
+        # planner believes of arrays whose length it does not know.
+        raw.execute(b"SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off")
         # SQLAlchemy on the leader's own connection: when it is lost, no statement of ours can follow.
         raw.row_factory = psycopg.rows.tuple_row  # type: ignore[assignment]
         raw.autocommit = False

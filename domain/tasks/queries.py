@@ -379,7 +379,7 @@ _FINISH_BEGUN = text("""
     )
     UPDATE steps s SET status = CAST(:status AS text), output = CAST(:output AS jsonb), duration_ms = :duration_ms,
            recorded_at = rota_now()
-      FROM fence WHERE s.task_id = fence.id AND s.seq = :seq AND s.claim = :claim AND s.status = 'begun'
+      FROM fence WHERE s.task_id = :task AND s.seq = :seq AND s.claim = :claim AND s.status = 'begun'
 """)
 
 
@@ -388,6 +388,8 @@ def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
     return connection.execute(_FINISH_BEGUN, row | {"output": dump_json(row["output"])}).rowcount == 1
 
 
+# Each table is told which row by its value, not by a join with what a part before it returned: joined, the planner may
+# walk through all of the organisation's rows, which it thinks are few while its statistics are young.
 # The row is locked by a statement of its own: a step that was being written while we waited for the lock is seen only
 # by a statement that begins afterwards.
 _LOCK = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status = 'running' FOR UPDATE")
@@ -402,7 +404,7 @@ _LEAVE = text("""
           FROM usage WHERE task_id = :task
     ), doubtful AS (
         UPDATE steps s SET status = 'unknown', recorded_at = rota_now()
-          FROM held WHERE s.task_id = held.id AND s.status = 'begun'
+          FROM held WHERE s.task_id = :task AND s.status = 'begun'
     ), decided AS (
         SELECT id, CASE WHEN cancel_requested_at IS NOT NULL AND NOT CAST(:ended AS boolean) THEN 'cancelled'
                         WHEN CAST(:status AS text) <> 'cancelled' AND is_in_doubt THEN 'waiting'
@@ -421,13 +423,13 @@ _LEAVE = text("""
                model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
                billed_cost = spent.cost
           FROM spent, decided
-         WHERE t.id = decided.id
+         WHERE t.id = :task
         RETURNING t.id, t.claim, t.status
     )
     UPDATE attempts a
        SET ended_at = rota_now(), outcome = CASE WHEN d.status = 'waiting' THEN 'waiting' ELSE :outcome END,
            counted = :counted, error = CAST(:error AS jsonb)
-      FROM departed d WHERE a.task_id = d.id AND a.claim = d.claim
+      FROM departed d WHERE a.task_id = :task AND a.claim = :claim
     RETURNING d.status
 """)
 
