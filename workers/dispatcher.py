@@ -35,9 +35,10 @@ log = get_logger(__name__)
 
 _UPKEEP_EVERY = timedelta(seconds=1)
 _SHOW_LIFE_EVERY = timedelta(milliseconds=250)
-# What is due while much is going on is taken in batches: a round costs the same for one task as for fifty. The first
-# after a pause is taken at once.
-_BATCH_EVERY = timedelta(milliseconds=20)
+# What is due while much is going on is taken in batches, since a round costs the same for one task as for fifty: after
+# a round there is a pause of four times its length. The first after a quiet while is taken at once.
+_PAUSE_FOR_ROUNDS = 4
+_LONGEST_PAUSE = timedelta(milliseconds=100)
 _AFTER_A_FAILURE = timedelta(seconds=1)
 
 
@@ -103,7 +104,7 @@ class Dispatcher:
             upkeep.run_if_due()
             taken = self._dispatch(connection, planner, upkeep)
             if taken.due or taken.made_room:
-                self._stopping.wait(max(0.0, (_BATCH_EVERY - round_.elapsed()).total_seconds()))
+                self._stopping.wait(min(_PAUSE_FOR_ROUNDS * round_.elapsed(), _LONGEST_PAUSE).total_seconds())
             else:
                 pause = self._config.dispatch_interval
                 self._wait(raw, pause if taken.next_due is None else min(pause, max(0.005, taken.next_due)))

@@ -12,5 +12,6 @@ def upgrade() -> None:
     op.execute("""
     ALTER TABLE holds ADD COLUMN is_over boolean NOT NULL DEFAULT false;
     COMMENT ON COLUMN holds.is_over IS 'Its task has left the worker; the next hold takes it off the wallet.';
-    CREATE INDEX holds_over ON holds (org_id) WHERE is_over;
+    CREATE INDEX holds_over ON holds (org_id, task_id) WHERE is_over;
+    DROP INDEX holds_org;
     """)

@@ -333,7 +333,9 @@ def undo_dispatch(connection: Connection, task_id: UUID, claim: int) -> None:
     connection.execute(_UNDO_DISPATCH, {"task": task_id, "claim": claim})
 
 
-_HOLD = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status = 'running' FOR SHARE")
+# `status::text` keeps the planner from the index of all running tasks: it would walk through that, where it thinks they
+# are few, to find one by its id.
+_HOLD = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE")
 
 
 def holds_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
@@ -344,7 +346,7 @@ def holds_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
 _STEP = """
     WITH fence AS (
         SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
-         WHERE id = :task AND claim = :claim AND status = 'running' FOR SHARE
+         WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
     ), {usage}
     INSERT INTO steps (id, org_id, task_id, seq, claim, stage, name, status, input, output, started_at, duration_ms,
                        model, input_tokens, output_tokens, billed_cost)
@@ -375,7 +377,7 @@ def insert_step(connection: Connection, row: dict[str, Any]) -> bool:
 
 _FINISH_BEGUN = text("""
     WITH fence AS (
-        SELECT id FROM tasks WHERE id = :task AND claim = :claim AND status = 'running' FOR SHARE
+        SELECT id FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
     )
     UPDATE steps s SET status = CAST(:status AS text), output = CAST(:output AS jsonb), duration_ms = :duration_ms,
            recorded_at = rota_now()
@@ -392,12 +394,12 @@ def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
 # walk through all of the organisation's rows, which it thinks are few while its statistics are young.
 # The row is locked by a statement of its own: a step that was being written while we waited for the lock is seen only
 # by a statement that begins afterwards.
-_LOCK = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status = 'running' FOR UPDATE")
+_LOCK = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR UPDATE")
 _LEAVE = text("""
     WITH held AS (
         SELECT id, cancel_requested_at, coalesce(wakes <> CAST(:wakes AS integer), false) AS was_woken,
                EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown')) AS is_in_doubt
-          FROM tasks WHERE id = :task AND claim = :claim AND status = 'running'
+          FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running'
     ), spent AS (
         SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
                coalesce(sum(billed_cost), 0) AS cost
