@@ -40,8 +40,8 @@ lock: $(VENV)/.installed-dev ## pin the dependencies again, with hashes and with
 faults: $(VENV)/.installed-dev ## make trouble for SECONDS (600) with SEED, and check that all held
 	@$(BIN)/python -m tests.acceptance.faults --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-bench: $(VENV)/.installed-dev ## measure throughput; ARGS=levels: waiting; ARGS=ledger: a million entries
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.installed-dev ## measure all; ONLY=overhead (or another file of benchmarks/) one thing
+	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
 clean: ## remove .venv and caches; data under .rota stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

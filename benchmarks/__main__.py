@@ -1,24 +1,43 @@
-"""`make bench` measures throughput; `make bench ARGS=levels` what is promised about waiting;
-`make bench ARGS=ledger` how balance, bill and debit do with a million entries; `make bench ARGS=schedules` how fast
-schedules start, and what looking for them costs; `make bench ARGS=bandit` the regret of Thompson sampling.
+"""`make bench ONLY=name` measures one thing, `make bench` all of them, one after the other. Each says what it does in
+its own file, prints a table, and writes `benchmarks/results/name.json`.
 """
 
 import sys
 
-from benchmarks import bandit, ledger, levels, overhead, schedules, throughput
+from benchmarks import (
+    bandit,
+    growth,
+    in_flight,
+    latency,
+    ledger,
+    levels,
+    overhead,
+    recovery,
+    schedules,
+    submit,
+    throughput,
+)
 
 _MEASUREMENTS = {
     "throughput": throughput.main,
+    "overhead": overhead.main,
+    "in_flight": in_flight.main,
+    "submit": submit.main,
+    "latency": latency.main,
+    "growth": growth.main,
+    "recovery": recovery.main,
     "levels": levels.main,
     "ledger": ledger.main,
     "schedules": schedules.main,
     "bandit": bandit.main,
-    "overhead": overhead.main,
 }
 
 
 if __name__ == "__main__":
-    name = sys.argv[1] if len(sys.argv) > 1 else "throughput"
-    if name not in _MEASUREMENTS:
-        sys.exit(f"There is no measurement called {name}; there are {', '.join(_MEASUREMENTS)}.")
-    _MEASUREMENTS[name]()
+    names = sys.argv[1:] or list(_MEASUREMENTS)
+    for name in names:
+        if name not in _MEASUREMENTS:
+            sys.exit(f"There is no measurement called {name}; there are {', '.join(_MEASUREMENTS)}.")
+    for name in names:
+        print(f"\n# {name}")
+        _MEASUREMENTS[name]()

@@ -151,6 +151,34 @@ def cpu_seconds(data: Path) -> dict[str, float]:
     return found
 
 
+def put_bench_agent(rota: Installation) -> None:
+    """The agent `bench`, whose every task is two calls of the model and one of a tool; in no rate limit."""
+    with rota.client() as http:
+        price = {"provider": "openai", "input_per_million": "1", "output_per_million": "5"}
+        http.put("/v1/prices/bench-model", json=price).raise_for_status()
+        agent = {
+            "slug": "bench", "name": "Bench", "role": "Test", "description": "Answers.", "model": "bench-model",
+            "system_prompt": "Answer. " * 60, "tools": ["search_classes"],
+        }  # fmt: skip
+        http.post("/v1/agents", json=agent).raise_for_status()
+    slug = rota.query("SELECT slug FROM organisations ORDER BY created_at LIMIT 1")[0][0]
+    rota.rota("limits", "organisation", slug, "--per-minute", "none")
+
+
+def submit_bench(rota: Installation, tasks: int) -> float:
+    """Submit tasks to `bench` from a process of its own. Returns the CPU seconds that this process used."""
+    command = [sys.executable, "-m", "benchmarks.submitter", rota.ready["api"], str(tasks)]
+    return run_to_its_end(command, {"ROTA_API_KEY": rota.ready["api_key"]})
+
+
+def run_to_its_end(command: list[str], environment: dict[str, str]) -> float:
+    """Run a program; returns the CPU seconds it used."""
+    before = os.times()
+    subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
 def write_results(name: str, found: Any) -> None:
     """Keep what was measured beside the benchmarks, as JSON."""
     results = ROOT / "benchmarks" / "results"

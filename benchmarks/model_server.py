@@ -8,10 +8,14 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -50,8 +54,9 @@ _ANSWERS = {
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, latency: float) -> None:
+    def __init__(self, latency: float, journal: TextIO | None) -> None:
         self._latency = latency
+        self._journal = journal
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -68,6 +73,10 @@ class _Connection(asyncio.Protocol):
                 return
             body = self._buffer[end + 4 : end + 4 + length]
             self._buffer = self._buffer[end + 4 + length :]
+            if self._journal is not None:
+                found = re.search(rb"nr-(\d+)", body)
+                self._journal.write(f"{found[1].decode() if found else '-'} {time.time()}\n")
+                self._journal.flush()
             has_result = b'"tool_call_id"' in body or b'"tool_result"' in body
             self._say(_ANSWERS[b"/messages" in head.split(b"\r\n", 1)[0], has_result])
 
@@ -80,8 +89,10 @@ class _Connection(asyncio.Protocol):
             self._transport.write(answer)
 
 
-async def _serve(latency: float) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: _Connection(latency), "127.0.0.1", 0, backlog=4_096)
+async def _serve(latency: float, journal: TextIO | None) -> None:
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Connection(latency, journal), "127.0.0.1", 0, backlog=4_096
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -95,9 +106,9 @@ class ModelServer:
 
 
 @contextmanager
-def model_server(latency: float = 0) -> Iterator[ModelServer]:
-    """A model server in a process of its own, ended afterwards."""
-    command = [sys.executable, "-m", "benchmarks.model_server", "--latency", str(latency)]
+def model_server(latency: float = 0, journal: str = "") -> Iterator[ModelServer]:
+    """A model server in a process of its own, ended afterwards. In the file `journal` it notes when which call came."""
+    command = [sys.executable, "-m", "benchmarks.model_server", "--latency", str(latency), "--journal", journal]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
@@ -109,4 +120,6 @@ def model_server(latency: float = 0) -> Iterator[ModelServer]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--latency", type=float, default=0)
-    asyncio.run(_serve(parser.parse_args().latency))
+    parser.add_argument("--journal", default="")
+    given = parser.parse_args()
+    asyncio.run(_serve(given.latency, Path(given.journal).open("a") if given.journal else None))  # noqa: SIM115  until the end

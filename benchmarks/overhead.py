@@ -23,7 +23,16 @@ from typing import Any
 import psutil
 import psycopg
 
-from benchmarks.installation import ROOT, Installation, cpu_seconds, installation, write_results
+from benchmarks.installation import (
+    ROOT,
+    Installation,
+    cpu_seconds,
+    installation,
+    put_bench_agent,
+    run_to_its_end,
+    submit_bench,
+    write_results,
+)
 from benchmarks.model_server import ModelServer, model_server
 from embedded.postgres import SUPERUSER, EmbeddedPostgres
 from embedded.processes import free_port, spawn
@@ -88,24 +97,14 @@ class _Rota:
     def __init__(self, rota: Installation, model: ModelServer) -> None:
         self._rota = rota
         self._model = model
-        self._key = rota.ready["api_key"]
-        http = rota.client()
-        price = {"provider": "openai", "input_per_million": "1", "output_per_million": "5"}
-        http.put("/v1/prices/bench-model", json=price).raise_for_status()
-        agent = {
-            "slug": "bench", "name": "Bench", "role": "Test", "description": "Answers.", "model": "bench-model",
-            "system_prompt": "Answer. " * 60, "tools": ["search_classes"],
-        }  # fmt: skip
-        http.post("/v1/agents", json=agent).raise_for_status()
-        rota.rota("limits", "organisation", rota.query("SELECT slug FROM organisations")[0][0], "--per-minute", "none")
+        put_bench_agent(rota)
         self.round(_WARM_UP)
 
     def round(self, tasks: int) -> dict[str, Any]:
         """One round: tasks a second, and CPU by process."""
         before = cpu_seconds(self._rota.data) | {"model": _cpu(self._model.process)}
         started = self._rota.query("SELECT clock_timestamp()")[0][0]
-        command = [sys.executable, "-m", "benchmarks.submitter", self._rota.ready["api"], str(tasks)]
-        submitter = _run(command, {"ROTA_API_KEY": self._key})
+        submitter = submit_bench(self._rota, tasks)
         self._rota.wait("SELECT 1 FROM tasks WHERE finished_at IS NULL LIMIT 1", seconds=_PATIENCE)
         ((count, seconds),) = self._rota.query(
             "SELECT count(*), extract(epoch FROM max(finished_at) - min(created_at))::float FROM tasks "
@@ -147,16 +146,16 @@ class _Servers:
         self._empty()
         python = str(programs / "python")
         if peer.needs_set_up:
-            _run([python, "-m", f"benchmarks.peers.{peer.module}", "set-up"], environment)
+            run_to_its_end([python, "-m", f"benchmarks.peers.{peer.module}", "set-up"], environment)
         command = [str(programs / peer.worker[0]), *peer.worker[1:]]
         with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, start_new_session=True) as worker:
             try:
                 submit = [python, "-m", f"benchmarks.peers.{peer.module}", "submit"]
-                _run([*submit, str(_WARM_UP)], environment)
+                run_to_its_end([*submit, str(_WARM_UP)], environment)
                 self._wait(_WARM_UP)
                 watched = {"worker": psutil.Process(worker.pid), "model": model.process, **self._processes}
                 before = {name: _cpu(process) for name, process in watched.items()}
-                submitter = _run([*submit, str(tasks)], environment)
+                submitter = run_to_its_end([*submit, str(tasks)], environment)
                 self._wait(_WARM_UP + tasks)
                 used = {name: _cpu(process) - before[name] for name, process in watched.items()}
             finally:
@@ -228,14 +227,6 @@ def _environment(peer: Peer) -> Path:
 def _cpu(process: psutil.Process) -> float:
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     return sum(one.user + one.system for one in times)
-
-
-def _run(command: list[str], environment: dict[str, str]) -> float:
-    """Run a program to its end; returns the CPU seconds it used, its start aside."""
-    before = os.times()
-    subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def _result(tasks: int, count: int, seconds: float, used: dict[str, float]) -> dict[str, Any]:

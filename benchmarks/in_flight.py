@@ -1,0 +1,98 @@
+"""Many tasks at once that wait for a slow model: two calls of two seconds each, so that four seconds are the ideal.
+
+500 on one worker process, 2,000 on two. All are accepted while the agent is paused; the clock runs from the first one's
+start to the last one's end. `make bench ONLY=in_flight`.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psutil
+
+from benchmarks.installation import (
+    ROOT,
+    Installation,
+    cpu_seconds,
+    installation,
+    put_bench_agent,
+    submit_bench,
+    write_results,
+)
+from benchmarks.model_server import ModelServer, model_server
+
+_LATENCY, _CALLS = 2.0, 2
+_IDEAL = _LATENCY * _CALLS
+_CASES = ((500, 1), (2_000, 2))
+_WORTH_TELLING = 0.1  # ms
+
+
+def main() -> None:
+    """Measure, print, write."""
+    found = []
+    with model_server(_LATENCY) as model:
+        for tasks, workers in _CASES:
+            environment = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "none"}
+            with installation("--concurrency", str(tasks // workers), environment=environment) as rota:
+                put_bench_agent(rota)
+                found.append(_case(rota, model, tasks, workers))
+    print(f"{'tasks':>6} {'workers':>8} {'seconds':>8} {'of ideal':>9} {'MB/1,000':>9}   CPU ms a task")
+    for one in found:
+        parts = [f"{name} {ms:.1f}" for name, ms in one["cpu_ms_per_task"].items() if ms > _WORTH_TELLING]
+        print(f"{one['tasks']:6} {one['workers']:8} {one['seconds']:8.1f} {one['of_ideal']:9.2f} "
+              f"{one['mb_per_thousand']:9.0f}   {', '.join(parts)}")  # fmt: skip
+    write_results("in_flight", found)
+
+
+def _case(rota: Installation, model: ModelServer, tasks: int, workers: int) -> dict[str, Any]:
+    more = [_worker(rota, number, tasks // workers) for number in range(2, workers + 1)]
+    try:
+        rota.wait("SELECT 1 FROM workers WHERE stopped_at IS NULL HAVING count(*) < %s", workers + 1)
+        submit_bench(rota, 50)
+        rota.wait("SELECT 1 FROM tasks WHERE finished_at IS NULL LIMIT 1")
+        rota.rota("pause", "agent", "bench")
+        submit_bench(rota, tasks)
+        processes = [psutil.Process(rota.process_id("worker")), *(psutil.Process(one.pid) for one in more)]
+        before = _cpu(rota, model, processes)
+        started = rota.query("SELECT clock_timestamp()")[0][0]
+        rota.rota("resume", "agent", "bench")
+        resident = 0
+        while rota.query("SELECT 1 FROM tasks WHERE finished_at IS NULL LIMIT 1"):
+            resident = max(resident, sum(process.memory_info().rss for process in processes))
+            time.sleep(0.1)
+        ((seconds,),) = rota.query(
+            "SELECT extract(epoch FROM max(finished_at) - min(started_at))::float FROM tasks WHERE started_at >= %s",
+            started,
+        )
+        after = _cpu(rota, model, processes)
+    finally:
+        for one in more:
+            one.terminate()
+            one.wait(30)
+    return {
+        "tasks": tasks,
+        "workers": workers,
+        "seconds": seconds,
+        "of_ideal": seconds / _IDEAL,
+        "mb_per_thousand": resident / 1e6 / tasks * 1_000,
+        "cpu_ms_per_task": {name: 1_000 * (after[name] - before[name]) / tasks for name in after},
+    }
+
+
+def _worker(rota: Installation, number: int, concurrency: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "cli.main", "worker", "--name", f"agents-{number}"]
+    environment = os.environ | rota.environment
+    return subprocess.Popen(
+        [*command, "--concurrency", str(concurrency)], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+    )
+
+
+def _cpu(rota: Installation, model: ModelServer, workers: list[psutil.Process]) -> dict[str, float]:
+    def used(process: psutil.Process) -> float:
+        times = process.cpu_times()
+        return float(times.user + times.system)
+
+    others = {name: value for name, value in cpu_seconds(rota.data).items() if name != "worker"}
+    return others | {"workers": sum(map(used, workers)), "model": used(model.process)}
