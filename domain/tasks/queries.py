@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
 
-from core.db import dump_json
+from core.db import Hot, dump_json
 from domain.tasks.models import tasks
 from domain.tasks.schemas import TaskFilter
 
@@ -295,7 +295,7 @@ def agent_statistics(connection: Connection) -> list[RowMapping]:
 # ── claim, journal, departure ────────────────────────────────────────────────────────────────────────────────────────
 
 # Stamped by the clock, not by the transaction's begin: it may have been open long before this task was dispatched.
-_CLAIM = text("""
+_CLAIM = Hot("""
     WITH claimed AS (
         UPDATE tasks
            SET status = 'running', claim = claim + 1, worker = :worker, dispatched_at = NULL,
@@ -319,10 +319,10 @@ _CLAIM = text("""
 """)
 
 
-def claim_task(connection: Connection, task_id: UUID, claim: int, worker: str) -> RowMapping | None:
+def claim_task(connection: Connection, task_id: UUID, claim: int, worker: str) -> dict[str, Any] | None:
     """Make `worker` the owner of the task under the next claim number. None when the message is out of date."""
     values = {"task": task_id, "claim": claim, "worker": worker}
-    return connection.execute(_CLAIM, values).mappings().one_or_none()
+    return _CLAIM.run(connection, values).fetchone()
 
 
 _UNDO_DISPATCH = text("UPDATE tasks SET dispatched_at = NULL WHERE id = :task AND claim = :claim AND status = 'queued'")
@@ -335,12 +335,12 @@ def undo_dispatch(connection: Connection, task_id: UUID, claim: int) -> None:
 
 # `status::text` keeps the planner from the index of all running tasks: it would walk through that, where it thinks they
 # are few, to find one by its id.
-_HOLD = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE")
+_HOLD = Hot("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE")
 
 
 def holds_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
     """Whether `claim` still owns the task; it does until this transaction ends."""
-    return connection.execute(_HOLD, {"task": task_id, "claim": claim}).scalar() is not None
+    return _HOLD.run(connection, {"task": task_id, "claim": claim}).fetchone() is not None
 
 
 _STEP = """
@@ -364,18 +364,18 @@ _WITH_USAGE = """bill AS (
                :is_rehearsal, concurrency_key, workflow_run
           FROM fence
     )"""
-_RECORD_STEP = text(_STEP.format(usage="nothing AS (SELECT)"))
-_RECORD_BILLED_STEP = text(_STEP.format(usage=_WITH_USAGE))
+_RECORD_STEP = Hot(_STEP.format(usage="nothing AS (SELECT)"))
+_RECORD_BILLED_STEP = Hot(_STEP.format(usage=_WITH_USAGE))
 
 
 def insert_step(connection: Connection, row: dict[str, Any]) -> bool:
     """Write a step, and its usage row where `row` has a `usage_id`. False, and nothing, when the claim is lost."""
     statement = _RECORD_BILLED_STEP if "usage_id" in row else _RECORD_STEP
     values = row | {name: dump_json(row[name]) for name in ("input", "output", "price") if name in row}
-    return connection.execute(statement, values).rowcount == 1
+    return statement.run(connection, values).rowcount == 1
 
 
-_FINISH_BEGUN = text("""
+_FINISH_BEGUN = Hot("""
     WITH fence AS (
         SELECT id FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
     )
@@ -387,15 +387,15 @@ _FINISH_BEGUN = text("""
 
 def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
     """Record what came of a step that was begun under this claim. False, and nothing, when the claim is lost."""
-    return connection.execute(_FINISH_BEGUN, row | {"output": dump_json(row["output"])}).rowcount == 1
+    return _FINISH_BEGUN.run(connection, row | {"output": dump_json(row["output"])}).rowcount == 1
 
 
 # Each table is told which row by its value, not by a join with what a part before it returned: joined, the planner may
 # walk through all of the organisation's rows, which it thinks are few while its statistics are young.
 # The row is locked by a statement of its own: a step that was being written while we waited for the lock is seen only
 # by a statement that begins afterwards.
-_LOCK = text("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR UPDATE")
-_LEAVE = text("""
+_LOCK = Hot("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR UPDATE")
+_LEAVE = Hot("""
     WITH held AS (
         SELECT id, cancel_requested_at, coalesce(wakes <> CAST(:wakes AS integer), false) AS was_woken,
                EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown')) AS is_in_doubt
@@ -438,7 +438,7 @@ _LEAVE = text("""
 
 def lock_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
     """Whether `claim` still owns the task; nobody else touches the task until this transaction ends."""
-    return connection.execute(_LOCK, {"task": task_id, "claim": claim}).scalar() is not None
+    return _LOCK.run(connection, {"task": task_id, "claim": claim}).fetchone() is not None
 
 
 def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
@@ -448,8 +448,8 @@ def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
     prepared = values | {
         name: None if values[name] is None else dump_json(values[name]) for name in ("result", "error")
     }
-    found: str | None = connection.execute(_LEAVE, prepared).scalar()
-    return found
+    found = _LEAVE.run(connection, prepared).fetchone()
+    return found["status"] if found else None
 
 
 # What a running task might be about to wait for has come: it will not wait (see `_LEAVE`). One that is queued, or waits

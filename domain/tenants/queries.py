@@ -5,6 +5,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
+from core.db import Hot
+
 _ORGANISATION = "id, slug, name, time_zone, markup"
 
 
@@ -83,7 +85,7 @@ def make_operator(connection: Connection, user_id: UUID) -> None:
     connection.execute(text("UPDATE users SET is_operator = true WHERE id = :user"), {"user": user_id})
 
 
-_GRANTS = text("""
+_GRANTS = Hot("""
     SELECT r.permissions, g.location_id FROM grants g
       JOIN users u ON u.id = g.user_id AND u.disabled_at IS NULL
       JOIN roles r ON r.org_id = g.org_id AND r.name = g.role
@@ -93,9 +95,9 @@ _GRANTS = text("""
 """)
 
 
-def permissions_of(connection: Connection, user_id: UUID) -> list[RowMapping]:
+def permissions_of(connection: Connection, user_id: UUID) -> list[dict[str, Any]]:
     """The permissions of each of a user's grants, with its location. None for a user who was disabled."""
-    return list(connection.execute(_GRANTS, {"user": user_id}).mappings())
+    return _GRANTS.run(connection, {"user": user_id}).fetchall()
 
 
 _HELD = text("""

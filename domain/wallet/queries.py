@@ -11,6 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
+from core.db import Hot
+
 _BALANCE = text("""
     SELECT w.balance - h.spent AS balance, w.held - h.spent - h.freed AS held,
            w.balance - w.held + h.freed AS available, w.owed
@@ -28,12 +30,13 @@ def balance(connection: Connection, org: UUID) -> RowMapping:
 
 # ── hold, spend, release ─────────────────────────────────────────────────────────────────────────────────────────────
 
-_FREE_IN_HOLD = text("SELECT reserved - spent FROM holds WHERE task_id = :task AND NOT is_over FOR UPDATE")
+_FREE_IN_HOLD = Hot("SELECT reserved - spent AS free FROM holds WHERE task_id = :task AND NOT is_over FOR UPDATE")
 
 
 def free_in_hold(connection: Connection, task: UUID) -> int:
     """What the task's hold has left; the hold stays locked. 0 where there is none."""
-    return connection.execute(_FREE_IN_HOLD, {"task": task}).scalar() or 0
+    found = _FREE_IN_HOLD.run(connection, {"task": task}).fetchone()
+    return found["free"] if found else 0
 
 
 # A task's end only marks its hold: the wallet's row, which every task of the organisation wants, is touched once a
@@ -48,7 +51,7 @@ _OVER = """
         SELECT coalesce(sum(reserved), 0)::bigint AS reserved, coalesce(sum(spent), 0)::bigint AS spent FROM gone
     )
 """
-_EXTEND = text(f"""
+_EXTEND = Hot(f"""
     WITH wallet AS (SELECT balance, held, owed FROM wallets WHERE org_id = :org FOR UPDATE),
     {_OVER.format(those="AND task_id <> :task")}, sums AS (
         SELECT wallet.balance - freed.spent AS balance, wallet.held - freed.reserved AS held,
@@ -74,10 +77,10 @@ _TAKE_OFF = text(f"""
 
 def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> bool:
     """Promise a task so many tokens more. False, and nothing, where they are not there or fees are owed."""
-    return connection.execute(_EXTEND, {"org": org, "task": task, "tokens": tokens}).rowcount == 1
+    return _EXTEND.run(connection, {"org": org, "task": task, "tokens": tokens}).rowcount == 1
 
 
-_SPEND = text("""
+_SPEND = Hot("""
     WITH hold AS (
         UPDATE holds SET spent = spent + :tokens
          WHERE task_id = :task AND NOT is_over AND reserved - spent >= :tokens RETURNING org_id
@@ -89,16 +92,16 @@ _SPEND = text("""
 
 def spend(connection: Connection, row: dict[str, Any]) -> bool:
     """Spend from a task's hold. False, and nothing, where it has not so much left."""
-    return connection.execute(_SPEND, row).rowcount == 1
+    return _SPEND.run(connection, row).rowcount == 1
 
 
-_RELEASE = text("UPDATE holds SET is_over = true WHERE task_id = :task")
+_RELEASE = Hot("UPDATE holds SET is_over = true WHERE task_id = :task")
 _WITH_HOLDS_THAT_ARE_OVER = text("SELECT DISTINCT org_id FROM holds WHERE is_over")
 
 
 def release_hold(connection: Connection, task: UUID) -> None:
     """End a task's hold: what was spent counts as gone from the wallet, the rest as free again."""
-    connection.execute(_RELEASE, {"task": task})
+    _RELEASE.run(connection, {"task": task})
 
 
 def take_off(connection: Connection, org: UUID) -> None:
