@@ -1,6 +1,8 @@
 """The recipe every task follows: perceive; decide and act in turns until there is an answer; learn.
 
-Each step is in the journal before the next begins. A try that begins anew therefore reads what is there and goes on.
+Each step that costs or changes something is in the journal before the next begins. A try that begins anew therefore
+reads what is there and goes on. The first step is written with what the first call is promised, the last two with the
+task's end.
 """
 
 from agents.accepted import carry_out_accepted
