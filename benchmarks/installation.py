@@ -143,12 +143,17 @@ def organisation(rota: Installation, slug: str, model: str) -> Organisation:
 def cpu_seconds(data: Path) -> dict[str, float]:
     """CPU seconds used by each process of the installation, with its children."""
     state = read_state(data)
-    found = {}
-    for name, (pid, _) in (state.children if state else {}).items():
-        process = psutil.Process(pid)
-        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-        found[name] = sum(one.user + one.system for one in times)
-    return found
+    return {name: cpu_of(psutil.Process(pid)) for name, (pid, _) in (state.children if state else {}).items()}
+
+
+def cpu_of(process: psutil.Process) -> float:
+    """CPU seconds used by a process and its children, those that have ended too."""
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended as we looked
+            times = one.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def put_bench_agent(rota: Installation) -> None:

@@ -9,6 +9,7 @@ clock. `make bench ONLY=overhead`; PEERS=celery_prefork,dbos for some, ROUNDS an
 
 import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ import psycopg
 from benchmarks.installation import (
     ROOT,
     Installation,
+    cpu_of,
     cpu_seconds,
     installation,
     put_bench_agent,
@@ -41,7 +43,7 @@ from embedded.valkey import EmbeddedValkey
 _ENVIRONMENTS = ROOT / "benchmarks" / ".environments"
 _SHARED = ("openai>=3,<4", "sqlalchemy>=2.1,<2.2", "psycopg[binary,pool]>=3.3,<4")
 _ROUNDS, _TASKS, _WARM_UP = int(os.environ.get("ROUNDS", "3")), int(os.environ.get("TASKS", "600")), 100
-_PATIENCE = 180.0
+_PATIENCE, _START = 90.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class _Rota:
 
     def round(self, tasks: int) -> dict[str, Any]:
         """One round: tasks a second, and CPU by process."""
-        before = cpu_seconds(self._rota.data) | {"model": _cpu(self._model.process)}
+        before = cpu_seconds(self._rota.data) | {"model": cpu_of(self._model.process)}
         started = self._rota.query("SELECT clock_timestamp()")[0][0]
         submitter = submit_bench(self._rota, tasks)
         self._rota.wait("SELECT 1 FROM tasks WHERE finished_at IS NULL LIMIT 1", seconds=_PATIENCE)
@@ -110,7 +112,7 @@ class _Rota:
             "SELECT count(*), extract(epoch FROM max(finished_at) - min(created_at))::float FROM tasks "
             "WHERE created_at >= %s AND status = 'succeeded'", started,
         )  # fmt: skip
-        after = cpu_seconds(self._rota.data) | {"model": _cpu(self._model.process)}
+        after = cpu_seconds(self._rota.data) | {"model": cpu_of(self._model.process)}
         used = {name: after[name] - before.get(name, 0) for name in after} | {"submitter": submitter}
         return _result(tasks, count, seconds, used)
 
@@ -150,17 +152,17 @@ class _Servers:
         command = [str(programs / peer.worker[0]), *peer.worker[1:]]
         with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, start_new_session=True) as worker:
             try:
+                time.sleep(_START)
                 submit = [python, "-m", f"benchmarks.peers.{peer.module}", "submit"]
                 run_to_its_end([*submit, str(_WARM_UP)], environment)
                 self._wait(_WARM_UP)
                 watched = {"worker": psutil.Process(worker.pid), "model": model.process, **self._processes}
-                before = {name: _cpu(process) for name, process in watched.items()}
+                before = {name: cpu_of(process) for name, process in watched.items()}
                 submitter = run_to_its_end([*submit, str(tasks)], environment)
                 self._wait(_WARM_UP + tasks)
-                used = {name: _cpu(process) - before[name] for name, process in watched.items()}
+                used = {name: cpu_of(process) - before[name] for name, process in watched.items()}
             finally:
-                for process in (psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)):
-                    process.terminate()
+                _end_all(worker)
         with psycopg.connect(self._url()) as connection:
             row = connection.execute(
                 "SELECT count(*), extract(epoch FROM max(finished_at) - min(created_at))::float FROM "
@@ -224,9 +226,13 @@ def _environment(peer: Peer) -> Path:
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _cpu(process: psutil.Process) -> float:
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
+def _end_all(worker: subprocess.Popen[bytes]) -> None:
+    """End a worker with all of its processes, which are a group of their own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(5)
 
 
 def _result(tasks: int, count: int, seconds: float, used: dict[str, float]) -> dict[str, Any]:

@@ -4,12 +4,11 @@ import sys
 import threading
 from typing import Any
 
-from dbos import DBOS, DBOSClient, EnqueueOptions, Queue
+from dbos import DBOS, DBOSClient, EnqueueOptions
 
 from benchmarks.peers import job
 
 _URL = job.URL.replace("postgresql+psycopg://", "postgresql://")
-queue = Queue("jobs", worker_concurrency=job.CONCURRENCY)
 ask, search, finish = DBOS.step()(job.ask), DBOS.step()(job.search), DBOS.step()(job.finish)
 _STEPS = {job.ask: ask, job.search: search, job.finish: finish}
 
@@ -34,4 +33,5 @@ if __name__ == "__main__":
             config={"name": "peer", "system_database_url": _URL, "application_version": "bench", "log_level": "WARNING"}
         )
         DBOS.launch()
+        DBOS.register_queue("jobs", worker_concurrency=job.CONCURRENCY, polling_interval_sec=0.05)
         threading.Event().wait()

@@ -20,9 +20,9 @@ def run(job_id: str, message: str) -> None:
 
 
 def _submit_all() -> None:
-    sync = app.with_connector(procrastinate.SyncPsycopgConnector(conninfo=_URL))
-    with sync.open():
-        job.submit_all(lambda message: sync.configure_task("run").defer(job_id=job.accept(message), message=message))
+    connector = procrastinate.SyncPsycopgConnector(conninfo=_URL, max_size=8)
+    with app.replace_connector(connector) as sync, sync.open():
+        job.submit_all(lambda message: run.defer(job_id=job.accept(message), message=message))
 
 
 async def _work() -> None:

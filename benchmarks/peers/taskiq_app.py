@@ -12,7 +12,7 @@ from benchmarks.peers import job
 broker = RedisStreamBroker(url=job.BROKER_URL)
 
 
-@broker.task
+@broker.task(task_name="run")
 def run(job_id: str, message: str) -> None:
     """The job."""
     job.carry_out(job_id, message)
