@@ -137,12 +137,13 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
     decision = _read(reply, seq)
     output = decision.model_dump(exclude={"seq"}) | ({"from_cache": True} if cached else {})
     record = make_record(seq, "decide", model, stopwatch, output=output, given=given, bill=bill)
-    if decision.answers:
+    is_kept = ttl > timedelta(0) and not cached
+    if decision.answers and not is_kept:
         failpoint("before-step")
         work.defer(record)  # the task ends at once, and this is written with its end
     else:
         work.record(record)
-    if ttl > timedelta(0) and not cached:
+    if is_kept:
         with transaction(work.task.org_id) as connection:
             kept = KeptReply(digest=_digest(prepared), reply=reply.model_dump(mode="json"), ttl=ttl)
             replies.keep(connection, work.task.org_id, kept)

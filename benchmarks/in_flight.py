@@ -15,6 +15,7 @@ import psutil
 from benchmarks.installation import (
     ROOT,
     Installation,
+    cpu_of,
     cpu_seconds,
     installation,
     put_bench_agent,
@@ -90,9 +91,5 @@ def _worker(rota: Installation, number: int, concurrency: int) -> subprocess.Pop
 
 
 def _cpu(rota: Installation, model: ModelServer, workers: list[psutil.Process]) -> dict[str, float]:
-    def used(process: psutil.Process) -> float:
-        times = process.cpu_times()
-        return float(times.user + times.system)
-
     others = {name: value for name, value in cpu_seconds(rota.data).items() if name != "worker"}
-    return others | {"workers": sum(map(used, workers)), "model": used(model.process)}
+    return others | {"workers": sum(map(cpu_of, workers)), "model": cpu_of(model.process)}

@@ -36,6 +36,7 @@ from benchmarks.installation import (
     write_results,
 )
 from benchmarks.model_server import ModelServer, model_server
+from benchmarks.peers.tables import TABLES
 from embedded.postgres import SUPERUSER, EmbeddedPostgres
 from embedded.processes import free_port, spawn
 from embedded.valkey import EmbeddedValkey
@@ -172,8 +173,6 @@ class _Servers:
         return _result(tasks, count, seconds, used | {"submitter": submitter})
 
     def _empty(self) -> None:
-        from benchmarks.peers.tables import TABLES  # noqa: PLC0415  shared with the peers, which know nothing of us
-
         with psycopg.connect(self._url(), autocommit=True) as connection:
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("DROP SCHEMA IF EXISTS dbos CASCADE")

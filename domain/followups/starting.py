@@ -164,9 +164,9 @@ class Starting:
         """Choose a variant for a follow-up that nothing hinders, and start it now or at the variant's hour."""
         options, kept = self._options(due), _kept(due.row)
         if kept is not None and kept.name in options:
-            kept = replace(kept, channel=options[kept.name])
-        variant = kept if kept and kept.name in options else self._chosen(due, options)
-        if variant is not kept:
+            variant = replace(kept, channel=options[kept.name])
+        else:
+            variant = self._chosen(due, options)
             hour = next(one.hour for one in due.rule.fields.variants if one.name == variant.name)
             wanted = timing.at_hour(self._present.now, hour, due.zone)
             if wanted > self._present.now:

@@ -196,7 +196,8 @@ def cancel(connection: Connection, task_id: UUID) -> Task:
 
 def cancel_unended(connection: Connection, ids: list[UUID]) -> None:
     """Cancel those of these tasks that have not ended."""
-    queries.request_cancel(connection, ids)
+    if ids:
+        queries.request_cancel(connection, ids)
 
 
 def retry(connection: Connection, task_id: UUID) -> Task:

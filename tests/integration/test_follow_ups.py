@@ -1,6 +1,6 @@
 """Follow-ups on a real database and a real mail server: planned once, sent when the rule says, stopped when it must."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -866,8 +866,7 @@ def test_what_only_some_may_see_and_do(client: TestClient, org: UUID, ana: UUID)
         ("POST", "/v1/inbox", {"contact": str(ana), "channel": "email", "body": "x"}),
     ]:
         assert client.request(method, path, json=body, headers=viewer).status_code == 403, path
-    checked: Callable[..., Any] = client.post
-    assert checked("/v1/follow-ups/check").json()["planned"] == 0
+    assert client.post("/v1/follow-ups/check").json()["planned"] == 0
 
 
 # ── faults that were found ───────────────────────────────────────────────────────────────────────────────────────────
