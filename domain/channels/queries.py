@@ -321,9 +321,9 @@ def correspondence(connection: Connection, contact: UUID, limit: int) -> list[Ro
     return list(connection.execute(_CORRESPONDENCE, {"contact": contact, "limit": limit}).mappings())
 
 
-def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None) -> bool:
-    """Let a queued message leave later. Whether it was still queued."""
-    return connection.execute(_POSTPONE, {"id": message_id, "to": to, "leave_by": leave_by}).rowcount == 1
+def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None) -> None:
+    """Let a message leave later, where it is still queued."""
+    connection.execute(_POSTPONE, {"id": message_id, "to": to, "leave_by": leave_by})
 
 
 def withdraw(connection: Connection, ids: list[UUID]) -> list[RowMapping]:

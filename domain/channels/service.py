@@ -335,9 +335,9 @@ def withdraw(connection: Connection, org: UUID, ids: list[UUID]) -> set[UUID]:
     return {row["id"] for row in cancelled}
 
 
-def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None = None) -> bool:
-    """Let a message leave later, and then before `leave_by`, if it has not left. Whether it was so."""
-    return queries.postpone(connection, message_id, to, leave_by)
+def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None = None) -> None:
+    """Let a message leave later, and then before `leave_by`, if it has not left."""
+    queries.postpone(connection, message_id, to, leave_by)
 
 
 def last_written_to(connection: Connection, contacts: list[UUID]) -> UUID | None:
