@@ -138,9 +138,9 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
     output = decision.model_dump(exclude={"seq"}) | ({"from_cache": True} if cached else {})
     record = make_record(seq, "decide", model, stopwatch, output=output, given=given, bill=bill)
     is_kept = ttl > timedelta(0) and not cached
-    if decision.answers and not is_kept:
+    if (decision.answers or _only_looks_up(decision)) and not is_kept:
         failpoint("before-step")
-        work.defer(record)  # the task ends at once, and this is written with its end
+        work.defer(record)  # what comes next comes at once, and this is written with it
     else:
         work.record(record)
     if is_kept:
@@ -148,6 +148,13 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
             kept = KeptReply(digest=_digest(prepared), reply=reply.model_dump(mode="json"), ttl=ttl)
             replies.keep(connection, work.task.org_id, kept)
     return decision
+
+
+def _only_looks_up(decision: Decision) -> bool:
+    """Whether all it leads to is one look at our own records."""
+    calls = decision.message.tool_calls
+    tool = ALL.get(calls[0].name) if len(calls) == 1 else None
+    return tool is not None and tool.only_reads and not tool.is_outward
 
 
 def _at_most(work: Work, request: Request, own: Price | None) -> Decimal:

@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from agents.decide import Decision
-from agents.interrupt import Stopped
 from agents.work import Work, make_record
 from core.clock import Stopwatch
 
@@ -39,11 +38,7 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
         result = Result.model_validate(done.output)
         work.finish(done.output)
         return result
-    try:
-        work.check_stopped()
-    except Stopped:
-        work.flush()
-        raise
+    work.check_stopped()
     stopwatch = Stopwatch()
     journal = work.journal()
     result = Result(

@@ -29,9 +29,17 @@ def run_task(task: Claimed, workplace: Workplace, interrupt: Interrupt, sink: Si
         ClaimLost: a write was refused because the task is somebody else's now.
     """
     work = Work(task, workplace, interrupt, sink)
+    try:
+        return _carry_through(work)
+    except BaseException:
+        work.keep_what_was_paid()
+        raise
+
+
+def _carry_through(work: Work) -> Result:
     perception = perceive(work)
-    if task.action is not None:
-        return carry_out_accepted(work, perception, task.action)
+    if work.task.action is not None:
+        return carry_out_accepted(work, perception, work.task.action)
     seq = 1
     for _ in range(work.agent.limits.max_turns):
         decision = decide(work, perception, seq)

@@ -18,7 +18,7 @@ from domain.tasks.schemas import Claimed
 from domain.tenants import service as tenants
 from domain.tenants.schemas import Organisation
 from domain.wallet import service as wallet
-from domain.wallet.schemas import PriceItem
+from domain.wallet.schemas import Payment, PriceItem
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -67,11 +67,23 @@ class Books:
 
     def price(self, ask: Ask, item: PriceItem) -> int:
         """What an item costs, in tokens."""
-        read_at, prices = self._prices
-        if not prices or time.monotonic() - read_at > _FRESH:
-            prices = wallet.prices(ask())
-            self._prices = (time.monotonic(), prices)
+        known = self.known_price(item)
+        if known is not None:
+            return known
+        prices = wallet.prices(ask())
+        self._prices = (time.monotonic(), prices)
         return prices[item]
+
+    def known_price(self, item: PriceItem) -> int | None:
+        """The same where it is known without asking."""
+        read_at, prices = self._prices
+        return prices[item] if prices and time.monotonic() - read_at <= _FRESH else None
+
+    def first_promise(self) -> int:
+        """How many tokens a task is promised with its first claim, so that its first call need not ask for them: none
+        where what a call costs is not known just now.
+        """
+        return wallet.promise_for(self.known_price("internal_llm_call") or 0)
 
     def has_budgets(self, ask: Ask, org: UUID) -> bool:
         """Whether anything limits what an organisation is billed."""
@@ -96,8 +108,8 @@ class Purse:
     def __init__(self, task: Claimed, books: Books) -> None:
         self._task = task
         self._books = books
-        self._left = 0
-        self._has_hold = task.claim > 1
+        self._left = task.promised
+        self._has_hold = task.claim > 1 or task.promised > 0
         self.has_reserved = task.claim > 1
         """whether there may be reserves in budgets"""
 
@@ -118,11 +130,29 @@ class Purse:
         Raises:
             InsufficientFunds: the wallet cannot; nothing of the step must stand.
         """
-        tokens = self._books.price(lambda: connection, item)
-        self._left -= tokens
-        if not wallet.spend(connection, self._task.id, seq, item, tokens, note=note):
-            self._left = wallet.ensure(connection, self._task.org_id, self._task.id, tokens) - tokens
-            wallet.spend_ensured(connection, self._task.id, seq, item, tokens, note=note)
+        if payment := self.payment(lambda: connection, seq, item, note):
+            self.spent(payment)
+            if not wallet.spend(connection, self._task.id, *payment):
+                self.pay_anew(connection, payment)
+
+    def payment(self, ask: Ask, seq: int, item: PriceItem, note: str | None = None) -> Payment | None:
+        """What an item in step `seq` is paid with; None where it is free."""
+        tokens = self._books.price(ask, item)
+        return Payment(seq, item, tokens, note) if tokens else None
+
+    def spent(self, *payments: Payment) -> None:
+        """Remember that so much less is left in the hold."""
+        self._left -= sum(payment.tokens for payment in payments)
+
+    def pay_anew(self, connection: Connection, payment: Payment) -> None:
+        """Pay for what the hold had not enough for, from a larger one.
+
+        Raises:
+            InsufficientFunds: the wallet cannot; nothing of the step must stand.
+        """
+        tokens = payment.tokens
+        self._left = wallet.ensure(connection, self._task.org_id, self._task.id, tokens) - tokens
+        wallet.spend_ensured(connection, self._task.id, *payment)
 
     def reserve(self, ask: Ask, most: Callable[[], Decimal]) -> None:
         """Reserve what a model call may cost at most; `most` reckons it, in dollars, where there is a budget.

@@ -12,13 +12,14 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Interrupt, Stopped
 from agents.llm.models import Models
 from agents.purse import Ask, Books, Purse
 from agents.sink import Sink
 from core.clock import Stopwatch
-from core.db import transaction
+from core.db import Alone, transaction
 from core.errors import RotaError, Unavailable
 from core.failpoints import failpoint
 from core.ids import new_id
@@ -28,7 +29,7 @@ from domain.tasks import service as tasks
 from domain.tasks.schemas import Bill, Claimed, Departure, Status, Step, StepRecord
 from domain.tenants.schemas import Organisation
 from domain.wallet import service as wallet
-from domain.wallet.schemas import PriceItem
+from domain.wallet.schemas import Payment, PriceItem
 
 _PARALLEL_CALLS = 8
 # As long as the database may be away, a step waits to be written.
@@ -43,6 +44,8 @@ class _Write(Protocol[T_co]):
     def __call__(self, connection: Connection, *, is_again: bool) -> T_co: ...
 
 
+Line = tuple[StepRecord, UUID]
+"""a step to be written, and its id"""
 Also = Callable[[Connection], None]
 """what is written in the same transaction as a step"""
 
@@ -93,7 +96,7 @@ class Work:
         self.now = task.now
         self._stopwatch = Stopwatch()
         self._journal: dict[int, Step] = {}
-        self._deferred: list[tuple[StepRecord, UUID]] = []
+        self._deferred: list[Line] = []
         self._tokens, self._cost = 0, Decimal(0)
         with self.asking() as ask:
             self.organisation: Organisation = workplace.books.organisation(ask, task)
@@ -176,7 +179,7 @@ class Work:
             def ask() -> Connection:
                 if not taken:
                     taken.append(stack.enter_context(transaction(self.task.org_id, durable=False)))
-                    self._write_deferred(taken[0], is_again=False)
+                    self._write_lines(taken[0], self._deferred)
                 return taken[0]
 
             yield ask
@@ -190,15 +193,19 @@ class Work:
         self._deferred.append((record, new_id()))
         self._keep(tasks.as_step(self.task, record))
 
-    def flush(self) -> None:
-        """Write what was deferred."""
+    def keep_what_was_paid(self) -> None:
+        """Before a try ends otherwise than with the task's end: write what was deferred and has cost something."""
 
         def nothing_more(connection: Connection, *, is_again: bool) -> None:
-            self._write_deferred(connection, is_again=is_again)
+            self._write_lines(connection, self._unwritten(connection, is_again=is_again))
 
-        if self._deferred:
-            self._insist(nothing_more)
+        if self._owes_a_record:
+            self._insist(nothing_more, is_again=True)
             self._deferred.clear()
+
+    @property
+    def _owes_a_record(self) -> bool:
+        return any(record.bill is not None for record, _ in self._deferred)
 
     def finish(self, result: dict[str, Any]) -> None:
         """End the task with a result: what was deferred and the task's end are written in one transaction.
@@ -210,26 +217,52 @@ class Work:
 
         def end(connection: Connection, *, is_again: bool) -> None:
             tasks.lock(connection, self.task)
-            self._write_deferred(connection, is_again=is_again)
+            self._write_lines(connection, self._unwritten(connection, is_again=is_again))
             tasks.leave_locked(connection, self.task, departure)
             _release(connection, self.task, has_reserves=self.purse.has_reserved)
 
         failpoint("before-leave")
-        try:
-            self._insist(end)
-        except (RotaError, Stopped):
-            raise
-        except Exception:  # the end is refused: what was paid for is written all the same
-            with transaction(self.task.org_id) as connection:
-                self._write_deferred(connection, is_again=True)
-            raise
+        if not self._finish_at_once(result):
+            self._insist(end, is_again=True)
         self._deferred.clear()
         failpoint("after-leave")
 
-    def _write_deferred(self, connection: Connection, *, is_again: bool) -> None:
-        for record, step_id in self._deferred:
-            if not (is_again and tasks.written_step(connection, step_id)):
-                self._record(connection, record, step_id)
+    def _finish_at_once(self, result: dict[str, Any]) -> bool:
+        """The same in one statement, for the end that nearly every task has. False where it did not come to that, or
+        nobody knows whether it did.
+        """
+        if self.purse.has_reserved:
+            return False
+        org = self.task.org_id
+        try:
+            with contextlib.ExitStack() as stack:
+                payments = self._payments(lambda: stack.enter_context(transaction(org)), self._deferred)
+            return tasks.finish(Alone(org), self.task, self._deferred, payments, result)
+        except (Unavailable, DBAPIError):  # whatever stands in the way says so again
+            return False
+
+    def _unwritten(self, connection: Connection, *, is_again: bool) -> list[Line]:
+        """What was deferred and is not written, where an earlier try may have been committed."""
+        return [line for line in self._deferred if not (is_again and tasks.written_step(connection, line[1]))]
+
+    def _write_lines(self, connection: Connection, lines: list[Line]) -> None:
+        """Write steps, with what is billed for them and what they are paid with."""
+        if not lines:
+            return
+        payments = self._payments(lambda: connection, lines)
+        self.purse.spent(*payments)
+        if not tasks.record_steps(connection, self.task, lines, payments):
+            for payment in payments:
+                self.purse.pay_anew(connection, payment)
+        for record, _ in lines:
+            if record.bill is not None:
+                self.purse.draw(connection, record.bill.cost.billed)
+
+    def _payments(self, ask: Ask, lines: list[Line]) -> list[Payment]:
+        """What is paid for model calls; an answer that is of no use costs no token."""
+        called = [record.seq for record, _ in lines if record.bill is not None and record.status == "done"]
+        made = [self.purse.payment(ask, seq, "internal_llm_call") for seq in called]
+        return [payment for payment in made if payment is not None]
 
     def record(self, record: StepRecord, also: Also = _nothing_else) -> Step:
         """Write a step into the journal, and what `also` writes with it; a finished one is never done again."""
@@ -254,7 +287,7 @@ class Work:
 
     def record_reading(self, run: Callable[[Connection], StepRecord]) -> Step:
         """The same for what only reads: there is nothing to hold, or to undo, and it can be read again."""
-        return self._keep(self._write(run, is_paid_for=False, durable=False))
+        return self._keep(self._write(run, is_paid_for=self._owes_a_record, durable=self._owes_a_record))
 
     def begin(self, record: StepRecord, also: Also = _nothing_else) -> None:
         """Write down the intent of an effect that must not happen twice. Until it is finished, its outcome is in
@@ -298,28 +331,25 @@ class Work:
         step_id = new_id()
 
         def write(connection: Connection, *, is_again: bool) -> Step:
-            self._write_deferred(connection, is_again=is_again)
             written = tasks.written_step(connection, step_id) if is_again else None
-            return written or self._record(connection, make(connection), step_id)
+            if written is not None:  # and with it what was deferred
+                return written
+            record = make(connection)
+            self._write_lines(connection, [*self._deferred, (record, step_id)])
+            return tasks.as_step(self.task, record)
 
         step = self._insist(write, is_paid_for=is_paid_for, durable=durable)
-        if self._deferred:  # and nobody works beside us: before tools do, something was written
+        if self._deferred:  # and nobody works beside us: before several tools do, something was written
             self._deferred.clear()
         return step
 
-    def _record(self, connection: Connection, record: StepRecord, step_id: UUID) -> Step:
-        step = tasks.record_step(connection, self.task, record, step_id)
-        if record.bill is not None:
-            if record.status == "done":  # an answer that is of no use costs no token
-                self.purse.pay(connection, record.seq, "internal_llm_call")
-            self.purse.draw(connection, record.bill.cost.billed)
-        return step
-
-    def _insist(self, write: "_Write[T_co]", *, is_paid_for: bool = True, durable: bool = True) -> T_co:
+    def _insist(
+        self, write: "_Write[T_co]", *, is_paid_for: bool = True, durable: bool = True, is_again: bool = False
+    ) -> T_co:
         """What was paid for, or done to the world, is written down as soon as the database is back. Whether a commit
         whose answer was lost took place is looked up before it is tried again.
         """
-        stopwatch, is_again = Stopwatch(), False
+        stopwatch = Stopwatch()
         while True:
             try:
                 with transaction(self.task.org_id, durable=durable) as connection:

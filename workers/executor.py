@@ -13,7 +13,7 @@ from agents.pipeline import run_task
 from agents.sink import Sink
 from agents.work import OutcomeUnknown, Parked, Workplace, leave
 from core.clock import Stopwatch
-from core.db import system_transaction, transaction
+from core.db import Alone, system_transaction, transaction
 from core.errors import RotaError, Unavailable
 from core.failpoints import failpoint
 from core.logging import get_logger
@@ -55,8 +55,10 @@ class Executor:
             return
         failpoint("before-claim")
         try:
-            with transaction(org, durable=False) as connection:
-                task = tasks.claim(connection, task_id, claim, self._presence.id)
+            # Lost in a crash of the server, it is claimed again, and whatever was written under it refused.
+            at, is_first = Alone(org, durable=False), claim == 0
+            tokens = self._workplace.books.first_promise() if is_first else 0
+            task = tasks.claim(at, task_id, claim, self._presence.id, tokens=tokens)
         except Unavailable as error:
             log.warning("cannot claim; the message will be missed and published again", error=error.message)
             return

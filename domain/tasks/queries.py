@@ -6,16 +6,18 @@ write. A step, its usage row and the fence's check are one statement. No claim e
 and not recorded becomes `unknown`, and its task waits for a person.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
 
-from core.db import Hot, dump_json
+from core.db import Alone, Hot, dump_json
 from domain.tasks.models import tasks
 from domain.tasks.schemas import TaskFilter
+from domain.wallet import queries as wallet
+from domain.wallet.schemas import Payment
 
 _INTERNAL = {
     "org_id", "agent_id", "idempotency_key", "request_digest", "dispatched_at", "claim", "parent_seq", "key_position",
@@ -295,7 +297,7 @@ def agent_statistics(connection: Connection) -> list[RowMapping]:
 # ── claim, journal, departure ────────────────────────────────────────────────────────────────────────────────────────
 
 # Stamped by the clock, not by the transaction's begin: it may have been open long before this task was dispatched.
-_CLAIM = Hot("""
+_CLAIM = Hot(f"""
     WITH claimed AS (
         UPDATE tasks
            SET status = 'running', claim = claim + 1, worker = :worker, dispatched_at = NULL,
@@ -310,19 +312,21 @@ _CLAIM = Hot("""
         SELECT id, claim, org_id, :worker, claimed_at, provider, model, queue, claimed_at - greatest(run_after, (
                    SELECT ended_at FROM attempts before WHERE before.task_id = c.id AND before.claim = c.claim - 1))
           FROM claimed c
-    )
+    ), {wallet.promised("(SELECT org_id FROM claimed WHERE :tokens > 0)")}
     SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining, user_id, location_id, contact,
-           scopes, action, wakes, rota_now() AS now,
+           scopes, action, wakes, rota_now() AS now, coalesce((SELECT tokens FROM promised), 0) AS promised,
            (SELECT CAST(o.xmin AS text) FROM organisations o WHERE o.id = c.org_id) AS organisation_version,
            (SELECT CAST(a.xmin AS text) FROM agents a WHERE a.id = c.agent_id) AS agent_version
       FROM claimed c
-""")
+""")  # noqa: S608
 
 
-def claim_task(connection: Connection, task_id: UUID, claim: int, worker: str) -> dict[str, Any] | None:
-    """Make `worker` the owner of the task under the next claim number. None when the message is out of date."""
-    values = {"task": task_id, "claim": claim, "worker": worker}
-    return _CLAIM.run(connection, values).fetchone()
+def claim_task(at: Connection | Alone, task_id: UUID, claim: int, worker: str, tokens: int) -> dict[str, Any] | None:
+    """Make `worker` the owner of the task under the next claim number, and promise it `tokens` where they are there.
+    None when the message is out of date.
+    """
+    values = {"task": task_id, "claim": claim, "worker": worker, "tokens": tokens}
+    return _CLAIM.run(at, values).fetchone()
 
 
 _UNDO_DISPATCH = text("UPDATE tasks SET dispatched_at = NULL WHERE id = :task AND claim = :claim AND status = 'queued'")
@@ -343,36 +347,94 @@ def holds_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
     return _HOLD.run(connection, {"task": task_id, "claim": claim}).fetchone() is not None
 
 
-_STEP = """
-    WITH fence AS (
-        SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
-         WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
-    ), {usage}
-    INSERT INTO steps (id, org_id, task_id, seq, claim, stage, name, status, input, output, started_at, duration_ms,
-                       model, input_tokens, output_tokens, billed_cost)
-    SELECT :step, org_id, id, :seq, :claim, :stage, :name, CAST(:status AS text), CAST(:input AS jsonb),
-           CAST(:output AS jsonb), rota_now() - :duration_ms * interval '1 millisecond', :duration_ms,
-           :model, :input_tokens, :output_tokens, :billed_cost
-      FROM fence
-"""
-_WITH_USAGE = """bill AS (
+# Steps, the usage rows of those that called a model, and what was paid for them, where the part `fence` has a row.
+_JOURNAL = """
+    line AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS l (
+            id uuid, seq integer, stage text, name text, status text, input jsonb, output jsonb, duration_ms integer,
+            usage_id uuid, provider text, model text, input_tokens integer, cached_tokens integer,
+            cache_write_tokens integer, output_tokens integer, base_cost numeric, markup numeric, billed_cost numeric,
+            price jsonb, is_rehearsal boolean)
+    ), step AS (
+        INSERT INTO steps (id, org_id, task_id, seq, claim, stage, name, status, input, output, started_at, duration_ms,
+                           model, input_tokens, output_tokens, billed_cost)
+        SELECT l.id, f.org_id, f.id, l.seq, :claim, l.stage, l.name, l.status, l.input, l.output,
+               rota_now() - l.duration_ms * interval '1 millisecond', l.duration_ms, l.model,
+               coalesce(l.input_tokens, 0), coalesce(l.output_tokens, 0), coalesce(l.billed_cost, 0)
+          FROM fence f, line l
+    ), bill AS (
         INSERT INTO usage (id, org_id, task_id, seq, step_id, agent_id, agent, provider, model, input_tokens,
                            cached_tokens, cache_write_tokens, output_tokens, base_cost, markup, billed_cost, price,
                            is_rehearsal, conversation, workflow_run)
-        SELECT :usage_id, org_id, id, :seq, :step, agent_id, agent, :provider, :model, :input_tokens, :cached_tokens,
-               :cache_write_tokens, :output_tokens, :base_cost, :markup, :billed_cost, CAST(:price AS jsonb),
-               :is_rehearsal, concurrency_key, workflow_run
-          FROM fence
-    )"""
-_RECORD_STEP = Hot(_STEP.format(usage="nothing AS (SELECT)"))
-_RECORD_BILLED_STEP = Hot(_STEP.format(usage=_WITH_USAGE))
+        SELECT l.usage_id, f.org_id, f.id, l.seq, l.id, f.agent_id, f.agent, l.provider, l.model, l.input_tokens,
+               l.cached_tokens, l.cache_write_tokens, l.output_tokens, l.base_cost, l.markup, l.billed_cost, l.price,
+               l.is_rehearsal, f.concurrency_key, f.workflow_run
+          FROM fence f, line l WHERE l.usage_id IS NOT NULL
+    )
+"""
+_RECORD = Hot(f"""
+    WITH fence AS (
+        SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
+         WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
+    ), {wallet.paid(":tokens > 0 AND EXISTS (SELECT FROM fence)")}, {_JOURNAL}
+    SELECT EXISTS (SELECT FROM paid) AS is_paid FROM fence
+""")  # noqa: S608
+# What is said of the task is true of its row as it is when the lock is had; the journal of a task that runs is written
+# by its worker alone, which is the one that ends it here.
+_FINISH = Hot(f"""
+    WITH held AS (
+        SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
+         WHERE id = :task AND claim = :claim AND status::text = 'running'
+           AND NOT EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown'))
+           FOR UPDATE
+    ), {wallet.paid("EXISTS (SELECT FROM held)", is_last=True)}, fence AS (
+        SELECT * FROM held WHERE :tokens = 0 OR EXISTS (SELECT FROM paid)
+    ), {_JOURNAL}, spent AS (
+        SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
+               coalesce(sum(billed_cost), 0) AS cost
+          FROM (SELECT input_tokens, output_tokens, billed_cost FROM usage WHERE task_id = :task
+                 UNION ALL
+                SELECT input_tokens, output_tokens, billed_cost FROM line WHERE usage_id IS NOT NULL) AS all_of_it
+    ), departed AS (
+        UPDATE tasks t
+           SET status = 'succeeded', worker = NULL, dispatched_at = NULL, waiting_for = NULL, waiting_amount = NULL,
+               attempts = attempts + 1, result = CAST(:result AS jsonb), error = NULL, finished_at = rota_now(),
+               model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
+               billed_cost = spent.cost
+          FROM fence, spent
+         WHERE t.id = :task
+    )
+    UPDATE attempts a SET ended_at = rota_now(), outcome = 'succeeded', counted = true
+      FROM fence WHERE a.task_id = :task AND a.claim = :claim
+""")  # noqa: S608
 
 
-def insert_step(connection: Connection, row: dict[str, Any]) -> bool:
-    """Write a step, and its usage row where `row` has a `usage_id`. False, and nothing, when the claim is lost."""
-    statement = _RECORD_BILLED_STEP if "usage_id" in row else _RECORD_STEP
-    values = row | {name: dump_json(row[name]) for name in ("input", "output", "price") if name in row}
-    return statement.run(connection, values).rowcount == 1
+def insert_steps(
+    connection: Connection, task: dict[str, Any], lines: list[dict[str, Any]], payments: Sequence[Payment]
+) -> bool | None:
+    """Write steps, a usage row for each line that has a `usage_id`, and what is paid for them. Whether the task's hold
+    had enough for that, without which nothing was paid; None, and nothing at all, when the claim is lost.
+    """
+    found = _RECORD.run(connection, _journal_values(task, lines, payments)).fetchone()
+    return found["is_paid"] if found else None
+
+
+def finish_task(
+    at: Connection | Alone,
+    task: dict[str, Any],
+    lines: list[dict[str, Any]],
+    payments: Sequence[Payment],
+    result: dict[str, Any],
+) -> bool:
+    """Write the last steps, and end the task and its hold. False, and nothing, where there is more to it: the claim is
+    lost, the hold has not enough left, or of a step nobody knows what became of it.
+    """
+    values = _journal_values(task, lines, payments) | {"result": dump_json(result)}
+    return _FINISH.run(at, values).rowcount == 1
+
+
+def _journal_values(task: dict[str, Any], lines: list[dict[str, Any]], payments: Sequence[Payment]) -> dict[str, Any]:
+    return task | {"lines": dump_json(lines)} | wallet.payment_values(payments)
 
 
 _FINISH_BEGUN = Hot("""

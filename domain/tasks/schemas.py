@@ -317,6 +317,7 @@ class Claimed(BaseModel):
     now: datetime = Field(description="when it was claimed, by the database's clock")
     organisation_version: str | None = Field(description="of the organisation's row; another one, another row")
     agent_version: str | None = Field(description="of the agent's row")
+    promised: int = Field(default=0, description="tokens that were promised to it with the claim")
 
 
 class Bill(BaseModel):

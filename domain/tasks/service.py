@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping
 
-from core.db import dump_json
+from core.db import Alone, dump_json
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.ids import new_id
 from domain.agents import service as agents
@@ -42,6 +42,7 @@ from domain.tasks.schemas import (
     Terms,
 )
 from domain.wallet import service as wallet
+from domain.wallet.schemas import Payment
 
 
 class ClaimLost(RotaError):
@@ -401,9 +402,12 @@ def take_back_orphaned(connection: Connection, lease: timedelta) -> dict[str, in
 # ── the worker that holds a task ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def claim(connection: Connection, task_id: UUID, number: int, worker: str) -> Claimed | None:
-    """Take the task that a message names, unless the message is out of date. The claim number grows by one."""
-    row = queries.claim_task(connection, task_id, number, worker)
+def claim(at: Connection | Alone, task_id: UUID, number: int, worker: str, *, tokens: int = 0) -> Claimed | None:
+    """Take the task that a message names, unless the message is out of date. The claim number grows by one.
+
+    With `tokens`, it is promised so many of its organisation's wallet in the same statement, where they are there.
+    """
+    row = queries.claim_task(at, task_id, number, worker, tokens)
     return Claimed(**row) if row else None
 
 
@@ -456,42 +460,71 @@ def record_step(connection: Connection, task: Claimed, record: StepRecord, step_
     Raises:
         ClaimLost: somebody else has the task; nothing is written.
     """
-    row = {
-        "step": step_id,
-        "task": task.id,
-        "claim": task.claim,
-        **record.model_dump(exclude={"bill"}),
-        "model": None,
-        "input_tokens": 0,
-        "output_tokens": 0,
-        "billed_cost": 0,
-    }
-    if bill := record.bill:
-        row |= {
-            "usage_id": new_id(),
-            "provider": bill.provider,
-            "model": bill.model,
-            "input_tokens": bill.tokens.input,
-            "cached_tokens": bill.tokens.cached,
-            "cache_write_tokens": bill.tokens.cache_write,
-            "output_tokens": bill.tokens.output,
-            "base_cost": bill.cost.base,
-            "markup": bill.cost.markup,
-            "billed_cost": bill.cost.billed,
-            "price": bill.cost.price,
-            "is_rehearsal": bill.is_rehearsal,
-        }
-    if not queries.insert_step(connection, row):
-        raise ClaimLost
+    record_steps(connection, task, [(record, step_id)])
     return as_step(task, record)
+
+
+def record_steps(
+    connection: Connection, task: Claimed, records: Sequence[tuple[StepRecord, UUID]], payments: Sequence[Payment] = ()
+) -> bool:
+    """Write steps, each under its own id, with a usage row for each that called a model, and what the task's hold pays
+    for them. Returns whether the hold had enough; where not, the steps are written and nothing is paid.
+
+    Raises:
+        ClaimLost: somebody else has the task; nothing is written.
+    """
+    is_paid = queries.insert_steps(connection, _named(task), [_line(*one) for one in records], payments)
+    if is_paid is None:
+        raise ClaimLost
+    return is_paid or not payments
+
+
+def finish(
+    at: Connection | Alone,
+    task: Claimed,
+    records: Sequence[tuple[StepRecord, UUID]],
+    payments: Sequence[Payment],
+    result: dict[str, Any],
+) -> bool:
+    """Write the last steps and end the task, which has succeeded, and its hold. False, and nothing, where that is not
+    all there is to its end: then it is left step by step, and whatever stands in the way says so.
+    """
+    return queries.finish_task(at, _named(task), [_line(*one) for one in records], payments, result)
+
+
+def _named(task: Claimed) -> dict[str, Any]:
+    return {"task": task.id, "claim": task.claim}
+
+
+def _line(record: StepRecord, step_id: UUID) -> dict[str, Any]:
+    """What a step and its bill are written as."""
+    line: dict[str, Any] = {
+        "id": step_id, "seq": record.seq, "stage": record.stage, "name": record.name, "status": record.status,
+        "input": record.input, "output": record.output, "duration_ms": record.duration_ms,
+    }  # fmt: skip
+    if bill := record.bill:
+        tokens, cost = bill.tokens, bill.cost
+        line |= {
+            "usage_id": new_id(), "provider": bill.provider, "model": bill.model, "input_tokens": tokens.input,
+            "cached_tokens": tokens.cached, "cache_write_tokens": tokens.cache_write, "output_tokens": tokens.output,
+            "base_cost": cost.base, "markup": cost.markup, "billed_cost": cost.billed, "price": cost.price,
+            "is_rehearsal": bill.is_rehearsal,
+        }  # fmt: skip
+    return line
 
 
 def as_step(task: Claimed, record: StepRecord) -> Step:
     """The step that a record makes in the task's journal."""
     bill = record.bill
-    return Step(
-        **record.model_dump(exclude={"bill"}),
+    return Step.model_construct(  # nothing in it is from outside
+        seq=record.seq,
+        stage=record.stage,
+        name=record.name,
+        status=record.status,
         claim=task.claim,
+        input=record.input,
+        output=record.output,
+        duration_ms=record.duration_ms,
         model=bill.model if bill else None,
         input_tokens=bill.tokens.input if bill else 0,
         output_tokens=bill.tokens.output if bill else 0,

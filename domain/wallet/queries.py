@@ -5,13 +5,16 @@ own hold, and a task's end marks it as over. Whoever has the wallet waits for no
 verbs can block each other for good.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import Hot
+from core.db import Hot, dump_json
+from core.ids import new_id
+from domain.wallet.schemas import Payment
 
 _BALANCE = text("""
     SELECT w.balance - h.spent AS balance, w.held - h.spent - h.freed AS held,
@@ -44,32 +47,44 @@ def free_in_hold(connection: Connection, task: UUID) -> int:
 _OVER = """
     gone AS (
         DELETE FROM holds
-         WHERE task_id IN (SELECT task_id FROM holds WHERE org_id = :org AND is_over {those}
+         WHERE task_id IN (SELECT task_id FROM holds WHERE org_id = {org} AND is_over {those}
                             ORDER BY task_id LIMIT 1000 FOR UPDATE SKIP LOCKED)
         RETURNING reserved, spent
     ), freed AS (
         SELECT coalesce(sum(reserved), 0)::bigint AS reserved, coalesce(sum(spent), 0)::bigint AS spent FROM gone
     )
 """
-_EXTEND = Hot(f"""
-    WITH wallet AS (SELECT balance, held, owed FROM wallets WHERE org_id = :org FOR UPDATE),
-    {_OVER.format(those="AND task_id <> :task")}, sums AS (
+_PROMISED = f"""
+    wallet AS (SELECT balance, held, owed FROM wallets WHERE org_id = {{org}} FOR UPDATE),
+    {_OVER.format(org="{org}", those="AND task_id <> :task")}, sums AS (
         SELECT wallet.balance - freed.spent AS balance, wallet.held - freed.reserved AS held,
                wallet.owed = 0 AND wallet.balance - freed.spent - wallet.held + freed.reserved >= :tokens AS is_enough
           FROM wallet, freed
-    ), promised AS (
+    ), on_wallet AS (
         UPDATE wallets w
            SET balance = sums.balance,
                held = sums.held + CASE WHEN sums.is_enough THEN CAST(:tokens AS bigint) ELSE 0 END
-          FROM sums WHERE w.org_id = :org
+          FROM sums WHERE w.org_id = {{org}}
         RETURNING w.org_id, sums.is_enough
+    ), promised AS (
+        INSERT INTO holds (task_id, org_id, reserved) SELECT :task, org_id, :tokens FROM on_wallet WHERE is_enough
+        ON CONFLICT (task_id) DO UPDATE SET reserved = holds.reserved + excluded.reserved
+        RETURNING :tokens AS tokens
     )
-    INSERT INTO holds (task_id, org_id, reserved) SELECT :task, org_id, :tokens FROM promised WHERE is_enough
-    ON CONFLICT (task_id) DO UPDATE SET reserved = holds.reserved + excluded.reserved
-""")  # noqa: S608
+"""  # noqa: S608
+_EXTEND = Hot(f"WITH {_PROMISED.format(org=':org')} SELECT tokens FROM promised")  # noqa: S608
+
+
+def promised(org: str) -> str:
+    """The parts of a statement that promise `:tokens` to `:task` from the wallet of `org`, which may be a subquery; the
+    part `promised` has a row where they were there. Nothing is locked where `org` is null.
+    """
+    return _PROMISED.format(org=org)
+
+
 _TAKE_OFF = text(f"""
     WITH wallet AS (SELECT balance, held FROM wallets WHERE org_id = :org FOR UPDATE),
-    {_OVER.format(those="")}
+    {_OVER.format(org=":org", those="")}
     UPDATE wallets w SET balance = wallet.balance - freed.spent, held = wallet.held - freed.reserved
       FROM wallet, freed WHERE w.org_id = :org
 """)  # noqa: S608
@@ -80,19 +95,36 @@ def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> b
     return _EXTEND.run(connection, {"org": org, "task": task, "tokens": tokens}).rowcount == 1
 
 
-_SPEND = Hot("""
-    WITH hold AS (
-        UPDATE holds SET spent = spent + :tokens
-         WHERE task_id = :task AND NOT is_over AND reserved - spent >= :tokens RETURNING org_id
+_PAID = """
+    paid AS (
+        UPDATE holds SET spent = spent + :tokens, is_over = {is_last}
+         WHERE task_id = :task AND NOT is_over AND reserved - spent >= :tokens AND {condition} RETURNING org_id
+    ), entered AS (
+        INSERT INTO wallet_entries (id, org_id, source, target, tokens, reason, item, quantity, task_id, seq, note)
+        SELECT p.id, org_id, 'available', 'spent', p.tokens, 'spend', p.item, 1, :task, p.seq, p.note
+          FROM paid, jsonb_to_recordset(CAST(:payments AS jsonb))
+               AS p (id uuid, seq integer, item text, tokens bigint, note text)
     )
-    INSERT INTO wallet_entries (id, org_id, source, target, tokens, reason, item, quantity, task_id, seq, note)
-    SELECT :id, org_id, 'available', 'spent', :tokens, 'spend', :item, :quantity, :task, :seq, :note FROM hold
-""")
+"""
+_SPEND = Hot(f"WITH {_PAID.format(is_last='false', condition='true')} SELECT FROM paid")
 
 
-def spend(connection: Connection, row: dict[str, Any]) -> bool:
+def paid(condition: str, *, is_last: bool = False) -> str:
+    """The parts of a statement that spend `:tokens`, all of `:payments` together, from the hold of `:task`, where
+    `condition` holds; the part `paid` has a row where the hold had so many. With `is_last` the hold is over then.
+    """
+    return _PAID.format(condition=condition, is_last=str(is_last).lower())
+
+
+def payment_values(payments: Sequence[Payment]) -> dict[str, Any]:
+    """The values that `paid` and `spend` name."""
+    rows = [{"id": new_id(), **payment._asdict()} for payment in payments]
+    return {"tokens": sum(payment.tokens for payment in payments), "payments": dump_json(rows)}
+
+
+def spend(connection: Connection, task: UUID, payments: Sequence[Payment]) -> bool:
     """Spend from a task's hold. False, and nothing, where it has not so much left."""
-    return _SPEND.run(connection, row).rowcount == 1
+    return _SPEND.run(connection, {"task": task, **payment_values(payments)}).rowcount == 1
 
 
 _RELEASE = Hot("UPDATE holds SET is_over = true WHERE task_id = :task")

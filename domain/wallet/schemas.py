@@ -1,7 +1,7 @@
 """Tokens, and what is paid with them."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -36,6 +36,15 @@ class TopUp(BaseModel):
 
     tokens: Tokens
     note: Note | None = Field(default=None, description="such as the invoice's number")
+
+
+class Payment(NamedTuple):
+    """What a task spends in one of its steps, in tokens."""
+
+    seq: int
+    item: PriceItem
+    tokens: int
+    note: str | None = None
 
 
 class Correction(BaseModel):

@@ -15,6 +15,7 @@ from domain.wallet.schemas import (
     Entry,
     InsufficientFunds,
     NewTokenPrice,
+    Payment,
     PriceItem,
     Reconciliation,
     Statement,
@@ -107,6 +108,11 @@ def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: U
 # ── what tasks spend ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def promise_for(tokens: int) -> int:
+    """How many tokens a task is promised that needs `tokens`, where there are so many."""
+    return max(tokens, CHUNK) if tokens else 0
+
+
 def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_hold: bool = True) -> int:
     """See to it that the task's hold has `tokens` left, before something is done that costs them. Returns how many it
     has. Without `has_hold` there is certainly none yet.
@@ -122,7 +128,7 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
     missing = tokens - free
     if missing <= 0:
         return free
-    for more in (max(missing, CHUNK), missing):
+    for more in (promise_for(missing), missing):
         if queries.extend_hold(connection, org, task, more):
             return free + more
     now = queries.balance(connection, org)
@@ -133,25 +139,20 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
     )
 
 
-def spend(
-    connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, *, note: str | None = None
-) -> bool:
+def spend(connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, note: str | None = None) -> bool:
     """Spend tokens of a task's hold in its step `seq`. False, and nothing, where it has not so many left."""
-    if tokens == 0:
-        return True
-    row = {"id": new_id(), "task": task, "seq": seq, "tokens": tokens, "item": item, "quantity": 1, "note": note}
-    return queries.spend(connection, row)
+    return tokens == 0 or queries.spend(connection, task, [Payment(seq, item, tokens, note)])
 
 
 def spend_ensured(
-    connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, *, note: str | None = None
+    connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, note: str | None = None
 ) -> None:
     """The same after `ensure`, in the same transaction.
 
     Raises:
         InsufficientFunds: it was not ensured.
     """
-    if not spend(connection, task, seq, item, tokens, note=note):
+    if not spend(connection, task, seq, item, tokens, note):
         raise InsufficientFunds("The task's hold has not enough tokens left.")
 
 
