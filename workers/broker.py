@@ -8,6 +8,7 @@ import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -64,7 +65,9 @@ def transport_options(url: str) -> dict[str, Any]:
     """What kombu must know to speak with the broker at `url`."""
     if is_redis(url):
         return {
-            "visibility_timeout": 3600,
+            # A message is a hint, and one that is lost is published again: what kombu would write down in Redis for
+            # each that is taken and not acknowledged, in two round trips, is of no use.
+            "ack_emulation": False,
             "socket_timeout": _PATIENCE,
             "socket_connect_timeout": _PATIENCE,
             "queue_order_strategy": "priority",
@@ -100,7 +103,7 @@ class Broker(ABC):
             Unavailable: the broker does not answer. Some messages may be there all the same; doubles do no harm.
         """
         try:
-            with self._app.producer_pool.acquire(block=True, timeout=5) as producer:
+            with self._app.producer_pool.acquire(block=True, timeout=5) as producer, _batch(producer):
                 for task in due:
                     self._app.send_task(
                         self._task_name,
@@ -200,6 +203,12 @@ class RabbitBroker(Broker):
 
     def published(self) -> set[Published] | None:
         return None
+
+
+def _batch(producer: Any) -> AbstractContextManager[Any]:
+    """Within, what is published goes out together, where the broker is Redis. kombu's type stubs do not know it yet."""
+    batch: AbstractContextManager[Any] = producer.batch()
+    return batch
 
 
 def _exists(connection: Any, queue: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import anthropic
 import httpx2
+from pydantic import BaseModel
 
 from agents.llm.base import (
     AssistantMessage,
@@ -39,14 +40,15 @@ class AnthropicProvider:
     def complete(self, request: Request) -> Reply:
         """The whole answer at once."""
         with _mapped_errors():
-            # What `messages.create` does, without its walk through every tool's schema: a third of a call.
-            message = self._client.post(
+            # What `messages.create` does, without its walk through every tool's schema and its generic reading of the
+            # answer: half of a call.
+            response = self._client.post(
                 "/v1/messages",
-                cast_to=anthropic.types.Message,
+                cast_to=httpx2.Response,
                 body=_body(request),
                 options={"timeout": call_timeout(request.timeout)},
             )
-            return _reply(request, message)
+            return _reply(request, _Answer.model_validate_json(response.content))
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply."""
@@ -54,7 +56,7 @@ class AnthropicProvider:
         with _mapped_errors(), self._client.messages.stream(**_body(request), timeout=timeout) as events:
             for text in events.text_stream:
                 yield TextDelta(text=text)
-            yield _reply(request, events.get_final_message())
+            yield _reply(request, _Answer.model_validate(events.get_final_message().model_dump()))
 
 
 def tool_format(spec: ToolSpec) -> dict[str, Any]:
@@ -105,13 +107,37 @@ def _blocks(message: Message) -> tuple[str, list[dict[str, Any]]]:
             ]
 
 
-def _reply(request: Request, message: anthropic.types.Message) -> Reply:
+# What is read of an answer.
+
+
+class _Block(BaseModel):
+    type: str
+    text: str = ""
+    id: str = ""
+    name: str = ""
+    input: Any = None
+
+
+class _Usage(BaseModel):
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+class _Answer(BaseModel):
+    content: list[_Block]
+    stop_reason: str | None = None
+    usage: _Usage
+
+
+def _reply(request: Request, message: _Answer) -> Reply:
     # The SDK ends a cut stream without a word, with an empty tool call and no stop reason.
     if message.stop_reason is None:
         raise ModelError("incomplete", "anthropic's answer broke off before its end")
     stop_reason = _STOP_REASONS.get(message.stop_reason, "end")
     calls = [
-        ToolCall(id=block.id, name=block.name, arguments=dict(block.input))
+        ToolCall(id=block.id, name=block.name, arguments=block.input)
         for block in message.content
         if block.type == "tool_use" and isinstance(block.input, dict)
     ]
@@ -130,7 +156,7 @@ def _reply(request: Request, message: anthropic.types.Message) -> Reply:
     )
 
 
-def _tokens(usage: anthropic.types.Usage) -> Tokens:
+def _tokens(usage: _Usage) -> Tokens:
     cached = usage.cache_read_input_tokens or 0
     cache_write = usage.cache_creation_input_tokens or 0
     return Tokens(

@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletionChunk
 from openai.types.completion_usage import CompletionUsage
+from pydantic import BaseModel
 
 from agents.llm.base import (
     AssistantMessage,
@@ -45,14 +46,15 @@ class OpenAIProvider:
     def complete(self, request: Request) -> Reply:
         """The whole answer at once."""
         with _mapped_errors():
-            # What `chat.completions.create` does, without its walk through every tool's schema: a third of a call.
-            completion = self._client.post(
+            # What `chat.completions.create` does, without its walk through every tool's schema and its generic reading
+            # of the answer: half of a call.
+            response = self._client.post(
                 "/chat/completions",
-                cast_to=ChatCompletion,
+                cast_to=httpx2.Response,
                 body=self._body(request),
                 options={"timeout": call_timeout(request.timeout)},
             )
-            return _from_completion(request, completion)
+            return _from_completion(request, _Completion.model_validate_json(response.content))
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply."""
@@ -132,11 +134,51 @@ class _Assembly:
             refusal=self.refusal,
             calls=[self.calls[index] for index in sorted(self.calls)],
             finish_reason=self.finish_reason,
-            usage=self.usage,
+            usage=_Usage.model_validate(self.usage.model_dump()) if self.usage else None,
         )
 
 
-def _from_completion(request: Request, completion: ChatCompletion) -> Reply:
+# What is read of an answer. Servers that imitate OpenAI leave out much of the rest.
+
+
+class _Function(BaseModel):
+    name: str
+    arguments: str
+
+
+class _Call(BaseModel):
+    id: str
+    type: str = "function"
+    function: _Function | None = None
+
+
+class _Said(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Choice(BaseModel):
+    message: _Said
+    finish_reason: str | None = None
+
+
+class _CachedTokens(BaseModel):
+    cached_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: _CachedTokens | None = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+
+
+def _from_completion(request: Request, completion: _Completion) -> Reply:
     if not completion.choices:
         raise ModelError("incomplete", "openai's answer holds no choice")
     choice = completion.choices[0]
@@ -147,7 +189,7 @@ def _from_completion(request: Request, completion: ChatCompletion) -> Reply:
         calls=[
             {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
             for call in choice.message.tool_calls or []
-            if call.type == "function"
+            if call.type == "function" and call.function is not None
         ],
         finish_reason=choice.finish_reason,
         usage=completion.usage,
@@ -161,7 +203,7 @@ def _make_reply(
     refusal: str,
     calls: list[dict[str, str]],
     finish_reason: str | None,
-    usage: CompletionUsage | None,
+    usage: _Usage | None,
 ) -> Reply:
     if finish_reason is None:
         raise ModelError("incomplete", "openai's answer broke off before its end")
@@ -191,7 +233,7 @@ def _tool_call(call: dict[str, str]) -> ToolCall:
     return ToolCall(id=call["id"], name=call["name"], arguments=arguments)
 
 
-def _tokens(usage: CompletionUsage) -> Tokens:
+def _tokens(usage: _Usage) -> Tokens:
     details = usage.prompt_tokens_details
     return Tokens(
         input=usage.prompt_tokens,

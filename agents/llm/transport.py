@@ -81,12 +81,14 @@ class KeptConnections(httpx2.BaseTransport):
         except BaseException:
             connection.close()
             raise
-        return httpx2.Response(
+        response = httpx2.Response(
             answer.status,
             headers=[(name.encode(), value.encode("latin-1")) for name, value in answer.getheaders()],
             stream=_Body(self, connection, answer),
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": answer.reason.encode("latin-1", "replace")},
         )
+        response.headers.encoding = "latin-1"  # or it tries every header in one encoding after the other
+        return response
 
     def _take(self, host: _Host) -> "_Connection | None":
         """The connection used last, unless it has been closed or was idle for long."""
