@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
@@ -118,7 +119,7 @@ class Needs:
         self.permission = permission
         self._at_a_location = at_a_location
 
-    def __call__(
+    async def __call__(
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Principal:
         """Raises:
@@ -126,7 +127,10 @@ class Needs:
         NotPermitted: the key's scopes or the user's roles do not reach this far.
         TooManyRequests: the key, or the organisation, asked too often.
         """
-        known = _authenticate(request, credentials)
+        # A known key takes no thread: handing over to one costs more than all of this.
+        known = _remembered(credentials)
+        if known is None:
+            known = await run_in_threadpool(_authenticate, request, credentials)
         limits().take_request(known.owner)
         reach = _reach(known.owner, known.grants, self.permission)
         if reach.is_nowhere:
@@ -146,15 +150,18 @@ def _reach(owner: KeyOwner, grants: tuple[Grant, ...], permission: str) -> Reach
     return permissions.reach(grants, permission) if permissions.covers(owner.scopes, permission) else Reach()
 
 
+def _remembered(credentials: HTTPAuthorizationCredentials | None) -> _Known | None:
+    if credentials is None:
+        return None
+    known = _trusted.get(secret_digest(credentials.credentials, settings().pepper))
+    return known if known is not None and known.until > time.monotonic() else None
+
+
 def _authenticate(request: Request, credentials: HTTPAuthorizationCredentials | None) -> _Known:
     if credentials is None:
         limits().take_stranger(request)
         raise NotAuthenticated
     pepper = settings().pepper
-    digest = secret_digest(credentials.credentials, pepper)
-    known = _trusted.get(digest)
-    if known is not None and known.until > time.monotonic():
-        return known
     try:
         owner = keys.authenticate(credentials.credentials, pepper=pepper)
     except NotAuthenticated:
@@ -165,7 +172,7 @@ def _authenticate(request: Request, credentials: HTTPAuthorizationCredentials | 
     known = _Known(time.monotonic() + _TRUSTED_SECONDS, owner, grants)
     if len(_trusted) >= _MOST_TRUSTED:
         _trusted.clear()
-    _trusted[digest] = known
+    _trusted[secret_digest(credentials.credentials, pepper)] = known
     return known
 
 

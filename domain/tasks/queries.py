@@ -32,7 +32,7 @@ _VISIBLE_NAMES = ", ".join(column.name for column in _VISIBLE)
 # A task with a concurrency key gets the next position in it. The key's row stays locked until the submission commits,
 # so positions are given out in the order of acceptance. It is born parked; the dispatcher lets the first of each key
 # go.
-_SUBMIT = text(f"""
+_SUBMIT = f"""
     WITH agent AS (
         SELECT org_id, id, slug, retry FROM agents WHERE slug = :agent AND enabled AND deleted_at IS NULL
     ), place AS (
@@ -54,17 +54,18 @@ _SUBMIT = text(f"""
       FROM agent a
     ON CONFLICT (org_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {_VISIBLE_NAMES}
-""")  # noqa: S608
+"""  # noqa: S608
+_SUBMIT_ONE, _SUBMIT_MANY = Hot(_SUBMIT), text(_SUBMIT)
 
 
-def insert_task(connection: Connection, row: dict[str, Any]) -> RowMapping | None:
+def insert_task(at: Connection | Alone, row: dict[str, Any]) -> dict[str, Any] | None:
     """Submit a task. None when the agent is not there (or switched off) or the idempotency key was used before."""
-    return connection.execute(_SUBMIT, _dumped(row)).mappings().one_or_none()
+    return _SUBMIT_ONE.run(at, _dumped(row)).fetchone()
 
 
 def insert_tasks(connection: Connection, rows: list[dict[str, Any]]) -> set[UUID]:
     """Submit tasks, in one round trip. Returns the ids of those that are there now."""
-    connection.execute(_SUBMIT, [_dumped(row) for row in rows])
+    connection.execute(_SUBMIT_MANY, [_dumped(row) for row in rows])
     statement = select(tasks.c.id).where(tasks.c.id.in_([row["id"] for row in rows]))
     return set(connection.execute(statement).scalars())
 

@@ -67,11 +67,25 @@ def submit(
         NotFound: there is no such agent.
         Conflict: the agent is switched off, or the key was used for a different submission.
     """
-    asked = f"{terms.user_id} {submission.model_dump_json(exclude_none=True)}"
-    digest = hashlib.sha256(asked.encode()).digest() if idempotency_key else None
+    found = accept(connection, submission, terms, idempotency_key=idempotency_key)
+    return found or _earlier_or_refusal(connection, submission, terms, idempotency_key)
+
+
+def accept(
+    at: Connection | Alone, submission: TaskSubmission, terms: Terms, *, idempotency_key: str | None = None
+) -> Task | None:
+    """The same in one statement. None, and nothing, where there is more to say: the task is there already, or is
+    refused; `submit` says which.
+    """
+    digest = _digest(submission, terms) if idempotency_key else None
     wanted = _row(new_id(), submission, terms) | {"idempotency_key": idempotency_key, "request_digest": digest}
-    row = queries.insert_task(connection, wanted)
-    return Task(**row) if row else _earlier_or_refusal(connection, submission.agent, idempotency_key, digest)
+    row = queries.insert_task(at, wanted)
+    return Task(**row) if row else None
+
+
+def _digest(submission: TaskSubmission, terms: Terms) -> bytes:
+    asked = f"{terms.user_id} {submission.model_dump_json(exclude_none=True)}"
+    return hashlib.sha256(asked.encode()).digest()
 
 
 def submit_many(connection: Connection, submissions: Sequence[tuple[UUID, TaskSubmission, Terms]]) -> set[UUID]:
@@ -99,12 +113,12 @@ def _row(task_id: UUID, submission: TaskSubmission, terms: Terms) -> dict[str, A
     }
 
 
-def _earlier_or_refusal(connection: Connection, agent: str, key: str | None, digest: bytes | None) -> Task:
+def _earlier_or_refusal(connection: Connection, submission: TaskSubmission, terms: Terms, key: str | None) -> Task:
     earlier = queries.task_by_idempotency_key(connection, key) if key else None
     if earlier is None:
-        agents.get_agent(connection, agent)
-        raise Conflict(f"The agent {agent!r} is switched off. Enable it, or choose another.")
-    if bytes(earlier["request_digest"]) != digest:
+        agents.get_agent(connection, submission.agent)
+        raise Conflict(f"The agent {submission.agent!r} is switched off. Enable it, or choose another.")
+    if bytes(earlier["request_digest"]) != _digest(submission, terms):
         raise Conflict(
             "This idempotency key was used for a different task. Use a new key for a new task.",
             task_id=str(earlier["id"]),
