@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from benchmarks.installation import ROOT, Installation, installation, put_bench_agent, write_results
+from benchmarks.load import post
 from embedded.processes import free_port
 
 _SECONDS, _ROUNDS, _CONNECTIONS = 4.0, 3, (1, 16, 64)
@@ -83,30 +83,8 @@ def _bare(rota: Installation) -> Iterator[str]:
 
 def _load(url: str, key: str, connections: int) -> dict[str, float]:
     """Requests a second and their median and 99 % in ms, over so many connections, each one request at a time."""
-    return asyncio.run(_drive(url, key, connections))
-
-
-async def _drive(url: str, key: str, connections: int) -> dict[str, float]:
-    parts = urlsplit(url)
-    head = (
-        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
-        f"authorization: Bearer {key}\r\ncontent-length: {len(_BODY)}\r\n\r\n"
-    ).encode()
-    took: list[float] = []
     ends = time.monotonic() + _SECONDS
-
-    async def one() -> None:
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        while (started := time.monotonic()) < ends:
-            writer.write(head + _BODY)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            if b" 202 " not in answer.split(b"\r\n", 1)[0]:
-                raise RuntimeError(answer.decode())
-            length = int(answer.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-            await reader.readexactly(length)
-            took.append(time.monotonic() - started)
-        writer.close()
-
-    await asyncio.gather(*(one() for _ in range(connections)))
+    bodies = iter(lambda: _BODY if time.monotonic() < ends else b"", b"")
+    took = asyncio.run(post(url, key, bodies, connections=connections))
     cuts = statistics.quantiles(took, n=100)
     return {"rate": len(took) / _SECONDS, "p50": 1_000 * cuts[49], "p99": 1_000 * cuts[98]}

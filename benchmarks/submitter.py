@@ -1,26 +1,19 @@
 """Submits tasks to the agent `bench` over HTTP, eight at a time: `python -m benchmarks.submitter URL N`."""
 
+import asyncio
+import json
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
-import httpx2
+from benchmarks.load import post
 
 
 def main() -> None:
     """Submit them all."""
     url, count = sys.argv[1], int(sys.argv[2])
-    headers = {"authorization": f"Bearer {os.environ['ROTA_API_KEY']}"}
-    with (
-        httpx2.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http,
-        ThreadPoolExecutor(8) as pool,
-    ):
-
-        def submit(number: int) -> None:
-            body = {"agent": "bench", "input": {"message": f"When is spin? {number}"}}
-            http.post("/v1/tasks", json=body).raise_for_status()
-
-        list(pool.map(submit, range(count)))
+    tasks = ({"agent": "bench", "input": {"message": f"When is spin? {number}"}} for number in range(count))
+    bodies = (json.dumps(task).encode() for task in tasks)
+    asyncio.run(post(f"{url}/v1/tasks", os.environ["ROTA_API_KEY"], bodies, connections=8))
 
 
 if __name__ == "__main__":

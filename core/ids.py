@@ -1,6 +1,7 @@
 """Identifiers: UUIDv7 (RFC 9562), so that rows sort by the time they were made and indexes stay compact."""
 
-import secrets
+import os
+import threading
 import time
 from uuid import UUID
 
@@ -8,6 +9,35 @@ _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
 _RANDOM_BITS = 62
 _MILLISECOND = 1_000_000  # nanoseconds
+_BYTES = 8
+_AT_ONCE = 512 * _BYTES
+
+
+class _Randomness:
+    """Random numbers of the operating system, fetched many at once: each call into it would let go of the
+    interpreter, which a busy thread must then wait to get back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers: list[int] = []
+        os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        # A child must not use what its parent may use as well; nor a lock that another thread held.
+        self._lock = threading.Lock()
+        self._numbers = []
+
+    def take(self) -> int:
+        """A number of 64 random bits that nobody else gets."""
+        with self._lock:
+            if not self._numbers:
+                fetched = os.urandom(_AT_ONCE)
+                self._numbers = [int.from_bytes(fetched[at : at + _BYTES]) for at in range(0, _AT_ONCE, _BYTES)]
+            return self._numbers.pop()
+
+
+_randomness = _Randomness()
 
 
 def new_id() -> UUID:
@@ -21,5 +51,5 @@ def new_id() -> UUID:
         | _VERSION_7
         | fraction << 64
         | _VARIANT
-        | secrets.randbits(_RANDOM_BITS)
+        | _randomness.take() >> (64 - _RANDOM_BITS)
     )

@@ -1,5 +1,6 @@
 """The Celery application: its settings, its one task for agents' work, and the life of a worker process."""
 
+import logging
 import threading
 from datetime import timedelta
 from typing import Any
@@ -42,6 +43,7 @@ def make_app() -> Celery:
         task_send_sent_event=False,
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
+        worker_consumer="workers.consumer:Consumer",
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -110,6 +112,8 @@ def _resize(concurrency: int) -> None:
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     configure_logging(level=settings().log_level, as_json=settings().log_json)
+    for name in ("celery.worker.strategy", "celery.app.trace"):  # they say of every message what we say of every task
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @signals.celeryd_after_setup.connect

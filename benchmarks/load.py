@@ -1,0 +1,36 @@
+"""The lightest HTTP client that can put load on an API: requests ready made, over connections that are kept."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+
+async def post(url: str, key: str, bodies: Iterator[bytes], *, connections: int) -> list[float]:
+    """Post each of `bodies`, JSON, over so many connections, each one request at a time. Seconds taken by each.
+
+    Raises:
+        RuntimeError: an answer is not 202.
+    """
+    parts = urlsplit(url)
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer {key}\r\ncontent-length: "
+    ).encode()
+    took: list[float] = []
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        for body in bodies:
+            started = time.monotonic()
+            writer.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if b" 202 " not in answer.split(b"\r\n", 1)[0]:
+                raise RuntimeError(answer.decode())
+            length = int(answer.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+            await reader.readexactly(length)
+            took.append(time.monotonic() - started)
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return took
