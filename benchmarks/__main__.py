@@ -14,6 +14,7 @@ from benchmarks import (
     overhead,
     recovery,
     schedules,
+    steps,
     submit,
     throughput,
 )
@@ -24,6 +25,7 @@ _MEASUREMENTS = {
     "in_flight": in_flight.main,
     "submit": submit.main,
     "latency": latency.main,
+    "steps": steps.main,
     "growth": growth.main,
     "recovery": recovery.main,
     "levels": levels.main,

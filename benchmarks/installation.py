@@ -156,8 +156,10 @@ def cpu_of(process: psutil.Process) -> float:
     return total
 
 
-def put_bench_agent(rota: Installation) -> None:
-    """The agent `bench`, whose every task is two calls of the model and one of a tool; in no rate limit."""
+def put_bench_agent(rota: Installation, **more: Any) -> None:
+    """The agent `bench`, whose every task is two calls of the model and one of a tool; in no rate limit. `more` are
+    fields of the agent.
+    """
     with rota.client() as http:
         price = {"provider": "openai", "input_per_million": "1", "output_per_million": "5"}
         http.put("/v1/prices/bench-model", json=price).raise_for_status()
@@ -165,21 +167,30 @@ def put_bench_agent(rota: Installation) -> None:
             "slug": "bench", "name": "Bench", "role": "Test", "description": "Answers.", "model": "bench-model",
             "system_prompt": "Answer. " * 60, "tools": ["search_classes"],
         }  # fmt: skip
-        http.post("/v1/agents", json=agent).raise_for_status()
+        http.post("/v1/agents", json=agent | more).raise_for_status()
     slug = rota.query("SELECT slug FROM organisations ORDER BY created_at LIMIT 1")[0][0]
     rota.rota("limits", "organisation", slug, "--per-minute", "none")
 
 
-def submit_bench(rota: Installation, tasks: int) -> float:
-    """Submit tasks to `bench` from a process of its own. Returns the CPU seconds that this process used."""
-    command = [sys.executable, "-m", "benchmarks.submitter", rota.ready["api"], str(tasks)]
-    return run_to_its_end(command, {"ROTA_API_KEY": rota.ready["api_key"]})
+def submit_bench(
+    rota: Installation,
+    tasks: int,
+    *,
+    keys: list[str] | None = None,
+    agent: str = "bench",
+    message: str = "When is spin?",
+) -> float:
+    """Submit tasks to `bench` or another agent from a process of its own, with each of `keys` in turn. Returns the CPU
+    seconds that this process used.
+    """
+    command = [sys.executable, "-m", "benchmarks.submitter", rota.ready["api"], agent, str(tasks), message]
+    return run_to_its_end(command, {}, "\n".join(keys or [rota.ready["api_key"]]))
 
 
-def run_to_its_end(command: list[str], environment: dict[str, str]) -> float:
-    """Run a program; returns the CPU seconds it used."""
+def run_to_its_end(command: list[str], environment: dict[str, str], said: str = "") -> float:
+    """Run a program that reads `said`; returns the CPU seconds it used."""
     before = os.times()
-    subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=True)
+    subprocess.run(command, cwd=ROOT, env=os.environ | environment, input=said, text=True, check=True)
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 

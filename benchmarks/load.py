@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 
-async def post(url: str, key: str, bodies: Iterator[bytes], *, connections: int) -> list[float]:
-    """Post each of `bodies`, JSON, over so many connections, each one request at a time. Seconds taken by each.
+async def post(url: str, requests: Iterator[tuple[str, bytes]], *, connections: int) -> list[float]:
+    """Post each request, an API key and a body of JSON, over so many connections, each one request at a time. Seconds
+    taken by each.
 
     Raises:
         RuntimeError: an answer is not 202.
@@ -15,15 +16,15 @@ async def post(url: str, key: str, bodies: Iterator[bytes], *, connections: int)
     parts = urlsplit(url)
     head = (
         f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
-        f"authorization: Bearer {key}\r\ncontent-length: "
+        "authorization: Bearer "
     ).encode()
     took: list[float] = []
 
     async def one() -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        for body in bodies:
+        for key, body in requests:
             started = time.monotonic()
-            writer.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            writer.write(b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, key.encode(), len(body), body))
             answer = await reader.readuntil(b"\r\n\r\n")
             if b" 202 " not in answer.split(b"\r\n", 1)[0]:
                 raise RuntimeError(answer.decode())

@@ -1,7 +1,8 @@
 """A model server that costs next to nothing: OpenAI's Chat Completions and Anthropic's Messages, answers ready made.
 
 Every conversation is two calls: the first answer asks for the tool `search_classes`, the one after the tool's result
-ends it. An answer leaves `--latency` seconds after its request came. Prints its port.
+ends it. Where the message says `looks-5`, the tool is asked for five times. An answer leaves `--latency` seconds after
+its request came. Prints its port.
 """
 
 import argparse
@@ -77,8 +78,10 @@ class _Connection(asyncio.Protocol):
                 found = re.search(rb"nr-(\d+)", body)
                 self._journal.write(f"{found[1].decode() if found else '-'} {time.time()}\n")
                 self._journal.flush()
-            has_result = b'"tool_call_id"' in body or b'"tool_result"' in body
-            self._say(_ANSWERS[b"/messages" in head.split(b"\r\n", 1)[0], has_result])
+            looks = re.search(rb"looks-(\d+)", body)
+            done = body.count(b'"tool_call_id"') + body.count(b'"tool_result"')
+            is_enough = done >= (int(looks[1]) if looks else 1)
+            self._say(_ANSWERS[b"/messages" in head.split(b"\r\n", 1)[0], is_enough])
 
     def _say(self, answer: bytes) -> None:
         if self._transport is None:

@@ -84,7 +84,7 @@ def _bare(rota: Installation) -> Iterator[str]:
 def _load(url: str, key: str, connections: int) -> dict[str, float]:
     """Requests a second and their median and 99 % in ms, over so many connections, each one request at a time."""
     ends = time.monotonic() + _SECONDS
-    bodies = iter(lambda: _BODY if time.monotonic() < ends else b"", b"")
-    took = asyncio.run(post(url, key, bodies, connections=connections))
+    requests = iter(lambda: (key, _BODY if time.monotonic() < ends else b""), (key, b""))
+    took = asyncio.run(post(url, requests, connections=connections))
     cuts = statistics.quantiles(took, n=100)
     return {"rate": len(took) / _SECONDS, "p50": 1_000 * cuts[49], "p99": 1_000 * cuts[98]}

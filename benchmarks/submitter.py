@@ -1,8 +1,10 @@
-"""Submits tasks to the agent `bench` over HTTP, eight at a time: `python -m benchmarks.submitter URL N`."""
+"""Submits tasks to an agent over HTTP, eight at a time, with the API keys that stand on standard input in turn:
+`python -m benchmarks.submitter URL AGENT N MESSAGE`.
+"""
 
 import asyncio
+import itertools
 import json
-import os
 import sys
 
 from benchmarks.load import post
@@ -10,10 +12,11 @@ from benchmarks.load import post
 
 def main() -> None:
     """Submit them all."""
-    url, count = sys.argv[1], int(sys.argv[2])
-    tasks = ({"agent": "bench", "input": {"message": f"When is spin? {number}"}} for number in range(count))
+    url, agent, count, message = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    tasks = ({"agent": agent, "input": {"message": f"{message} {number}"}} for number in range(count))
     bodies = (json.dumps(task).encode() for task in tasks)
-    asyncio.run(post(f"{url}/v1/tasks", os.environ["ROTA_API_KEY"], bodies, connections=8))
+    keys = sys.stdin.read().split()
+    asyncio.run(post(f"{url}/v1/tasks", zip(itertools.cycle(keys), bodies, strict=False), connections=8))
 
 
 if __name__ == "__main__":
