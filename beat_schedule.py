@@ -29,7 +29,7 @@ DUTIES = (
         "what is due is written",
     ),
     Duty("expire-approvals", "rota.expire_approvals", timedelta(seconds=5), "what nobody decides goes on up, or ends"),
-    Duty("release-holds", "rota.release_holds", timedelta(seconds=5), "a worker that died keeps no money back"),
+    Duty("release-holds", "rota.release_holds", timedelta(seconds=5), "tokens not spent are free; dead workers' too"),
     Duty("wake-funded", "rota.wake_funded", timedelta(minutes=1), "what waits for money that is there again goes on"),
     Duty("total-usage", "rota.total_usage", timedelta(seconds=10), "bills are read from totals; ended months close"),
     Duty("watch-budgets", "rota.watch_budgets", timedelta(seconds=15), "people hear of it before the money is gone"),

@@ -109,8 +109,8 @@ def conversation(perception: Perception, journal: list[Step]) -> list[Message]:
 def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1.0) -> Decision:
     """One try with one model. Whatever comes of it is written down before it counts."""
     stopwatch = Stopwatch()
+    own = work.workplace.books.own_price(work.task.org_id, model)
     with work.asking() as ask:
-        own = work.workplace.books.own_price(ask, work.task.org_id, model)
         provider = provider_of(model, own)
         pricing.ensure_priced(provider=provider, model=model, own=own)  # before it costs anything
         window = own.context_window if own else pricing.context_window(provider, model)

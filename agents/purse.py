@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from core.db import Alone
 from domain.agents import service as agents
 from domain.agents.schemas import Agent
 from domain.billing import service as billing
@@ -57,12 +58,13 @@ class Books:
             _keep(self._organisations, task.org_id, (task.organisation_version, found))
         return found
 
-    def own_price(self, ask: Ask, org: UUID, model: str) -> Price | None:
+    def own_price(self, org: UUID, model: str) -> Price | None:
         """The organisation's own price for a model, where it has one."""
         read_at, found = self._own_prices.get((org, model), (float("-inf"), None))
         if time.monotonic() - read_at > _FRESH:
-            found = billing.own_price(ask(), model)
+            found, has_budgets = billing.money_facts(Alone(org), model)
             _keep(self._own_prices, (org, model), (time.monotonic(), found))
+            _keep(self._budgets, org, (time.monotonic(), has_budgets))
         return found
 
     def price(self, ask: Ask, item: PriceItem) -> int:

@@ -167,8 +167,7 @@ def _authenticate(request: Request, credentials: HTTPAuthorizationCredentials | 
     except NotAuthenticated:
         limits().take_stranger(request)
         raise
-    with db.transaction(owner.org_id) as connection:
-        grants = tuple(tenants.grants_of(connection, owner.user_id))
+    grants = tuple(tenants.grants_of(db.Alone(owner.org_id), owner.user_id))
     known = _Known(time.monotonic() + _TRUSTED_SECONDS, owner, grants)
     if len(_trusted) >= _MOST_TRUSTED:
         _trusted.clear()

@@ -13,6 +13,7 @@ from agents.llm.base import (
     Message,
     Reply,
     Request,
+    Said,
     StopReason,
     TextDelta,
     ToolCall,
@@ -48,7 +49,7 @@ class AnthropicProvider:
                 body=_body(request),
                 options={"timeout": call_timeout(request.timeout)},
             )
-            return _reply(request, _Answer.model_validate_json(response.content))
+            return _reply(request, _Answer.model_validate(response.json()))
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply."""
@@ -112,9 +113,9 @@ def _blocks(message: Message) -> tuple[str, list[dict[str, Any]]]:
 
 class _Block(BaseModel):
     type: str
-    text: str = ""
-    id: str = ""
-    name: str = ""
+    text: Said = ""
+    id: Said = ""
+    name: Said = ""
     input: Any = None
 
 

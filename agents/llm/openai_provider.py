@@ -16,6 +16,7 @@ from agents.llm.base import (
     Message,
     Reply,
     Request,
+    Said,
     StopReason,
     TextDelta,
     ToolCall,
@@ -54,7 +55,7 @@ class OpenAIProvider:
                 body=self._body(request),
                 options={"timeout": call_timeout(request.timeout)},
             )
-            return _from_completion(request, _Completion.model_validate_json(response.content))
+            return _from_completion(request, _Completion.model_validate(response.json()))
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply."""
@@ -142,24 +143,24 @@ class _Assembly:
 
 
 class _Function(BaseModel):
-    name: str
-    arguments: str
+    name: Said
+    arguments: Said
 
 
 class _Call(BaseModel):
-    id: str
+    id: Said
     type: str = "function"
     function: _Function | None = None
 
 
-class _Said(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
+class _Message(BaseModel):
+    content: Said | None = None
+    refusal: Said | None = None
     tool_calls: list[_Call] | None = None
 
 
 class _Choice(BaseModel):
-    message: _Said
+    message: _Message
     finish_reason: str | None = None
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from core.db import Alone, Hot
 from domain.billing.models import prices
 
 _PRICE = [column for column in prices.c if column.name != "org_id"]
@@ -16,6 +17,19 @@ _PRICE = [column for column in prices.c if column.name != "org_id"]
 def own_price(connection: Connection, model: str) -> RowMapping | None:
     """The organisation's own price for `model`."""
     return connection.execute(select(*_PRICE).where(prices.c.model == model)).mappings().one_or_none()
+
+
+_MONEY = Hot(f"""
+    SELECT b.has_budgets, {", ".join(f"p.{column.name}" for column in _PRICE)}
+      FROM (SELECT EXISTS (SELECT FROM budgets) AS has_budgets) b
+      LEFT JOIN prices p ON p.model = :model
+""")  # noqa: S608
+
+
+def money_facts(at: Connection | Alone, model: str) -> dict[str, Any]:
+    """The same, its columns null where there is none, and whether the organisation has any budget."""
+    facts: dict[str, Any] = _MONEY.run(at, {"model": model}).fetchone() or {}
+    return facts
 
 
 def own_prices(connection: Connection) -> list[RowMapping]:

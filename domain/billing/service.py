@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping
 
+from core.db import Alone
 from core.errors import NotFound, RotaError
 from domain.billing import queries
 from domain.billing.schemas import (
@@ -29,6 +30,13 @@ def own_price(connection: Connection, model: str) -> Price | None:
     """The organisation's own price for `model`, where it has one."""
     row = queries.own_price(connection, model)
     return Price(**row) if row else None
+
+
+def money_facts(at: Connection | Alone, model: str) -> tuple[Price | None, bool]:
+    """The organisation's own price for `model`, where it has one, and whether anything limits what it is billed."""
+    row = queries.money_facts(at, model)
+    has_budgets = bool(row.pop("has_budgets"))
+    return (Price(**row) if row["model"] else None), has_budgets
 
 
 def list_prices(connection: Connection) -> list[Price]:

@@ -150,7 +150,7 @@ def authenticate(text: str, *, pepper: str) -> KeyOwner:
         with key_transaction(key.id) as connection:
             row = queries.usable_api_key(connection, key.id)
         if row is not None and is_same_digest(bytes(row["secret_digest"]), secret_digest(key.secret, pepper)):
-            with transaction(row["org_id"]) as connection:
+            with transaction(row["org_id"], durable=False) as connection:
                 queries.note_use(connection, key.id)
             return KeyOwner(key_id=row["id"], org_id=row["org_id"], user_id=row["user_id"], scopes=list(row["scopes"]))
     raise NotAuthenticated("This API key is not valid.")

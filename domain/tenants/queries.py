@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import Hot
+from core.db import Alone, Hot
 
 _ORGANISATION = "id, slug, name, time_zone, markup"
 
@@ -95,9 +95,9 @@ _GRANTS = Hot("""
 """)
 
 
-def permissions_of(connection: Connection, user_id: UUID) -> list[dict[str, Any]]:
+def permissions_of(at: Connection | Alone, user_id: UUID) -> list[dict[str, Any]]:
     """The permissions of each of a user's grants, with its location. None for a user who was disabled."""
-    return _GRANTS.run(connection, {"user": user_id}).fetchall()
+    return _GRANTS.run(at, {"user": user_id}).fetchall()
 
 
 _HELD = text("""

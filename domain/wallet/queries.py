@@ -42,36 +42,19 @@ def free_in_hold(connection: Connection, task: UUID) -> int:
     return found["free"] if found else 0
 
 
-# A task's end only marks its hold: the wallet's row, which every task of the organisation wants, is touched once a
-# task, here, and what has ended meanwhile is taken off with it.
-_OVER = """
-    gone AS (
-        DELETE FROM holds
-         WHERE task_id IN (SELECT task_id FROM holds WHERE org_id = {org} AND is_over {those}
-                            ORDER BY task_id LIMIT 1000 FOR UPDATE SKIP LOCKED)
-        RETURNING reserved, spent
-    ), freed AS (
-        SELECT coalesce(sum(reserved), 0)::bigint AS reserved, coalesce(sum(spent), 0)::bigint AS spent FROM gone
-    )
-"""
-_PROMISED = f"""
-    wallet AS (SELECT balance, held, owed FROM wallets WHERE org_id = {{org}} FOR UPDATE),
-    {_OVER.format(org="{org}", those="AND task_id <> :task")}, sums AS (
-        SELECT wallet.balance - freed.spent AS balance, wallet.held - freed.reserved AS held,
-               wallet.owed = 0 AND wallet.balance - freed.spent - wallet.held + freed.reserved >= :tokens AS is_enough
-          FROM wallet, freed
-    ), on_wallet AS (
-        UPDATE wallets w
-           SET balance = sums.balance,
-               held = sums.held + CASE WHEN sums.is_enough THEN CAST(:tokens AS bigint) ELSE 0 END
-          FROM sums WHERE w.org_id = {{org}}
-        RETURNING w.org_id, sums.is_enough
+# A task's end only marks its hold; what is over is taken off the wallet's row all at once, every few seconds and where
+# tokens are short. The row that every task of the organisation wants is thus wanted once a task, for a moment, and no
+# task walks over what others left behind.
+_PROMISED = """
+    on_wallet AS (
+        UPDATE wallets SET held = held + CAST(:tokens AS bigint)
+         WHERE org_id = {org} AND owed = 0 AND balance - held >= :tokens RETURNING org_id
     ), promised AS (
-        INSERT INTO holds (task_id, org_id, reserved) SELECT :task, org_id, :tokens FROM on_wallet WHERE is_enough
+        INSERT INTO holds (task_id, org_id, reserved) SELECT :task, org_id, :tokens FROM on_wallet
         ON CONFLICT (task_id) DO UPDATE SET reserved = holds.reserved + excluded.reserved
         RETURNING :tokens AS tokens
     )
-"""  # noqa: S608
+"""
 _EXTEND = Hot(f"WITH {_PROMISED.format(org=':org')} SELECT tokens FROM promised")  # noqa: S608
 
 
@@ -82,12 +65,18 @@ def promised(org: str) -> str:
     return _PROMISED.format(org=org)
 
 
-_TAKE_OFF = text(f"""
-    WITH wallet AS (SELECT balance, held FROM wallets WHERE org_id = :org FOR UPDATE),
-    {_OVER.format(org=":org", those="")}
+_TAKE_OFF = text("""
+    WITH wallet AS (SELECT balance, held FROM wallets WHERE org_id = :org FOR UPDATE), gone AS (
+        DELETE FROM holds
+         WHERE task_id IN (SELECT task_id FROM holds WHERE org_id = :org AND is_over
+                            ORDER BY task_id FOR UPDATE SKIP LOCKED)
+        RETURNING reserved, spent
+    ), freed AS (
+        SELECT coalesce(sum(reserved), 0)::bigint AS reserved, coalesce(sum(spent), 0)::bigint AS spent FROM gone
+    )
     UPDATE wallets w SET balance = wallet.balance - freed.spent, held = wallet.held - freed.reserved
       FROM wallet, freed WHERE w.org_id = :org
-""")  # noqa: S608
+""")
 
 
 def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> bool:

@@ -73,7 +73,7 @@ def pay_arrears(connection: Connection, org: UUID) -> None:
 
 
 def take_off_what_is_over(connection: Connection) -> None:
-    """Take holds that are over off their wallets' rows, as the next hold would."""
+    """Take holds that are over off their wallets' rows."""
     for org in queries.organisations_to_take_off(connection):
         queries.take_off(connection, org)
 
@@ -128,9 +128,12 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
     missing = tokens - free
     if missing <= 0:
         return free
-    for more in (promise_for(missing), missing):
-        if queries.extend_hold(connection, org, task, more):
-            return free + more
+    for is_taken_off in (False, True):
+        if is_taken_off:
+            queries.take_off(connection, org)
+        for more in (promise_for(missing), missing):
+            if queries.extend_hold(connection, org, task, more):
+                return free + more
     now = queries.balance(connection, org)
     owed = f", and {now['owed']} are owed in fees" if now["owed"] else ""
     raise InsufficientFunds(
