@@ -27,6 +27,7 @@ from domain.tasks.schemas import Bill, Step
 
 _ELSEWHERE = {"model_unavailable", "overloaded", "server_error"}
 _HARDER_TRIM = 0.6
+_SAYS: dict[str, type[AssistantMessage | ToolMessage]] = {"decide": AssistantMessage, "act": ToolMessage}
 
 
 class ProposedAction(BaseModel):
@@ -88,22 +89,22 @@ def _request(work: Work, perception: Perception) -> Request:
     return Request(
         model=perception.model,
         system=perception.system,
-        messages=conversation(perception, work.journal()),
+        messages=conversation(perception, work.journal(), work.messages),
         tools=[tool.spec for name in perception.tools if (tool := ALL.get(name))],
         max_output_tokens=limits.max_output_tokens,
         timeout=work.time_for_a_call(),
     )
 
 
-def conversation(perception: Perception, journal: list[Step]) -> list[Message]:
-    """The conversation with the model, rebuilt from the journal, where each message stands once."""
-    messages: list[Message] = [UserMessage(text=perception.message)]
+def conversation(perception: Perception, journal: list[Step], known: dict[int, Message]) -> list[Message]:
+    """The conversation with the model, rebuilt from the journal, where each message stands once. In `known` are those
+    that were read before, by step; what is done does not change.
+    """
     for step in journal:
-        if step.stage == "decide":
-            messages.append(AssistantMessage.model_validate(step.output["message"]))
-        elif step.stage == "act":
-            messages.append(ToolMessage.model_validate(step.output["message"]))
-    return messages
+        if step.seq not in known and step.stage in _SAYS:
+            known[step.seq] = _SAYS[step.stage].model_validate(step.output["message"])
+    said = [known[step.seq] for step in journal if step.seq in known]
+    return [UserMessage(text=perception.message), *said]
 
 
 def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1.0) -> Decision:

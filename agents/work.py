@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Interrupt, Stopped
+from agents.llm.base import Message
 from agents.llm.models import Models
 from agents.purse import Ask, Books, Purse
 from agents.sink import Sink
@@ -94,6 +95,8 @@ class Work:
         self.sink = sink
         self.purse = Purse(task, workplace.books)
         self.now = task.now
+        self.messages: dict[int, Message] = {}
+        """what was said in steps that are done, as far as it was read"""
         self._stopwatch = Stopwatch()
         self._journal: dict[int, Step] = {}
         self._deferred: list[Line] = []

@@ -2,18 +2,16 @@
 
 from agents.llm.base import AssistantMessage, Message, Request, ToolMessage
 
-# Without a tokenizer at hand the estimate errs on the high side: English runs near four characters a token.
+# Without a tokenizer at hand a prompt is measured in characters, and the estimate errs on the high side: English runs
+# near four characters a token.
 _CHARACTERS_PER_TOKEN = 3
 _UNKNOWN_WINDOW = 32_000
 _SHORTENED_TO = 400
 _RESERVE = 1_000
 
 
-def estimate_tokens(request: Request) -> int:
-    """About how many tokens the request's prompt is, rather too many than too few."""
-    size = len(request.system) + sum(len(message.model_dump_json()) for message in request.messages)
-    size += sum(len(spec.model_dump_json()) for spec in request.tools)
-    return size // _CHARACTERS_PER_TOKEN
+def _size(message: Message) -> int:
+    return len(message.model_dump_json())
 
 
 def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
@@ -23,18 +21,26 @@ def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
     the task, and the last turn always stay, and no tool result is ever parted from its call.
     """
     room = int(((window or _UNKNOWN_WINDOW) - request.max_output_tokens - _RESERVE) * share)
-    if estimate_tokens(request) <= room:
+    messages, sizes = list(request.messages), list(map(_size, request.messages))
+    fixed = len(request.system) + sum(len(spec.model_dump_json()) for spec in request.tools)
+    too_much = fixed + sum(sizes) - room * _CHARACTERS_PER_TOKEN
+    if too_much <= 0:
         return request
-    messages = list(request.messages)
     last_turn = _last_turn(messages)
     for index in range(1, last_turn):
         messages[index] = _shortened(messages[index])
-        if estimate_tokens(request.model_copy(update={"messages": messages})) <= room:
+        too_much -= sizes[index] - _size(messages[index])
+        sizes[index] = _size(messages[index])
+        if too_much <= 0:
             return request.model_copy(update={"messages": messages})
-    while estimate_tokens(request.model_copy(update={"messages": messages})) > room and _last_turn(messages) > 1:
-        del messages[1 : _end_of_turn(messages, 1)]
-    shortest = [messages[0], *(_shortened(message, to=room) for message in messages[1:])]
-    return request.model_copy(update={"messages": shortest})
+    end = 1
+    while too_much > 0 and end < last_turn:
+        begin, end = end, _end_of_turn(messages, end)
+        too_much -= sum(sizes[begin:end])
+    del messages[1:end]
+    if too_much > 0:
+        messages[1:] = [_shortened(message, to=room) for message in messages[1:]]
+    return request.model_copy(update={"messages": messages})
 
 
 def _last_turn(messages: list[Message]) -> int:
