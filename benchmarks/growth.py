@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from benchmarks.installation import Installation, installation, put_bench_agent, submit_bench, write_results
+from benchmarks.installation import Bar, Installation, installation, put_bench_agent, submit_bench, write_results
 from benchmarks.model_server import model_server
 from core.ids import new_id
 from embedded.organisation import set_up_organisation
@@ -97,7 +97,8 @@ def main() -> None:
         )
     for name, table, indexes in sizes:
         print(f"{name:16} {float(table):8.0f} MB   indexes {float(indexes):8.0f} MB")
-    write_results("growth", found)
+    bars: list[Bar] = [(row["case"], row["share"], *row["interval"]) for row in found]
+    write_results("growth", found, "share of the throughput without it", bars)
 
 
 def _pairs(case: str, young: Installation, grown: Installation) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import psutil
 from benchmarks.installation import (
     ROOT,
     Installation,
+    bar,
     cpu_of,
     cpu_seconds,
     installation,
@@ -44,7 +45,8 @@ def main() -> None:
         parts = [f"{name} {ms:.1f}" for name, ms in one["cpu_ms_per_task"].items() if ms > _WORTH_TELLING]
         print(f"{one['tasks']:6} {one['workers']:8} {one['seconds']:8.1f} {one['of_ideal']:9.2f} "
               f"{one['mb_per_thousand']:9.0f}   {', '.join(parts)}")  # fmt: skip
-    write_results("in_flight", found)
+    bars = [bar(f"{one['tasks']:,} tasks, {one['workers']} processes", [one["seconds"]]) for one in found]
+    write_results("in_flight", found, f"seconds; {_IDEAL:g} are the ideal", bars)
 
 
 def _case(rota: Installation, model: ModelServer, tasks: int, workers: int) -> dict[str, Any]:

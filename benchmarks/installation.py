@@ -4,11 +4,12 @@ import contextlib
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import httpx2
 import psutil
 import psycopg
 
+from benchmarks.environments import programs
 from core import db
 from core.settings import settings
 from domain.wallet import service as wallet
@@ -195,8 +197,26 @@ def run_to_its_end(command: list[str], environment: dict[str, str], said: str = 
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def write_results(name: str, found: Any) -> None:
-    """Keep what was measured beside the benchmarks, as JSON."""
+Bar = tuple[str, float, float, float]
+"""a bar of a plot: its label, its value, and from where to where the rounds went"""
+
+
+def bar(label: str, rounds: list[float]) -> Bar:
+    """The median of some rounds, with their spread."""
+    return (label, statistics.median(rounds), min(rounds), max(rounds))
+
+
+def write_results(name: str, found: Any, unit: str = "", bars: Sequence[Bar] = ()) -> None:
+    """Keep what was measured beside the benchmarks: as JSON and, where there are `bars`, as a plot."""
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)
     (results / f"{name}.json").write_text(json.dumps(found, indent=2, default=str))
+    if not bars:
+        return
+    asked = json.dumps({"title": name.replace("_", " "), "unit": unit, "bars": bars})
+    try:
+        python = programs("plot", ("matplotlib>=3.10,<4",)) / "python"
+        drawing = [str(python), "benchmarks/plot.py", str(results / f"{name}.svg")]
+        subprocess.run(drawing, cwd=ROOT, input=asked, text=True, check=True)
+    except subprocess.CalledProcessError as error:  # the table and the JSON are there all the same
+        print(f"no plot: {error}", file=sys.stderr)

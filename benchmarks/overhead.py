@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,11 @@ from typing import Any
 import psutil
 import psycopg
 
+from benchmarks.environments import programs
 from benchmarks.installation import (
     ROOT,
     Installation,
+    bar,
     cpu_of,
     cpu_seconds,
     installation,
@@ -41,7 +42,6 @@ from embedded.postgres import SUPERUSER, EmbeddedPostgres
 from embedded.processes import free_port, spawn
 from embedded.valkey import EmbeddedValkey
 
-_ENVIRONMENTS = ROOT / "benchmarks" / ".environments"
 _SHARED = ("openai>=3,<4", "sqlalchemy>=2.1,<2.2", "psycopg[binary,pool]>=3.3,<4")
 _ROUNDS, _TASKS, _WARM_UP = int(os.environ.get("ROUNDS", "3")), int(os.environ.get("TASKS", "600")), 100
 _PATIENCE, _START = 90.0, 5.0
@@ -213,13 +213,7 @@ def _servers() -> Iterator[_Servers]:
 
 def _environment(peer: Peer) -> Path:
     """The programs of a peer's own environment."""
-    home = _ENVIRONMENTS / peer.module.removesuffix("_app")
-    if not (home / "ready").exists():
-        print(f"installing {', '.join(peer.packages)} ...", file=sys.stderr)
-        venv.create(home, with_pip=True, clear=True)
-        subprocess.run([home / "bin" / "python", "-m", "pip", "install", "-q", *peer.packages, *_SHARED], check=True)
-        (home / "ready").touch()
-    return home / "bin"
+    return programs(peer.module.removesuffix("_app"), (*peer.packages, *_SHARED))
 
 
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -262,4 +256,5 @@ def _report(found: dict[str, list[dict[str, Any]]]) -> None:
         parts = ", ".join(f"{process} {ms:.1f}" for process, ms in sorted(used.items(), key=lambda item: -item[1]))
         ratio = f"{ratios[name]:10.2f}" if name in ratios else f"{'':10}"
         print(f"{name:16} {statistics.median(values):8.1f} {min(values):7.1f} {max(values):7.1f} {ratio}   {parts}")
-    write_results("overhead", {"ratios": ratios, "rounds": found})
+    bars = [bar(name, values) for name, values in sorted(rates.items(), key=lambda item: -statistics.median(item[1]))]
+    write_results("overhead", {"ratios": ratios, "rounds": found}, "tasks a second, the model answering at once", bars)

@@ -7,7 +7,7 @@ import signal
 import statistics
 import time
 
-from benchmarks.installation import Installation, installation, put_bench_agent, write_results
+from benchmarks.installation import Installation, bar, installation, put_bench_agent, write_results
 from benchmarks.model_server import model_server
 
 _TIMES, _LATENCY = 5, 2.0
@@ -22,7 +22,8 @@ def main() -> None:
             seconds = [_once(rota) for _ in range(_TIMES)]
     print(f"from kill -9 to running again: median {statistics.median(seconds):.1f} s, "
           f"from {min(seconds):.1f} to {max(seconds):.1f} s, {_TIMES} times")  # fmt: skip
-    write_results("recovery", {"seconds": seconds})
+    bars = [bar("a worker killed with -9", seconds)]
+    write_results("recovery", {"seconds": seconds}, "seconds until its task runs again", bars)
 
 
 def _once(rota: Installation) -> float:

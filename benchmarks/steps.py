@@ -1,4 +1,4 @@
-"""What a step costs in tasks of 3, 31 and 301 steps, the model answering at once: a long journal must not make the next
+"""What a step costs in tasks of 3, 33 and 303 steps, the model answering at once: a long journal must not make the next
 step dearer than what is sent again with every call, which is the conversation. `make bench ONLY=steps`.
 """
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.installation import (
     Installation,
+    bar,
     cpu_seconds,
     installation,
     put_bench_agent,
@@ -31,7 +32,8 @@ def main() -> None:
     for one in found:
         parts = ", ".join(f"{name} {one['cpu_ms_per_step'][name]:.2f}" for name in _SHOWN)
         print(f"{one['steps']:6.0f} {one['tasks_per_second']:8.1f} {one['steps_per_second']:8.0f}   {parts}")
-    write_results("steps", found)
+    bars = [bar(f"{one['steps']:.0f} steps", [sum(one["cpu_ms_per_step"].values())]) for one in found]
+    write_results("steps", found, "CPU ms a step, all processes", bars)
 
 
 def _case(rota: Installation, looks: int, tasks: int) -> dict[str, Any]:

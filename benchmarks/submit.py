@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.installation import ROOT, Installation, installation, put_bench_agent, write_results
+from benchmarks.installation import ROOT, Installation, bar, installation, put_bench_agent, write_results
 from benchmarks.load import post
 from embedded.processes import free_port
 
@@ -50,7 +50,13 @@ def main() -> None:
         if bare:
             line += f" {bare['rate']:8.0f} {bare['p50']:7.1f} {bare['p99']:7.1f} {mine['rate'] / bare['rate']:6.2f}"
         print(line)
-    write_results("submit", found)
+    bars = [
+        bar(f"{side}, {one['connections']} connections", [one[side]["rate"]])
+        for one in found
+        for side in ("rota", "bare")
+        if side in one
+    ]
+    write_results("submit", found, "submissions a second", bars)
 
 
 def _compare(ours: tuple[str, str], bare: tuple[str, str], connections: int) -> dict[str, Any]:
