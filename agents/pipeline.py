@@ -1,8 +1,9 @@
 """The recipe every task follows: perceive; decide and act in turns until there is an answer; learn.
 
-Each step that costs or changes something is in the journal before the next begins. A try that begins anew therefore
-reads what is there and goes on. The first step is written with what the first call is promised, the last two with the
-task's end.
+Each step that costs or changes something is in the journal before anything else that does begins. A try that begins
+anew therefore reads what is there and goes on. What costs nothing waits to be written with what comes next: the first
+step with the first decision, a decision that leads to one look at our own records with that look, the last steps with
+the task's end.
 """
 
 from agents.accepted import carry_out_accepted
