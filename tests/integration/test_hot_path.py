@@ -1,0 +1,188 @@
+"""What every task does to the database: in one statement each, and what becomes of it where something is in the way."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from agents.llm.models import Models
+from agents.tools import ALL
+from core import db
+from core.settings import Settings
+from domain.tasks import service as tasks
+from domain.wallet import service as wallet
+from domain.wallet.schemas import Correction
+from tests.support.desk import Desk
+from tests.support.factories import change_agent, claim, look, make_organisation, publish, register_worker, submit
+from tests.support.models import Parrot, asking, saying
+from tests.support.servers import serving
+
+_SETTINGS = db.Hot("SELECT current_setting('app.org') AS org, current_setting('synchronous_commit') AS durable")
+_LEFT_BEHIND = b"SELECT coalesce(current_setting('app.org', true), ''), current_setting('synchronous_commit')"
+_BROKEN = db.Hot("SELECT 1 / CAST(:zero AS integer) AS never")
+_LOOK = ("search_classes", '{"query": "spin"}')
+
+
+@pytest.fixture
+def parrot() -> Parrot:
+    return Parrot()
+
+
+@pytest.fixture
+def desk(org: UUID, parrot: Parrot) -> Iterator[Desk]:
+    change_agent(org, "support-assistant", model="gpt-5-mini", fallback_model=None)
+    with serving(parrot.app()) as url:
+        made = Desk(Models(Settings(openai_base_url=f"{url}/v1", openai_api_key="none")))
+        yield made
+        made.close()
+
+
+def rows(org: UUID, statement: str, **values: Any) -> list[Any]:
+    with db.transaction(org) as connection:
+        return list(connection.execute(text(statement), values))
+
+
+def leave_only(org: UUID, tokens: int) -> None:
+    """Take tokens away until so many are left."""
+    with db.transaction(org) as connection:
+        there = wallet.balance(connection, org).available
+        wallet.correct(connection, org, Correction(tokens=tokens - there, note="for a test"))
+
+
+# ── a statement that is a transaction by itself ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_statement_alone_acts_for_its_organisation_and_leaves_nothing_on_the_connection(org: UUID) -> None:
+    usual = rows(org, "SHOW synchronous_commit")[0][0]
+    for durable, setting in ((False, "off"), (True, "on")):
+        found = _SETTINGS.run(db.Alone(org, durable=durable), {}).fetchone()
+        assert found == {"org": str(org), "durable": setting}
+        with db.engine(db.APP).connect() as connection:
+            after = db.driver(connection).execute(_LEFT_BEHIND).fetchone()
+        assert after == ("", usual)
+    other = make_organisation("other")
+    seen = db.Hot("SELECT EXISTS (SELECT FROM agents WHERE org_id = :org) AS seen")
+    assert seen.run(db.Alone(org), {"org": org}).fetchone() == {"seen": True}
+    assert seen.run(db.Alone(other), {"org": org}).fetchone() == {"seen": False}
+
+
+def test_a_statement_alone_that_fails_says_so_and_the_connection_goes_on(org: UUID) -> None:
+    for _ in range(2):
+        with pytest.raises(DBAPIError, match="division by zero"):
+            _BROKEN.run(db.Alone(org), {"zero": 0})
+        assert _SETTINGS.run(db.Alone(org), {}).fetchone() == {"org": str(org), "durable": "on"}
+
+
+# ── the claim and its promise ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_claim_promises_what_was_asked_for_where_it_is_there(org: UUID) -> None:
+    register_worker()
+    first, second = submit(org).id, submit(org).id
+    leave_only(org, 30)
+    promised = []
+    for task_id in (first, second):
+        publish(org, task_id)
+        held = tasks.claim(db.Alone(org, durable=False), task_id, 0, "w1", tokens=20)
+        assert held
+        promised.append(held.promised)
+    assert promised == [20, 0]
+    with db.transaction(org) as connection:
+        balance = wallet.balance(connection, org)
+    assert (balance.balance, balance.held, balance.available) == (30, 20, 10)
+
+
+def test_a_message_out_of_date_promises_nothing(org: UUID) -> None:
+    task_id = submit(org).id
+    assert claim(org, task_id)
+    assert tasks.claim(db.Alone(org), task_id, 0, "w2", tokens=20) is None
+    assert rows(org, "SELECT FROM holds") == []
+
+
+# ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_task_ends_in_one_statement_and_its_hold_with_it(org: UUID, desk: Desk, parrot: Parrot) -> None:
+    parrot.answers += [asking(_LOOK), saying("At seven."), asking(_LOOK), saying("At seven.")]
+    for _ in range(2):  # the first learns the prices, the second is promised its tokens with the claim
+        task = desk.run(org, submit(org, "When is spin?").id)
+        assert (task.status, task.model_calls) == ("succeeded", 2)
+        assert [step.stage for step in task.steps] == ["perceive", "decide", "act", "decide", "learn"]
+    with db.transaction(org) as connection:
+        assert wallet.balance(connection, org).held == 0
+        checked = wallet.reconcile(connection, org)
+        assert (checked.difference, checked.held_difference, checked.sum_over_accounts) == (0, 0, 0)
+    assert rows(org, "SELECT FROM holds WHERE NOT is_over") == []
+
+
+def test_the_last_token_is_enough_for_the_last_step(org: UUID, desk: Desk, parrot: Parrot) -> None:
+    leave_only(org, 2)
+    parrot.answers += [asking(_LOOK), saying("At seven.")]
+    task = desk.run(org, submit(org, "When is spin?").id)
+    assert task.status == "succeeded"
+    with db.transaction(org) as connection:
+        assert wallet.balance(connection, org).available == 0
+        checked = wallet.reconcile(connection, org)
+        assert (checked.difference, checked.held_difference, checked.sum_over_accounts) == (0, 0, 0)
+
+
+def test_tokens_that_are_over_are_used_before_a_task_is_told_that_there_are_none(
+    org: UUID, desk: Desk, parrot: Parrot
+) -> None:
+    leave_only(org, 20)
+    parrot.answers += [saying("Yes."), saying("Yes.")]
+    assert desk.run(org, submit(org).id).status == "succeeded"  # its hold of all 20 is over, and still on the wallet
+    assert desk.run(org, submit(org).id).status == "succeeded"
+
+
+# ── a paid decision that waits to be written with its look ───────────────────────────────────────────────────────────
+
+
+def test_a_look_that_fails_loses_nothing_that_was_paid_for(
+    org: UUID, desk: Desk, parrot: Parrot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = ALL.get("search_classes")
+    assert tool is not None
+
+    def fail(_context: Any, _parameters: Any) -> Any:
+        raise RuntimeError("the shelf fell down")
+
+    with monkeypatch.context() as broken:
+        found = ALL.get
+        broken.setattr(ALL, "get", lambda name: replace(tool, run=fail) if name == tool.name else found(name))
+        parrot.answers += [asking(_LOOK)]
+        task_id = submit(org, "When is spin?").id
+        task = desk.run(org, task_id)
+    assert task.error.kind == "tool_failed"
+    assert [(step.stage, step.status) for step in task.steps] == [("perceive", "done"), ("decide", "done")]
+    assert [row.seq for row in rows(org, "SELECT seq FROM usage")] == [1]
+    parrot.answers += [saying("At seven.")]
+    task = desk.run(org, task_id, number=1)
+    assert task.status == "succeeded"
+    assert len(parrot.asked) == 2  # what was said is not asked for again
+    assert [row.seq for row in rows(org, "SELECT seq FROM usage ORDER BY seq")] == [1, 3]
+
+
+def test_a_stop_between_a_decision_and_its_look_writes_the_decision(
+    org: UUID, desk: Desk, parrot: Parrot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parrot.answers += [asking(_LOOK)]
+    task_id = submit(org, "When is spin?").id
+    complete = desk.models.complete
+
+    def ask_then_cancel(*given: Any) -> Any:
+        reply = complete(*given)
+        for _, interrupt in desk.presence.in_hand():
+            interrupt.trigger("draining")
+        return reply
+
+    monkeypatch.setattr(desk.models, "complete", ask_then_cancel)
+    task = desk.run(org, task_id)
+    assert (task.status, task.attempts) == ("queued", 0)
+    assert [(step.stage, step.status) for step in task.steps] == [("perceive", "done"), ("decide", "done")]
+    assert len(rows(org, "SELECT FROM usage")) == 1
+    assert look(org, task_id).attempt_history[0].outcome == "released"
