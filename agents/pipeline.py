@@ -14,6 +14,7 @@ from agents.learn import Result, learn
 from agents.perceive import perceive
 from agents.sink import Sink
 from agents.work import LimitReached, Work, Workplace
+from core.errors import Unavailable
 from domain.tasks.schemas import Claimed
 
 
@@ -32,8 +33,10 @@ def run_task(task: Claimed, workplace: Workplace, interrupt: Interrupt, sink: Si
     work = Work(task, workplace, interrupt, sink)
     try:
         return _carry_through(work)
+    except Unavailable:
+        raise  # it was tried for as long as anybody waits
     except BaseException:
-        work.keep_what_was_paid()
+        work.keep_what_was_deferred()
         raise
 
 

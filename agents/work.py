@@ -27,7 +27,7 @@ from core.ids import new_id
 from domain.agents.schemas import Agent
 from domain.billing import service as billing
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Bill, Claimed, Departure, Status, Step, StepRecord
+from domain.tasks.schemas import Bill, Claimed, Departure, Line, Status, Step, StepRecord
 from domain.tenants.schemas import Organisation
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment, PriceItem
@@ -45,8 +45,6 @@ class _Write(Protocol[T_co]):
     def __call__(self, connection: Connection, *, is_again: bool) -> T_co: ...
 
 
-Line = tuple[StepRecord, UUID]
-"""a step to be written, and its id"""
 Also = Callable[[Connection], None]
 """what is written in the same transaction as a step"""
 
@@ -99,7 +97,7 @@ class Work:
         """what was said in steps that are done, as far as it was read"""
         self._stopwatch = Stopwatch()
         self._journal: dict[int, Step] = {}
-        self._deferred: list[Line] = []
+        self._deferred: list[tuple[StepRecord, UUID, Stopwatch]] = []
         self._tokens, self._cost = 0, Decimal(0)
         with self.asking() as ask:
             self.organisation: Organisation = workplace.books.organisation(ask, task)
@@ -182,7 +180,7 @@ class Work:
             def ask() -> Connection:
                 if not taken:
                     taken.append(stack.enter_context(transaction(self.task.org_id, durable=False)))
-                    self._write_lines(taken[0], self._deferred)
+                    self._write_lines(taken[0], self._lines())
                 return taken[0]
 
             yield ask
@@ -193,22 +191,21 @@ class Work:
         """Have a step written with whatever is written next. For what is lost without harm when nothing more is: a step
         that called nobody and changed nothing; or the last, whose end is written at once.
         """
-        self._deferred.append((record, new_id()))
+        self._deferred.append((record, new_id(), Stopwatch()))
         self._keep(tasks.as_step(self.task, record))
 
-    def keep_what_was_paid(self) -> None:
-        """Before a try ends otherwise than with the task's end: write what was deferred and has cost something."""
+    def keep_what_was_deferred(self) -> None:
+        """Before a try ends otherwise than with the task's end: write what is not written yet."""
 
         def nothing_more(connection: Connection, *, is_again: bool) -> None:
             self._write_lines(connection, self._unwritten(connection, is_again=is_again))
 
-        if self._owes_a_record:
+        if self._deferred:
             self._insist(nothing_more, is_again=True)
             self._deferred.clear()
 
-    @property
-    def _owes_a_record(self) -> bool:
-        return any(record.bill is not None for record, _ in self._deferred)
+    def _lines(self) -> list[Line]:
+        return [Line(record, step_id, made.milliseconds()) for record, step_id, made in self._deferred]
 
     def finish(self, result: dict[str, Any]) -> None:
         """End the task with a result: what was deferred and the task's end are written in one transaction.
@@ -239,14 +236,15 @@ class Work:
         org = self.task.org_id
         try:
             with contextlib.ExitStack() as stack:
-                payments = self._payments(lambda: stack.enter_context(transaction(org)), self._deferred)
-            return tasks.finish(Alone(org), self.task, self._deferred, payments, result)
+                lines = self._lines()
+                payments = self._payments(lambda: stack.enter_context(transaction(org)), lines)
+            return tasks.finish(Alone(org), self.task, lines, payments, result)
         except (Unavailable, DBAPIError):  # whatever stands in the way says so again
             return False
 
     def _unwritten(self, connection: Connection, *, is_again: bool) -> list[Line]:
         """What was deferred and is not written, where an earlier try may have been committed."""
-        return [line for line in self._deferred if not (is_again and tasks.written_step(connection, line[1]))]
+        return [line for line in self._lines() if not (is_again and tasks.written_step(connection, line.id))]
 
     def _write_lines(self, connection: Connection, lines: list[Line]) -> None:
         """Write steps, with what is billed for them and what they are paid with."""
@@ -257,13 +255,13 @@ class Work:
         if not tasks.record_steps(connection, self.task, lines, payments):
             for payment in payments:
                 self.purse.pay_anew(connection, payment)
-        for record, _ in lines:
-            if record.bill is not None:
-                self.purse.draw(connection, record.bill.cost.billed)
+        for line in lines:
+            if line.record.bill is not None:
+                self.purse.draw(connection, line.record.bill.cost.billed)
 
     def _payments(self, ask: Ask, lines: list[Line]) -> list[Payment]:
         """What is paid for model calls; an answer that is of no use costs no token."""
-        called = [record.seq for record, _ in lines if record.bill is not None and record.status == "done"]
+        called = [record.seq for record, _, _ in lines if record.bill is not None and record.status == "done"]
         made = [self.purse.payment(ask, seq, "internal_llm_call") for seq in called]
         return [payment for payment in made if payment is not None]
 
@@ -290,7 +288,8 @@ class Work:
 
     def record_reading(self, run: Callable[[Connection], StepRecord]) -> Step:
         """The same for what only reads: there is nothing to hold, or to undo, and it can be read again."""
-        return self._keep(self._write(run, is_paid_for=self._owes_a_record, durable=self._owes_a_record))
+        has_cost = any(record.bill is not None for record, _, _ in self._deferred)
+        return self._keep(self._write(run, is_paid_for=False, durable=has_cost))
 
     def begin(self, record: StepRecord, also: Also = _nothing_else) -> None:
         """Write down the intent of an effect that must not happen twice. Until it is finished, its outcome is in
@@ -338,7 +337,7 @@ class Work:
             if written is not None:  # and with it what was deferred
                 return written
             record = make(connection)
-            self._write_lines(connection, [*self._deferred, (record, step_id)])
+            self._write_lines(connection, [*self._lines(), Line(record, step_id)])
             return tasks.as_step(self.task, record)
 
         step = self._insist(write, is_paid_for=is_paid_for, durable=durable)

@@ -7,6 +7,7 @@ security; `rota_system` for the dispatcher, beat and heartbeats; `rota_owner` fo
 import contextlib
 import json
 import re
+import select
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -155,16 +156,30 @@ class Hot:
             return driver(at).cursor(row_factory=psycopg.rows.dict_row).execute(self._sql, values)
 
     def _run_alone(self, at: Alone, values: Mapping[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
-        with _as_unavailable(), engine(APP).connect() as connection, _as_sqlalchemy_has_it():
+        with _as_unavailable(), _living(engine(APP)) as connection, _as_sqlalchemy_has_it():
             own = driver(connection)
             try:
                 with own.pipeline():  # what is between two of its synchronisations is one transaction
                     own.execute(_BEGIN_ALONE, (str(at.org), "on" if at.durable else "off"))
                     return own.cursor(row_factory=psycopg.rows.dict_row).execute(self._sql, values)
             except psycopg.Error:
-                if own.closed:
-                    connection.invalidate()
+                connection.invalidate()  # psycopg counts a statement as prepared before the server has said so
                 raise
+
+
+def _living(pool: Engine) -> Connection:
+    """A connection that did not die in the pool, as all do with the server: nothing is to be read from one that is idle
+    but its end. The few that are there are gone through at most once.
+    """
+    for _ in range(settings().database_pool_size):
+        connection = pool.connect()
+        poll = select.poll()
+        poll.register(driver(connection).fileno(), select.POLLIN)
+        if not poll.poll(0):
+            return connection
+        connection.invalidate()
+        connection.close()
+    return pool.connect()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import redis
 from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu import Connection
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 
 from core.errors import Unavailable
 from domain.tasks.schemas import Due
@@ -53,7 +53,7 @@ Published = tuple[UUID, int, str]
 _EPOCH = "rota:epoch"
 # Shorter than a leader's lease: a leader that waits for a frozen broker must not look frozen itself.
 _PATIENCE = 1.5
-_AWAY = (OperationalError, redis.RedisError, AMQPError, OSError)
+_AWAY = (KombuError, redis.RedisError, AMQPError, OSError)
 
 
 def is_redis(url: str) -> bool:

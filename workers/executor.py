@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Interrupt, Stopped
 from agents.pipeline import run_task
@@ -59,8 +60,8 @@ class Executor:
             at, is_first = Alone(org, durable=False), claim == 0
             tokens = self._workplace.books.first_promise() if is_first else 0
             task = tasks.claim(at, task_id, claim, self._presence.id, tokens=tokens)
-        except Unavailable as error:
-            log.warning("cannot claim; the message will be missed and published again", error=error.message)
+        except (Unavailable, DBAPIError) as error:
+            log.warning("cannot claim; the message will be missed and published again", error=str(error))
             return
         if task is None:
             return

@@ -170,7 +170,10 @@ def expire_approvals() -> None:
 def release_holds() -> None:
     """Release what is still promised to tasks whose worker died, and pay fees that are owed with what is free again."""
     with system_transaction() as connection:
-        wallet.take_off_what_is_over(connection)
+        spent_from = wallet.organisations_to_take_off(connection)
+    for org in spent_from:  # each for itself: its tasks wait for the row meanwhile
+        with system_transaction(durable=False) as connection:
+            wallet.take_off_what_is_over(connection, org)
     with system_transaction() as connection:
         left = wallet.holds_left_behind(connection)
         owing = wallet.organisations_owing(connection)

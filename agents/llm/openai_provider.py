@@ -144,7 +144,7 @@ class _Assembly:
 
 class _Function(BaseModel):
     name: Said
-    arguments: Said
+    arguments: Said | None = None
 
 
 class _Call(BaseModel):
@@ -188,7 +188,7 @@ def _from_completion(request: Request, completion: _Completion) -> Reply:
         text=choice.message.content or "",
         refusal=choice.message.refusal or "",
         calls=[
-            {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
+            {"id": call.id, "name": call.function.name, "arguments": call.function.arguments or ""}
             for call in choice.message.tool_calls or []
             if call.type == "function" and call.function is not None
         ],

@@ -353,14 +353,14 @@ _JOURNAL = """
     line AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS l (
             id uuid, seq integer, stage text, name text, status text, input jsonb, output jsonb, duration_ms integer,
-            usage_id uuid, provider text, model text, input_tokens integer, cached_tokens integer,
+            age_ms integer, usage_id uuid, provider text, model text, input_tokens integer, cached_tokens integer,
             cache_write_tokens integer, output_tokens integer, base_cost numeric, markup numeric, billed_cost numeric,
             price jsonb, is_rehearsal boolean)
     ), step AS (
         INSERT INTO steps (id, org_id, task_id, seq, claim, stage, name, status, input, output, started_at, duration_ms,
                            model, input_tokens, output_tokens, billed_cost)
         SELECT l.id, f.org_id, f.id, l.seq, :claim, l.stage, l.name, l.status, l.input, l.output,
-               rota_now() - l.duration_ms * interval '1 millisecond', l.duration_ms, l.model,
+               rota_now() - (l.duration_ms + l.age_ms) * interval '1 millisecond', l.duration_ms, l.model,
                coalesce(l.input_tokens, 0), coalesce(l.output_tokens, 0), coalesce(l.billed_cost, 0)
           FROM fence f, line l
     ), bill AS (
@@ -663,11 +663,12 @@ def originals(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
 
 # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+# In the order of the index of running tasks: by id, the planner would walk through all tasks there ever were.
 _LOCK_ORPHANED = text("""
     SELECT t.id FROM tasks t LEFT JOIN workers w ON w.id = t.worker
      WHERE t.status = 'running'
        AND (w.id IS NULL OR w.stopped_at IS NOT NULL OR w.last_seen_at < rota_now() - CAST(:lease AS interval))
-     ORDER BY t.id LIMIT 500 FOR UPDATE OF t SKIP LOCKED
+     ORDER BY t.worker, t.id LIMIT 500 FOR UPDATE OF t SKIP LOCKED
 """)
 _REAP = text("""
     WITH orphaned AS (

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -341,6 +341,14 @@ class StepRecord(BaseModel):
     output: dict[str, Any]
     duration_ms: int
     bill: Bill | None = None
+
+
+class Line(NamedTuple):
+    """A step to be written, under its id; it was done `age_ms` ago."""
+
+    record: StepRecord
+    id: UUID
+    age_ms: int = 0
 
 
 class Departure(BaseModel):

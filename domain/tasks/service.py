@@ -27,6 +27,7 @@ from domain.tasks.schemas import (
     Claimed,
     Departure,
     Failures,
+    Line,
     QueueStatistics,
     Replay,
     Settlement,
@@ -474,12 +475,12 @@ def record_step(connection: Connection, task: Claimed, record: StepRecord, step_
     Raises:
         ClaimLost: somebody else has the task; nothing is written.
     """
-    record_steps(connection, task, [(record, step_id)])
+    record_steps(connection, task, [Line(record, step_id)])
     return as_step(task, record)
 
 
 def record_steps(
-    connection: Connection, task: Claimed, records: Sequence[tuple[StepRecord, UUID]], payments: Sequence[Payment] = ()
+    connection: Connection, task: Claimed, lines: Sequence[Line], payments: Sequence[Payment] = ()
 ) -> bool:
     """Write steps, each under its own id, with a usage row for each that called a model, and what the task's hold pays
     for them. Returns whether the hold had enough; where not, the steps are written and nothing is paid.
@@ -487,7 +488,7 @@ def record_steps(
     Raises:
         ClaimLost: somebody else has the task; nothing is written.
     """
-    is_paid = queries.insert_steps(connection, _named(task), [_line(*one) for one in records], payments)
+    is_paid = queries.insert_steps(connection, _named(task), [_row_of(line) for line in lines], payments)
     if is_paid is None:
         raise ClaimLost
     return is_paid or not payments
@@ -496,35 +497,36 @@ def record_steps(
 def finish(
     at: Connection | Alone,
     task: Claimed,
-    records: Sequence[tuple[StepRecord, UUID]],
+    lines: Sequence[Line],
     payments: Sequence[Payment],
     result: dict[str, Any],
 ) -> bool:
     """Write the last steps and end the task, which has succeeded, and its hold. False, and nothing, where that is not
     all there is to its end: then it is left step by step, and whatever stands in the way says so.
     """
-    return queries.finish_task(at, _named(task), [_line(*one) for one in records], payments, result)
+    return queries.finish_task(at, _named(task), [_row_of(line) for line in lines], payments, result)
 
 
 def _named(task: Claimed) -> dict[str, Any]:
     return {"task": task.id, "claim": task.claim}
 
 
-def _line(record: StepRecord, step_id: UUID) -> dict[str, Any]:
+def _row_of(line: Line) -> dict[str, Any]:
     """What a step and its bill are written as."""
-    line: dict[str, Any] = {
-        "id": step_id, "seq": record.seq, "stage": record.stage, "name": record.name, "status": record.status,
-        "input": record.input, "output": record.output, "duration_ms": record.duration_ms,
+    record = line.record
+    row: dict[str, Any] = {
+        "id": line.id, "seq": record.seq, "stage": record.stage, "name": record.name, "status": record.status,
+        "input": record.input, "output": record.output, "duration_ms": record.duration_ms, "age_ms": line.age_ms,
     }  # fmt: skip
     if bill := record.bill:
         tokens, cost = bill.tokens, bill.cost
-        line |= {
+        row |= {
             "usage_id": new_id(), "provider": bill.provider, "model": bill.model, "input_tokens": tokens.input,
             "cached_tokens": tokens.cached, "cache_write_tokens": tokens.cache_write, "output_tokens": tokens.output,
             "base_cost": cost.base, "markup": cost.markup, "billed_cost": cost.billed, "price": cost.price,
             "is_rehearsal": bill.is_rehearsal,
         }  # fmt: skip
-    return line
+    return row
 
 
 def as_step(task: Claimed, record: StepRecord) -> Step:

@@ -72,10 +72,14 @@ def pay_arrears(connection: Connection, org: UUID) -> None:
     queries.insert_entry(connection, settled)
 
 
-def take_off_what_is_over(connection: Connection) -> None:
-    """Take holds that are over off their wallets' rows."""
-    for org in queries.organisations_to_take_off(connection):
-        queries.take_off(connection, org)
+def organisations_to_take_off(connection: Connection) -> list[UUID]:
+    """The organisations on whose wallets' rows holds stand that are over."""
+    return queries.organisations_to_take_off(connection)
+
+
+def take_off_what_is_over(connection: Connection, org: UUID) -> None:
+    """Take holds that are over off the row of a wallet, which stays locked until this transaction ends."""
+    queries.take_off(connection, org)
 
 
 def organisations_owing(connection: Connection) -> list[UUID]:

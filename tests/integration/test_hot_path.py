@@ -2,24 +2,34 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from celery import Celery
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from agents.llm.models import Models
 from agents.tools import ALL
 from core import db
+from core.errors import Unavailable
+from core.ids import new_id
 from core.settings import Settings
+from domain.approvals import queries as approval_queries
+from domain.tasks import queries as task_queries
 from domain.tasks import service as tasks
+from domain.tasks.schemas import Due
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Correction
 from tests.support.desk import Desk
 from tests.support.factories import change_agent, claim, look, make_organisation, publish, register_worker, submit
 from tests.support.models import Parrot, asking, saying
-from tests.support.servers import serving
+from tests.support.servers import serving, valkey, wait_until
+from workers import queues
+from workers.broker import Broker, make_broker, transport_options
 
 _SETTINGS = db.Hot("SELECT current_setting('app.org') AS org, current_setting('synchronous_commit') AS durable")
 _LEFT_BEHIND = b"SELECT coalesce(current_setting('app.org', true), ''), current_setting('synchronous_commit')"
@@ -186,3 +196,50 @@ def test_a_stop_between_a_decision_and_its_look_writes_the_decision(
     assert [(step.stage, step.status) for step in task.steps] == [("perceive", "done"), ("decide", "done")]
     assert len(rows(org, "SELECT FROM usage")) == 1
     assert look(org, task_id).attempt_history[0].outcome == "released"
+
+
+# ── the broker ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_broker_that_goes_away_between_two_portions_is_an_outage_and_no_crash(org: UUID, tmp_path: Path) -> None:
+    due = [Due(id=new_id(), org_id=org, claim=0, queue="normal", agent="support-assistant")]
+    home = tmp_path / "valkey"
+    with valkey(home) as server:
+        port, url = server.port, server.url()
+        app = Celery("test", broker=url)
+        app.conf.update(task_queues=queues.declared(url), broker_transport_options=transport_options(url))
+        app.conf.task_publish_retry = False
+        broker = make_broker(app, task_name="rota.run_task", url=url)
+        broker.publish(due)
+        assert broker.depths()["normal"] == 1
+    with pytest.raises(Unavailable):
+        broker.publish(due)
+    with valkey(home, port=port):
+        wait_until(lambda: publishes(broker, due), what="it publishes again")
+
+
+def publishes(broker: Broker, due: list[Due]) -> bool:
+    try:
+        broker.publish(due)
+    except Unavailable:
+        return False
+    return True
+
+
+# ── what must not grow with history ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "index"),
+    [
+        (task_queries._LOCK_ORPHANED, {"lease": timedelta(seconds=10)}, "tasks_running"),
+        (approval_queries._WAITING_FOR_NOTHING, {}, "tasks_waiting"),
+    ],
+)
+def test_what_looks_for_a_few_tasks_does_not_walk_through_all(
+    org: UUID, statement: Any, values: dict[str, Any], index: str
+) -> None:
+    with db.system_transaction() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))  # there are too few rows here for an index
+        plan = connection.execute(text(f"EXPLAIN {statement.text}"), values).scalars()
+        assert index in "\n".join(plan)
