@@ -188,8 +188,8 @@ class Work:
             self._deferred.clear()
 
     def defer(self, record: StepRecord) -> None:
-        """Have a step written with whatever is written next. For what is lost without harm when nothing more is: a step
-        that called nobody and changed nothing; or the last, whose end is written at once.
+        """Have a step written with what comes next, at once: a step that called nobody and changed nothing, a decision
+        that leads to one look at our own records, the last ones before the task's end.
         """
         self._deferred.append((record, new_id(), Stopwatch()))
         self._keep(tasks.as_step(self.task, record))
