@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
 from core.db import Alone, Hot, dump_json
 from domain.tasks.models import tasks
 from domain.tasks.schemas import TaskFilter
-from domain.wallet import queries as wallet
+from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment
 
 _INTERNAL = {

@@ -26,6 +26,9 @@ from domain.wallet.schemas import (
 # A task is promised at least so many at a time: the wallet's row is not locked for each of its steps.
 CHUNK = 20
 
+# Parts of statements, for those in which a task promises and pays along with what it does.
+promised, paid, payment_values = queries.promised, queries.paid, queries.payment_values
+
 Prices = Mapping[str, int]
 
 
