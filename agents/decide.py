@@ -155,7 +155,7 @@ def _only_looks_up(decision: Decision) -> bool:
     """Whether all it leads to is one look at our own records."""
     calls = decision.message.tool_calls
     tool = ALL.get(calls[0].name) if len(calls) == 1 else None
-    return tool is not None and tool.only_reads and not tool.is_outward
+    return tool is not None and tool.only_reads
 
 
 def _at_most(work: Work, request: Request, own: Price | None) -> Decimal:

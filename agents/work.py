@@ -197,11 +197,11 @@ class Work:
     def keep_what_was_deferred(self) -> None:
         """Before a try ends otherwise than with the task's end: write what is not written yet."""
 
-        def nothing_more(connection: Connection, *, is_again: bool) -> None:
-            self._write_lines(connection, self._unwritten(connection, is_again=is_again))
+        def nothing_more(connection: Connection, *, is_again: bool) -> None:  # noqa: ARG001  it may be so at any time
+            self._write_lines(connection, self._unwritten(connection))
 
         if self._deferred:
-            self._insist(nothing_more, is_again=True)
+            self._insist(nothing_more)
             self._deferred.clear()
 
     def _lines(self) -> list[Line]:
@@ -215,15 +215,15 @@ class Work:
         """
         departure = Departure(status="succeeded", outcome="succeeded", counted=True, result=result)
 
-        def end(connection: Connection, *, is_again: bool) -> None:
+        def end(connection: Connection, *, is_again: bool) -> None:  # noqa: ARG001  it may be so at any time
             tasks.lock(connection, self.task)
-            self._write_lines(connection, self._unwritten(connection, is_again=is_again))
+            self._write_lines(connection, self._unwritten(connection))
             tasks.leave_locked(connection, self.task, departure)
             _release(connection, self.task, has_reserves=self.purse.has_reserved)
 
         failpoint("before-leave")
         if not self._finish_at_once(result):
-            self._insist(end, is_again=True)
+            self._insist(end)
         self._deferred.clear()
         failpoint("after-leave")
 
@@ -242,9 +242,9 @@ class Work:
         except (Unavailable, DBAPIError):  # whatever stands in the way says so again
             return False
 
-    def _unwritten(self, connection: Connection, *, is_again: bool) -> list[Line]:
-        """What was deferred and is not written, where an earlier try may have been committed."""
-        return [line for line in self._lines() if not (is_again and tasks.written_step(connection, line.id))]
+    def _unwritten(self, connection: Connection) -> list[Line]:
+        """What was deferred and is not written: a try whose answer was lost may have been committed."""
+        return [line for line in self._lines() if not tasks.written_step(connection, line.id)]
 
     def _write_lines(self, connection: Connection, lines: list[Line]) -> None:
         """Write steps, with what is billed for them and what they are paid with."""
@@ -345,13 +345,11 @@ class Work:
             self._deferred.clear()
         return step
 
-    def _insist(
-        self, write: "_Write[T_co]", *, is_paid_for: bool = True, durable: bool = True, is_again: bool = False
-    ) -> T_co:
+    def _insist(self, write: "_Write[T_co]", *, is_paid_for: bool = True, durable: bool = True) -> T_co:
         """What was paid for, or done to the world, is written down as soon as the database is back. Whether a commit
         whose answer was lost took place is looked up before it is tried again.
         """
-        stopwatch = Stopwatch()
+        stopwatch, is_again = Stopwatch(), False
         while True:
             try:
                 with transaction(self.task.org_id, durable=durable) as connection:

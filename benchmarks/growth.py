@@ -13,6 +13,7 @@ import os
 import random
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -81,9 +82,9 @@ def main() -> None:
                 there = history
                 found.append(_pairs(f"{history:,} finished", young, grown))
             keys = _organisations(young)
-            many: Round = lambda: _round(young, _ORGANISATIONS, keys)  # noqa: E731
+            one, many = partial(_round, young, _ORGANISATIONS), partial(_round, young, _ORGANISATIONS, keys)
             many()
-            found.append(_compared(f"{_ORGANISATIONS:,} organisations", lambda: _round(young, _ORGANISATIONS), many))
+            found.append(_compared(f"{_ORGANISATIONS:,} organisations", one, many))
             sizes = grown.query(
                 "SELECT relname, pg_relation_size(c.oid) / 1e6, pg_indexes_size(c.oid) / 1e6 FROM pg_class c "
                 "WHERE relname IN ('tasks', 'attempts', 'steps', 'usage', 'wallet_entries') ORDER BY relname"

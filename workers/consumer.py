@@ -4,13 +4,11 @@ Celery sends what it has to tell as soon as its loop comes round: under load nea
 as much as a step of a task. Flower sees the same events, a moment later and more to a message.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
 
 from celery.worker import consumer
-from kombu.exceptions import OperationalError
 
 _EVERY = 0.2  # seconds
 _MOST = 1_000  # events to a message
@@ -36,6 +34,5 @@ class Consumer(consumer.Consumer):
 
     def shutdown(self) -> None:
         """Send what is left, and stop."""
-        with contextlib.suppress(OperationalError, OSError):
-            self._flush_events()
+        self._flush_events()
         super().shutdown()

@@ -57,8 +57,8 @@ class Executor:
         failpoint("before-claim")
         try:
             # Lost in a crash of the server, it is claimed again, and whatever was written under it refused.
-            at, is_first = Alone(org, durable=False), claim == 0
-            tokens = self._workplace.books.first_promise() if is_first else 0
+            at = Alone(org, durable=False)
+            tokens = self._workplace.books.first_promise() if claim == 0 else 0
             task = tasks.claim(at, task_id, claim, self._presence.id, tokens=tokens)
         except (Unavailable, DBAPIError) as error:
             log.warning("cannot claim; the message will be missed and published again", error=str(error))

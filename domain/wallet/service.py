@@ -135,18 +135,24 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
     missing = tokens - free
     if missing <= 0:
         return free
-    for is_taken_off in (False, True):
-        if is_taken_off:
-            queries.take_off(connection, org)
-        for more in (promise_for(missing), missing):
-            if queries.extend_hold(connection, org, task, more):
-                return free + more
+    more = _extended(connection, org, task, missing)
+    if more == 0:
+        queries.take_off(connection, org)  # it may be what ended tasks no longer need
+        more = _extended(connection, org, task, missing)
+    if more > 0:
+        return free + more
     now = queries.balance(connection, org)
     owed = f", and {now['owed']} are owed in fees" if now["owed"] else ""
     raise InsufficientFunds(
         f"This takes {tokens} tokens; {now['available']} are available{owed}. It goes on after a top-up.",
         needed=tokens,
     )
+
+
+def _extended(connection: Connection, org: UUID, task: UUID, missing: int) -> int:
+    """By how many tokens the task's hold was extended: by a whole promise, or what is missing, or not at all."""
+    sizes = (promise_for(missing), missing)
+    return next((more for more in sizes if queries.extend_hold(connection, org, task, more)), 0)
 
 
 def spend(connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, note: str | None = None) -> bool:

@@ -50,8 +50,9 @@ def test_a_conversation_runs_in_order(rota: Installation) -> None:
 
 def test_a_call_under_way_ends_within_two_seconds_of_being_cancelled(rota: Installation) -> None:
     rota.director.expect("hang", match="(two seconds)")
+    before = rota.director.troubled()
     task_id = rota.submit("hello (two seconds)")
-    wait_until(lambda: rota.task(task_id)["status"] == "running", what="the call is under way")
+    wait_until(lambda: rota.director.troubled() > before, what="the call is under way")
     rota.run("cancel", task_id)
     task = rota.ended(task_id)
     assert task["status"] == "cancelled"
@@ -84,8 +85,9 @@ def test_a_replay_asks_anew_with_other_words(rota: Installation) -> None:
 
 def test_a_worker_that_is_told_to_stop_hands_its_task_on_without_a_counted_attempt(rota: Installation) -> None:
     rota.director.expect("slow=2", match="(handed on)")
+    before = rota.director.troubled()
     task_id = rota.submit("hello (handed on)")
-    wait_until(lambda: rota.task(task_id)["status"] == "running", what="the task is under way")
+    wait_until(lambda: rota.director.troubled() > before, what="the call is under way")
     os.kill(rota.process_id("worker"), signal.SIGTERM)
     task = rota.ended(task_id, seconds=40)
     assert (task["status"], task["attempts"]) == ("succeeded", 1)

@@ -82,6 +82,11 @@ class Director:
         body = {"faults": list(faults), "match": match}
         httpx2.post(f"{self.url}/rehearsal/script", json=body, trust_env=False).raise_for_status()
 
+    def troubled(self) -> int:
+        """How many calls have met a fault."""
+        counts: dict[str, Any] = httpx2.get(f"{self.url}/rehearsal/counts", trust_env=False).json()
+        return int(counts["faults"])
+
     def answered(self) -> int:
         """How many calls were answered well."""
         counts: dict[str, Any] = httpx2.get(f"{self.url}/rehearsal/counts", trust_env=False).json()
