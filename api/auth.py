@@ -24,7 +24,6 @@ from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant, Reach
 from domain.tenants.schemas import KeyOwner
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: `rota_…`")
 # A key found good is not looked up again for this long, so a revoked one works on for at most as long.
 _TRUSTED_SECONDS = 5.0
 _MOST_TRUSTED = 10_000
@@ -110,24 +109,25 @@ class Principal:
         audit.record(connection, doer, Deed(self.route, self.subject, details))
 
 
-class Needs:
+class Needs(HTTPBearer):
     """A dependency: the caller, who must have `permission` by role and by scope; everywhere, unless a route looks at
     nothing but what lies `at_a_location`.
     """
 
     def __init__(self, permission: str, *, at_a_location: bool = False) -> None:
+        super().__init__(scheme_name="HTTPBearer", description="An API key: `rota_…`", auto_error=False)
         self.permission = permission
         self._at_a_location = at_a_location
 
-    async def __call__(
-        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-    ) -> Principal:
+    # It is the security scheme itself, instead of depending on one, which FastAPI would resolve apart.
+    async def __call__(self, request: Request) -> Principal:  # type: ignore[override]
         """Raises:
         NotAuthenticated: there is no key, or not a valid one.
         NotPermitted: the key's scopes or the user's roles do not reach this far.
         TooManyRequests: the key, or the organisation, asked too often.
         """
         # A known key takes no thread: handing over to one costs more than all of this.
+        credentials = await super().__call__(request)
         known = _remembered(credentials)
         if known is None:
             known = await run_in_threadpool(_authenticate, request, credentials)

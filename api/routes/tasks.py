@@ -1,15 +1,18 @@
 """Tasks: submit, look, cancel, retry, replay, settle."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime
 from sqlalchemy import Connection
 
 from api.auth import Needs, Principal
 from api.problems import describes
+from core.batches import Batches
 from core.db import Alone, system_transaction
 from core.errors import NotPermitted
 from core.settings import settings
@@ -22,6 +25,7 @@ from domain.tasks.schemas import (
     BulkReplay,
     BulkRequest,
     Failures,
+    Offer,
     Priority,
     Replay,
     Settlement,
@@ -53,22 +57,39 @@ IdempotencyKey = Annotated[
 ]
 
 
-@router.post("/tasks", status_code=202, responses=describes(400, 401, 403, 404, 409, 413, 422, 503))
-def submit_task(
-    submission: TaskSubmission, caller: Writes, response: Response, idempotency_key: IdempotencyKey = None
-) -> Task:
+# Submissions of an organisation that come at the same time are one transaction: one commit for all of them. Those with
+# a concurrency key are apart, each key's: they may have to wait for it.
+_Line = tuple[UUID, str | None]
+
+
+def _accept(line: _Line, offers: Sequence[Offer]) -> list[Task | None]:
+    return tasks.accept(Alone(line[0]), offers)
+
+
+_acceptance: Batches[_Line, Offer, Task | None] = Batches(_accept, most=100, threads=8)
+
+
+@router.post(
+    "/tasks", status_code=202, response_model=Task, responses=describes(400, 401, 403, 404, 409, 413, 422, 503)
+)
+async def submit_task(submission: TaskSubmission, caller: Writes, idempotency_key: IdempotencyKey = None) -> Response:
     """Accept a task. It is durable when this answers; it runs as soon as its priority and its time come."""
     task = None
     if caller.reach.everywhere and submission.for_user is None and submission.location is None:
         # Nothing has to be looked up: it is accepted in one round trip.
-        task = tasks.accept(Alone(caller.org_id), submission, _for(caller), idempotency_key=idempotency_key)
+        offer = Offer(submission, _for(caller), idempotency_key)
+        task = await _acceptance.add((caller.org_id, submission.concurrency_key), offer)
     if task is None:
-        with caller.reading() as connection:
-            terms = _terms(connection, caller, submission)
-            task = tasks.submit(connection, submission, terms, idempotency_key=idempotency_key)
+        task = await run_in_threadpool(_submit, submission, caller, idempotency_key)
     wakeup.hint()
-    response.headers["location"] = f"/v1/tasks/{task.id}"
-    return task
+    headers = {"location": f"/v1/tasks/{task.id}"}
+    return Response(task.model_dump_json(), status_code=202, headers=headers, media_type="application/json")
+
+
+def _submit(submission: TaskSubmission, caller: Principal, idempotency_key: str | None) -> Task:
+    with caller.reading() as connection:
+        terms = _terms(connection, caller, submission)
+        return tasks.submit(connection, submission, terms, idempotency_key=idempotency_key)
 
 
 def _for(caller: Principal) -> Terms:

@@ -106,6 +106,14 @@ class Terms(BaseModel):
     scopes: list[str] | None = Field(default=None, description="of the key it is submitted with; null for all")
 
 
+class Offer(NamedTuple):
+    """A task offered for acceptance."""
+
+    submission: TaskSubmission
+    terms: Terms
+    idempotency_key: str | None = None
+
+
 class TaskError(BaseModel):
     """Why a try failed."""
 

@@ -28,6 +28,7 @@ from domain.tasks.schemas import (
     Departure,
     Failures,
     Line,
+    Offer,
     QueueStatistics,
     Replay,
     Settlement,
@@ -68,20 +69,17 @@ def submit(
         NotFound: there is no such agent.
         Conflict: the agent is switched off, or the key was used for a different submission.
     """
-    found = accept(connection, submission, terms, idempotency_key=idempotency_key)
+    (found,) = accept(connection, [Offer(submission, terms, idempotency_key)])
     return found or _earlier_or_refusal(connection, submission, terms, idempotency_key)
 
 
-def accept(
-    at: Connection | Alone, submission: TaskSubmission, terms: Terms, *, idempotency_key: str | None = None
-) -> Task | None:
-    """The same in one statement. None, and nothing, where there is more to say: the task is there already, or is
-    refused; `submit` says which.
+def accept(at: Connection | Alone, offers: Sequence[Offer]) -> list[Task | None]:
+    """The same for many of one organisation, in one statement: all of them, or an error and none. None in place of a
+    task of which there is more to say: it is there already, or is refused; `submit` says which.
     """
-    digest = _digest(submission, terms) if idempotency_key else None
-    wanted = _row(new_id(), submission, terms) | {"idempotency_key": idempotency_key, "request_digest": digest}
-    row = queries.insert_task(at, wanted)
-    return Task(**row) if row else None
+    rows = [_row(new_id(), one.submission, one.terms, one.idempotency_key) for one in offers]
+    there = {row["id"]: row for row in queries.insert_tasks(at, rows)}
+    return [Task(**there[row["id"]]) if row["id"] in there else None for row in rows]
 
 
 def _digest(submission: TaskSubmission, terms: Terms) -> bytes:
@@ -94,10 +92,10 @@ def submit_many(connection: Connection, submissions: Sequence[tuple[UUID, TaskSu
     others' agents are switched off, or not there.
     """
     rows = [_row(task_id, submission, terms) for task_id, submission, terms in submissions]
-    return queries.insert_tasks(connection, rows) if rows else set()
+    return {row["id"] for row in queries.insert_tasks(connection, rows)} if rows else set()
 
 
-def _row(task_id: UUID, submission: TaskSubmission, terms: Terms) -> dict[str, Any]:
+def _row(task_id: UUID, submission: TaskSubmission, terms: Terms, idempotency_key: str | None = None) -> dict[str, Any]:
     return {
         "id": task_id,
         "agent": submission.agent,
@@ -106,8 +104,8 @@ def _row(task_id: UUID, submission: TaskSubmission, terms: Terms) -> dict[str, A
         "run_after": submission.run_after,
         "deadline": submission.deadline,
         "expires_at": submission.expires_at,
-        "idempotency_key": None,
-        "request_digest": None,
+        "idempotency_key": idempotency_key,
+        "request_digest": _digest(submission, terms).hex() if idempotency_key else None,
         "concurrency_key": submission.concurrency_key,
         "contact": submission.contact,
         **terms.model_dump(),
