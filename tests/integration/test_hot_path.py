@@ -1,6 +1,7 @@
 """What every task does to the database: in one statement each, and what becomes of it where something is in the way."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,11 +10,14 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from agents.llm.models import Models
 from agents.tools import ALL
+from api.app import make_app
+from api.routes.tasks import _acceptance
 from core import db
 from core.errors import Unavailable
 from core.ids import new_id
@@ -21,13 +25,24 @@ from core.settings import Settings
 from domain.approvals import queries as approval_queries
 from domain.tasks import queries as task_queries
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Due
+from domain.tasks.schemas import Due, Offer, Terms
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Correction
 from tests.support.desk import Desk
-from tests.support.factories import change_agent, claim, look, make_organisation, publish, register_worker, submit
+from tests.support.factories import (
+    change_agent,
+    claim,
+    look,
+    make_key,
+    make_organisation,
+    owner_of,
+    publish,
+    register_worker,
+    submission,
+    submit,
+)
 from tests.support.models import Parrot, asking, saying
-from tests.support.servers import serving, valkey, wait_until
+from tests.support.servers import SECRET_KEY, serving, valkey, wait_until
 from workers import queues
 from workers.broker import Broker, make_broker, transport_options
 
@@ -61,6 +76,63 @@ def leave_only(org: UUID, tokens: int) -> None:
     with db.transaction(org) as connection:
         there = wallet.balance(connection, org).available
         wallet.correct(connection, org, Correction(tokens=tokens - there, note="for a test"))
+
+
+# ── many submissions, one statement ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_many_are_accepted_at_once_each_on_its_own_terms(org: UUID) -> None:
+    terms = Terms(user_id=owner_of(org))
+    offers = [
+        Offer(submission("one", concurrency_key="c"), terms),
+        Offer(submission("two"), terms, "k"),
+        Offer(submission("two"), terms, "k"),
+        Offer(submission("three", agent="nobody"), terms),
+        Offer(submission("four", concurrency_key="c"), terms),
+        Offer(submission("five", concurrency_key="d", contact=new_id()), terms.model_copy(update={"scopes": ["x"]})),
+    ]
+    found = tasks.accept(db.Alone(org), offers)
+    assert [task and task.input["message"] for task in found] == ["one", "two", None, None, "four", "five"]
+    written = rows(
+        org,
+        "SELECT input ->> 'message' AS message, concurrency_key, key_position, parked, scopes, max_attempts, xmin::text"
+        " FROM tasks ORDER BY id",
+    )
+    assert [tuple(row)[:5] for row in written] == [
+        ("one", "c", 1, True, None), ("two", None, None, False, None), ("four", "c", 2, True, None),
+        ("five", "d", 1, True, ["x"]),
+    ]  # fmt: skip
+    assert len({row.xmin for row in written}) == 1
+    again = tasks.accept(db.Alone(org), [Offer(submission("six", concurrency_key="c"), terms)])
+    assert rows(org, "SELECT key_position FROM tasks WHERE id = :id", id=again[0].id if again[0] else None) == [(3,)]
+
+
+def test_submissions_that_come_together_are_one_transaction_and_a_bad_one_harms_no_other(org: UUID) -> None:
+    bodies = [{"agent": "support-assistant", "input": {"message": f"number {number}"}} for number in range(5)]
+    bodies.append({"agent": "nobody", "input": {"message": "never"}})
+    bodies.append({"agent": "support-assistant", "input": {"message": "late"}, "run_after": "9999-12-31T23:59:59Z"})
+    with (
+        TestClient(make_app(), headers={"authorization": f"Bearer {make_key(org, SECRET_KEY)}"}) as client,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        with db.transaction(org) as connection:
+            pid = db.driver(connection).info.backend_pid
+            tasks.submit(connection, submission(), Terms(user_id=owner_of(org)), idempotency_key="k")
+            first = pool.submit(client.post, "/v1/tasks", json=bodies[0], headers={"idempotency-key": "k"})
+            wait_until(lambda: is_somebody_waiting_for(pid))
+            others = [pool.submit(client.post, "/v1/tasks", json=body) for body in bodies]
+            wait_until(lambda: len(_acceptance._waiting[org, None]) == len(bodies))
+        assert first.result().status_code == 409
+        assert [other.result().status_code for other in others] == [202] * 5 + [404] + [202]
+    together = rows(org, "SELECT DISTINCT xmin::text FROM tasks WHERE idempotency_key IS NULL")
+    assert len(together) == 1
+
+
+def is_somebody_waiting_for(pid: int) -> bool:
+    """Whether a connection waits for a transaction of the one with this process id."""
+    waiting = text("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE :pid = ANY (pg_blocking_pids(pid)))")
+    with db.system_transaction() as connection:
+        return bool(connection.execute(waiting, {"pid": pid}).scalar())
 
 
 # ── a statement that is a transaction by itself ──────────────────────────────────────────────────────────────────────
