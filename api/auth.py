@@ -20,7 +20,6 @@ from core.settings import settings
 from domain.audit import service as audit
 from domain.audit.schemas import Deed, Doer
 from domain.tenants import keys, permissions
-from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant, Reach
 from domain.tenants.schemas import KeyOwner
 
@@ -163,11 +162,10 @@ def _authenticate(request: Request, credentials: HTTPAuthorizationCredentials | 
         raise NotAuthenticated
     pepper = settings().pepper
     try:
-        owner = keys.authenticate(credentials.credentials, pepper=pepper)
+        owner, grants = keys.authenticate(credentials.credentials, pepper=pepper)
     except NotAuthenticated:
         limits().take_stranger(request)
         raise
-    grants = tuple(tenants.grants_of(db.Alone(owner.org_id), owner.user_id))
     known = _Known(time.monotonic() + _TRUSTED_SECONDS, owner, grants)
     if len(_trusted) >= _MOST_TRUSTED:
         _trusted.clear()

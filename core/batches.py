@@ -21,7 +21,7 @@ class Batches(Generic[Key, Item, Done]):
     """
 
     def __init__(self, carry_out: Callable[[Key, Sequence[Item]], list[Done]], *, most: int, threads: int) -> None:
-        """`carry_out` does a batch of a key, all of it or nothing. It returns what came of each item, in their order."""
+        """`carry_out` does a batch of a key, all of it or nothing. Returns what came of each, in their order."""
         self._carry_out = carry_out
         self._most = most
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="batch")

@@ -47,8 +47,3 @@ def parse_api_key(text: str) -> ApiKey | None:
 def secret_digest(secret: str, pepper: str) -> bytes:
     """The form in which a key's secret is stored: HMAC-SHA-256 under the installation's own secret."""
     return hmac.new(pepper.encode(), secret.encode(), hashlib.sha256).digest()
-
-
-def is_same_digest(one: bytes, other: bytes) -> bool:
-    """Whether two digests are equal, in constant time."""
-    return hmac.compare_digest(one, other)

@@ -30,6 +30,7 @@ _engines: dict[str, Engine] = {}
 _making = threading.Lock()
 
 _BEGIN_ALONE = b"SELECT set_config('app.org', %s, true), set_config('synchronous_commit', %s, true)"
+_BEGIN_WITH_KEY = b"SELECT set_config('app.key', %s, true), set_config('synchronous_commit', 'off', true)"
 _SET_LOCATIONS = text("SELECT set_config('app.locations', :locations, true)")
 
 
@@ -44,7 +45,7 @@ def transaction(org: UUID, locations: Collection[UUID] = (), *, durable: bool = 
     Raises:
         Unavailable: the database does not answer.
     """
-    with _begin(APP, "app.org", str(org), durable=durable) as connection:
+    with _begin(APP, str(org), durable=durable) as connection:
         if locations:
             limit_to(connection, locations)
         yield connection
@@ -59,22 +60,15 @@ def limit_to(connection: Connection, locations: Collection[UUID]) -> None:
 
 
 @contextlib.contextmanager
-def key_transaction(key_id: UUID) -> Iterator[Connection]:
-    """One transaction that sees one API key and nothing else: how a key is looked up before its owner is known."""
-    with _begin(APP, "app.key", str(key_id)) as connection:
-        yield connection
-
-
-@contextlib.contextmanager
 def system_transaction(*, durable: bool = True) -> Iterator[Connection]:
     """One transaction across organisations: the dispatcher, the reaper, beat, heartbeats, and set-up."""
-    with _begin(SYSTEM, "app.org", "", durable=durable) as connection:
+    with _begin(SYSTEM, "", durable=durable) as connection:
         yield connection
 
 
 @contextlib.contextmanager
-def _begin(role: str, setting: str, value: str, *, durable: bool = True) -> Iterator[Connection]:
-    first = f"BEGIN; SET LOCAL {setting} = '{value}'" + ("" if durable else "; SET LOCAL synchronous_commit = off")
+def _begin(role: str, org: str, *, durable: bool = True) -> Iterator[Connection]:
+    first = f"BEGIN; SET LOCAL app.org = '{org}'" + ("" if durable else "; SET LOCAL synchronous_commit = off")
     with _as_unavailable(), _connect(role, first) as connection:
         yield connection
         driver(connection).commit()
@@ -156,15 +150,33 @@ class Hot:
             return driver(at).cursor(row_factory=psycopg.rows.dict_row).execute(self._sql, values)
 
     def _run_alone(self, at: Alone, values: Mapping[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
-        with _as_unavailable(), _living(engine(APP)) as connection, _as_sqlalchemy_has_it():
-            own = driver(connection)
-            try:
-                with own.pipeline():  # what is between two of its synchronisations is one transaction
-                    own.execute(_BEGIN_ALONE, (str(at.org), "on" if at.durable else "off"))
-                    return own.cursor(row_factory=psycopg.rows.dict_row).execute(self._sql, values)
-            except psycopg.Error:
-                connection.invalidate()  # psycopg counts a statement as prepared before the server has said so
-                raise
+        begin = (_BEGIN_ALONE, (str(at.org), "on" if at.durable else "off"))
+        return _in_one_trip(begin, (self._sql, values))
+
+
+def run_with_key(key_id: UUID, *statements: "tuple[Hot, Mapping[str, Any]]") -> psycopg.Cursor[dict[str, Any]]:
+    """The cursor of the last of some hot statements, a transaction by themselves in one round trip. It begins with the
+    sight of one API key and nothing else: how a key is looked up before its owner is known. Not durable.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    return _in_one_trip((_BEGIN_WITH_KEY, (str(key_id),)), *((one._sql, values) for one, values in statements))  # noqa: SLF001
+
+
+def _in_one_trip(*statements: tuple[bytes, Any]) -> psycopg.Cursor[dict[str, Any]]:
+    """The cursor of the last of some statements, which are a transaction by themselves."""
+    with _as_unavailable(), _living(engine(APP)) as connection, _as_sqlalchemy_has_it():
+        own = driver(connection)
+        try:
+            with own.pipeline():  # what is between two of its synchronisations is one transaction
+                for sql, values in statements[:-1]:
+                    own.execute(sql, values)
+                sql, values = statements[-1]
+                return own.cursor(row_factory=psycopg.rows.dict_row).execute(sql, values)
+        except psycopg.Error:
+            connection.invalidate()  # psycopg counts a statement as prepared before the server has said so
+            raise
 
 
 def _living(pool: Engine) -> Connection:

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.crypto import ApiKey, is_same_digest, new_secret, parse_api_key, secret_digest
-from core.db import key_transaction, transaction
+from core.crypto import ApiKey, new_secret, parse_api_key, secret_digest
 from core.errors import Conflict, NotAuthenticated, NotFound, NotPermitted
 from core.ids import new_id
 from domain.tenants import permissions, queries, service
+from domain.tenants.permissions import Grant
 from domain.tenants.schemas import IssuedKey, KeyFields, KeyOwner, KeyView
 
 
@@ -139,18 +139,17 @@ def is_known_api_key(connection: Connection, text: str, *, pepper: str) -> bool:
     return key is not None and queries.api_key_exists(connection, key.id, secret_digest(key.secret, pepper))
 
 
-def authenticate(text: str, *, pepper: str) -> KeyOwner:
-    """Whom the API key `text` speaks for, and with which scopes.
+def authenticate(text: str, *, pepper: str) -> tuple[KeyOwner, tuple[Grant, ...]]:
+    """Whom the API key `text` speaks for and with which scopes, and what that user may do.
 
     Raises:
         NotAuthenticated: the key is malformed, unknown, revoked or expired; which of these is not told.
     """
     key = parse_api_key(text)
-    if key is not None:
-        with key_transaction(key.id) as connection:
-            row = queries.usable_api_key(connection, key.id)
-        if row is not None and is_same_digest(bytes(row["secret_digest"]), secret_digest(key.secret, pepper)):
-            with transaction(row["org_id"], durable=False) as connection:
-                queries.note_use(connection, key.id)
-            return KeyOwner(key_id=row["id"], org_id=row["org_id"], user_id=row["user_id"], scopes=list(row["scopes"]))
-    raise NotAuthenticated("This API key is not valid.")
+    rows = queries.owner_of_key(key.id, secret_digest(key.secret, pepper)) if key else []
+    if not rows:
+        raise NotAuthenticated("This API key is not valid.")
+    first = rows[0]
+    owner = KeyOwner(key_id=first["id"], org_id=first["org_id"], user_id=first["user_id"], scopes=list(first["scopes"]))
+    held = [row for row in rows if row["permissions"] is not None]
+    return owner, tuple(Grant(tuple(row["permissions"]), row["location_id"]) for row in held)

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.db import Alone
 from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.ids import new_id
 from domain.tenants import permissions, queries
@@ -63,9 +62,9 @@ def organisation_called(connection: Connection, slug: str) -> Organisation:
 # ── who may do what, where ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def grants_of(at: Connection | Alone, user_id: UUID) -> list[Grant]:
+def grants_of(connection: Connection, user_id: UUID) -> list[Grant]:
     """What a user may do and where, as it stands now. Nothing for one who was disabled, or is not there."""
-    return [Grant(tuple(row["permissions"]), row["location_id"]) for row in queries.permissions_of(at, user_id)]
+    return [Grant(tuple(row["permissions"]), row["location_id"]) for row in queries.permissions_of(connection, user_id)]
 
 
 def permissions_held(connection: Connection, user_id: UUID) -> list[str]:
