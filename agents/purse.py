@@ -4,8 +4,9 @@ do.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -30,17 +31,31 @@ Ask = Callable[[], Connection]
 """a connection, for whoever needs one: it is taken at the first call"""
 
 
+@dataclass(frozen=True)
+class _Read:
+    """Something that was read of an organisation's money: when, and what version of the organisation was known then."""
+
+    at: float
+    version: str | None
+    found: Any
+
+
 class Books:
-    """What a process has read and need not read again: the price lists and which organisations have budgets, for 5 s;
-    agents and organisations, as long as their rows are the same.
+    """What a process has read and need not read again: the price list, for 5 s; agents and organisations, and with
+    these their own prices and whether they have budgets, as long as their rows are the same.
     """
 
     def __init__(self) -> None:
         self._prices: tuple[float, dict[str, int]] = (0.0, {})
-        self._budgets: dict[UUID, tuple[float, bool]] = {}
-        self._own_prices: dict[tuple[UUID, str], tuple[float, Price | None]] = {}
+        self._versions: dict[UUID, tuple[float, str | None]] = {}
+        self._budgets: dict[UUID, _Read] = {}
+        self._own_prices: dict[tuple[UUID, str], _Read] = {}
         self._agents: dict[UUID, tuple[str | None, Agent]] = {}
         self._organisations: dict[UUID, tuple[str | None, Organisation]] = {}
+
+    def claimed(self, task: Claimed) -> None:
+        """A task was claimed just now: what it says of its organisation's version is true as of now."""
+        _keep(self._versions, task.org_id, (time.monotonic(), task.organisation_version))
 
     def agent(self, ask: Ask, task: Claimed) -> Agent:
         """The task's agent, as it was when the task was claimed."""
@@ -59,13 +74,25 @@ class Books:
         return found
 
     def own_price(self, org: UUID, model: str) -> Price | None:
-        """The organisation's own price for a model, where it has one."""
-        read_at, found = self._own_prices.get((org, model), (float("-inf"), None))
-        if time.monotonic() - read_at > _FRESH:
-            found, has_budgets = billing.money_facts(Alone(org), model)
-            _keep(self._own_prices, (org, model), (time.monotonic(), found))
-            _keep(self._budgets, org, (time.monotonic(), has_budgets))
+        """The organisation's own price for a model, where it has one: as it stood when one of its tasks was claimed
+        last, or 5 s ago.
+        """
+        read = self._own_prices.get((org, model))
+        if read is None or not self._is_fresh(org, read):
+            price, has_budgets = billing.money_facts(Alone(org), model)
+            read = self._read(org, price)
+            _keep(self._own_prices, (org, model), read)
+            _keep(self._budgets, org, self._read(org, has_budgets))
+        found: Price | None = read.found
         return found
+
+    def _read(self, org: UUID, found: Any) -> _Read:
+        return _Read(time.monotonic(), self._versions.get(org, (0.0, None))[1], found)
+
+    def _is_fresh(self, org: UUID, read: _Read) -> bool:
+        """Whether the organisation's row is the same as then, and that was seen, or this read, in the last 5 s."""
+        seen_at, version = self._versions.get(org, (float("-inf"), None))
+        return read.version == version and time.monotonic() - max(read.at, seen_at) <= _FRESH
 
     def price(self, ask: Ask, item: PriceItem) -> int:
         """What an item costs, in tokens."""
@@ -88,12 +115,12 @@ class Books:
         return wallet.promise_for(self.known_price("internal_llm_call") or 0)
 
     def has_budgets(self, ask: Ask, org: UUID) -> bool:
-        """Whether anything limits what an organisation is billed."""
-        read_at, found = self._budgets.get(org, (float("-inf"), False))
-        if time.monotonic() - read_at > _FRESH:
-            found = billing.has_budgets(ask(), org)
-            _keep(self._budgets, org, (time.monotonic(), found))
-        return found
+        """Whether anything limits what an organisation is billed, as it was then."""
+        read = self._budgets.get(org)
+        if read is None or not self._is_fresh(org, read):
+            read = self._read(org, billing.has_budgets(ask(), org))
+            _keep(self._budgets, org, read)
+        return bool(read.found)
 
 
 def _keep(shelf: dict[K, V], key: K, value: V) -> None:

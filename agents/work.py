@@ -99,6 +99,7 @@ class Work:
         self._journal: dict[int, Step] = {}
         self._deferred: list[tuple[StepRecord, UUID, Stopwatch]] = []
         self._tokens, self._cost = 0, Decimal(0)
+        workplace.books.claimed(task)
         with self.asking() as ask:
             self.organisation: Organisation = workplace.books.organisation(ask, task)
             self.agent: Agent = workplace.books.agent(ask, task)

@@ -1,10 +1,13 @@
 """What every task does to the database: in one statement each, and what becomes of it where something is in the way."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +26,8 @@ from core.errors import Unavailable
 from core.ids import new_id
 from core.settings import Settings
 from domain.approvals import queries as approval_queries
+from domain.billing import service as billing
+from domain.billing.schemas import BudgetFields, PriceFields
 from domain.tasks import queries as task_queries
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Due, Offer, Terms
@@ -268,6 +273,44 @@ def test_a_stop_between_a_decision_and_its_look_writes_the_decision(
     assert [(step.stage, step.status) for step in task.steps] == [("perceive", "done"), ("decide", "done")]
     assert len(rows(org, "SELECT FROM usage")) == 1
     assert look(org, task_id).attempt_history[0].outcome == "released"
+
+
+# ── what is read once ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_prices_and_budgets_are_read_again_only_when_they_changed_and_then_at_once(
+    org: UUID, desk: Desk, parrot: Parrot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[UUID] = []
+    facts, later = billing.money_facts, [0.0]
+
+    def counted(at: Any, model: str) -> Any:
+        reads.append(at.org)
+        return facts(at, model)
+
+    monkeypatch.setattr(billing, "money_facts", counted)
+    monkeypatch.setattr("agents.purse.time", SimpleNamespace(monotonic=lambda: time.monotonic() + later[0]))
+    price = PriceFields(provider="openai", input_per_million=Decimal(1), output_per_million=Decimal(1))
+
+    def billed() -> Any:
+        parrot.answers += [saying("At seven.")]
+        return desk.run(org, submit(org, "When is spin?").id).steps[1].billed_cost
+
+    public = billed()
+    later[0] = 60  # whatever was read has been forgotten, but for what is known to be the same
+    assert (billed(), len(reads)) == (public, 1)
+    with db.transaction(org) as connection:
+        billing.set_price(connection, org, "gpt-5-mini", price)
+    assert (billed() != public, len(reads)) == (True, 2)
+    with db.transaction(org) as connection:
+        billing.set_budget(connection, org, "", BudgetFields(monthly_limit=Decimal(0)))
+    parrot.answers.clear()
+    stopped = desk.run(org, submit(org, "When is spin?").id)
+    assert (stopped.status, stopped.waiting_for, len(reads)) == ("waiting", "budget", 3)
+    with db.transaction(org) as connection:
+        billing.remove_price(connection, "gpt-5-mini")
+        billing.remove_budget(connection, org, "")
+    assert (billed(), len(reads)) == (public, 4)
 
 
 # ── the broker ───────────────────────────────────────────────────────────────────────────────────────────────────────
