@@ -1,7 +1,8 @@
 """Many tasks at once that wait for a slow model: two calls of two seconds each, so that four seconds are the ideal.
 
-500 on one worker process, 2,000 on two. All are accepted while the agent is paused; the clock runs from the first one's
-start to the last one's end. `make bench ONLY=in_flight`.
+500 on one worker process, 2,000 on two, beside peers that do the same job with as many threads. All are accepted while
+the agent is paused, or the peer's workers stopped; the clock runs from the first start, or from when they go on, to
+the last one's end. `make bench ONLY=in_flight`; PEERS=celery_threads for some, PEERS=none for Rota alone.
 """
 
 import os
@@ -24,6 +25,7 @@ from benchmarks.installation import (
     write_results,
 )
 from benchmarks.model_server import ModelServer, model_server
+from benchmarks.peers.side import Peer, Side, celery, dramatiq, side, taskiq
 
 _LATENCY, _CALLS = 2.0, 2
 _IDEAL = _LATENCY * _CALLS
@@ -33,20 +35,53 @@ _WORTH_TELLING = 0.1  # ms
 
 def main() -> None:
     """Measure, print, write."""
+    wanted = [name for name in os.environ.get("PEERS", "").split(",") if name]
     found = []
-    with model_server(_LATENCY) as model:
+    with model_server(_LATENCY) as model, side() as others:
         for tasks, workers in _CASES:
             environment = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "none"}
             with installation("--concurrency", str(tasks // workers), environment=environment) as rota:
                 put_bench_agent(rota)
                 found.append(_case(rota, model, tasks, workers))
-    print(f"{'tasks':>6} {'workers':>8} {'seconds':>8} {'of ideal':>9} {'MB/1,000':>9}   CPU ms a task")
+            found += [
+                _peer(others, peer, model, tasks, workers)
+                for peer in _peers(tasks // workers, workers)
+                if not wanted or peer.name in wanted
+            ]
+    print(f"{'tasks':>6} {'workers':>8} {'':16} {'seconds':>8} {'of ideal':>9} {'MB/1,000':>9}   CPU ms a task")
     for one in found:
         parts = [f"{name} {ms:.1f}" for name, ms in one["cpu_ms_per_task"].items() if ms > _WORTH_TELLING]
-        print(f"{one['tasks']:6} {one['workers']:8} {one['seconds']:8.1f} {one['of_ideal']:9.2f} "
+        print(f"{one['tasks']:6} {one['workers']:8} {one['who']:16} {one['seconds']:8.1f} {one['of_ideal']:9.2f} "
               f"{one['mb_per_thousand']:9.0f}   {', '.join(parts)}")  # fmt: skip
-    bars = [bar(f"{one['tasks']:,} tasks, {one['workers']} processes", [one["seconds"]]) for one in found]
+    bars = [bar(f"{one['who']}, {one['tasks']:,} on {one['workers']}", [one["seconds"]]) for one in found]
     write_results("in_flight", found, f"seconds; {_IDEAL:g} are the ideal", bars)
+
+
+def _peers(threads: int, processes: int) -> tuple[Peer, ...]:
+    """Those whose own worker takes so many at once in threads."""
+    return celery("threads", threads), dramatiq(processes, threads), taskiq(processes, threads)
+
+
+def _peer(others: Side, peer: Peer, model: ModelServer, tasks: int, workers: int) -> dict[str, Any]:
+    started = workers if peer.pool else 1  # the others start their processes themselves
+    made = others.round(peer, model, tasks, warm_up=50, workers=started, held=True)
+    if made["count"] != tasks:
+        raise RuntimeError(f"{made['count']} of {tasks} tasks succeeded")
+    return _result(peer.name, tasks, workers, made["seconds"], made["resident"], made["used"])
+
+
+def _result(
+    who: str, tasks: int, workers: int, seconds: float, resident: int, used: dict[str, float]
+) -> dict[str, Any]:
+    return {
+        "who": who,
+        "tasks": tasks,
+        "workers": workers,
+        "seconds": seconds,
+        "of_ideal": seconds / _IDEAL,
+        "mb_per_thousand": resident / 1e6 / tasks * 1_000,
+        "cpu_ms_per_task": {name: 1_000 * value / tasks for name, value in used.items()},
+    }
 
 
 def _case(rota: Installation, model: ModelServer, tasks: int, workers: int) -> dict[str, Any]:
@@ -74,14 +109,8 @@ def _case(rota: Installation, model: ModelServer, tasks: int, workers: int) -> d
         for one in more:
             one.terminate()
             one.wait(30)
-    return {
-        "tasks": tasks,
-        "workers": workers,
-        "seconds": seconds,
-        "of_ideal": seconds / _IDEAL,
-        "mb_per_thousand": resident / 1e6 / tasks * 1_000,
-        "cpu_ms_per_task": {name: 1_000 * (after[name] - before[name]) / tasks for name in after},
-    }
+    used = {name: after[name] - before[name] for name in after}
+    return _result("Rota", tasks, workers, float(seconds), resident, used)
 
 
 def _worker(rota: Installation, number: int, concurrency: int) -> subprocess.Popen[bytes]:
