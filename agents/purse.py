@@ -33,7 +33,7 @@ Ask = Callable[[], Connection]
 
 @dataclass(frozen=True)
 class _Read:
-    """Something that was read of an organisation's money: when, and what version of the organisation was known then."""
+    """Something that was read of an organisation's money: when, and the organisation's version known before."""
 
     at: float
     version: str | None
@@ -79,15 +79,17 @@ class Books:
         """
         read = self._own_prices.get((org, model))
         if read is None or not self._is_fresh(org, read):
+            version = self._version(org)
             price, has_budgets = billing.money_facts(Alone(org), model)
-            read = self._read(org, price)
+            read = _Read(time.monotonic(), version, price)
             _keep(self._own_prices, (org, model), read)
-            _keep(self._budgets, org, self._read(org, has_budgets))
+            _keep(self._budgets, org, _Read(time.monotonic(), version, has_budgets))
         found: Price | None = read.found
         return found
 
-    def _read(self, org: UUID, found: Any) -> _Read:
-        return _Read(time.monotonic(), self._versions.get(org, (0.0, None))[1], found)
+    def _version(self, org: UUID) -> str | None:
+        """Seen last. It is taken before something is read: what is read may be newer than it says, never older."""
+        return self._versions.get(org, (0.0, None))[1]
 
     def _is_fresh(self, org: UUID, read: _Read) -> bool:
         """Whether the organisation's row is the same as then, and that was seen, or this read, in the last 5 s."""
@@ -118,7 +120,8 @@ class Books:
         """Whether anything limits what an organisation is billed, as it was then."""
         read = self._budgets.get(org)
         if read is None or not self._is_fresh(org, read):
-            read = self._read(org, billing.has_budgets(ask(), org))
+            version = self._version(org)
+            read = _Read(time.monotonic(), version, billing.has_budgets(ask(), org))
             _keep(self._budgets, org, read)
         return bool(read.found)
 

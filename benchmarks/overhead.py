@@ -84,7 +84,9 @@ class _Rota:
 
 @contextlib.contextmanager
 def _rota(model: ModelServer) -> Iterator[_Rota]:
-    with installation(environment={"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "none"}) as made:
+    # Two worker processes, as those of the peers that have several.
+    environment = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "none"}
+    with installation("--workers", "2", environment=environment) as made:
         yield _Rota(made, model)
 
 

@@ -173,6 +173,7 @@ def up(
     data: Annotated[Path, typer.Option(help="Where data are kept.")] = Path(".rota"),
     port: Annotated[int | None, typer.Option(help="The API's port; 0 for any, on every server.")] = None,
     concurrency: ConcurrencyOption = 100,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; one a core at most.")] = 1,
     demonstration: Annotated[bool, typer.Option(help="Fill the organisation with a demonstration gym.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready.")] = False,
 ) -> None:
@@ -191,7 +192,8 @@ def up(
         else:
             out.print(banner(running))
 
-    Up(Options(data=data, port=port, concurrency=concurrency, demonstration=demonstration), say).run(greet)
+    options = Options(data=data, port=port, concurrency=concurrency, workers=workers, demonstration=demonstration)
+    Up(options, say).run(greet)
 
 
 def doctor() -> None:

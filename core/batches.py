@@ -6,26 +6,36 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from core.errors import Unavailable
-
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
 class Batches(Generic[Key, Item, Done]):
-    """Carries out what callers on an event loop ask for, in threads: one batch of a key at a time, of at most `most`.
+    """Carries out what callers on an event loop ask for, in threads: one batch of a key at a time.
 
-    Nobody waits for a batch to fill: the first of a key goes at once, and a lone caller loses nothing. Where a batch as
-    a whole is refused, each of it is carried out alone: one bad item costs its neighbours nothing.
+    Nobody waits for a batch to fill: the first of a key goes at once, and a lone caller loses nothing. Where a batch is
+    refused for what is in it, each of it is carried out alone: one bad item costs its neighbours nothing.
     """
 
-    def __init__(self, carry_out: Callable[[Key, Sequence[Item]], list[Done]], *, most: int, threads: int) -> None:
-        """`carry_out` does a batch of a key, all of it or nothing. Returns what came of each, in their order."""
+    def __init__(
+        self,
+        carry_out: Callable[[Key, Sequence[Item]], list[Done]],
+        *,
+        is_refusal: Callable[[Exception], bool],
+        weight: Callable[[Item], int],
+        most: int,
+        threads: int,
+    ) -> None:
+        """`carry_out` does a batch of a key and returns what came of each, in their order. After what is a refusal,
+        none of it is done. A batch weighs no more than `most`, but for a single item.
+        """
         self._carry_out = carry_out
+        self._is_refusal = is_refusal
+        self._weight = weight
         self._most = most
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="batch")
-        self._waiting: dict[Key, list[tuple[Item, asyncio.Future[Done]]]] = {}
+        self._waiting: dict[Key, list[_Asked[Item, Done]]] = {}
 
     async def add(self, key: Key, item: Item) -> Done:
         """What came of it.
@@ -33,42 +43,56 @@ class Batches(Generic[Key, Item, Done]):
         Raises:
             Exception: whatever carrying it out raised.
         """
-        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        asked: _Asked[Item, Done] = _Asked(item, asyncio.get_running_loop().create_future())
         if key in self._waiting:
-            self._waiting[key].append((item, future))
+            self._waiting[key].append(asked)
         else:
             self._waiting[key] = []
-            self._begin(key, [(item, future)])
-        return await future
+            self._begin(key, [asked])
+        return await asked.answer
 
-    def _begin(self, key: Key, batch: list[tuple[Item, asyncio.Future[Done]]]) -> None:
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._do, key, [item for item, _ in batch])
-        work.add_done_callback(functools.partial(self._end, key, [future for _, future in batch]))
+    def _begin(self, key: Key, batch: "list[_Asked[Item, Done]]") -> None:
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._threads, self._do, key, [one.item for one in batch])
+        except RuntimeError as error:  # no thread can be started; nobody must wait for one
+            for one in (*batch, *self._waiting.pop(key)):
+                one.tell(error)
+            return
+        work.add_done_callback(functools.partial(self._end, key, batch))
 
     def _do(self, key: Key, items: list[Item]) -> list[Done | Exception]:
         try:
             return [*self._carry_out(key, items)]
-        except Unavailable as error:  # each alone would only wait as long
-            return [error for _ in items]
         except Exception as error:  # noqa: BLE001  each caller is told of its own
-            return [error] if len(items) == 1 else [done for item in items for done in self._do(key, [item])]
+            if len(items) == 1 or not self._is_refusal(error):
+                return [error for _ in items]
+            return [done for item in items for done in self._do(key, [item])]
 
-    def _end(
-        self,
-        key: Key,
-        futures: list[asyncio.Future[Done]],
-        work: asyncio.Future[list[Done | Exception]],
-    ) -> None:
-        for future, done in zip(futures, work.result(), strict=True):
-            if future.done():  # its caller is gone
-                continue
-            if isinstance(done, Exception):
-                future.set_exception(done)
-            else:
-                future.set_result(done)
+    def _end(self, key: Key, batch: "list[_Asked[Item, Done]]", work: "asyncio.Future[list[Done | Exception]]") -> None:
+        for one, done in zip(batch, work.result(), strict=True):
+            one.tell(done)
         waiting = self._waiting[key]
-        if waiting:
-            self._waiting[key] = waiting[self._most :]
-            self._begin(key, waiting[: self._most])
-        else:
+        if not waiting:
             del self._waiting[key]
+            return
+        number, weight = 1, self._weight(waiting[0].item)
+        while number < len(waiting) and (weight := weight + self._weight(waiting[number].item)) <= self._most:
+            number += 1
+        self._waiting[key] = waiting[number:]
+        self._begin(key, waiting[:number])
+
+
+class _Asked(Generic[Item, Done]):
+    """An item, and whom its outcome is told."""
+
+    def __init__(self, item: Item, answer: "asyncio.Future[Done]") -> None:
+        self.item = item
+        self.answer = answer
+
+    def tell(self, done: Done | Exception) -> None:
+        if self.answer.done():  # its caller is gone
+            return
+        if isinstance(done, Exception):
+            self.answer.set_exception(done)
+        else:
+            self.answer.set_result(done)

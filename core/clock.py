@@ -5,7 +5,22 @@
 """
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime
+
+
+def _refuse_beyond_time(value: datetime) -> datetime:
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("it lies outside the years 1 to 9999 (UTC)") from error
+    return value
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_refuse_beyond_time)]
+"""a moment that can be stored, and read again, in any time zone that it is given in"""
 
 
 class Stopwatch:

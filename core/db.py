@@ -202,6 +202,11 @@ def _as_sqlalchemy_has_it() -> Iterator[None]:
         raise DBAPIError(None, None, error, hide_parameters=True) from error
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the database refused a statement for what is in it, so that nothing of its transaction stands."""
+    return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.DataError | psycopg.IntegrityError)
+
+
 def _is_outage(error: BaseException | None) -> bool:
     """Whether the server is away, or a standby; not a statement that took too long by its own fault."""
     if isinstance(error, psycopg.errors.QueryCanceled):

@@ -52,6 +52,7 @@ class Options:
     data: Path
     port: int | None = None
     concurrency: int = 100
+    workers: int = 1
     demonstration: bool = True
 
 
@@ -205,7 +206,9 @@ class Up:
         self._environment["ROTA_FLOWER_AUTH"] = f"{_FLOWER_USER}:{flower_password}"
         self._child("api", "api", "--host", "127.0.0.1", "--port", str(api_port))
         self._child("dispatcher", "dispatcher")
-        self._child("worker", "worker", "--name", "agents", "--concurrency", str(self._options.concurrency))
+        for number in range(1, self._options.workers + 1):
+            name = "worker" if number == 1 else f"worker-{number}"
+            self._child(name, "worker", "--name", "agents", "--concurrency", str(self._options.concurrency))
         self._child("worker-system", "worker", "--name", "system", "--concurrency", "2", "--queues", "system")
         self._child("beat", "beat", "--schedule", str(self._data / "beat"))
         self._child("flower", "flower", "--port", str(flower_port))

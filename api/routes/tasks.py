@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime
 from sqlalchemy import Connection
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from api.auth import Needs, Principal
 from api.problems import describes
 from core.batches import Batches
-from core.db import Alone, system_transaction
+from core.db import Alone, is_refusal, system_transaction
 from core.errors import NotPermitted
 from core.settings import settings
 from core.wakeup import wakeup
@@ -58,26 +58,37 @@ IdempotencyKey = Annotated[
 
 
 # Submissions of an organisation that come at the same time are one transaction: one commit for all of them. Those with
-# a concurrency key are apart, each key's: they may have to wait for it.
+# a concurrency key are apart, each key's: they may have to wait for it for long.
 _Line = tuple[UUID, str | None]
+_AT_MOST = 1_000_000  # characters of input to a batch
+_EACH = 10_000  # so much counts a submission by itself, whatever it says
 
 
 def _accept(line: _Line, offers: Sequence[Offer]) -> list[Task | None]:
     return tasks.accept(Alone(line[0]), offers)
 
 
-_acceptance: Batches[_Line, Offer, Task | None] = Batches(_accept, most=100, threads=8)
+def _weight(offer: Offer) -> int:
+    return _EACH + offer.size
+
+
+_acceptance: Batches[_Line, Offer, Task | None] = Batches(
+    _accept, is_refusal=is_refusal, weight=_weight, most=_AT_MOST, threads=8
+)
 
 
 @router.post(
     "/tasks", status_code=202, response_model=Task, responses=describes(400, 401, 403, 404, 409, 413, 422, 503)
 )
-async def submit_task(submission: TaskSubmission, caller: Writes, idempotency_key: IdempotencyKey = None) -> Response:
+async def submit_task(
+    request: Request, submission: TaskSubmission, caller: Writes, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Accept a task. It is durable when this answers; it runs as soon as its priority and its time come."""
     task = None
     if caller.reach.everywhere and submission.for_user is None and submission.location is None:
         # Nothing has to be looked up: it is accepted in one round trip.
-        offer = Offer(submission, _for(caller), idempotency_key)
+        size = int(request.headers.get("content-length", _AT_MOST))
+        offer = Offer(submission, _for(caller), idempotency_key, size)
         task = await _acceptance.add((caller.org_id, submission.concurrency_key), offer)
     if task is None:
         task = await run_in_threadpool(_submit, submission, caller, idempotency_key)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from core.clock import Moment
 from core.text import Storable
 from domain.billing.schemas import Cost, Tokens
 
@@ -59,9 +60,9 @@ class TaskSubmission(BaseModel):
     )
     input: TaskInput
     priority: Priority = "normal"
-    run_after: AwareDatetime | None = Field(default=None, description="not to be started before")
-    deadline: AwareDatetime | None = Field(default=None, description="to be finished by; then it fails")
-    expires_at: AwareDatetime | None = Field(default=None, description="not worth starting after; then it expires")
+    run_after: Moment | None = Field(default=None, description="not to be started before")
+    deadline: Moment | None = Field(default=None, description="to be finished by; then it fails")
+    expires_at: Moment | None = Field(default=None, description="not worth starting after; then it expires")
     concurrency_key: ConcurrencyKey | None = Field(
         default=None,
         description="tasks with the same key run one after the other, in the order accepted: a conversation, say. "
@@ -107,11 +108,12 @@ class Terms(BaseModel):
 
 
 class Offer(NamedTuple):
-    """A task offered for acceptance."""
+    """A task offered for acceptance; `size` is that of the request, in bytes, where it is known."""
 
     submission: TaskSubmission
     terms: Terms
     idempotency_key: str | None = None
+    size: int = 0
 
 
 class TaskError(BaseModel):

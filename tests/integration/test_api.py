@@ -53,6 +53,13 @@ def test_a_task_is_accepted_with_its_address(client: TestClient) -> None:
     assert client.get(answer.headers["location"]).json()["id"] == task["id"]
 
 
+@pytest.mark.parametrize("field", ["run_after", "deadline", "expires_at"])
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"])
+def test_a_moment_that_is_none_in_utc_is_refused(client: TestClient, field: str, moment: str) -> None:
+    assert_problem(client.post("/v1/tasks", json=body(**{field: moment})), 422, "years 1 to 9999")
+    assert client.get("/v1/tasks").json()["tasks"] == []
+
+
 def test_the_same_idempotency_key_gives_the_same_task_or_a_conflict(client: TestClient) -> None:
     headers = {"idempotency-key": "abc"}
     first = client.post("/v1/tasks", json=body(), headers=headers).json()

@@ -1,5 +1,6 @@
 """What every task does to the database: in one statement each, and what becomes of it where something is in the way."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -131,6 +132,21 @@ def test_submissions_that_come_together_are_one_transaction_and_a_bad_one_harms_
         assert [other.result().status_code for other in others] == [202] * 5 + [404] + [202]
     together = rows(org, "SELECT DISTINCT xmin::text FROM tasks WHERE idempotency_key IS NULL")
     assert len(together) == 1
+
+
+def test_what_the_database_refuses_is_told_and_its_neighbours_are_there_once(org: UUID) -> None:
+    terms = Terms(user_id=owner_of(org))
+    stranger = Offer(submission("refused"), Terms(user_id=new_id()))  # there is no such user
+    offers = [Offer(submission("first"), terms), Offer(submission("a"), terms), stranger, Offer(submission("b"), terms)]
+
+    async def submit_all() -> list[Any]:
+        return await asyncio.gather(*(_acceptance.add((org, None), offer) for offer in offers), return_exceptions=True)
+
+    *_, refused, _ = done = asyncio.run(submit_all())
+    assert db.is_refusal(refused)
+    assert [one.input["message"] for one in done if one is not refused] == ["first", "a", "b"]
+    there = rows(org, "SELECT input ->> 'message' AS message FROM tasks ORDER BY message")
+    assert [row.message for row in there] == ["a", "b", "first"]
 
 
 def is_somebody_waiting_for(pid: int) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -35,7 +36,13 @@ def post() -> Post:
 
 @pytest.fixture
 def batches(post: Post) -> Batches[str, str, str]:
-    return Batches(post.carry, most=3, threads=2)
+    return Batches(
+        post.carry, is_refusal=lambda error: isinstance(error, ValueError), weight=weight_of, most=3, threads=2
+    )
+
+
+def weight_of(letter: str) -> int:
+    return 10 if letter == "parcel" else 1
 
 
 async def add_all(batches: Batches[str, str, str], post: Post, *letters: str) -> list[str | BaseException]:
@@ -76,7 +83,22 @@ def test_a_bad_one_is_told_and_its_neighbours_are_carried(post: Post, batches: B
     assert [letters for _, letters in post.carried] == [["first"], ["a", "bad", "b"], ["a"], ["bad"], ["b"]]
 
 
-def test_an_outage_is_told_to_all_and_not_waited_for_by_each(post: Post, batches: Batches[str, str, str]) -> None:
+def test_what_is_heavy_goes_apart(post: Post, batches: Batches[str, str, str]) -> None:
+    asyncio.run(add_all(batches, post, "a", "parcel", "b", "c"))
+    assert [letters for _, letters in post.carried] == [["first"], ["a"], ["parcel"], ["b", "c"]]
+
+
+def test_where_no_thread_can_be_had_nobody_waits_for_one(
+    batches: Batches[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_threads", ThreadPoolExecutor(1))
+    batches._threads.shutdown()
+    with pytest.raises(RuntimeError):
+        asyncio.run(batches.add("high street", "first"))
+    assert batches._waiting == {}
+
+
+def test_what_is_no_refusal_may_have_been_done_and_is_not_repeated(post: Post, batches: Batches[str, str, str]) -> None:
     first, *others = asyncio.run(add_all(batches, post, "a", "away"))
     assert first == "FIRST"
     assert [type(other) for other in others] == [Unavailable, Unavailable]
