@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -57,6 +58,29 @@ def test_servers_of_ones_own_are_used_when_they_are_named(home: Path) -> None:
             assert rota.ready["redis"] == broker.url()
             assert rota.ended(rota.submit("What's on today?"))["status"] == "succeeded"
             assert not (rota.data / "postgres").exists()
+
+
+def test_several_worker_processes_share_the_work_under_one_name(home: Path) -> None:
+    with installation(home / "two", None, "--workers", "2", "--concurrency", "3") as rota:
+        there = wait_until(lambda: agents_workers(rota, 2), what="both are there")
+        assert [worker["concurrency"] for worker in there] == [3, 3]
+        for task_id in [rota.submit(f"What's on today? {number}") for number in range(12)]:
+            assert rota.ended(task_id)["status"] == "succeeded"
+        os.kill(there[0]["pid"], signal.SIGKILL)
+        wait_until(
+            lambda: there[0]["pid"] not in {one["pid"] for one in agents_workers(rota, 2)}, what="it is replaced"
+        )
+
+
+def is_replaced(rota: Installation, pid: int) -> bool:
+    alive = agents_workers(rota, 2)
+    return bool(alive) and pid not in {worker["pid"] for worker in alive}
+
+
+def agents_workers(rota: Installation, number: int) -> list[dict[str, Any]]:
+    """The agents' workers that are alive, where they are so many."""
+    found = [one for one in rota.http.get("/v1/workers").json() if one["name"] == "agents" and one["status"] == "alive"]
+    return found if len(found) == number else []
 
 
 @pytest.mark.parametrize(

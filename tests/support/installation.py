@@ -26,8 +26,9 @@ _CLEAN = {name: value for name, value in os.environ.items() if not name.startswi
 class Installation:
     """A running `rota up` and the ways in."""
 
-    def __init__(self, data: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, data: Path, environment: dict[str, str] | None = None, *options: str) -> None:
         self.data = data
+        self.options = options
         data.mkdir(mode=0o711, exist_ok=True)
         home = data / "home"
         home.mkdir(exist_ok=True)
@@ -40,8 +41,9 @@ class Installation:
         """Start, wait for the one line that says it is ready, and return the seconds that took."""
         started = time.monotonic()
         with (self.data / "up.log").open("a") as log:
+            command = [sys.executable, "-m", "cli.main", "up", "--data", str(self.data), "--port", "0", "--json"]
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", "up", "--data", str(self.data), "--port", "0", "--json"],
+                [*command, *self.options],
                 cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
         assert self.process.stdout is not None
@@ -134,9 +136,9 @@ class Installation:
 
 
 @contextlib.contextmanager
-def installation(data: Path, environment: dict[str, str] | None = None) -> Iterator[Installation]:
+def installation(data: Path, environment: dict[str, str] | None = None, *options: str) -> Iterator[Installation]:
     """A running installation, ended and removed afterwards."""
-    made = Installation(data, environment)
+    made = Installation(data, environment, *options)
     try:
         made.start()
         yield made
