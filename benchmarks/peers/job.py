@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,15 +36,28 @@ _FINISH = text("""
 """)
 
 
-@cache
+_making = threading.Lock()  # hundreds of threads may ask at once, and all must have the same
+
+
 def engine() -> Engine:
     """The database, one pool a process."""
+    with _making:
+        return _engine()
+
+
+@cache
+def _engine() -> Engine:
     return create_engine(URL, pool_size=16, max_overflow=0)
 
 
-@cache
 def client() -> OpenAI:
     """The SDK, one client a process."""
+    with _making:
+        return _client()
+
+
+@cache
+def _client() -> OpenAI:
     return OpenAI(base_url=MODEL_URL, api_key="x", max_retries=0, timeout=60)
 
 
