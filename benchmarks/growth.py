@@ -6,7 +6,7 @@ of rounds differs by what has grown and not by the hour. The share is the median
 nine of ten medians lie when the pairs are drawn again and again (the percentile bootstrap; Efron and Tibshirani, "An
 Introduction to the Bootstrap", 1993, chapter 13). Organisations are compared within one installation.
 
-`make bench ONLY=growth`; HISTORY=100000 for less history, PAIRS=4 for fewer rounds.
+`make bench ONLY=growth`; HISTORY=100000 for less history, HISTORY= for none, PAIRS=4 for fewer rounds.
 """
 
 import os
@@ -23,7 +23,7 @@ from core.ids import new_id
 from embedded.organisation import set_up_organisation
 
 _PAIRS, _TASKS, _WARM_UP = int(os.environ.get("PAIRS", "8")), 400, 400
-_HISTORY = [int(number) for number in os.environ.get("HISTORY", "100000,2000000").split(",")]
+_HISTORY = [int(number) for number in os.environ.get("HISTORY", "100000,2000000").split(",") if number]
 _QUEUED, _ORGANISATIONS = 10_000, 1_000
 _DRAWS, _TAILS = 10_000, (0.05, 0.95)
 
