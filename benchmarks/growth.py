@@ -6,7 +6,7 @@ of rounds differs by what has grown and not by the hour. The share is the median
 nine of ten medians lie when the pairs are drawn again and again (the percentile bootstrap; Efron and Tibshirani, "An
 Introduction to the Bootstrap", 1993, chapter 13). Organisations are compared within one installation.
 
-`make bench ONLY=growth`; HISTORY=100000 for less history, HISTORY= for none, PAIRS=4 for fewer rounds.
+`make bench ONLY=growth`; HISTORY=100000 for less history, PAIRS=4 for fewer rounds, CASES=organisations for some.
 """
 
 import os
@@ -23,7 +23,8 @@ from core.ids import new_id
 from embedded.organisation import set_up_organisation
 
 _PAIRS, _TASKS, _WARM_UP = int(os.environ.get("PAIRS", "8")), 400, 400
-_HISTORY = [int(number) for number in os.environ.get("HISTORY", "100000,2000000").split(",") if number]
+_CASES = os.environ.get("CASES", "queued,history,organisations").split(",")
+_HISTORY = [int(number) for number in os.environ.get("HISTORY", "100000,2000000").split(",")]
 _QUEUED, _ORGANISATIONS = 10_000, 1_000
 _DRAWS, _TAILS = 10_000, (0.05, 0.95)
 
@@ -72,19 +73,21 @@ def main() -> None:
             for rota in (young, grown):
                 put_bench_agent(rota)
                 _round(rota, _WARM_UP)
-            found.append(_pairs("nothing more", young, grown))
-            _queue(grown)
-            found.append(_pairs(f"{_QUEUED:,} queued", young, grown))
-            grown.rota("cancel", "--agent", "idle", "--yes")
+            if "queued" in _CASES:
+                found.append(_pairs("nothing more", young, grown))
+                _queue(grown)
+                found.append(_pairs(f"{_QUEUED:,} queued", young, grown))
+                grown.rota("cancel", "--agent", "idle", "--yes")
             there = 0
-            for history in _HISTORY:
+            for history in _HISTORY if "history" in _CASES else ():
                 _fill(grown, history - there)
                 there = history
                 found.append(_pairs(f"{history:,} finished", young, grown))
-            keys = _organisations(young)
-            one, many = partial(_round, young, _ORGANISATIONS), partial(_round, young, _ORGANISATIONS, keys)
-            many()
-            found.append(_compared(f"{_ORGANISATIONS:,} organisations", one, many))
+            if "organisations" in _CASES:
+                keys = _organisations(young)
+                one, many = partial(_round, young, _ORGANISATIONS), partial(_round, young, _ORGANISATIONS, keys)
+                many()
+                found.append(_compared(f"{_ORGANISATIONS:,} organisations", one, many))
             sizes = grown.query(
                 "SELECT relname, pg_relation_size(c.oid) / 1e6, pg_indexes_size(c.oid) / 1e6 FROM pg_class c "
                 "WHERE relname IN ('tasks', 'attempts', 'steps', 'usage', 'wallet_entries') ORDER BY relname"
