@@ -117,7 +117,7 @@ class Books:
         return wallet.promise_for(self.known_price("internal_llm_call") or 0)
 
     def has_budgets(self, ask: Ask, org: UUID) -> bool:
-        """Whether anything limits what an organisation is billed, as it was then."""
+        """Whether anything limits what an organisation is billed: likewise as of a claim, or 5 s ago."""
         read = self._budgets.get(org)
         if read is None or not self._is_fresh(org, read):
             version = self._version(org)

@@ -23,27 +23,25 @@ class Batches(Generic[Key, Item, Done]):
         carry_out: Callable[[Key, Sequence[Item]], list[Done]],
         *,
         is_refusal: Callable[[Exception], bool],
-        weight: Callable[[Item], int],
         most: int,
         threads: int,
     ) -> None:
-        """`carry_out` does a batch of a key and returns what came of each, in their order. After what is a refusal,
-        none of it is done. A batch weighs no more than `most`, but for a single item.
+        """`carry_out` does a batch of a key and returns what came of each, in their order. Where what it raises
+        is a refusal, none of the batch is done. A batch weighs no more than `most`, but for a single item.
         """
         self._carry_out = carry_out
         self._is_refusal = is_refusal
-        self._weight = weight
         self._most = most
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="batch")
         self._waiting: dict[Key, list[_Asked[Item, Done]]] = {}
 
-    async def add(self, key: Key, item: Item) -> Done:
-        """What came of it.
+    async def add(self, key: Key, item: Item, *, weight: int = 1) -> Done:
+        """What came of an item that weighs so much.
 
         Raises:
             Exception: whatever carrying it out raised.
         """
-        asked: _Asked[Item, Done] = _Asked(item, asyncio.get_running_loop().create_future())
+        asked: _Asked[Item, Done] = _Asked(item, weight, asyncio.get_running_loop().create_future())
         if key in self._waiting:
             self._waiting[key].append(asked)
         else:
@@ -75,8 +73,8 @@ class Batches(Generic[Key, Item, Done]):
         if not waiting:
             del self._waiting[key]
             return
-        number, weight = 1, self._weight(waiting[0].item)
-        while number < len(waiting) and (weight := weight + self._weight(waiting[number].item)) <= self._most:
+        number, weight = 1, waiting[0].weight
+        while number < len(waiting) and (weight := weight + waiting[number].weight) <= self._most:
             number += 1
         self._waiting[key] = waiting[number:]
         self._begin(key, waiting[:number])
@@ -85,8 +83,9 @@ class Batches(Generic[Key, Item, Done]):
 class _Asked(Generic[Item, Done]):
     """An item, and whom its outcome is told."""
 
-    def __init__(self, item: Item, answer: "asyncio.Future[Done]") -> None:
+    def __init__(self, item: Item, weight: int, answer: "asyncio.Future[Done]") -> None:
         self.item = item
+        self.weight = weight
         self.answer = answer
 
     def tell(self, done: Done | Exception) -> None:

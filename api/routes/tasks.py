@@ -58,23 +58,18 @@ IdempotencyKey = Annotated[
 
 
 # Submissions of an organisation that come at the same time are one transaction: one commit for all of them. Those with
-# a concurrency key are apart, each key's: they may have to wait for it for long.
+# a concurrency key are apart, each key's: they may have to wait for it for long. (An idempotency key is waited for only
+# where another process is just accepting the same.)
 _Line = tuple[UUID, str | None]
-_AT_MOST = 1_000_000  # characters of input to a batch
-_EACH = 10_000  # so much counts a submission by itself, whatever it says
+_MOST_BYTES = 1_000_000  # of bodies to a batch
+_EACH = 10_000  # what each counts for beside its body
 
 
 def _accept(line: _Line, offers: Sequence[Offer]) -> list[Task | None]:
     return tasks.accept(Alone(line[0]), offers)
 
 
-def _weight(offer: Offer) -> int:
-    return _EACH + offer.size
-
-
-_acceptance: Batches[_Line, Offer, Task | None] = Batches(
-    _accept, is_refusal=is_refusal, weight=_weight, most=_AT_MOST, threads=8
-)
+_acceptance: Batches[_Line, Offer, Task | None] = Batches(_accept, is_refusal=is_refusal, most=_MOST_BYTES, threads=8)
 
 
 @router.post(
@@ -87,9 +82,9 @@ async def submit_task(
     task = None
     if caller.reach.everywhere and submission.for_user is None and submission.location is None:
         # Nothing has to be looked up: it is accepted in one round trip.
-        size = int(request.headers.get("content-length", _AT_MOST))
-        offer = Offer(submission, _for(caller), idempotency_key, size)
-        task = await _acceptance.add((caller.org_id, submission.concurrency_key), offer)
+        line = (caller.org_id, submission.concurrency_key)
+        weight = _EACH + int(request.headers.get("content-length", _MOST_BYTES))
+        task = await _acceptance.add(line, Offer(submission, _for(caller), idempotency_key), weight=weight)
     if task is None:
         task = await run_in_threadpool(_submit, submission, caller, idempotency_key)
     wakeup.hint()

@@ -108,12 +108,11 @@ class Terms(BaseModel):
 
 
 class Offer(NamedTuple):
-    """A task offered for acceptance; `size` is that of the request, in bytes, where it is known."""
+    """A task offered for acceptance."""
 
     submission: TaskSubmission
     terms: Terms
     idempotency_key: str | None = None
-    size: int = 0
 
 
 class TaskError(BaseModel):

@@ -19,10 +19,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from agents.llm.models import Models
+from agents.purse import Books
 from agents.tools import ALL
 from api.app import make_app
 from api.routes.tasks import _acceptance
 from core import db
+from core.crypto import parse_api_key, secret_digest
 from core.errors import Unavailable
 from core.ids import new_id
 from core.settings import Settings
@@ -32,6 +34,7 @@ from domain.billing.schemas import BudgetFields, PriceFields
 from domain.tasks import queries as task_queries
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Due, Offer, Terms
+from domain.tenants import queries as tenant_queries
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Correction
 from tests.support.desk import Desk
@@ -157,6 +160,22 @@ def is_somebody_waiting_for(pid: int) -> bool:
 
 
 # ── a statement that is a transaction by itself ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_key_with_a_wrong_secret_sees_nothing_and_leaves_nothing_on_the_connection(org: UUID) -> None:
+    key = parse_api_key(make_key(org, SECRET_KEY))
+    assert key is not None
+    digest = secret_digest(key.secret, SECRET_KEY)
+    assert tenant_queries.owner_of_key(key.id, secret_digest("guessed", SECRET_KEY)) == []
+    assert rows(org, "SELECT last_used_at FROM api_keys WHERE id = :key", key=key.id) == [(None,)]
+    found = tenant_queries.owner_of_key(key.id, digest)
+    assert {(row["org_id"], row["user_id"]) for row in found} == {(org, owner_of(org))}
+    assert rows(org, "SELECT last_used_at IS NOT NULL FROM api_keys WHERE id = :key", key=key.id) == [(True,)]
+    with db.engine(db.APP).connect() as connection:
+        left = db.driver(connection).execute(
+            b"SELECT coalesce(current_setting('app.org', true), ''), coalesce(current_setting('app.key', true), '')"
+        )
+        assert left.fetchone() == ("", "")
 
 
 def test_a_statement_alone_acts_for_its_organisation_and_leaves_nothing_on_the_connection(org: UUID) -> None:
@@ -327,6 +346,29 @@ def test_prices_and_budgets_are_read_again_only_when_they_changed_and_then_at_on
         billing.remove_price(connection, "gpt-5-mini")
         billing.remove_budget(connection, org, "")
     assert (billed(), len(reads)) == (public, 4)
+
+
+def test_what_changes_while_it_is_read_is_not_taken_for_the_new_version(
+    org: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Books()
+    reads: list[int] = []
+    task_id = submit(org).id
+    publish(org, task_id)
+    task = claim(org, task_id)
+    assert task is not None
+
+    def read_as_it_changes(_at: Any, _model: str) -> Any:
+        reads.append(len(reads))
+        if len(reads) == 1:  # another task is claimed meanwhile, which sees the change
+            books.claimed(task.model_copy(update={"organisation_version": "newer"}))
+        return None, False
+
+    monkeypatch.setattr(billing, "money_facts", read_as_it_changes)
+    books.claimed(task)
+    for _ in range(3):
+        books.own_price(org, "gpt-5-mini")
+    assert len(reads) == 2
 
 
 # ── the broker ───────────────────────────────────────────────────────────────────────────────────────────────────────

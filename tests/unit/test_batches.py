@@ -36,9 +36,7 @@ def post() -> Post:
 
 @pytest.fixture
 def batches(post: Post) -> Batches[str, str, str]:
-    return Batches(
-        post.carry, is_refusal=lambda error: isinstance(error, ValueError), weight=weight_of, most=3, threads=2
-    )
+    return Batches(post.carry, is_refusal=lambda error: isinstance(error, ValueError), most=3, threads=2)
 
 
 def weight_of(letter: str) -> int:
@@ -47,7 +45,10 @@ def weight_of(letter: str) -> int:
 
 async def add_all(batches: Batches[str, str, str], post: Post, *letters: str) -> list[str | BaseException]:
     """Add a first letter, and the others while that one is under way."""
-    added = [asyncio.ensure_future(batches.add("high street", letter)) for letter in ("first", *letters)]
+    added = [
+        asyncio.ensure_future(batches.add("high street", letter, weight=weight_of(letter)))
+        for letter in ("first", *letters)
+    ]
     await asyncio.sleep(0)  # all of them have asked
     post.gate.set()
     return await asyncio.gather(*added, return_exceptions=True)
