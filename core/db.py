@@ -6,8 +6,6 @@ security; `rota_system` for the dispatcher, beat and heartbeats; `rota_owner` fo
 
 import contextlib
 import json
-import re
-import select
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,17 +18,19 @@ import psycopg.rows
 import sqlalchemy.exc
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from core.errors import Unavailable
 from core.settings import Settings, settings
+from core.wire import Rows, Statement, Wire
 
 APP, SYSTEM, OWNER = "rota_app", "rota_system", "rota_owner"
 
 _engines: dict[str, Engine] = {}
 _making = threading.Lock()
 
-_BEGIN_ALONE = b"SELECT set_config('app.org', %s, true), set_config('synchronous_commit', %s, true)"
-_BEGIN_WITH_KEY = b"SELECT set_config('app.key', %s, true), set_config('synchronous_commit', 'off', true)"
+_BEGIN_ALONE = Statement("SELECT set_config('app.org', :org, true), set_config('synchronous_commit', :durable, true)")
+_BEGIN_WITH_KEY = Statement("SELECT set_config('app.key', :key, true), set_config('synchronous_commit', 'off', true)")
 _SET_LOCATIONS = text("SELECT set_config('app.locations', :locations, true)")
 
 
@@ -71,7 +71,25 @@ def _begin(role: str, org: str, *, durable: bool = True) -> Iterator[Connection]
     first = f"BEGIN; SET LOCAL app.org = '{org}'" + ("" if durable else "; SET LOCAL synchronous_commit = off")
     with _as_unavailable(), _connect(role, first) as connection:
         yield connection
-        driver(connection).commit()
+        _wire(connection).command(b"COMMIT")
+
+
+@contextlib.contextmanager
+def transaction_on(connection: Connection) -> Iterator[None]:
+    """One transaction on the connection of `engine_on`. Commits at the end.
+
+    Raises:
+        psycopg.Error: the database does not answer, or refuses to commit.
+    """
+    wire = _wire(connection)
+    wire.command(b"BEGIN")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(psycopg.Error):  # the connection is gone, and the transaction with it
+            wire.command(b"ROLLBACK")
+        raise
+    wire.command(b"COMMIT")
 
 
 @contextlib.contextmanager
@@ -100,13 +118,13 @@ def _connect(role: str, first: str) -> Connection:
     """
     connection = engine(role).connect()
     try:
-        driver(connection).execute(first.encode())
+        _wire(connection).command(first.encode())
     except psycopg.OperationalError:
         connection.invalidate()
         connection.close()
         connection = engine(role).connect()
         try:
-            driver(connection).execute(first.encode())
+            _wire(connection).command(first.encode())
         except psycopg.Error:
             connection.close()
             raise
@@ -131,67 +149,68 @@ class Alone:
 
 
 class Hot:
-    """A statement that every task runs. It goes straight to the driver: through SQLAlchemy it costs twice as much."""
+    """A statement that every task runs. It goes straight to libpq: through SQLAlchemy it costs a multiple."""
 
     def __init__(self, sql: str) -> None:
         """`sql` has its values as `:name`."""
-        self._sql = re.sub(r"(?<![:\w]):([a-z_]+)", r"%(\1)s", sql.replace("%", "%%")).encode()
+        self.statement = Statement(sql)
 
-    def run(self, at: Connection | Alone, values: Mapping[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
-        """The statement's cursor, its rows by column name.
+    def run(self, at: Connection | Alone, values: Mapping[str, Any]) -> Rows:
+        """What the statement gave, its rows by column name.
 
         Raises:
             DBAPIError: as any statement does.
             Unavailable: run alone, the database does not answer. Whether it was carried out is not known.
         """
         if isinstance(at, Alone):
-            return self._run_alone(at, values)
+            begin = {"org": str(at.org), "durable": "on" if at.durable else "off"}
+            return _in_one_trip((_BEGIN_ALONE, begin), (self.statement, values))
         with _as_sqlalchemy_has_it():
-            return driver(at).cursor(row_factory=psycopg.rows.dict_row).execute(self._sql, values)
-
-    def _run_alone(self, at: Alone, values: Mapping[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
-        begin = (_BEGIN_ALONE, (str(at.org), "on" if at.durable else "off"))
-        return _in_one_trip(begin, (self._sql, values))
+            return _wire(at).run(self.statement, values)
 
 
-def run_with_key(key_id: UUID, *statements: "tuple[Hot, Mapping[str, Any]]") -> psycopg.Cursor[dict[str, Any]]:
-    """The cursor of the last of some hot statements, a transaction by themselves in one round trip. It begins with the
+def run_with_key(key_id: UUID, *statements: "tuple[Hot, Mapping[str, Any]]") -> Rows:
+    """What the last of some hot statements gave, a transaction by themselves in one round trip. It begins with the
     sight of one API key and nothing else: how a key is looked up before its owner is known. Not durable.
 
     Raises:
         Unavailable: the database does not answer.
     """
-    return _in_one_trip((_BEGIN_WITH_KEY, (str(key_id),)), *((one._sql, values) for one, values in statements))  # noqa: SLF001
+    return _in_one_trip(
+        (_BEGIN_WITH_KEY, {"key": str(key_id)}), *((one.statement, values) for one, values in statements)
+    )
 
 
-def _in_one_trip(*statements: tuple[bytes, Any]) -> psycopg.Cursor[dict[str, Any]]:
-    """The cursor of the last of some statements, which are a transaction by themselves."""
+def _in_one_trip(*statements: tuple[Statement, Mapping[str, Any]]) -> Rows:
+    """What the last of some statements gave, which are a transaction by themselves."""
     with _as_unavailable(), _living(engine(APP)) as connection, _as_sqlalchemy_has_it():
-        own = driver(connection)
         try:
-            with own.pipeline():  # what is between two of its synchronisations is one transaction
-                for sql, values in statements[:-1]:
-                    own.execute(sql, values)
-                sql, values = statements[-1]
-                return own.cursor(row_factory=psycopg.rows.dict_row).execute(sql, values)
-        except psycopg.Error:
-            connection.invalidate()  # psycopg counts a statement as prepared before the server has said so
+            return _wire(connection).transact(*statements)
+        except BaseException:
+            connection.invalidate()  # what the server still has to say is nobody's
             raise
 
 
 def _living(pool: Engine) -> Connection:
-    """A connection that did not die in the pool, as all do with the server: nothing is to be read from one that is idle
-    but its end. The few that are there are gone through at most once.
+    """A connection that did not die in the pool, as all do with the server. The few that are there are gone through at
+    most once.
     """
     for _ in range(settings().database_pool_size):
         connection = pool.connect()
-        poll = select.poll()
-        poll.register(driver(connection).fileno(), select.POLLIN)
-        if not poll.poll(0):
+        if _wire(connection).is_living():
             return connection
         connection.invalidate()
         connection.close()
     return pool.connect()
+
+
+def _wire(connection: Connection) -> Wire:
+    """The wire of a connection, the same as long as it lives."""
+    known = connection.info
+    if "wire" not in known:
+        known["wire"] = Wire(driver(connection))
+    wire: Wire = known["wire"]
+    return wire
 
 
 @contextlib.contextmanager
@@ -232,8 +251,7 @@ def make_engine(config: Settings, role: str) -> Engine:
         pool_use_lifo=True,
         json_serializer=dump_json,
         hide_parameters=True,  # they are customers' data, and errors end in logs
-        # Prepared at the second use: the same few statements make up nearly all of the work.
-        connect_args=connect_options(config) | {"prepare_threshold": 1},
+        connect_args=connect_options(config),
     )
 
     @event.listens_for(made, "connect")
@@ -260,6 +278,8 @@ def connect_options(config: Settings) -> dict[str, Any]:
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
+        # Hot statements are prepared; the driver's own would, after a rollback, have the server forget those, too.
+        "prepare_threshold": None,
         "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
         " -c timezone=UTC",
     }
@@ -289,6 +309,14 @@ def dedicated_connection(role: str) -> psycopg.Connection[dict[str, Any]]:
     )
     become(connection, role)
     return connection
+
+
+def engine_on(connection: psycopg.Connection[Any]) -> Engine:
+    """SQLAlchemy on a connection of one's own and no other: when it is lost, no statement can follow."""
+    connection.row_factory = psycopg.rows.tuple_row
+    return create_engine(
+        "postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool, json_serializer=dump_json
+    )
 
 
 def dump_json(value: Any) -> str:

@@ -13,12 +13,11 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
 
 from core.clock import Stopwatch
-from core.db import SYSTEM, dedicated_connection, dump_json
+from core.db import SYSTEM, dedicated_connection, engine_on, transaction_on
 from core.errors import Unavailable
 from core.failpoints import failpoint
 from core.logging import get_logger
@@ -80,13 +79,7 @@ class Dispatcher:
         # A few rows are found among millions, by their ids: to read the table for that is never right, whatever the
         # planner believes of arrays whose length it does not know.
         raw.execute(b"SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off")
-        # SQLAlchemy on the leader's own connection: when it is lost, no statement of ours can follow.
-        raw.row_factory = psycopg.rows.tuple_row  # type: ignore[assignment]
-        raw.autocommit = False
-        engine = create_engine(
-            "postgresql+psycopg://", creator=lambda: raw, poolclass=StaticPool, json_serializer=dump_json
-        )
-        with engine.connect() as connection:
+        with engine_on(raw).connect() as connection:
             self._lead(connection, raw, leadership)
 
     def _lead(self, connection: Connection, raw: psycopg.Connection[Any], leadership: Leadership) -> None:
@@ -96,7 +89,7 @@ class Dispatcher:
         while not self._stopping.is_set():
             round_ = Stopwatch()
             if shown is None or shown.elapsed() > _SHOW_LIFE_EVERY:
-                with connection.begin():
+                with transaction_on(connection):
                     silence = leadership.show_life()
                 shown = Stopwatch()
                 if silence > timedelta(seconds=self._config.worker_lease) / 2:  # of the machine, workers and all
@@ -121,7 +114,7 @@ class Dispatcher:
 
     def _dispatch(self, connection: Connection, planner: Planner, upkeep: "_Upkeep") -> dispatch.Taken:
         """Commit first, publish then: a message for a task that is not marked would be a lie, the reverse is mended."""
-        with connection.begin():
+        with transaction_on(connection):
             taken = dispatch.take_due(connection, planner, upkeep.bounds(), upkeep.crowding)
         if taken.due:
             failpoint("after-mark")
@@ -131,12 +124,12 @@ class Dispatcher:
 
     def _wait(self, raw: psycopg.Connection[Any], pause: float) -> None:
         """Until a hint comes, or `pause` seconds have passed, or we are asked to stop."""
-        raw.autocommit = True
-        try:
+        has_come = False
+        while raw.pgconn.notifies() is not None:  # those that came beside our statements: the driver waits for new ones
+            has_come = True
+        if not has_come:
             for _ in raw.notifies(timeout=pause, stop_after=1):
                 pass
-        finally:
-            raw.autocommit = False
 
 
 class _Upkeep:
@@ -171,7 +164,7 @@ class _Upkeep:
             return
         self._since = Stopwatch()
         if time.monotonic() >= self._first_reaping:
-            with self._connection.begin():
+            with transaction_on(self._connection):
                 reap(self._connection, self._lease)
         try:
             self._notice_loss()
@@ -182,15 +175,15 @@ class _Upkeep:
 
     def _notice_loss(self) -> None:
         if self._broker.has_forgotten():
-            with self._connection.begin():
+            with transaction_on(self._connection):
                 again = dispatch.take_back_everything_published(self._connection)
             log.info("the broker starts empty; published tasks are due again", count=again)
             return
-        with self._connection.begin():
+        with transaction_on(self._connection):
             late = dispatch.long_unclaimed(self._connection, self._patience)
         if late:
             lost = self._lost(late)
-            with self._connection.begin():
+            with transaction_on(self._connection):
                 again = dispatch.take_back(self._connection, lost)
             if again:
                 log.warning("messages were lost; their tasks are due again", count=again)
@@ -205,12 +198,12 @@ class _Upkeep:
 
     def _look_at_depths(self) -> None:
         depths = self._broker.depths()
-        with self._connection.begin():
+        with transaction_on(self._connection):
             unclaimed = dispatch.unclaimed_by_queue(self._connection)
         self.crowding = {queue: max(0, depth - unclaimed.get(queue, 0)) for queue, depth in depths.items()}
 
     def _promote_old(self) -> None:
-        with self._connection.begin():
+        with transaction_on(self._connection):
             due = dispatch.promote_old(self._connection, self._planner, self.bounds())
         if due:
             self._broker.publish(due)

@@ -28,7 +28,7 @@ _MONEY = Hot(f"""
 
 def money_facts(at: Connection | Alone, model: str) -> dict[str, Any]:
     """The same, its columns null where there is none, and whether the organisation has any budget."""
-    facts: dict[str, Any] = _MONEY.run(at, {"model": model}).fetchone() or {}
+    facts: dict[str, Any] = _MONEY.run(at, {"model": model}).first() or {}
     return facts
 
 

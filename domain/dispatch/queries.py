@@ -6,10 +6,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
+from core.db import Hot
+
 # ── what is due ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # A loose index scan: one probe into `tasks_due` for each lane, however many tasks stand in it.
-_LANES = text("""
+_LANES = Hot("""
     WITH RECURSIVE lane AS (
         (SELECT t.priority, t.org_id, t.agent_id FROM tasks t
           WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
@@ -45,12 +47,12 @@ _LANES = text("""
 """)
 
 
-def lanes(connection: Connection, most: int) -> list[RowMapping]:
+def lanes(connection: Connection, most: int) -> list[dict[str, Any]]:
     """The lanes with queued tasks: how many are due (counted up to `most`), and for how long the first has been."""
-    return list(connection.execute(_LANES, {"most": most}).mappings())
+    return _LANES.run(connection, {"most": most}).all
 
 
-_IN_FLIGHT = text("""
+_IN_FLIGHT = Hot("""
     SELECT org_id, agent_id, provider, model, queue, true AS is_unclaimed, queue < priority AS is_promoted,
            count(*) AS tasks
       FROM tasks WHERE status = 'queued' AND dispatched_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 7
@@ -60,12 +62,12 @@ _IN_FLIGHT = text("""
 """)
 
 
-def in_flight(connection: Connection) -> list[RowMapping]:
+def in_flight(connection: Connection) -> list[dict[str, Any]]:
     """Tasks published or running, counted by everything that a limit may count by."""
-    return list(connection.execute(_IN_FLIGHT).mappings())
+    return _IN_FLIGHT.run(connection, {}).all
 
 
-_STARTS = text("""
+_STARTS = Hot("""
     SELECT o.org_id, (
         SELECT count(*) FROM (
             SELECT FROM attempts a WHERE a.org_id = o.org_id AND a.started_at > rota_now() - interval '60 seconds'
@@ -76,11 +78,11 @@ _STARTS = text("""
 
 def started_last_minute(connection: Connection, most: dict[UUID, int]) -> dict[UUID, int]:
     """How many tasks each of these organisations started in the last 60 seconds, counted up to the number given."""
-    found = connection.execute(_STARTS, {"orgs": list(most), "most": list(most.values())})
-    return {row.org_id: row.started for row in found}
+    found = _STARTS.run(connection, {"orgs": list(most), "most": list(most.values())}).all
+    return {row["org_id"]: row["started"] for row in found}
 
 
-_PROVIDERS = text("""
+_PROVIDERS = Hot("""
     SELECT l.provider, l.model, l.max_in_flight, l.starts_per_minute, l.held_until, l.held_because,
            greatest(0, coalesce(extract(epoch FROM l.held_until - rota_now()), 0))::float AS held_for,
            CASE WHEN l.starts_per_minute IS NULL THEN 0 ELSE (
@@ -91,22 +93,22 @@ _PROVIDERS = text("""
 """)
 
 
-def provider_limits(connection: Connection) -> list[RowMapping]:
+def provider_limits(connection: Connection) -> list[dict[str, Any]]:
     """The providers' limits, and how far they are used."""
-    return list(connection.execute(_PROVIDERS).mappings())
+    return _PROVIDERS.run(connection, {}).all
 
 
-_PAUSES = text("""
+_PAUSES = Hot("""
     SELECT org_id, kind, CASE WHEN kind = 'organisation' THEN '' ELSE name END AS name, reason FROM pauses
 """)
 
 
-def paused(connection: Connection) -> list[RowMapping]:
+def paused(connection: Connection) -> list[dict[str, Any]]:
     """What is paused, as far as this connection may see."""
-    return list(connection.execute(_PAUSES).mappings())
+    return _PAUSES.run(connection, {}).all
 
 
-_SLOTS = text("""
+_SLOTS = Hot("""
     SELECT queue, sum(concurrency) AS slots
       FROM workers CROSS JOIN unnest(queues) AS queue
      WHERE stopped_at IS NULL AND draining_because IS NULL AND last_seen_at > rota_now() - CAST(:lease AS interval)
@@ -116,12 +118,12 @@ _SLOTS = text("""
 
 def slots_by_queue(connection: Connection, lease: timedelta) -> dict[str, int]:
     """How many tasks the living workers of each queue can have in hand."""
-    return {row.queue: row.slots for row in connection.execute(_SLOTS, {"lease": lease})}
+    return {row["queue"]: row["slots"] for row in _SLOTS.run(connection, {"lease": lease}).all}
 
 
 # ── taking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_TAKE = text("""
+_TAKE = Hot("""
     WITH lanes AS (
         SELECT * FROM unnest(CAST(:priority AS task_priority[]), CAST(:org AS uuid[]), CAST(:agent AS uuid[]),
                              CAST(:provider AS text[]), CAST(:model AS text[]), CAST(:number AS int[]))
@@ -155,14 +157,14 @@ _TAKE = text("""
 
 def mark_as_dispatched(
     connection: Connection, lanes: list[dict[str, Any]], picks: list[tuple[int, int, str]]
-) -> list[RowMapping]:
+) -> list[dict[str, Any]]:
     """Mark the first due tasks of `lanes` as dispatched, the `number` of each that is given there. Each of `picks` says
     to which queue a lane's task at a place goes, both counted from 1. Returns the tasks in the order of the picks.
     """
     names = ("priority", "org", "agent", "provider", "model", "number")
     values = {name: [one[name] for one in lanes] for name in names}
     values |= {name: [pick[n] for pick in picks] for n, name in enumerate(("lanes", "places", "queues"))}
-    return list(connection.execute(_TAKE, values).mappings())
+    return _TAKE.run(connection, values).all
 
 
 _OLD = text("""
@@ -198,7 +200,7 @@ def move_published(connection: Connection, queues: dict[UUID, str]) -> list[RowM
 # ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # A head that somebody has locked is passed by, and its change stays for the next look: the dispatcher waits for nobody.
-_ADVANCE = text("""
+_ADVANCE = Hot("""
     WITH heads AS (
         SELECT c.org_id, c.key, head.* FROM (SELECT DISTINCT org_id, key FROM key_changes) AS c
           LEFT JOIN LATERAL (
@@ -219,7 +221,7 @@ _ADVANCE = text("""
 
 def advance_keys(connection: Connection) -> int:
     """Let the first task that has not ended go on, for every concurrency key that saw a change. Returns how many."""
-    return connection.execute(_ADVANCE).rowcount
+    return _ADVANCE.run(connection, {}).count
 
 
 # ── what was published ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,7 +252,7 @@ def take_back_unclaimed(connection: Connection, ids: list[UUID] | None) -> int:
     return connection.execute(_TAKE_BACK_UNCLAIMED, {"ids": ids}).rowcount
 
 
-_UNWANTED = text("""
+_UNWANTED = Hot("""
     SELECT t.id FROM tasks t
      WHERE t.status = 'queued' AND t.dispatched_at IS NOT NULL
        AND (NOT t.queue = ANY(CAST(:served AS task_priority[]))
@@ -264,7 +266,7 @@ def published_in_vain(connection: Connection, served: list[str]) -> list[UUID]:
     """Published tasks that nobody should claim now, or nobody will: paused since, or on a queue that no worker
     serves.
     """
-    return list(connection.execute(_UNWANTED, {"served": served}).scalars())
+    return [row["id"] for row in _UNWANTED.run(connection, {"served": served}).all]
 
 
 # Not what was published a moment ago: it is about to be claimed.

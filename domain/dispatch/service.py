@@ -149,7 +149,7 @@ def _mark(connection: Connection, picks: list[Pick]) -> list[Due]:
     return [_due(row) for row in queries.mark_as_dispatched(connection, wanted, places)]
 
 
-def _due(row: RowMapping) -> Due:
+def _due(row: RowMapping | Mapping[str, Any]) -> Due:
     return Due(id=row["id"], org_id=row["org_id"], claim=row["claim"], queue=row["queue"], agent=row["agent"])
 
 

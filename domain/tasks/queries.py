@@ -72,7 +72,7 @@ def insert_tasks(at: Connection | Alone, rows: list[dict[str, Any]]) -> list[dic
     """Submit tasks of one organisation. Those that are there now, in no order: left out are those whose agent is not
     there (or switched off), or whose idempotency key was used before.
     """
-    return _SUBMIT.run(at, {"lines": dump_json(rows)}).fetchall()
+    return _SUBMIT.run(at, {"lines": dump_json(rows)}).all
 
 
 def task_by_idempotency_key(connection: Connection, key: str) -> RowMapping | None:
@@ -328,7 +328,7 @@ def claim_task(at: Connection | Alone, task_id: UUID, claim: int, worker: str, t
     None when the message is out of date.
     """
     values = {"task": task_id, "claim": claim, "worker": worker, "tokens": tokens}
-    return _CLAIM.run(at, values).fetchone()
+    return _CLAIM.run(at, values).first()
 
 
 _UNDO_DISPATCH = text("UPDATE tasks SET dispatched_at = NULL WHERE id = :task AND claim = :claim AND status = 'queued'")
@@ -346,7 +346,7 @@ _HOLD = Hot("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND stat
 
 def holds_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
     """Whether `claim` still owns the task; it does until this transaction ends."""
-    return _HOLD.run(connection, {"task": task_id, "claim": claim}).fetchone() is not None
+    return _HOLD.run(connection, {"task": task_id, "claim": claim}).first() is not None
 
 
 # Steps, the usage rows of those that called a model, and what was paid for them, where the part `fence` has a row.
@@ -417,7 +417,7 @@ def insert_steps(
     """Write steps, a usage row for each line that has a `usage_id`, and what is paid for them. Whether the task's hold
     had enough for that, without which nothing was paid; None, and nothing at all, when the claim is lost.
     """
-    found = _RECORD.run(connection, _journal_values(task, lines, payments)).fetchone()
+    found = _RECORD.run(connection, _journal_values(task, lines, payments)).first()
     return found["is_paid"] if found else None
 
 
@@ -432,7 +432,7 @@ def finish_task(
     lost, the hold has not enough left, or of a step nobody knows what became of it.
     """
     values = _journal_values(task, lines, payments) | {"result": dump_json(result)}
-    return _FINISH.run(at, values).rowcount == 1
+    return _FINISH.run(at, values).count == 1
 
 
 def _journal_values(task: dict[str, Any], lines: list[dict[str, Any]], payments: Sequence[Payment]) -> dict[str, Any]:
@@ -451,7 +451,7 @@ _FINISH_BEGUN = Hot("""
 
 def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
     """Record what came of a step that was begun under this claim. False, and nothing, when the claim is lost."""
-    return _FINISH_BEGUN.run(connection, row | {"output": dump_json(row["output"])}).rowcount == 1
+    return _FINISH_BEGUN.run(connection, row | {"output": dump_json(row["output"])}).count == 1
 
 
 # Each table is told which row by its value, not by a join with what a part before it returned: joined, the planner may
@@ -502,7 +502,7 @@ _LEAVE = Hot("""
 
 def lock_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
     """Whether `claim` still owns the task; nobody else touches the task until this transaction ends."""
-    return _LOCK.run(connection, {"task": task_id, "claim": claim}).fetchone() is not None
+    return _LOCK.run(connection, {"task": task_id, "claim": claim}).first() is not None
 
 
 def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
@@ -512,7 +512,7 @@ def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
     prepared = values | {
         name: None if values[name] is None else dump_json(values[name]) for name in ("result", "error")
     }
-    found = _LEAVE.run(connection, prepared).fetchone()
+    found = _LEAVE.run(connection, prepared).first()
     return found["status"] if found else None
 
 

@@ -98,7 +98,7 @@ _GRANTS_OF = Hot(_GRANTS.format(user=":user"))
 
 def permissions_of(connection: Connection, user_id: UUID) -> list[dict[str, Any]]:
     """The permissions of each of a user's grants, with its location. None for a user who was disabled."""
-    return _GRANTS_OF.run(connection, {"user": user_id}).fetchall()
+    return _GRANTS_OF.run(connection, {"user": user_id}).all
 
 
 _HELD = text("""
@@ -292,7 +292,7 @@ def owner_of_key(key_id: UUID, digest: bytes) -> list[dict[str, Any]]:
     the key is revoked, has expired, or has another secret.
     """
     values = {"key": key_id, "digest": digest}
-    return run_with_key(key_id, (_BECOME_ITS_OWNER, values), (_OWNER, values)).fetchall()
+    return run_with_key(key_id, (_BECOME_ITS_OWNER, values), (_OWNER, values)).all
 
 
 def api_key_exists(connection: Connection, key_id: UUID, digest: bytes) -> bool:

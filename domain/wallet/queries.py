@@ -38,7 +38,7 @@ _FREE_IN_HOLD = Hot("SELECT reserved - spent AS free FROM holds WHERE task_id = 
 
 def free_in_hold(connection: Connection, task: UUID) -> int:
     """What the task's hold has left; the hold stays locked. 0 where there is none."""
-    found = _FREE_IN_HOLD.run(connection, {"task": task}).fetchone()
+    found = _FREE_IN_HOLD.run(connection, {"task": task}).first()
     return found["free"] if found else 0
 
 
@@ -81,7 +81,7 @@ _TAKE_OFF = text("""
 
 def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> bool:
     """Promise a task so many tokens more. False, and nothing, where they are not there or fees are owed."""
-    return _EXTEND.run(connection, {"org": org, "task": task, "tokens": tokens}).rowcount == 1
+    return _EXTEND.run(connection, {"org": org, "task": task, "tokens": tokens}).count == 1
 
 
 _PAID = """
@@ -113,7 +113,7 @@ def payment_values(payments: Sequence[Payment]) -> dict[str, Any]:
 
 def spend(connection: Connection, task: UUID, payments: Sequence[Payment]) -> bool:
     """Spend from a task's hold. False, and nothing, where it has not so much left."""
-    return _SPEND.run(connection, {"task": task, **payment_values(payments)}).rowcount == 1
+    return _SPEND.run(connection, {"task": task, **payment_values(payments)}).count == 1
 
 
 _RELEASE = Hot("UPDATE holds SET is_over = true WHERE task_id = :task")

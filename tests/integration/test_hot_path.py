@@ -181,22 +181,22 @@ def test_a_key_with_a_wrong_secret_sees_nothing_and_leaves_nothing_on_the_connec
 def test_a_statement_alone_acts_for_its_organisation_and_leaves_nothing_on_the_connection(org: UUID) -> None:
     usual = rows(org, "SHOW synchronous_commit")[0][0]
     for durable, setting in ((False, "off"), (True, "on")):
-        found = _SETTINGS.run(db.Alone(org, durable=durable), {}).fetchone()
+        found = _SETTINGS.run(db.Alone(org, durable=durable), {}).first()
         assert found == {"org": str(org), "durable": setting}
         with db.engine(db.APP).connect() as connection:
             after = db.driver(connection).execute(_LEFT_BEHIND).fetchone()
         assert after == ("", usual)
     other = make_organisation("other")
     seen = db.Hot("SELECT EXISTS (SELECT FROM agents WHERE org_id = :org) AS seen")
-    assert seen.run(db.Alone(org), {"org": org}).fetchone() == {"seen": True}
-    assert seen.run(db.Alone(other), {"org": org}).fetchone() == {"seen": False}
+    assert seen.run(db.Alone(org), {"org": org}).first() == {"seen": True}
+    assert seen.run(db.Alone(other), {"org": org}).first() == {"seen": False}
 
 
 def test_a_statement_alone_that_fails_says_so_and_the_connection_goes_on(org: UUID) -> None:
     for _ in range(2):
         with pytest.raises(DBAPIError, match="division by zero"):
             _BROKEN.run(db.Alone(org), {"zero": 0})
-        assert _SETTINGS.run(db.Alone(org), {}).fetchone() == {"org": str(org), "durable": "on"}
+        assert _SETTINGS.run(db.Alone(org), {}).first() == {"org": str(org), "durable": "on"}
 
 
 # ── the claim and its promise ────────────────────────────────────────────────────────────────────────────────────────
