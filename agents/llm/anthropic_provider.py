@@ -24,6 +24,7 @@ from agents.llm.base import (
 from agents.llm.errors import UNREADABLE as _UNREADABLE
 from agents.llm.errors import ModelError, from_answer
 from agents.llm.transport import call_timeout
+from core.ids import new_id
 from domain.billing.schemas import Tokens
 
 _STOP_REASONS: dict[str, StopReason] = {
@@ -47,7 +48,8 @@ class AnthropicProvider:
                 "/v1/messages",
                 cast_to=httpx2.Response,
                 body=_body(request),
-                options={"timeout": call_timeout(request.timeout)},
+                # It would make one up, from the system's randomness, to send it nowhere.
+                options={"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())},
             )
             return _reply(request, _Answer.model_validate(response.json()))
 

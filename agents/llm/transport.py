@@ -2,12 +2,13 @@
 end.
 
 httpx2's own pool walks over all of its connections at every call, so that a call costs more the more are under way.
-Here a call takes a connection from a list, or makes one, and puts it back. HTTP itself is the standard library's.
+Here a call takes a connection from a list, or makes one, and puts it back. And its sockets wait nowhere but in one
+place: each time a call lets go of the interpreter, which sockets with a time-out do twice for every read and write,
+another thread must be waited for. HTTP is read by httptools, the parser in C that our API uses as well.
 """
 
 import contextlib
 import functools
-import http.client
 import select
 import socket
 import ssl
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
+import httptools
 import httpx2
 
 from agents.interrupt import attached_interrupt
@@ -27,6 +29,7 @@ _KEPT = 1_000  # idle connections to one host
 _KEEPALIVE = timedelta(seconds=30)
 _CONNECT_SECONDS = 5.0
 _PIECE = 64 * 1024
+_LONGEST_HEAD = 256 * 1024
 
 _Host = tuple[str, str, int]
 _PORTS = {"http": 80, "https": 443}
@@ -72,20 +75,20 @@ class KeptConnections(httpx2.BaseTransport):
         Raises:
             httpx2.TransportError: what went wrong, in httpx2's own terms.
         """
-        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
         url = request.url
-        host = (url.scheme, url.host, url.port or _PORTS[url.scheme])
+        host = (url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme])
         connection = self._take(host) or _Connection(host)
         try:
+            timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
             answer = connection.ask(request, timeouts)
         except BaseException:
             connection.close()
             raise
         response = httpx2.Response(
             answer.status,
-            headers=[(name.encode(), value.encode("latin-1")) for name, value in answer.getheaders()],
-            stream=_Body(self, connection, answer),
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": answer.reason.encode("latin-1", "replace")},
+            headers=answer.headers,
+            stream=_Body(self, connection, answer, timeouts.get("read")),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": answer.reason},
         )
         response.headers.encoding = "latin-1"  # or it tries every header in one encoding after the other
         return response
@@ -120,100 +123,216 @@ class KeptConnections(httpx2.BaseTransport):
             connection.close()
 
 
+class _Answer:
+    """An answer as far as it has come. The parser calls what is named `on_…`."""
+
+    def __init__(self, *, has_body: bool = True) -> None:
+        self.status = 0
+        self.reason = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.has_head = False
+        self.is_whole = False
+        self.keeps_alive = False
+        """whether the connection may be used again, once this is whole"""
+        self._has_body = has_body
+        self._pieces: list[bytes] = []
+        self._length = 0
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Take in what has come; nothing, when the connection has ended.
+
+        Raises:
+            httpx2.RemoteProtocolError: it is no answer, or it ended too early.
+        """
+        if not data:
+            self._end()
+            return
+        self._length += len(data)
+        if not self.has_head and self._length > _LONGEST_HEAD:
+            raise httpx2.RemoteProtocolError("the answer begins with too many headers")
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.is_whole:  # what comes after it is nobody's
+                self.keeps_alive = False
+                return
+            raise httpx2.RemoteProtocolError(f"the answer is no HTTP: {error}") from error
+
+    def _end(self) -> None:
+        if not self.has_head:
+            raise httpx2.RemoteProtocolError("the connection ended without an answer")
+        if {name.lower() for name, _ in self.headers} & {b"content-length", b"transfer-encoding"}:
+            raise httpx2.RemoteProtocolError("the answer ended before its end")
+        self.is_whole = True
+
+    def take(self) -> list[bytes]:
+        """The pieces of the body that have come since the last time."""
+        taken, self._pieces = self._pieces, []
+        return taken
+
+    def on_message_begin(self) -> None:
+        """After one that said what is to come (such as 100 or 103) comes another. After a whole one comes none."""
+        if self.is_whole:
+            self.keeps_alive = False
+        elif not self.has_head:
+            self.reason, self.headers = b"", []
+
+    def on_status(self, reason: bytes) -> None:
+        """A part of the reason beside the status."""
+        if not self.has_head:
+            self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; after the body they tell nobody anything."""
+        if not self.has_head:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        status = self._parser.get_status_code()
+        if self.has_head or 100 <= status < 200:  # noqa: PLR2004  what only says what is to come
+            return
+        self.status, self.has_head = status, True
+        self.keeps_alive = self._has_body and self._parser.should_keep_alive()
+        self.is_whole = not self._has_body
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        if not self.is_whole:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """It is whole."""
+        self.is_whole = self.has_head
+
+
 class _Connection:
     """A connection to one host, opened at the first request."""
 
     def __init__(self, host: _Host) -> None:
         self.host = host
         self.idle = Stopwatch()
-        scheme, name, port = host
-        self._http = (
-            http.client.HTTPSConnection(name, port, context=_tls())
-            if scheme == "https"
-            else http.client.HTTPConnection(name, port)
-        )
-        self._socket: socket.socket | None = None  # the response, too, may take it from the connection
+        self._socket: socket.socket | None = None
+        self._readable, self._writable = select.poll(), select.poll()  # which, unlike select, know numbers above 1,023
 
     def is_usable(self) -> bool:
         """Whether nothing is to be read, which between two requests could only be the end."""
-        if self._socket is None or self.idle.elapsed() > _KEEPALIVE:
-            return False
-        poll = select.poll()  # which, unlike select, knows numbers above 1,023
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
+        return self._socket is not None and self.idle.elapsed() <= _KEEPALIVE and not self._readable.poll(0)
 
-    def ask(self, request: httpx2.Request, timeouts: dict[str, float | None]) -> http.client.HTTPResponse:
-        """Send a request, and read the head of its answer."""
-        if self._socket is None:
-            self._connect(timeouts.get("connect"))
-        with self._watched(), _in_terms_of_httpx2():
-            self._patience(timeouts.get("write"))
-            body = request.read()
-            self._http.putrequest(
-                request.method, request.url.raw_path.decode("ascii"), skip_host=True, skip_accept_encoding=True
-            )
-            for name, value in request.headers.raw:
-                self._http.putheader(name, value)
-            self._http.endheaders(body or None)
-            self._patience(timeouts.get("read"))
-            return self._http.getresponse()
+    def ask(self, request: httpx2.Request, timeouts: dict[str, float | None]) -> _Answer:
+        """Send a request, and read the head of its answer.
 
-    def _connect(self, patience: float | None) -> None:
-        self._http.timeout = patience  # None is for ever
+        Raises:
+            httpx2.TransportError: what went wrong.
+        """
+        message = _head(request) + request.read()
+        opened = self._socket or self._open(timeouts.get("connect"))
+        answer = _Answer(has_body=request.method != "HEAD")
+        with self._watched(opened), _in_terms_of_httpx2():
+            self._send(opened, message, timeouts.get("write"))
+            while not answer.has_head:
+                answer.feed(self._receive(opened, timeouts.get("read")))
+        return answer
+
+    def read(self, answer: _Answer, patience: float | None) -> Iterator[bytes]:
+        """The body, piece by piece as it comes; `patience` is in seconds, None for ever."""
+        opened = self._socket
+        if opened is None:
+            raise httpx2.ReadError("the connection is closed")
+        with self._watched(opened), _in_terms_of_httpx2():
+            yield from answer.take()
+            while not answer.is_whole:
+                answer.feed(self._receive(opened, patience))
+                yield from answer.take()
+
+    def _open(self, patience: float | None) -> socket.socket:
+        scheme, name, port = self.host
         try:
-            self._http.connect()
+            opened = socket.create_connection((name, port), patience)
+            if scheme == "https":
+                opened = _tls().wrap_socket(opened, server_hostname=name)
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error) or "no connection in time") from error
         except OSError as error:
             raise httpx2.ConnectError(str(error)) from error
-        self._socket = self._http.sock
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setblocking(False)  # so that nothing waits but our polls
+        self._readable.register(opened, select.POLLIN)
+        self._writable.register(opened, select.POLLOUT)
+        self._socket = opened
+        return opened
 
-    def read(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
-        """The body, piece by piece as it comes."""
-        whole = answer.length
-        with self._watched(), _in_terms_of_httpx2():
-            while piece := answer.read1(_PIECE):
-                yield piece
-            if whole is not None and answer.length:
-                raise httpx2.RemoteProtocolError("the answer ended before its length was reached")
+    def _send(self, opened: socket.socket, message: bytes, patience: float | None) -> None:
+        left = memoryview(message)
+        while left:
+            try:
+                left = left[opened.send(left) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                _wait(self._writable, patience)
+            except ssl.SSLWantReadError:
+                _wait(self._readable, patience)
 
-    def _patience(self, seconds: float | None) -> None:
-        if self._socket is not None:
-            self._socket.settimeout(seconds)
+    def _receive(self, opened: socket.socket, patience: float | None) -> bytes:
+        """What has come: at least one byte, or none at the connection's end."""
+        if not isinstance(opened, ssl.SSLSocket):  # which may have decrypted some already
+            _wait(self._readable, patience)
+        while True:
+            try:
+                return opened.recv(_PIECE)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                _wait(self._readable, patience)
+            except ssl.SSLWantWriteError:
+                _wait(self._writable, patience)
 
-    def _watched(self) -> AbstractContextManager[None]:
+    @staticmethod
+    def _watched(opened: socket.socket) -> AbstractContextManager[None]:
         interrupt = attached_interrupt()
-        if interrupt is None or self._socket is None:
-            return contextlib.nullcontext()
-        return interrupt.watching(self._socket)
+        return contextlib.nullcontext() if interrupt is None else interrupt.watching(opened)
 
     def close(self) -> None:
         """Close it."""
-        self._http.close()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
+def _head(request: httpx2.Request) -> bytes:
+    """A request's first line and headers.
+
+    Raises:
+        httpx2.LocalProtocolError: a header holds a line break, as keys do that were read from a file.
+    """
+    lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    lines += [b"%s: %s" % header for header in request.headers.raw]
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
+        raise httpx2.LocalProtocolError("a header of the request holds a line break")
+    return head + b"\r\n\r\n"
+
+
+def _wait(poll: select.poll, patience: float | None) -> None:
+    if not poll.poll(None if patience is None else patience * 1000):
+        raise TimeoutError
+
+
 class _Body(httpx2.SyncByteStream):
     """An answer's body; read to its end, the connection is kept."""
 
-    def __init__(self, owner: KeptConnections, connection: _Connection, answer: http.client.HTTPResponse) -> None:
+    def __init__(
+        self, owner: KeptConnections, connection: _Connection, answer: _Answer, patience: float | None
+    ) -> None:
         self._owner = owner
         self._connection = connection
         self._answer = answer
-        self._is_whole = False
+        self._patience = patience
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._connection.read(self._answer)
-        self._is_whole = True
+        return self._connection.read(self._answer, self._patience)
 
     def close(self) -> None:
         """Keep the connection, or close it where something was left unread or the server wants it so."""
-        is_kept = self._is_whole and not self._answer.will_close
-        self._answer.close()
-        if is_kept:
+        if self._answer.is_whole and self._answer.keeps_alive:
             self._owner.keep(self._connection)
         else:
             self._connection.close()
@@ -225,9 +344,7 @@ def _in_terms_of_httpx2() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise httpx2.ReadTimeout(str(error) or "no answer in time") from error
-    except http.client.HTTPException as error:
-        raise httpx2.RemoteProtocolError(str(error) or type(error).__name__) from error
     except OSError as error:
         raise httpx2.ReadError(str(error)) from error
-    except ValueError as error:  # a length or a piece that is no number
-        raise httpx2.RemoteProtocolError(str(error)) from error
+    except ValueError as error:  # a TLS socket that an interrupt has shut down
+        raise httpx2.ReadError(str(error)) from error
