@@ -11,6 +11,7 @@ import psycopg
 
 from core.db import APP, dedicated_connection
 from core.logging import get_logger
+from core.wire import Wire
 
 CHANNEL = "rota_due"
 _MOST_OFTEN = 0.005  # seconds; closer together than this, hints tell the dispatcher nothing new
@@ -43,10 +44,11 @@ class Wakeup:
         while True:
             try:
                 with dedicated_connection(APP) as connection:
+                    wire = Wire(connection)
                     while True:
                         self._wanted.wait()
                         self._wanted.clear()
-                        connection.execute(f"NOTIFY {CHANNEL}".encode())
+                        wire.command(f"NOTIFY {CHANNEL}".encode())
                         time.sleep(_MOST_OFTEN)
             except psycopg.Error as error:
                 log.debug("wake-up not sent", error=str(error))
