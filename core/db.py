@@ -149,7 +149,7 @@ class Alone:
 
 
 class Hot:
-    """A statement that every task runs. It goes straight to libpq: through SQLAlchemy it costs a multiple."""
+    """A statement that runs all the time. It goes straight to libpq: through SQLAlchemy it costs a multiple."""
 
     def __init__(self, sql: str) -> None:
         """`sql` has its values as `:name`."""

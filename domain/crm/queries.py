@@ -6,9 +6,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
+from core.db import Hot
+
 # ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_SEARCH_CLIENTS = text("""
+_SEARCH_CLIENTS = Hot("""
     SELECT id AS client_id, name, email, phone, status, joined_on
       FROM clients
      WHERE (CAST(:status AS text) IS NULL OR status = :status)
@@ -19,10 +21,12 @@ _SEARCH_CLIENTS = text("""
 """)
 
 
-def clients_matching(connection: Connection, words: list[str], *, status: str | None, limit: int) -> list[RowMapping]:
+def clients_matching(
+    connection: Connection, words: list[str], *, status: str | None, limit: int
+) -> list[dict[str, Any]]:
     """Clients in whose name, e-mail or phone every one of `words` occurs (case and accents aside)."""
     values = {"words": words, "status": status, "limit": limit}
-    return list(connection.execute(_SEARCH_CLIENTS, values).mappings())
+    return _SEARCH_CLIENTS.run(connection, values).all
 
 
 def client_names(connection: Connection, limit: int) -> list[str]:
@@ -31,7 +35,7 @@ def client_names(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(statement, {"limit": limit}).scalars())
 
 
-_CLIENT = text("""
+_CLIENT = Hot("""
     SELECT c.id AS client_id, c.name, c.email, c.phone, c.status, c.language, c.tags, c.notes, c.joined_on,
            (SELECT jsonb_build_object('plan', s.plan, 'amount', s.amount, 'currency', s.currency, 'period', s.period,
                                       'status', s.status, 'started_on', s.started_on, 'renews_on', s.renews_on)
@@ -44,12 +48,12 @@ _CLIENT = text("""
 """)
 
 
-def client(connection: Connection, client_id: UUID) -> RowMapping | None:
+def client(connection: Connection, client_id: UUID) -> dict[str, Any] | None:
     """A client with the latest subscription, visits and what was paid in all."""
-    return connection.execute(_CLIENT, {"client": client_id}).mappings().one_or_none()
+    return _CLIENT.run(connection, {"client": client_id}).first()
 
 
-_CLIENT_BOOKINGS = text("""
+_CLIENT_BOOKINGS = Hot("""
     SELECT b.id AS booking_id, b.status, s.id AS session_id, k.name AS class_name, s.starts_at, s.instructor, s.room
       FROM bookings b JOIN class_sessions s ON s.id = b.session_id JOIN classes k ON k.id = s.class_id
      WHERE b.client_id = :client AND (NOT CAST(:upcoming AS boolean) OR s.starts_at > rota_now())
@@ -57,10 +61,10 @@ _CLIENT_BOOKINGS = text("""
 """)
 
 
-def bookings_of_client(connection: Connection, client_id: UUID, *, upcoming: bool, limit: int) -> list[RowMapping]:
+def bookings_of_client(connection: Connection, client_id: UUID, *, upcoming: bool, limit: int) -> list[dict[str, Any]]:
     """A client's bookings, latest class first."""
     values = {"client": client_id, "upcoming": upcoming, "limit": limit}
-    return list(connection.execute(_CLIENT_BOOKINGS, values).mappings())
+    return _CLIENT_BOOKINGS.run(connection, values).all
 
 
 _CLIENT_PAYMENTS = text("""
@@ -114,7 +118,7 @@ def activity_of_client(connection: Connection, client_id: UUID) -> RowMapping:
 
 # ── leads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_SEARCH_LEADS = text("""
+_SEARCH_LEADS = Hot("""
     SELECT id AS lead_id, name, email, phone, source, interest, status, created_at
       FROM leads
      WHERE (CAST(:status AS text) IS NULL OR status = :status)
@@ -129,21 +133,21 @@ _SEARCH_LEADS = text("""
 
 def leads_matching(
     connection: Connection, words: list[str], *, status: str | None, source: str | None, limit: int
-) -> list[RowMapping]:
+) -> list[dict[str, Any]]:
     """Leads in whose name, e-mail, phone or interest every one of `words` occurs, newest first."""
     values = {"words": words, "status": status, "source": source, "limit": limit}
-    return list(connection.execute(_SEARCH_LEADS, values).mappings())
+    return _SEARCH_LEADS.run(connection, values).all
 
 
-_LEAD = text("""
+_LEAD = Hot("""
     SELECT id AS lead_id, name, email, phone, source, interest, status, notes, created_at, updated_at
       FROM leads WHERE id = :lead
 """)
 
 
-def lead(connection: Connection, lead_id: UUID) -> RowMapping | None:
+def lead(connection: Connection, lead_id: UUID) -> dict[str, Any] | None:
     """A lead."""
-    return connection.execute(_LEAD, {"lead": lead_id}).mappings().one_or_none()
+    return _LEAD.run(connection, {"lead": lead_id}).first()
 
 
 _SET_LEAD_STATUS = text("""
@@ -164,7 +168,7 @@ def set_lead_status(connection: Connection, lead_id: UUID, *, status: str, note:
 
 # ── classes, sessions, bookings ──────────────────────────────────────────────────────────────────────────────────────
 
-_SEARCH_CLASSES = text("""
+_SEARCH_CLASSES = Hot("""
     SELECT id AS class_id, name, category, description, level, duration_minutes, capacity
       FROM classes
      WHERE (CAST(:level AS text) IS NULL OR level IN (:level, 'all levels'))
@@ -175,10 +179,12 @@ _SEARCH_CLASSES = text("""
 """)
 
 
-def classes_matching(connection: Connection, words: list[str], *, level: str | None, limit: int) -> list[RowMapping]:
+def classes_matching(
+    connection: Connection, words: list[str], *, level: str | None, limit: int
+) -> list[dict[str, Any]]:
     """Classes in whose name, category or description every one of `words` occurs."""
     values = {"words": words, "level": level, "limit": limit}
-    return list(connection.execute(_SEARCH_CLASSES, values).mappings())
+    return _SEARCH_CLASSES.run(connection, values).all
 
 
 _SESSION = """
@@ -186,7 +192,7 @@ _SESSION = """
            s.capacity, s.capacity - rota_places_taken(s.id) AS places_left
       FROM class_sessions s JOIN classes k ON k.id = s.class_id
 """
-_SCHEDULE = text(
+_SCHEDULE = Hot(
     _SESSION
     + """
      WHERE s.starts_at >= greatest(CAST(:begin AS timestamptz), rota_now()) AND s.starts_at < :end
@@ -202,18 +208,18 @@ _SCHEDULE = text(
 
 def sessions_between(
     connection: Connection, words: list[str], *, begin: datetime, end: datetime, instructor: str | None, limit: int
-) -> list[RowMapping]:
+) -> list[dict[str, Any]]:
     """Sessions still to come between two times, of classes in whose name or category every one of `words` occurs."""
     values = {"words": words, "begin": begin, "end": end, "instructor": instructor, "limit": limit}
-    return list(connection.execute(_SCHEDULE, values).mappings())
+    return _SCHEDULE.run(connection, values).all
 
 
-_ONE_SESSION = text(_SESSION + " WHERE s.id = :session")
+_ONE_SESSION = Hot(_SESSION + " WHERE s.id = :session")
 
 
-def session(connection: Connection, session_id: UUID) -> RowMapping | None:
+def session(connection: Connection, session_id: UUID) -> dict[str, Any] | None:
     """A session, with the places left."""
-    return connection.execute(_ONE_SESSION, {"session": session_id}).mappings().one_or_none()
+    return _ONE_SESSION.run(connection, {"session": session_id}).first()
 
 
 _ATTENDEES = text("""

@@ -30,11 +30,11 @@ Rows = list[dict[str, Any]]
 _NAMES_COMPARED = 5_000
 
 
-def _rows(found: Iterable[RowMapping]) -> Rows:
+def _rows(found: Iterable[RowMapping | dict[str, Any]]) -> Rows:
     return [dict(row) for row in found]
 
 
-def _found(row: RowMapping | None, what: str, row_id: UUID, how_to_find: str) -> dict[str, Any]:
+def _found(row: RowMapping | dict[str, Any] | None, what: str, row_id: UUID, how_to_find: str) -> dict[str, Any]:
     if row is None:
         raise NotFound(f"There is no {what} with id {row_id}. {how_to_find}")
     return dict(row)
