@@ -117,4 +117,5 @@ def attached_interrupt() -> Interrupt | None:
 
 def _shut_down(waiting: socket.socket) -> None:
     with contextlib.suppress(OSError):  # it is closed already, which is what was wanted
-        waiting.shutdown(socket.SHUT_RDWR)
+        # Not its own `shutdown`: a TLS socket would first forget its keys, and go on in the clear.
+        socket.socket.shutdown(waiting, socket.SHUT_RDWR)

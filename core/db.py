@@ -184,10 +184,12 @@ def run_with_key(key_id: UUID, *statements: "tuple[Hot, Mapping[str, Any]]") -> 
 def _in_one_trip(*statements: tuple[Statement, Mapping[str, Any]]) -> Rows:
     """What the last of some statements gave, which are a transaction by themselves."""
     with _as_unavailable(), _living(engine(APP)) as connection, _as_sqlalchemy_has_it():
+        wire = _wire(connection)
         try:
-            return _wire(connection).transact(*statements)
+            return wire.transact(*statements)
         except BaseException:
-            connection.invalidate()  # what the server still has to say is nobody's
+            if not wire.is_at_rest():
+                connection.invalidate()  # what the server still has to say is nobody's
             raise
 
 
@@ -230,7 +232,9 @@ def _is_outage(error: BaseException | None) -> bool:
     """Whether the server is away, or a standby; not a statement that took too long by its own fault."""
     if isinstance(error, psycopg.errors.QueryCanceled):
         return False
-    return isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction)
+    # Who idled too long in a transaction finds the connection gone; whether it hears why is a matter of who reads it.
+    gone = psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.IdleInTransactionSessionTimeout
+    return isinstance(error, psycopg.OperationalError | gone)
 
 
 def engine(role: str) -> Engine:
@@ -278,7 +282,8 @@ def connect_options(config: Settings) -> dict[str, Any]:
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
-        # Hot statements are prepared; the driver's own would, after a rollback, have the server forget those, too.
+        # Hot statements are prepared, and no others: after a rollback the driver has the server forget all, if any is
+        # its own.
         "prepare_threshold": None,
         "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
         " -c timezone=UTC",
@@ -312,7 +317,9 @@ def dedicated_connection(role: str) -> psycopg.Connection[dict[str, Any]]:
 
 
 def engine_on(connection: psycopg.Connection[Any]) -> Engine:
-    """SQLAlchemy on a connection of one's own and no other: when it is lost, no statement can follow."""
+    """SQLAlchemy on a connection of one's own, whose rows are tuples from now on, and on no other: when it is lost, no
+    statement can follow.
+    """
     connection.row_factory = psycopg.rows.tuple_row
     return create_engine(
         "postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool, json_serializer=dump_json

@@ -3,6 +3,9 @@
 A cursor of the driver lets go of the interpreter some fifteen times a statement, and each time another thread wakes up
 to find it taken again: in a process of many threads that costs more than the statement. Here it is let go of once, or
 a few times for several statements that go to the server as one message.
+
+What of `psycopg.pq` waits lets go of the interpreter, but for `get_result`: it may only be called where `is_busy` has
+just said that it need not wait, or every thread of the process would wait with it.
 """
 
 import re
@@ -10,15 +13,23 @@ import select
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
-from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.errors import (
+    DuplicatePreparedStatement,
+    FeatureNotSupported,
+    InvalidSqlStatementName,
+    error_from_result,
+)
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-_PLACE = re.compile(r"(?<![:\w]):([a-z_]+)")
+# The server forgot a statement, a column changed its type, or an interruption lost what was known.
+_OUT_OF_STEP = (InvalidSqlStatementName, FeatureNotSupported, DuplicatePreparedStatement)
+_ASTRAY = "the server's answers are not those that were asked for"
+_PLACE = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 
 Values = Mapping[str, Any]
 Row = dict[str, Any]
@@ -56,8 +67,20 @@ class _Prepared:
     columns: list[str] = field(default_factory=list)
 
 
+class _Call(NamedTuple):
+    """A statement with its values, as libpq takes them."""
+
+    prepared: _Prepared
+    sql: bytes
+    places: Sequence[Any]
+    types: tuple[int, ...]
+    formats: Sequence[Format]
+
+
 class Wire:
-    """A connection of the driver's, which prepares nothing itself and of which nobody else makes use meanwhile."""
+    """A connection of the driver's, which prepares nothing itself. The driver's own lock is not taken: nobody else may
+    make use of the connection meanwhile.
+    """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._libpq: PGconn = connection.pgconn
@@ -80,6 +103,11 @@ class Wire:
         """
         self._check(self._libpq.exec_(sql))
 
+    def is_at_rest(self) -> bool:
+        """Whether no transaction is open and no answer is still to come."""
+        idle = self._libpq.transaction_status == TransactionStatus.IDLE
+        return idle and self._libpq.pipeline_status == PipelineStatus.OFF
+
     def run(self, statement: Statement, values: Values) -> Rows:
         """Run a statement in the transaction that is open.
 
@@ -88,55 +116,62 @@ class Wire:
         """
         if self._libpq.transaction_status == TransactionStatus.IDLE:
             raise psycopg.ProgrammingError("no transaction is open on this connection")
-        prepared, places = self._adapted(statement, values)
-        try:
-            if not prepared.is_known:
-                self._check(self._libpq.prepare(prepared.name, statement.sql, self._adapt.types))
-                prepared.is_known = True
-            return self._rows(prepared, self._libpq.exec_prepared(prepared.name, places, self._adapt.formats))
-        except (InvalidSqlStatementName, FeatureNotSupported):  # the server forgot it, or a column changed its type
-            self._prepared.clear()
-            raise
+        call = self._adapted(statement, values)
+        prepared = call.prepared
+        if not prepared.is_known:
+            self._check(self._libpq.prepare(prepared.name, statement.sql, call.types))
+            prepared.is_known = True
+        return self._rows(prepared, self._libpq.exec_prepared(prepared.name, call.places, call.formats))
 
     def transact(self, *statements: tuple[Statement, Values]) -> Rows:
         """What the last of some statements gave, which are a transaction by themselves and one message to the server.
 
         Raises:
-            psycopg.Error: as any statement does. Whatever is raised, the connection may be of no more use; and unless
-                it is the server's answer, whether the transaction was carried out is not known.
+            psycopg.Error: as any statement does. Unless it is the server's answer, whether the transaction was carried
+                out is not known. Where the connection is not at rest then, it is of no more use.
         """
+        calls = [self._adapted(statement, values) for statement, values in statements]
         self._libpq.enter_pipeline_mode()
-        sent = [prepared for statement, values in statements for prepared in self._send(statement, values)]
+        parsed: set[_Prepared] = set()
+        sent = [prepared for call in calls for prepared in self._send(call, parsed)]
         self._libpq.pipeline_sync()
         if not self._flush():
-            self._poll.poll()  # nothing can be there yet
+            # Nothing has been read since the last of it went out, so that there is something to wait for.
+            self._poll.poll()
             self._libpq.consume_input()
         answers = [self._answer() for _ in sent]
         self._await_input()
-        self._libpq.get_result()  # the end of the message
+        end = self._libpq.get_result()
+        if end is None:
+            raise psycopg.InternalError(_ASTRAY)
+        if end.status != ExecStatus.PIPELINE_SYNC:  # it could not be committed
+            raise error_from_result(end)
         self._libpq.exit_pipeline_mode()
         for prepared, answer in zip(sent, answers, strict=True):
             self._check(answer)  # what comes after the first that failed was not tried
             prepared.is_known = True
         return self._rows(sent[-1], answers[-1])
 
-    def _send(self, statement: Statement, values: Values) -> list[_Prepared]:
-        """Send a statement. Returns, for each answer that will come to it, what it is called."""
-        prepared, places = self._adapted(statement, values)
-        is_known = prepared.is_known
-        if not is_known:
-            self._libpq.send_prepare(prepared.name, statement.sql, self._adapt.types)
-        self._libpq.send_query_prepared(prepared.name, places, self._adapt.formats)
-        return [prepared] if is_known else [prepared, prepared]
+    def _send(self, call: _Call, parsed: set[_Prepared]) -> list[_Prepared]:
+        """Send a statement, which is to be parsed first where that was not done and is not in `parsed`. Returns, for
+        each answer that will come, how it is prepared.
+        """
+        prepared = call.prepared
+        is_new = not prepared.is_known and prepared not in parsed
+        if is_new:
+            parsed.add(prepared)
+            self._libpq.send_prepare(prepared.name, call.sql, call.types)
+        self._libpq.send_query_prepared(prepared.name, call.places, call.formats)
+        return [prepared, prepared] if is_new else [prepared]
 
-    def _adapted(self, statement: Statement, values: Values) -> tuple[_Prepared, Sequence[Any]]:
-        """The statement as it is prepared for such values, and these as the server takes them."""
+    def _adapted(self, statement: Statement, values: Values) -> _Call:
+        """How the statement is called with such values."""
         given = [values[name] for name in statement.names]
         places = self._adapt.dump_sequence(given, [PyFormat.AUTO] * len(given))
-        key = (statement, self._adapt.types or ())
-        if key not in self._prepared:
-            self._prepared[key] = _Prepared(b"rota_%d" % next(self._numbers))
-        return self._prepared[key], places
+        types = self._adapt.types or ()
+        if (statement, types) not in self._prepared:
+            self._prepared[statement, types] = _Prepared(b"rota_%d" % next(self._numbers))
+        return _Call(self._prepared[statement, types], statement.sql, places, types, self._adapt.formats or ())
 
     def _flush(self) -> bool:
         """Send what is to be sent. Returns whether something was read meanwhile."""
@@ -153,7 +188,7 @@ class Wire:
         self._await_input()
         answer = self._libpq.get_result()
         if answer is None or self._libpq.get_result() is not None:  # each is followed by None, which is there already
-            raise psycopg.InternalError("the server's answers are out of step")
+            raise psycopg.InternalError(_ASTRAY)
         return answer
 
     def _await_input(self) -> None:
@@ -167,7 +202,10 @@ class Wire:
             return
         if self._libpq.status != ConnStatus.OK and not result.error_field(DiagnosticField.SQLSTATE):
             raise psycopg.OperationalError(self._libpq.get_error_message())
-        raise error_from_result(result)
+        error = error_from_result(result)
+        if isinstance(error, _OUT_OF_STEP):
+            self._prepared.clear()
+        raise error
 
     def _rows(self, prepared: _Prepared, result: PGresult) -> Rows:
         self._check(result)

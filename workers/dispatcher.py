@@ -88,6 +88,7 @@ class Dispatcher:
         shown: Stopwatch | None = None
         while not self._stopping.is_set():
             round_ = Stopwatch()
+            _take_hints(raw)  # this round is the answer to them
             if shown is None or shown.elapsed() > _SHOW_LIFE_EVERY:
                 with transaction_on(connection):
                     silence = leadership.show_life()
@@ -124,12 +125,19 @@ class Dispatcher:
 
     def _wait(self, raw: psycopg.Connection[Any], pause: float) -> None:
         """Until a hint comes, or `pause` seconds have passed, or we are asked to stop."""
-        has_come = False
-        while raw.pgconn.notifies() is not None:  # those that came beside our statements: the driver waits for new ones
-            has_come = True
-        if not has_come:
+        if not _take_hints(raw):
             for _ in raw.notifies(timeout=pause, stop_after=1):
                 pass
+
+
+def _take_hints(raw: psycopg.Connection[Any]) -> bool:
+    """Whether hints have come: those that libpq read beside our statements, and those that the driver did."""
+    has_come = False
+    while raw.pgconn.notifies() is not None:
+        has_come = True
+    for _ in raw.notifies(timeout=0):
+        has_come = True
+    return has_come
 
 
 class _Upkeep:

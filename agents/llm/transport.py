@@ -138,6 +138,8 @@ class _Answer:
         self._pieces: list[bytes] = []
         self._length = 0
         self._parser = httptools.HttpResponseParser(self)
+        # Servers of one's own, and proxies before them, say things that are not quite right.
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_chunked_length=True)
 
     def feed(self, data: bytes) -> None:
         """Take in what has come; nothing, when the connection has ended.
@@ -162,9 +164,13 @@ class _Answer:
     def _end(self) -> None:
         if not self.has_head:
             raise httpx2.RemoteProtocolError("the connection ended without an answer")
-        if {name.lower() for name, _ in self.headers} & {b"content-length", b"transfer-encoding"}:
+        if self._lengths():
             raise httpx2.RemoteProtocolError("the answer ended before its end")
         self.is_whole = True
+
+    def _lengths(self) -> set[bytes]:
+        """The headers that say where the body ends."""
+        return {name.lower() for name, _ in self.headers} & {b"content-length", b"transfer-encoding"}
 
     def take(self) -> list[bytes]:
         """The pieces of the body that have come since the last time."""
@@ -194,7 +200,7 @@ class _Answer:
         if self.has_head or 100 <= status < 200:  # noqa: PLR2004  what only says what is to come
             return
         self.status, self.has_head = status, True
-        self.keeps_alive = self._has_body and self._parser.should_keep_alive()
+        self.keeps_alive = self._has_body and self._parser.should_keep_alive() and len(self._lengths()) <= 1
         self.is_whole = not self._has_body
 
     def on_body(self, piece: bytes) -> None:
@@ -345,6 +351,4 @@ def _in_terms_of_httpx2() -> Iterator[None]:
     except TimeoutError as error:
         raise httpx2.ReadTimeout(str(error) or "no answer in time") from error
     except OSError as error:
-        raise httpx2.ReadError(str(error)) from error
-    except ValueError as error:  # a TLS socket that an interrupt has shut down
         raise httpx2.ReadError(str(error)) from error

@@ -112,9 +112,26 @@ def test_several_statements_are_one_transaction_whose_first_error_is_told(
     for _ in range(2):
         with pytest.raises(psycopg.errors.DivisionByZero):
             wire.transact((insert, {"n": 1}), (_DIVIDE, {"by": 0}), (_ECHO, {"value": "never"}))
+        assert wire.is_at_rest()
         assert raw.execute("SELECT count(*) AS n FROM things").fetchone() == {"n": 0}
     assert wire.transact((insert, {"n": 1}), (_DIVIDE, {"by": 5}), (_ECHO, {"value": "x"})).first() == {"value": "x"}
     assert raw.execute("SELECT count(*) AS n FROM things").fetchone() == {"n": 1}
+
+
+def test_a_statement_may_be_run_twice_in_a_transaction_of_its_own(wire: Wire, raw: psycopg.Connection[Any]) -> None:
+    raw.execute("CREATE TEMPORARY TABLE things (n int)")
+    insert = Statement("INSERT INTO things VALUES (:n)")
+    for _ in range(2):
+        assert wire.transact((insert, {"n": 1}), (insert, {"n": 2})).count == 1
+    assert raw.execute("SELECT sum(n) AS n FROM things").fetchone() == {"n": 6}
+
+
+def test_what_cannot_be_committed_is_an_error(wire: Wire, raw: psycopg.Connection[Any]) -> None:
+    raw.execute("CREATE TEMPORARY TABLE things (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        wire.transact((Statement("INSERT INTO things VALUES (:n), (:n)"), {"n": 1}))
+    assert not wire.is_at_rest()
+    raw.close()  # as its pool would
 
 
 def test_an_error_in_a_transaction_leaves_it_to_be_rolled_back(wire: Wire, raw: psycopg.Connection[Any]) -> None:
@@ -154,7 +171,7 @@ def test_a_server_that_goes_is_an_outage(wire: Wire, raw: psycopg.Connection[Any
         with db.system_transaction() as connection:
             sleeping = text("SELECT 1 FROM pg_stat_activity WHERE pid = :pid AND wait_event = 'PgSleep'")
             wait_until(lambda: connection.execute(sleeping, {"pid": backend}).scalar())
-            connection.execute(text("RESET ROLE"))
+            connection.execute(text("SET LOCAL ROLE NONE"))
             connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": backend})
 
     ending = threading.Thread(target=end_it)
@@ -170,14 +187,16 @@ def test_a_server_that_goes_is_an_outage(wire: Wire, raw: psycopg.Connection[Any
             wire.command(b"BEGIN")
 
 
-def test_a_statement_whose_columns_changed_fails_once(wire: Wire, raw: psycopg.Connection[Any]) -> None:
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_statement_whose_columns_changed_fails_once(wire: Wire, raw: psycopg.Connection[Any], is_alone: bool) -> None:
     raw.execute("CREATE TEMPORARY TABLE things AS SELECT 1 AS n")
     everything = Statement("SELECT * FROM things")
     assert _in_transaction(wire, everything, {}).first() == {"n": 1}
     raw.execute("ALTER TABLE things ALTER n TYPE text")
-    wire.command(b"BEGIN")
+    if not is_alone:
+        wire.command(b"BEGIN")
     with pytest.raises(psycopg.errors.FeatureNotSupported):
-        wire.run(everything, {})
+        wire.transact((everything, {})) if is_alone else wire.run(everything, {})
     wire.command(b"ROLLBACK")
     assert _in_transaction(wire, everything, {}).first() == {"n": "1"}
 
@@ -224,6 +243,14 @@ def test_on_a_connection_of_its_own_a_transaction_is_carried_out_or_undone(raw: 
             write_and_fail()
         with db.transaction_on(connection):
             assert count.run(connection, {}).first() == {"n": 1}
+
+
+def test_a_refusal_costs_no_connection(org: UUID) -> None:
+    ask = db.Hot("SELECT pg_backend_pid() AS pid")
+    before = ask.run(db.Alone(org), {}).first()
+    with pytest.raises(DBAPIError):
+        db.Hot("SELECT 1 / CAST(:by AS int)").run(db.Alone(org), {"by": 0})
+    assert ask.run(db.Alone(org), {}).first() == before
 
 
 def test_a_pool_whose_connections_all_died_costs_no_error(org: UUID) -> None:

@@ -36,7 +36,7 @@ class Server:
         self.ends_after = False
         self.pause = 0
         """where not 0, answers go out in so many pieces"""
-        self.connections = 0
+        self.connections = self.ended = 0
         self.asked: list[bytes] = []
         self._open: list[socket.socket] = []
         self.port = listening.getsockname()[1]
@@ -73,6 +73,7 @@ class Server:
                     connection.sendall(answer[at : at + max(1, size)])
                 if self.ends_after:
                     connection.shutdown(socket.SHUT_RDWR)
+                    self.ended += 1
                     return
 
 
@@ -143,6 +144,7 @@ def test_requests_arrive_whole_and_share_a_connection(server: Server, http: http
         (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
         (b"HTTP/1.1 529 \xfcber\r\nContent-Length: 0\r\n\r\n", 529, b""),
         (b"HTTP/1.1 200\r\nContent-Length: 3\r\n\r\nyes", 200, b"yes"),
+        (b"HTTP/1.1 200 OK\nContent-Length: 3\n\nyes", 200, b"yes"),
     ],
 )
 def test_whatever_the_manner_an_answer_is_read_and_the_connection_kept(
@@ -166,7 +168,13 @@ def test_a_stream_is_read_as_it_comes(server: Server, http: httpx2.Client) -> No
 
 @pytest.mark.parametrize(
     "answer",
-    [_LAST, b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes", _OK + b"HTTP/1.1 200 OK\r\n", _OK + b"rubbish"],
+    [
+        _LAST,
+        b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n",
+        _OK + b"HTTP/1.1 200 OK\r\n",
+        _OK + b"rubbish",
+    ],
 )
 def test_a_connection_that_is_done_with_is_not_used_again(server: Server, http: httpx2.Client, answer: bytes) -> None:
     server.answers = [answer, _OK]
@@ -197,8 +205,9 @@ def test_only_the_head_of_an_answer_to_head_is_read(server: Server, http: httpx2
 def test_a_connection_the_server_ended_meanwhile_costs_no_error(server: Server, http: httpx2.Client) -> None:
     server.ends_after = True
     server.answers = [_OK, _OK, _OK]
-    for _ in range(3):
+    for number in (1, 2, 3):
         assert http.get("/").text == "yes"
+        wait_until(lambda: server.ended == number)  # noqa: B023  it is asked at once
     assert server.connections == 3
 
 
@@ -346,3 +355,18 @@ def test_an_interrupt_ends_the_wait(
     with interrupt.attached(), pytest.raises(httpx2.TransportError):
         http.get(f"{scheme}://127.0.0.1:{used.port}/", timeout=30)
     stopper.join()
+
+
+def test_what_comes_over_tls_after_an_interrupt_is_read_as_tls_or_not_at_all(
+    secret_server: Server, trusting: httpx2.Client
+) -> None:
+    secret_server.answers = [b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 100_000]
+    secret_server.pause = 1_000
+    interrupt = Interrupt()
+    read = b""
+    with interrupt.attached(), contextlib.suppress(httpx2.TransportError), trusting.stream("GET", "/") as answer:
+        for piece in answer.iter_raw(1):
+            read += piece
+            if len(read) == 1_000:
+                interrupt.trigger("cancelled")
+    assert set(read) == {ord("a")}
