@@ -1,11 +1,17 @@
 """Tables: clients, leads, classes, class_sessions, bookings, subscriptions, payments, contact_preferences."""
 
-from sqlalchemy import Boolean, Column, Date, DateTime, Integer, Numeric, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, Computed, Date, DateTime, Integer, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from core.tables import metadata, org_column
 
 _Moment = DateTime(timezone=True)
+
+
+def _folded(words: str) -> Column[str]:
+    """What a search looks into, case and accents aside."""
+    return Column("folded", Text, Computed(f"rota_fold({words})"))
+
 
 clients = Table(
     "clients",
@@ -23,6 +29,7 @@ clients = Table(
     Column("joined_on", Date, nullable=False),
     Column("created_at", _Moment, nullable=False),
     Column("updated_at", _Moment, nullable=False),
+    _folded("name || ' ' || email || ' ' || coalesce(phone, '')"),
 )
 
 leads = Table(
@@ -40,6 +47,7 @@ leads = Table(
     Column("location_id", Uuid),
     Column("created_at", _Moment, nullable=False),
     Column("updated_at", _Moment, nullable=False),
+    _folded("name || ' ' || email || ' ' || coalesce(phone, '') || ' ' || interest"),
 )
 
 classes = Table(
@@ -53,6 +61,7 @@ classes = Table(
     Column("level", Text, nullable=False),
     Column("duration_minutes", Integer, nullable=False),
     Column("capacity", Integer, nullable=False),
+    _folded("name || ' ' || category || ' ' || description"),
 )
 
 class_sessions = Table(

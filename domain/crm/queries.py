@@ -16,7 +16,7 @@ _SEARCH_CLIENTS = Hot("""
      WHERE (CAST(:status AS text) IS NULL OR status = :status)
        AND NOT EXISTS (
             SELECT FROM unnest(CAST(:words AS text[])) AS word
-             WHERE position(rota_fold(word) IN rota_fold(name || ' ' || email || ' ' || coalesce(phone, ''))) = 0)
+             WHERE position(rota_fold(word) IN folded) = 0)
      ORDER BY name, id LIMIT :limit
 """)
 
@@ -125,8 +125,7 @@ _SEARCH_LEADS = Hot("""
        AND (CAST(:source AS text) IS NULL OR rota_fold(source) = rota_fold(:source))
        AND NOT EXISTS (
             SELECT FROM unnest(CAST(:words AS text[])) AS word
-             WHERE position(rota_fold(word) IN
-                            rota_fold(name || ' ' || email || ' ' || coalesce(phone, '') || ' ' || interest)) = 0)
+             WHERE position(rota_fold(word) IN folded) = 0)
      ORDER BY created_at DESC, id LIMIT :limit
 """)
 
@@ -174,7 +173,7 @@ _SEARCH_CLASSES = Hot("""
      WHERE (CAST(:level AS text) IS NULL OR level IN (:level, 'all levels'))
        AND NOT EXISTS (
             SELECT FROM unnest(CAST(:words AS text[])) AS word
-             WHERE position(rota_fold(word) IN rota_fold(name || ' ' || category || ' ' || description)) = 0)
+             WHERE position(rota_fold(word) IN folded) = 0)
      ORDER BY name LIMIT :limit
 """)
 
