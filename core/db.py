@@ -232,9 +232,7 @@ def _is_outage(error: BaseException | None) -> bool:
     """Whether the server is away, or a standby; not a statement that took too long by its own fault."""
     if isinstance(error, psycopg.errors.QueryCanceled):
         return False
-    # Who idled too long in a transaction finds the connection gone; whether it hears why is a matter of who reads it.
-    gone = psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.IdleInTransactionSessionTimeout
-    return isinstance(error, psycopg.OperationalError | gone)
+    return isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction)
 
 
 def engine(role: str) -> Engine:

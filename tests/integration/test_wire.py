@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from core import db
+from core.errors import Unavailable
 from core.ids import new_id
 from core.settings import Settings
 from core.wire import Rows, Statement, Wire
@@ -263,3 +264,21 @@ def test_a_pool_whose_connections_all_died_costs_no_error(org: UUID) -> None:
         wait_until(lambda: other.execute(gone, (pid,)).fetchone() is None)
     found = ask.run(db.Alone(org), {}).first() or {}
     assert found["pid"] != pid
+
+
+@pytest.mark.parametrize("is_hot", [True, False])
+def test_who_idles_too_long_in_a_transaction_finds_an_outage(org: UUID, is_hot: bool) -> None:
+    def idle() -> None:
+        with db.transaction(org) as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 20"))
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            with db.dedicated_connection(db.SYSTEM) as other:
+                gone = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
+                wait_until(lambda: other.execute(gone, (pid,)).fetchone() is None)
+            if is_hot:
+                db.Hot("SELECT 1 AS one").run(connection, {})
+            else:
+                connection.execute(text("SELECT 1"))
+
+    with pytest.raises(Unavailable):
+        idle()
