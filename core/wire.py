@@ -1,4 +1,4 @@
-"""Prepared statements straight over libpq, for what every task runs.
+"""Prepared statements straight over libpq, for what runs all the time.
 
 A cursor of the driver lets go of the interpreter some fifteen times a statement, and each time another thread wakes up
 to find it taken again: in a process of many threads that costs more than the statement. Here it is let go of once, or
@@ -119,7 +119,7 @@ class Wire:
         call = self._adapted(statement, values)
         prepared = call.prepared
         if not prepared.is_known:
-            self._check(self._libpq.prepare(prepared.name, statement.sql, call.types))
+            self._check(self._libpq.prepare(prepared.name, call.sql, call.types))
             prepared.is_known = True
         return self._rows(prepared, self._libpq.exec_prepared(prepared.name, call.places, call.formats))
 

@@ -136,7 +136,7 @@ class _Answer:
         """whether the connection may be used again, once this is whole"""
         self._has_body = has_body
         self._pieces: list[bytes] = []
-        self._length = 0
+        self._size = 0
         self._parser = httptools.HttpResponseParser(self)
         # Servers of one's own, and proxies before them, say things that are not quite right.
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_chunked_length=True)
@@ -150,8 +150,8 @@ class _Answer:
         if not data:
             self._end()
             return
-        self._length += len(data)
-        if not self.has_head and self._length > _LONGEST_HEAD:
+        self._size += len(data)
+        if not self.has_head and self._size > _LONGEST_HEAD:
             raise httpx2.RemoteProtocolError("the answer begins with too many headers")
         try:
             self._parser.feed_data(data)
@@ -200,7 +200,8 @@ class _Answer:
         if self.has_head or 100 <= status < 200:  # noqa: PLR2004  what only says what is to come
             return
         self.status, self.has_head = status, True
-        self.keeps_alive = self._has_body and self._parser.should_keep_alive() and len(self._lengths()) <= 1
+        is_clear = len(self._lengths()) <= 1  # with both, who knows where the next answer begins
+        self.keeps_alive = self._has_body and self._parser.should_keep_alive() and is_clear
         self.is_whole = not self._has_body
 
     def on_body(self, piece: bytes) -> None:

@@ -18,8 +18,10 @@ from core import db
 from core.errors import Unavailable
 from core.ids import new_id
 from core.settings import Settings
+from core.wakeup import CHANNEL
 from core.wire import Rows, Statement, Wire
 from tests.support.servers import wait_until
+from workers.dispatcher import _take_hints
 
 _ONE = Statement("SELECT 1 AS one")
 _ECHO = Statement("SELECT :value AS value")
@@ -254,7 +256,7 @@ def test_a_refusal_costs_no_connection(org: UUID) -> None:
     assert ask.run(db.Alone(org), {}).first() == before
 
 
-def test_a_pool_whose_connections_all_died_costs_no_error(org: UUID) -> None:
+def test_a_connection_that_died_in_the_pool_costs_no_error(org: UUID) -> None:
     ask = db.Hot("SELECT pg_backend_pid() AS pid")
     pid = (ask.run(db.Alone(org), {}).first() or {})["pid"]
     with db.dedicated_connection(db.APP) as other:
@@ -282,3 +284,17 @@ def test_who_idles_too_long_in_a_transaction_finds_an_outage(org: UUID, is_hot: 
 
     with pytest.raises(Unavailable):
         idle()
+
+
+@pytest.mark.parametrize("reader", ["the driver", "the wire", "nobody"])
+def test_hints_are_heard_once_whoever_read_them(raw: psycopg.Connection[Any], wire: Wire, reader: str) -> None:
+    raw.execute(f"LISTEN {CHANNEL}".encode())
+    with db.dedicated_connection(db.APP) as other:
+        other.execute(f"NOTIFY {CHANNEL}".encode())
+    wait_until(lambda: not wire.is_living())  # it has come
+    if reader == "the driver":
+        raw.execute("SELECT 1")
+    elif reader == "the wire":
+        wire.transact((_ONE, {}))
+    assert _take_hints(raw)
+    assert not _take_hints(raw)
