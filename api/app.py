@@ -29,6 +29,7 @@ from api.routes import (
 )
 from core.db import APP, SYSTEM, engine
 from core.logging import configure_logging
+from core.memory import set_start_aside
 from core.settings import settings
 
 _DESCRIPTION = """
@@ -76,6 +77,7 @@ async def _warm(_: FastAPI) -> AsyncIterator[None]:
     engine(APP)
     engine(SYSTEM)
     limits().start()
+    set_start_aside()
     yield
     limits().stop()
     reset_limits()

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from core.logging import configure_logging
+from core.memory import set_start_aside
 from core.settings import settings
 from embedded.state import join_running
 
@@ -60,6 +61,7 @@ def dispatcher() -> None:
     made = Dispatcher(config, make_broker(app, task_name=RUN_TASK, url=config.broker))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: made.stop())
+    set_start_aside()
     made.run()
 
 

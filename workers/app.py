@@ -16,6 +16,7 @@ from agents.sink import NobodyListens
 from agents.work import Workplace
 from core.db import dispose_engines
 from core.logging import configure_logging
+from core.memory import set_start_aside
 from core.settings import settings
 from workers import broker, queues
 from workers.executor import Executor
@@ -138,6 +139,7 @@ def _be_present(sender: Any, **_: Any) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         _consumers.append(sender)
         worker()
+        set_start_aside()
 
 
 @signals.worker_process_init.connect
@@ -146,6 +148,7 @@ def _begin_child(**_: Any) -> None:
     dispose_engines()
     _made.clear()
     worker()
+    set_start_aside()
 
 
 @signals.worker_shutting_down.connect

@@ -1,6 +1,8 @@
-"""The small parts of core: ids, keys, text, money, settings."""
+"""The small parts of core: ids, keys, text, money, settings, memory."""
 
+import gc
 import time
+import weakref
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from core.crypto import ApiKey, new_secret, parse_api_key, secret_digest
 from core.errors import Misconfigured
 from core.ids import new_id
+from core.memory import set_start_aside
 from core.money import exact, in_words
 from core.settings import load_settings
 from core.text import MAX_DEPTH, unstorable
@@ -120,3 +123,22 @@ def test_an_unknown_setting_in_the_file_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ROTA_CONFIG", str(file))
     with pytest.raises(Misconfigured, match="que_bound"):
         load_settings()
+
+
+class Knot(list["Knot"]):
+    """Something that holds itself, and can be watched."""
+
+    def __init__(self) -> None:
+        super().__init__([self])
+
+
+def test_the_collector_leaves_alone_what_was_there_at_the_start_and_nothing_else() -> None:
+    before = Knot()
+    set_start_aside()
+    try:
+        assert not any(one is before for one in gc.get_objects())
+        gone = weakref.ref(Knot())
+        gc.collect()
+        assert gone() is None
+    finally:
+        gc.unfreeze()
