@@ -73,7 +73,7 @@ def make_app() -> FastAPI:
 
 @asynccontextmanager
 async def _warm(_: FastAPI) -> AsyncIterator[None]:
-    """Make the pools before the first request needs them."""
+    """Do before the first request what it would otherwise wait for."""
     engine(APP)
     engine(SYSTEM)
     limits().start()

@@ -5,7 +5,7 @@ import gc
 
 def set_start_aside() -> None:
     """Have the collector never again look at what there is now. Called when a process has loaded all it works with:
-    some hundred thousand objects that stay to its end, and that it would go through every few tasks for nothing.
+    some hundred thousand objects that stay to its end, and that it would go through again and again for nothing.
     """
     gc.collect()
     gc.freeze()

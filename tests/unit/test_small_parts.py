@@ -133,9 +133,10 @@ class Knot(list["Knot"]):
 
 
 def test_the_collector_leaves_alone_what_was_there_at_the_start_and_nothing_else() -> None:
-    before = Knot()
+    before, garbage = Knot(), weakref.ref(Knot())
     set_start_aside()
     try:
+        assert garbage() is None  # or it would be kept for ever
         assert not any(one is before for one in gc.get_objects())
         gone = weakref.ref(Knot())
         gc.collect()
