@@ -2,29 +2,37 @@
 
 import contextlib
 import contextvars
+import functools
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from agents.decide import Decision
-from agents.llm.base import ToolMessage
+from agents.llm.base import ToolCall, ToolMessage
 from agents.perceive import Perception
-from agents.propose import Go, ensure_permitted, has_read_untrusted, own_arguments, sort_out, tell_what_was_done
+from agents.propose import (
+    Go,
+    ensure_not_rehearsed,
+    ensure_permitted,
+    has_read_untrusted,
+    own_arguments,
+    sort_out,
+    tell_what_was_done,
+)
 from agents.tools import ALL
-from agents.tools.registry import Acting, NotDone, OutwardContext, Tool, ToolContext
+from agents.tools.registry import REFUSALS, Acting, NotDone, OutwardContext, Start, Tool, ToolContext, ToolFailed
 from agents.work import OutcomeUnknown, Parked, Work, make_record
 from core.clock import Stopwatch
-from core.db import dump_json, limit_to, transaction
-from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from core.db import dump_json, limit_to, refusal_of, transaction, undone
+from core.errors import Conflict, InvalidInput, NotPermitted
 from core.failpoints import failpoint
+from core.recordable import recordable
 from domain.approvals import service as approvals
 from domain.audit import service as audit
 from domain.audit.schemas import Deed, Doer
-from domain.tasks.schemas import StepRecord
+from domain.tasks.schemas import Bounds, StepRecord, TreeLimits
 from domain.wallet import service as wallet
-
-# What a tool may refuse with: the model hears it and can do something about it. Anything else is a fault of ours.
-_REFUSALS = (InvalidInput, NotFound, Conflict, NotPermitted)
 
 
 def act(work: Work, perception: Perception, decision: Decision) -> int:
@@ -37,13 +45,21 @@ def act(work: Work, perception: Perception, decision: Decision) -> int:
         OutcomeUnknown: of some nobody can tell whether they happened.
     """
     calls = list(enumerate(decision.message.tool_calls, start=decision.seq + 1))
-    missing = [(seq, call) for seq, call in calls if work.finished(seq) is None and not work.is_in_doubt(seq)]
+    most = work.agent.limits.max_calls
+    missing = [(seq, call) for seq, call in calls[:most] if work.finished(seq) is None and not work.is_in_doubt(seq)]
     waiting = None
     if missing:
         work.check()
-        found = sort_out(work, perception, decision, missing)
+
+        def rehearse(connection: Connection, go: Go) -> None:
+            _rehearse(work, perception, go, connection)
+
+        found = sort_out(work, perception, decision, missing, rehearse)
         _carry_out_all(work, perception, found.to_do)
         waiting = found.waiting
+    for seq, call in calls[most:]:
+        if work.finished(seq) is None:
+            work.defer(_beyond_limit(seq, call, most, len(calls)))
     if doubtful := [call.name for seq, call in calls if work.is_in_doubt(seq)]:
         raise OutcomeUnknown(f"Nobody can tell whether this happened: {', '.join(doubtful)}.")
     if waiting:
@@ -51,14 +67,22 @@ def act(work: Work, perception: Perception, decision: Decision) -> int:
     return decision.seq + 1 + len(calls)
 
 
+def _beyond_limit(seq: int, call: ToolCall, most: int, asked: int) -> StepRecord:
+    """The answer to a call that is one too many for its decision. Nothing is done, so it can wait to be written."""
+    why = (
+        f"Not carried out: you called {asked} tools at once, and only the first {most} were. "
+        "Call this one again if it is still needed."
+    )
+    return _record(Go(seq, call, call.arguments), Stopwatch(), {"error": why}, is_error=True)
+
+
 def _carry_out_all(work: Work, perception: Perception, to_do: list[Go]) -> None:
     if len(to_do) == 1:
         _carry_out(work, perception, to_do[0])
         return
-    futures = [
-        work.workplace.helpers.submit(contextvars.copy_context().run, _carry_out, work, perception, go) for go in to_do
-    ]
-    errors = [error for future in futures if (error := future.exception())]  # waits for all of them
+    errors = work.workplace.threads.carry_out(
+        functools.partial(contextvars.copy_context().run, _carry_out, work, perception, go) for go in to_do
+    )
     if errors:
         raise errors[0]
 
@@ -70,7 +94,7 @@ def _carry_out(work: Work, perception: Perception, go: Go) -> None:
     if tool is not None and tool.is_outward:
         _reach_out(work, perception, go, stopwatch)
     elif tool is not None and tool.only_reads:
-        work.record_reading(lambda connection: _read(work, perception, go, connection, stopwatch))
+        _look_up(work, perception, go, stopwatch)
     else:
         work.record_with(lambda connection: _invoke(work, perception, go, connection, stopwatch))
 
@@ -85,14 +109,15 @@ def _reach_out(work: Work, perception: Perception, go: Go, stopwatch: Stopwatch)
     A crash before the record leaves the intent. Who takes the task up next finds it and asks a person.
     """
     try:
-        tool = _known_tool(perception, go)
+        tool = _known_tool(work, perception, go)
         parameters = tool.validate(go.arguments)
         with transaction(work.task.org_id) as connection:
             ensure_permitted(connection, work.task.user_id, work.task.location_id, tool, work.task.scopes)
+            ensure_not_rehearsed(connection, work, tool)
             if tool.price:
                 work.purse.ensure(lambda: connection, tool.price)
             _use_approval(work, go, connection)  # before anything happens that could happen twice
-    except _REFUSALS as refusal:
+    except REFUSALS as refusal:
         why = refusal.message
         work.record_with(lambda connection: _refused(work, go, connection, stopwatch, why))
         return
@@ -106,14 +131,14 @@ def _reach_out(work: Work, perception: Perception, go: Go, stopwatch: Stopwatch)
     try:
         with work.doing(go.call.name):
             result, is_error = tool.run(context, parameters), False
-    except _REFUSALS as refusal:
+    except REFUSALS as refusal:
         result, is_error = {"error": refusal.message}, True
     except NotDone as failure:
         if tool.must_not_repeat:
             output = {"error": {"kind": "not_done", "message": failure.message}}
             record = make_record(go.seq, "act", go.call.name, stopwatch, output=output, status="failed")
             work.finish_begun(record, lambda connection: _take_back(work, go.seq, connection))
-        raise
+        raise ToolFailed(tool.name, failure.message) from failure
     failpoint("after-effect")
     _record_effect(work, tool, go, _record(go, stopwatch, result, is_error=is_error), is_error=is_error)
 
@@ -145,24 +170,38 @@ def _take_back(work: Work, seq: int, connection: Connection) -> None:
 
 
 def _invoke(work: Work, perception: Perception, go: Go, connection: Connection, stopwatch: Stopwatch) -> StepRecord:
-    """Run a tool inside its step's transaction. A refusal undoes what the tool wrote and is recorded as its answer."""
+    """Run a tool inside its step's transaction. A refusal, its own or the database's, undoes what the tool wrote and is
+    recorded as its answer.
+    """
     try:
         with work.doing(go.call.name), connection.begin_nested():
             result, is_limited = _run(work, perception, go, connection)
-    except _REFUSALS as refusal:
+    except REFUSALS as refusal:
         return _refused(work, go, connection, stopwatch, refusal.message)
+    except DBAPIError as error:
+        return _refused(work, go, connection, stopwatch, _in_words(error))
     if is_limited:
         limit_to(connection, ())  # the records of what was done lie at no location
     _note(work, go, connection, is_error=False)
     return _record(go, stopwatch, result, is_error=False)
 
 
+def _look_up(work: Work, perception: Perception, go: Go, stopwatch: Stopwatch) -> None:
+    """Run a tool that only reads: a refusal of its own has nothing to undo. After one of the database's the transaction
+    is of no use, and the answer is recorded in another.
+    """
+    try:
+        work.record_reading(lambda connection: _read(work, perception, go, connection, stopwatch))
+    except DBAPIError as error:
+        why = _in_words(error)
+        work.record_with(lambda connection: _refused(work, go, connection, stopwatch, why))
+
+
 def _read(work: Work, perception: Perception, go: Go, connection: Connection, stopwatch: Stopwatch) -> StepRecord:
-    """The same for a tool that only reads: a refusal has nothing to undo."""
     try:
         with work.doing(go.call.name):
             result, is_limited = _run(work, perception, go, connection)
-    except _REFUSALS as refusal:
+    except REFUSALS as refusal:
         limit_to(connection, ())
         return _refused(work, go, connection, stopwatch, refusal.message)
     if is_limited:
@@ -170,16 +209,58 @@ def _read(work: Work, perception: Perception, go: Go, connection: Connection, st
     return _record(go, stopwatch, result, is_error=False)
 
 
+def _in_words(error: DBAPIError) -> str:
+    """What the database refused, for the model: without values, which may be private.
+
+    Raises:
+        DBAPIError: it is no refusal of what the tool wrote, but a fault, such as a lost connection or a deadlock.
+    """
+    refusal = refusal_of(error)
+    if refusal is None:
+        raise error
+    return refusal
+
+
+def _rehearse(work: Work, perception: Perception, go: Go, connection: Connection) -> None:
+    """Do an action as far as it can be undone, and undo it, so that people are not asked about what cannot be done.
+
+    Raises:
+        REFUSALS: it would be refused.
+        InsufficientFunds: the task must wait until it can be paid for.
+    """
+    tool = _known_tool(work, perception, go)
+    try:
+        with work.purse.rehearsing(), undone(connection):
+            if tool.is_outward and tool.price:
+                work.purse.ensure(lambda: connection, tool.price)
+            elif not tool.is_outward:
+                _run(work, perception, go, connection)
+    except DBAPIError as error:
+        raise Conflict(_in_words(error)) from error
+
+
 def _run(work: Work, perception: Perception, go: Go, connection: Connection) -> tuple[dict[str, Any], bool]:
     """What the tool returns, and whether the transaction is limited to some locations now."""
-    tool = _known_tool(perception, go)
+    tool = _known_tool(work, perception, go)
     parameters = tool.validate(go.arguments)
     reach = ensure_permitted(connection, work.task.user_id, work.task.location_id, tool, work.task.scopes)
+    ensure_not_rehearsed(connection, work, tool)
     if not reach.everywhere:
         limit_to(connection, reach.locations)
     if tool.price and not tool.charges_itself:
         work.purse.pay(connection, go.seq, tool.price)
-    acting = Acting(
+    context = ToolContext(
+        connection=connection,
+        zone=work.zone,
+        today=work.now.astimezone(work.zone).date(),
+        acting=_acting(work, perception, go),
+        charge=lambda item, note: work.purse.pay(connection, go.seq, item, note),
+    )
+    return tool.run(context, parameters), not reach.everywhere
+
+
+def _acting(work: Work, perception: Perception, go: Go) -> Acting:
+    return Acting(
         org_id=work.task.org_id,
         user_id=work.task.user_id,
         agent=work.task.agent,
@@ -187,26 +268,39 @@ def _run(work: Work, perception: Perception, go: Go, connection: Connection) -> 
         seq=go.seq,
         location_id=work.task.location_id,
         scopes=work.task.scopes,
+        may_start=_start(work, perception),
         read_untrusted=has_read_untrusted(work),
     )
-    context = ToolContext(
-        connection=connection,
-        zone=work.zone,
-        today=work.now.astimezone(work.zone).date(),
-        acting=acting,
-        charge=lambda item, note: work.purse.pay(connection, go.seq, item, note),
+
+
+def _start(work: Work, perception: Perception) -> Start:
+    """Under what the task may start others: with no more means than it has itself."""
+    limits, above = work.agent.limits, work.task.bounds
+    tree = (
+        above.tree
+        if above
+        else TreeLimits(
+            max_depth=limits.max_depth, max_descendants=limits.max_descendants, max_cost=limits.max_tree_cost
+        )
     )
-    return tool.run(context, parameters), not reach.everywhere
+    tools = [name for name in perception.tools if work.may_use(name)]
+    bounds = Bounds(agents=work.agents, tools=tools, mode=work.mode, tree=tree)
+    return Start(work.root_id, work.task.depth + 1, bounds, limits.max_children)
 
 
-def _known_tool(perception: Perception, go: Go) -> Tool:
+def _known_tool(work: Work, perception: Perception, go: Go) -> Tool:
+    """The tool, which the agent had when the task began and has now.
+
+    Raises:
+        InvalidInput: the call cannot be read.
+        NotPermitted: there is none, or it was taken from the agent meanwhile.
+    """
     if go.call.problem:
         raise InvalidInput(f"This call could not be read: {go.call.problem}. Call the tool again.")
-    tool = ALL.get(go.call.name) if go.call.name in perception.tools else None
+    yours = [name for name in perception.tools if work.may_use(name)]
+    tool = ALL.get(go.call.name) if go.call.name in yours else None
     if tool is None:
-        raise NotPermitted(
-            f"You have no tool called {go.call.name!r}. Yours are: {', '.join(perception.tools) or 'none'}."
-        )
+        raise NotPermitted(f"You have no tool called {go.call.name!r}. Yours are: {', '.join(yours) or 'none'}.")
     return tool
 
 
@@ -232,7 +326,7 @@ def _note(work: Work, go: Go, connection: Connection, *, is_error: bool) -> None
         _use_approval(work, go, connection)
         tell_what_was_done(work, go, connection)
     tool = ALL.get(go.call.name)
-    if tool is not None and not tool.changes_world:
+    if tool is not None and not tool.acts:
         return
     doer = Doer(
         org_id=work.task.org_id,
@@ -247,10 +341,11 @@ def _note(work: Work, go: Go, connection: Connection, *, is_error: bool) -> None
     audit.record(connection, doer, Deed("was refused" if is_error else "acted", f"tool/{go.call.name}", details))
 
 
-def _record(go: Go, stopwatch: Stopwatch, result: dict[str, Any], *, is_error: bool) -> StepRecord:
+def _record(go: Go, stopwatch: Stopwatch, result: Any, *, is_error: bool) -> StepRecord:
     tool = ALL.get(go.call.name)
     advice = go.approval.reason if go.approval is not None else None
-    content = result | {"advice_given": advice} if advice and not is_error else result
+    kept = recordable(result)
+    content = kept | {"advice_given": advice} if advice and not is_error else kept
     message = ToolMessage(
         call_id=go.call.id,
         content=dump_json(content),

@@ -4,11 +4,59 @@ from sqlalchemy import Connection
 
 from agents.tools import ALL
 from core.errors import InvalidInput
+from core.settings import settings
+from domain.agents import service as agents
 from domain.agents.schemas import AgentFields
 from domain.agents.service import Check
 from domain.billing import pricing
 from domain.billing import service as billing
-from domain.billing.routing import provider_of
+from domain.billing.routing import ProviderName, provider_of
+from domain.providers import service as providers
+
+
+def ensure_billable(connection: Connection, model: str) -> None:
+    """Refuse a model whose calls could not be billed. On a server of one's own, any model is accepted.
+
+    Raises:
+        InvalidInput: nobody knows a price for the model.
+    """
+    own = billing.own_price(connection, model)
+    provider = provider_of(model, own)
+    if providers.endpoint(connection, model) is None:
+        may_be_unpriced = settings().serves_itself(provider)
+        pricing.ensure_priced(provider=provider, model=model, own=own, may_be_unpriced=may_be_unpriced)
+
+
+def unserved_models(connection: Connection) -> set[str]:
+    """The models of agents that nobody serves to this organisation at a price that is known."""
+
+    def is_unserved(model: str) -> bool:
+        try:
+            ensure_billable(connection, model)
+        except InvalidInput:
+            return True
+        return False
+
+    return set(filter(is_unserved, _models(connection)))
+
+
+def models_at(connection: Connection, provider: ProviderName) -> list[str]:
+    """The models of agents whose calls go to a provider of the settings."""
+    served = [model for model in _models(connection) if providers.endpoint(connection, model) is None]
+    return [model for model in served if provider_of(model, billing.own_price(connection, model)) == provider]
+
+
+def _models(connection: Connection) -> list[str]:
+    """The models that agents name."""
+    found = agents.list_agents(connection)
+    return sorted({model for agent in found for model in (agent.model, agent.fallback_model) if model})
+
+
+def has_price(connection: Connection, model: str) -> bool:
+    """Whether anybody knows a price for a model."""
+    own, served = billing.own_price(connection, model), providers.endpoint(connection, model)
+    provider = "openai" if served else provider_of(model, own)
+    return pricing.is_priced(provider=provider, model=served.model if served else model, own=own)
 
 
 def agent_check(connection: Connection) -> Check:
@@ -20,7 +68,6 @@ def agent_check(connection: Connection) -> Check:
                 f"There are no tools called {', '.join(unknown)}. The tools here: {', '.join(ALL.names())}."
             )
         for model in filter(None, (fields.model, fields.fallback_model)):
-            own = billing.own_price(connection, model)
-            pricing.ensure_priced(provider=provider_of(model, own), model=model, own=own)
+            ensure_billable(connection, model)
 
     return check

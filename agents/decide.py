@@ -8,25 +8,30 @@ from typing import Any
 from pydantic import BaseModel
 
 from agents.interrupt import Stopped
+from agents.llm.answers import Remedy, problem_of, remedy_for
 from agents.llm.base import AssistantMessage, Message, Reply, Request, TextDelta, ToolCall, ToolMessage, UserMessage
 from agents.llm.context import fit
-from agents.llm.errors import ModelError
+from agents.llm.errors import OUTAGE, ModelError
+from agents.llm.gates import HeldBack
 from agents.perceive import Perception
+from agents.served import Served, serving
 from agents.tools import ALL
 from agents.work import Work, make_record
 from core.clock import Stopwatch
 from core.db import transaction
-from core.errors import Misconfigured
+from core.errors import InvalidInput, Misconfigured, RotaError
 from core.failpoints import failpoint
-from domain.billing import pricing
-from domain.billing.routing import ProviderName, provider_of
-from domain.billing.schemas import Price, Tokens
+from domain.billing.schemas import Tokens
+from domain.billing.service import BudgetExhausted
+from domain.pacing.schemas import Route
 from domain.replies import service as replies
 from domain.replies.schemas import KeptReply
 from domain.tasks.schemas import Bill, Step
+from domain.wallet.schemas import InsufficientFunds
 
-_ELSEWHERE = {"model_unavailable", "overloaded", "server_error"}
 _HARDER_TRIM = 0.6
+_MOST_TIMES: dict[Remedy, int] = {"less": 2, "more_room": 1, "once_more": 1}
+_AGAIN = UserMessage(text="[Your last answer was empty, or did not arrive whole. Give it again, whole.]")
 _SAYS: dict[str, type[AssistantMessage | ToolMessage]] = {"decide": AssistantMessage, "act": ToolMessage}
 
 
@@ -52,6 +57,7 @@ class Decision(BaseModel):
     reasoning: str
     is_truncated: bool = False
     is_pause: bool = False
+    is_rehearsal: bool = False
 
     @property
     def answers(self) -> bool:
@@ -64,6 +70,7 @@ def decide(work: Work, perception: Perception, seq: int) -> Decision:
 
     Raises:
         ModelError: there was no usable answer; failed tries are in the journal, billed where the provider charged.
+        HeldBack: the model may not be called soon, nor a fallback.
     """
     done = work.finished(seq)
     if done is not None:
@@ -71,17 +78,69 @@ def decide(work: Work, perception: Perception, seq: int) -> Decision:
     work.check()
     request = _request(work, perception)
     try:
-        return _ask(work, perception.model, request, seq)
-    except ModelError as error:
+        return _ask_well(work, perception.model, request, seq)
+    except (ModelError, HeldBack) as error:
         work.check()
-        if error.kind == "too_long":
-            return _ask(work, perception.model, request, seq, share=_HARDER_TRIM)
-        if error.kind == "truncated":
-            longer = request.model_copy(update={"max_output_tokens": 2 * request.max_output_tokens})
-            return _ask(work, perception.model, longer, seq)
-        if error.kind in _ELSEWHERE and perception.fallback_model:
-            return _ask(work, perception.fallback_model, request, seq)
-        raise
+        fallback = _fallback(work, perception, error)
+        if fallback is None:
+            raise
+        return _ask_fallback(work, fallback, request, seq, error)
+
+
+def _ask_well(work: Work, model: str, request: Request, seq: int) -> Decision:
+    """Ask one model; where its answer cannot be used for a reason that has a remedy, ask again by that remedy."""
+    share, used, error = 1.0, list[Remedy](), None
+    while True:
+        try:
+            return _ask(work, model, request, seq, share=share)
+        except ModelError as found:
+            if error and found.kind == "bad_request":
+                raise error from found  # the remedy was refused: more room than the model has, say
+            remedy, error = remedy_for(found.kind), found
+            if remedy is None or used.count(remedy) >= _MOST_TIMES[remedy]:
+                raise
+        work.check()
+        used.append(remedy)
+        match remedy:
+            case "less":
+                share *= _HARDER_TRIM
+            case "more_room":
+                request = request.model_copy(update={"max_output_tokens": 2 * request.max_output_tokens})
+            case "once_more":
+                request = request.model_copy(update={"messages": [*request.messages, _AGAIN]})
+
+
+def _fallback(work: Work, perception: Perception, error: ModelError | HeldBack) -> str | None:
+    """The model to ask after `error` of the first one; None where there is none, or its provider is not configured."""
+    model = perception.fallback_model
+    if model is None or model == perception.model or not _goes_elsewhere(work, error):
+        return None
+    return model if work.workplace.models.is_usable(serving(work, model).place) else None
+
+
+def _goes_elsewhere(work: Work, error: ModelError | HeldBack) -> bool:
+    if isinstance(error, HeldBack):
+        return error.cause == "outage"
+    return error.kind in OUTAGE | {"model_unavailable"} | work.fallback_kinds
+
+
+def _ask_fallback(work: Work, model: str, request: Request, seq: int, first: ModelError | HeldBack) -> Decision:
+    """Ask the fallback after the `first` error. Where it cannot answer either, the first error is raised; or the
+    fallback's, where only that one may pass.
+    """
+    try:
+        return _ask_well(work, model, request, seq)
+    except (ModelError, HeldBack, Misconfigured, InvalidInput, InsufficientFunds, BudgetExhausted) as second:
+        if _may_pass(second) and not _may_pass(first):
+            raise
+        raise first from second
+
+
+def _may_pass(error: RotaError) -> bool:
+    """Whether the task can go on later, as nobody has to change anything first but the provider or the wallet."""
+    if isinstance(error, ModelError):
+        return error.kind in OUTAGE | {"rate_limited"}
+    return isinstance(error, HeldBack | InsufficientFunds | BudgetExhausted)
 
 
 def _request(work: Work, perception: Perception) -> Request:
@@ -110,26 +169,31 @@ def conversation(perception: Perception, journal: list[Step], known: dict[int, M
 def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1.0) -> Decision:
     """One try with one model. Whatever comes of it is written down before it counts."""
     stopwatch = Stopwatch()
-    own = work.workplace.books.own_price(work.task.org_id, model)
+    served = serving(work, model)
     with work.asking() as ask:
-        provider = provider_of(model, own)
-        pricing.ensure_priced(provider=provider, model=model, own=own)  # before it costs anything
-        window = own.context_window if own else pricing.context_window(provider, model)
-        prepared = fit(request.model_copy(update={"model": model}), window, share=share)
-        work.ensure_paid(ask, "internal_llm_call", dollars=lambda: _at_most(work, prepared, own))
-    given = {"model": model, "provider": provider, "messages": len(prepared.messages)}
+        served.ensure_priced()  # before it costs anything
+        asked = request.model_copy(update={"model": served.name_there, "timeout": work.time_for_a_call()})
+        prepared = fit(asked, served.window(), share=share)
+        work.ensure_paid(ask, "internal_llm_call", dollars=lambda: _at_most(served, prepared))
+    given: dict[str, Any] = {"model": model, "provider": served.name, "messages": len(prepared.messages)}
     ttl = work.agent.limits.reply_cache
     try:
-        cached = _from_cache(work, prepared, ttl)
-        reply = cached or _call(work, provider, prepared, seq)
+        cached = _from_cache(work, served, prepared, ttl)
+        reply = cached or _call(work, served, prepared, seq)
     except ModelError as error:
-        work.interrupt.check()  # the call may have ended because somebody ended it
-        error.at = (provider, model)
+        if error.tokens is None:  # else it is billed first
+            work.interrupt.check()  # the call may have ended because somebody ended it
         failure: dict[str, Any] = {"error": {"kind": error.kind, "message": error.message}}
-        work.record(make_record(seq, "decide", model, stopwatch, output=failure, given=given, status="failed"))
+        bill = _bill(work, served, error.tokens) if error.tokens else None
+        given |= _marks(bill)
+        work.record(
+            make_record(seq, "decide", model, stopwatch, output=failure, given=given, bill=bill, status="failed")
+        )
+        work.interrupt.check()
         raise
-    bill = None if cached else _bill(work, reply, own)
-    if problem := _problem(reply):
+    bill = None if cached else _bill(work, served, reply.tokens)
+    given |= _marks(bill)
+    if problem := problem_of(reply, prepared.max_output_tokens):
         failure = {"error": {"kind": problem.kind, "message": problem.message}, "text": reply.message.text}
         work.record(
             make_record(seq, "decide", model, stopwatch, output=failure, given=given, bill=bill, status="failed")
@@ -146,7 +210,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
         work.record(record)
     if is_kept:
         with transaction(work.task.org_id) as connection:
-            kept = KeptReply(digest=_digest(prepared), reply=reply.model_dump(mode="json"), ttl=ttl)
+            kept = KeptReply(digest=_digest(served, prepared), reply=reply.model_dump(mode="json"), ttl=ttl)
             replies.keep(connection, work.task.org_id, kept)
     return decision
 
@@ -158,25 +222,35 @@ def _only_looks_up(decision: Decision) -> bool:
     return tool is not None and tool.only_reads
 
 
-def _at_most(work: Work, request: Request, own: Price | None) -> Decimal:
+def _at_most(served: Served, request: Request) -> Decimal:
     """What a call can be billed at most, in dollars: no token is shorter than a byte, no answer longer than asked
     for.
     """
     size = len(request.model_dump_json(exclude={"timeout"}).encode())
-    tokens = Tokens(input=size, output=request.max_output_tokens)
-    provider = provider_of(request.model, own)
-    return pricing.cost_of(
-        tokens, provider=provider, model=request.model, own=own, markup=work.organisation.markup
-    ).billed
+    return served.cost(Tokens(input=size, output=request.max_output_tokens)).billed
 
 
-def _call(work: Work, provider: ProviderName, request: Request, seq: int) -> Reply:
+def _call(work: Work, served: Served, request: Request, seq: int) -> Reply:
+    """The model's reply, once its provider may be called.
+
+    Raises:
+        ModelError: there is none.
+        HeldBack: the provider may not be called soon.
+    """
+    route = Route(served.label, served.model, work.workplace.models.account_key(served.place))
+    with work.workplace.gates.passing(route, work.interrupt, request.timeout) as passage:
+        reply = _converse(work, served, request, seq)
+        passage.tokens = reply.tokens.input + reply.tokens.output
+    return reply
+
+
+def _converse(work: Work, served: Served, request: Request, seq: int) -> Reply:
     models = work.workplace.models
     try:
-        with work.interrupt.attached(request.timeout), work.doing(request.model, request.timeout):
+        with work.interrupt.attached(request.timeout), work.doing(served.model, request.timeout):
             if not work.sink.wants_words():
-                return models.complete(provider, request)
-            for part in models.stream(provider, request):
+                return models.complete(served.place, request)
+            for part in models.stream(served.place, request):
                 work.interrupt.check()
                 if isinstance(part, TextDelta):
                     work.sink.word(seq, part.text)
@@ -186,40 +260,36 @@ def _call(work: Work, provider: ProviderName, request: Request, seq: int) -> Rep
         raise ModelError("model_unavailable", error.message) from error
     except Stopped:
         raise
-    raise ModelError("incomplete", f"{provider}'s answer broke off before its end")
+    raise ModelError("incomplete", f"{served.name}'s answer broke off before its end.")
 
 
-def _from_cache(work: Work, request: Request, ttl: timedelta) -> Reply | None:
+def _from_cache(work: Work, served: Served, request: Request, ttl: timedelta) -> Reply | None:
     if ttl <= timedelta(0):
         return None
     with transaction(work.task.org_id) as connection:
-        kept = replies.find(connection, _digest(request))
+        kept = replies.find(connection, _digest(served, request))
     return Reply.model_validate(kept) if kept else None
 
 
-def _digest(request: Request) -> bytes:
-    return hashlib.sha256(request.model_dump_json(exclude={"timeout"}).encode()).digest()
+def _digest(served: Served, request: Request) -> bytes:
+    asked = served.name + request.model_dump_json(exclude={"timeout"})
+    return hashlib.sha256(asked.encode()).digest()
 
 
-def _bill(work: Work, reply: Reply, own: Price | None) -> Bill:
-    tokens: Tokens = reply.tokens
-    cost = pricing.cost_of(tokens, provider=reply.provider, model=reply.model, own=own, markup=work.organisation.markup)
+def _bill(work: Work, served: Served, tokens: Tokens) -> Bill:
     return Bill(
-        provider=reply.provider,
-        model=reply.model,
+        provider=served.name,
+        model=served.model,
         tokens=tokens,
-        cost=cost,
-        is_rehearsal=work.workplace.models.is_rehearsal,
+        cost=served.cost(tokens),
+        is_rehearsal=work.workplace.models.is_rehearsed(served.place),
     )
 
 
-def _problem(reply: Reply) -> ModelError | None:
-    """Why an answer that came whole is none."""
-    if reply.stop_reason == "refusal":
-        return ModelError("refused", f"The model declined to answer: {reply.message.text or 'no reason given'}")
-    if reply.truncated_call:
-        return ModelError("truncated", "The model's tool call was cut at the limit of output tokens; raise it.")
-    return None
+def _marks(bill: Bill | None) -> dict[str, bool]:
+    """What a reader of the journal should know of a bill's amount."""
+    marks = {"is_estimated": bill.tokens.is_estimated, "is_unpriced": bill.cost.is_unpriced} if bill else {}
+    return {name: True for name, is_so in marks.items() if is_so}
 
 
 def _read(reply: Reply, seq: int) -> Decision:
@@ -234,20 +304,32 @@ def _read(reply: Reply, seq: int) -> Decision:
         actions=actions,
         confidence=min(sure) if sure else None,
         reasoning=reply.message.text if actions and reply.message.text else " ".join(whys),
-        is_truncated=reply.stop_reason == "max_tokens",
+        is_truncated=reply.stop_reason in {"max_tokens", "window"},
         is_pause=reply.stop_reason == "pause",
+        is_rehearsal=reply.is_rehearsal,
     )
+
+
+_RATIONALE_WORDS = ("_intent", "_why", "_alternatives")
+_LONGEST_RATIONALE = 1_000  # characters, of each part
 
 
 def _action(call: ToolCall) -> ProposedAction:
     said = call.arguments
-    confidence = said.get("_confidence")
-    is_share = isinstance(confidence, int | float) and 0 <= confidence <= 1
+    intent, why, alternatives = (str(said.get(name) or "")[:_LONGEST_RATIONALE] for name in _RATIONALE_WORDS)
     return ProposedAction(
         tool=call.name,
         arguments={name: value for name, value in said.items() if not name.startswith("_")},
-        intent=str(said["_intent"]) if said.get("_intent") else None,
-        why=str(said["_why"]) if said.get("_why") else None,
-        confidence=float(confidence) if is_share and confidence is not None else None,
-        alternatives=[part.strip() for part in str(said.get("_alternatives") or "").split(";") if part.strip()],
+        intent=intent or None,
+        why=why or None,
+        confidence=confidence_of(said.get("_confidence")),
+        alternatives=[part.strip() for part in alternatives.split(";") if part.strip()],
     )
+
+
+def confidence_of(said: Any) -> float | None:
+    """How sure a model says it is, from 0 to 1; None where it says nothing. Whatever else it says counts as unsure."""
+    if said is None:
+        return None
+    is_number = isinstance(said, int | float) and not isinstance(said, bool)
+    return float(said) if is_number and 0 <= said <= 1 else 0.0

@@ -14,7 +14,10 @@ from typing import Literal
 
 from core.errors import RotaError
 
-Reason = Literal["cancelled", "claim_lost", "draining", "deadline"]
+Reason = Literal["cancelled", "claim_lost", "draining", "switched_off", "deadline"]
+
+# The step under way is finished and recorded before these stop the task. Any other reason may still replace them.
+_AFTER_THE_STEP: tuple[Reason | None, ...] = ("draining", "switched_off")
 
 _attached = threading.local()
 
@@ -38,6 +41,7 @@ class Interrupt:
         self._reason: Reason | None = None
         self._sockets: set[socket.socket] = set()
         self._doing: dict[int, tuple[str, float]] = {}
+        self._stopped = threading.Event()
 
     @property
     def reason(self) -> Reason | None:
@@ -45,11 +49,14 @@ class Interrupt:
         return self._reason
 
     def trigger(self, reason: Reason) -> None:
-        """Ask for a stop and wake whoever waits for a provider. Draining waits for the step's end instead."""
+        """Ask for a stop and wake whoever waits for a provider. Draining, and what is switched off, wait for the step's
+        end instead.
+        """
         with self._lock:
-            if self._reason in {None, "draining"}:
+            if self._reason is None or self._reason in _AFTER_THE_STEP:
                 self._reason = reason
-        if reason != "draining":
+        self._stopped.set()
+        if reason not in _AFTER_THE_STEP:
             self.end_calls()
 
     def end_calls(self) -> None:
@@ -86,6 +93,15 @@ class Interrupt:
         if self._reason is not None:
             raise Stopped(self._reason)
 
+    def wait(self, span: timedelta) -> None:
+        """Wait for `span`.
+
+        Raises:
+            Stopped: a stop was asked for meanwhile.
+        """
+        self._stopped.wait(span.total_seconds())
+        self.check()
+
     @contextlib.contextmanager
     def attached(self, limit: timedelta | None = None) -> Iterator[None]:
         """Within, this thread's waits for providers end when the interrupt is triggered, or after about `limit`."""
@@ -101,7 +117,7 @@ class Interrupt:
         """Within, `waiting` is shut down when the interrupt is triggered; at once if it has been."""
         with self._lock:
             self._sockets.add(waiting)
-            if self._reason not in {None, "draining"}:
+            if self._reason is not None and self._reason not in _AFTER_THE_STEP:
                 _shut_down(waiting)
         try:
             yield

@@ -4,18 +4,21 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from agents.decide import Decision
 from agents.work import Work, make_record
 from core.clock import Stopwatch
+from domain.billing.routing import PROVIDERS
+from domain.tasks.schemas import Step
 
 
 class ActionTaken(BaseModel):
-    """An action and whether it did what was asked."""
+    """An action and whether it did what was asked, or was only suggested to a person."""
 
     tool: str
     ok: bool
+    suggested: bool = False
     error: str | None = None
 
 
@@ -23,8 +26,11 @@ class Result(BaseModel):
     """What a task came to."""
 
     answer: str
-    is_truncated: bool = False
+    is_truncated: bool = Field(default=False, description="the answer stops at the limit of output tokens")
     is_rehearsal: bool = False
+    is_unpriced: bool = Field(
+        default=False, description="a model took part for which no price is known: its calls were billed at 0"
+    )
     actions: list[ActionTaken]
     decisions: int
     tokens: int
@@ -41,12 +47,14 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
     work.check_stopped()
     stopwatch = Stopwatch()
     journal = work.journal()
+    decided = [step for step in journal if step.stage == "decide"]
     result = Result(
         answer=decision.message.text,
         is_truncated=decision.is_truncated,
-        is_rehearsal=work.workplace.models.is_rehearsal,
+        is_rehearsal=any(step.output.get("is_rehearsal") for step in decided),
+        is_unpriced=any(step.input.get("is_unpriced") for step in decided),
         actions=[_action(step.name, step.output) for step in journal if step.stage == "act"],
-        decisions=sum(step.stage == "decide" for step in journal),
+        decisions=len(decided),
         tokens=work.tokens_used(),
         billed_cost=work.cost(),
     )
@@ -56,7 +64,14 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
     return result
 
 
+def _by_endpoint(step: Step) -> bool:
+    """Whether a decision came from an endpoint that was set up, which the rehearsal model does not stand in for."""
+    return step.input.get("provider", PROVIDERS[0]) not in PROVIDERS
+
+
 def _action(tool: str, output: dict[str, Any]) -> ActionTaken:
     if output["ok"]:
         return ActionTaken(tool=tool, ok=True)
+    if output.get("suggested"):
+        return ActionTaken(tool=tool, ok=False, suggested=True)
     return ActionTaken(tool=tool, ok=False, error=json.loads(output["message"]["content"])["error"])

@@ -47,7 +47,7 @@ def perceive(work: Work) -> Perception:
         system=f"{agent.system_prompt.strip()}\n\n{_ground_rules(work)}",
         model=agent.model,
         fallback_model=agent.fallback_model,
-        tools=[name for name in agent.tools if ALL.get(name)],
+        tools=[name for name in agent.tools if ALL.get(name) and work.may_use(name)],
     )
     work.defer(make_record(0, "perceive", "perceive", stopwatch, output=perception.model_dump()))
     return perception

@@ -23,6 +23,7 @@ def run_task(task: Claimed, workplace: Workplace, interrupt: Interrupt, sink: Si
 
     Raises:
         ModelError: the model could not answer; its kind says whether to try again.
+        HeldBack: its provider limits us or is down; the task goes on when the model may be called.
         LimitReached: the agent went as far as it may.
         Stopped: cancelled, draining, past the deadline, or the task is somebody else's now.
         Parked: an action waits for a person.

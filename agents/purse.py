@@ -2,8 +2,9 @@
 do.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -15,7 +16,8 @@ from core.db import Alone
 from domain.agents import service as agents
 from domain.agents.schemas import Agent
 from domain.billing import service as billing
-from domain.billing.schemas import Price
+from domain.billing.schemas import MoneyFacts, Price
+from domain.providers.schemas import Endpoint
 from domain.tasks.schemas import Claimed
 from domain.tenants import service as tenants
 from domain.tenants.schemas import Organisation
@@ -49,7 +51,7 @@ class Books:
         self._prices: tuple[float, dict[str, int]] = (0.0, {})
         self._versions: dict[UUID, tuple[float, str | None]] = {}
         self._budgets: dict[UUID, _Read] = {}
-        self._own_prices: dict[tuple[UUID, str], _Read] = {}
+        self._models: dict[tuple[UUID, str], _Read] = {}
         self._agents: dict[UUID, tuple[str | None, Agent]] = {}
         self._organisations: dict[UUID, tuple[str | None, Organisation]] = {}
 
@@ -77,14 +79,21 @@ class Books:
         """The organisation's own price for a model, where it has one: as it stood when one of its tasks was claimed
         last, or 5 s ago.
         """
-        read = self._own_prices.get((org, model))
+        return self._facts(org, model).price
+
+    def endpoint(self, org: UUID, model: str) -> Endpoint | None:
+        """The endpoint that serves a model, where the providers of the settings do not: likewise."""
+        return self._facts(org, model).endpoint
+
+    def _facts(self, org: UUID, model: str) -> MoneyFacts:
+        read = self._models.get((org, model))
         if read is None or not self._is_fresh(org, read):
             version = self._version(org)
-            price, has_budgets = billing.money_facts(Alone(org), model)
-            read = _Read(time.monotonic(), version, price)
-            _keep(self._own_prices, (org, model), read)
-            _keep(self._budgets, org, _Read(time.monotonic(), version, has_budgets))
-        found: Price | None = read.found
+            facts = billing.money_facts(Alone(org), model)
+            read = _Read(time.monotonic(), version, facts)
+            _keep(self._models, (org, model), read)
+            _keep(self._budgets, org, _Read(time.monotonic(), version, facts.has_budgets))
+        found: MoneyFacts = read.found
         return found
 
     def _version(self, org: UUID) -> str | None:
@@ -142,6 +151,8 @@ class Purse:
         self._books = books
         self._left = task.promised
         self._has_hold = task.claim > 1 or task.promised > 0
+        self.is_prepaid = True
+        """whether the organisation buys tokens; where it does not, everything costs none"""
         self.has_reserved = task.claim > 1
         """whether there may be reserves in budgets"""
 
@@ -151,10 +162,19 @@ class Purse:
         Raises:
             InsufficientFunds: the task must wait until it can.
         """
-        tokens = self._books.price(ask, item)
+        tokens = self._price(ask, item)
         if self._left < tokens:
             self._left = wallet.ensure(ask(), self._task.org_id, self._task.id, tokens, has_hold=self._has_hold)
             self._has_hold = True
+
+    @contextlib.contextmanager
+    def rehearsing(self) -> Iterator[None]:
+        """Within, what is paid is undone at the end, together with the transaction's savepoint."""
+        before = self._left, self._has_hold
+        try:
+            yield
+        finally:
+            self._left, self._has_hold = before
 
     def pay(self, connection: Connection, seq: int, item: PriceItem, note: str | None = None) -> None:
         """Pay for an item in step `seq`, in the transaction in which it is done.
@@ -169,8 +189,11 @@ class Purse:
 
     def payment(self, ask: Ask, seq: int, item: PriceItem, note: str | None = None) -> Payment | None:
         """What an item in step `seq` is paid with; None where it is free."""
-        tokens = self._books.price(ask, item)
+        tokens = self._price(ask, item)
         return Payment(seq, item, tokens, note) if tokens else None
+
+    def _price(self, ask: Ask, item: PriceItem) -> int:
+        return self._books.price(ask, item) if self.is_prepaid else 0
 
     def spent(self, *payments: Payment) -> None:
         """Remember that so much less is left in the hold."""

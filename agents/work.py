@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -16,15 +15,18 @@ from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Interrupt, Stopped
 from agents.llm.base import Message
+from agents.llm.gates import Gates
 from agents.llm.models import Models
 from agents.purse import Ask, Books, Purse
 from agents.sink import Sink
+from agents.threads import ToolThreads
 from core.clock import Stopwatch
 from core.db import Alone, transaction
-from core.errors import RotaError, Unavailable
+from core.errors import Conflict, RotaError, Unavailable
 from core.failpoints import failpoint
 from core.ids import new_id
-from domain.agents.schemas import Agent
+from core.settings import settings
+from domain.agents.schemas import MODES, Agent, Mode
 from domain.billing import service as billing
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Bill, Claimed, Departure, Line, Status, Step, StepRecord
@@ -74,13 +76,14 @@ class Workplace:
     """What a worker process brings to every task: its models, and the threads for parallel tool calls."""
 
     models: Models
-    helpers: ThreadPoolExecutor
+    threads: ToolThreads
     books: Books = field(default_factory=Books)
+    gates: Gates = field(default_factory=Gates)
 
     @classmethod
-    def open(cls, models: Models, *, helpers: int = 2 * _PARALLEL_CALLS) -> "Workplace":
+    def open(cls, models: Models, *, threads: int = 2 * _PARALLEL_CALLS) -> "Workplace":
         """A workplace of its own for one process."""
-        return cls(models, ThreadPoolExecutor(helpers, thread_name_prefix="tool"))
+        return cls(models, ToolThreads(threads, share=_PARALLEL_CALLS))
 
 
 class Work:
@@ -102,15 +105,41 @@ class Work:
         workplace.books.claimed(task)
         with self.asking() as ask:
             self.organisation: Organisation = workplace.books.organisation(ask, task)
+            self.purse.is_prepaid = self.organisation.is_prepaid
             self.agent: Agent = workplace.books.agent(ask, task)
             if task.claim > 1:  # before the first there is nothing
                 self._journal = tasks.journal(ask(), task.id)
                 self._tokens, self._cost = tasks.spent_on(ask(), task.id)
 
     @property
+    def fallback_kinds(self) -> set[str]:
+        """The kinds of errors, beside outages, after which the fallback model is asked."""
+        own = self.agent.retry.fallback_on
+        return set(settings().fallback_on if own is None else own)
+
+    @property
     def zone(self) -> ZoneInfo:
         """The organisation's time zone."""
         return ZoneInfo(self.organisation.time_zone)
+
+    @property
+    def root_id(self) -> UUID:
+        """The task at the beginning of all that led to this one."""
+        return self.task.root_id or self.task.id
+
+    @property
+    def agents(self) -> list[str]:
+        """The slugs of the agents that led to this task, its own last: the rules for each of them hold."""
+        return [*(self.task.bounds.agents if self.task.bounds else ()), self.agent.slug]
+
+    @property
+    def mode(self) -> Mode:
+        """The agent's mode, or a stricter one of the agents that led to this task."""
+        return min(self.agent.mode, self.task.bounds.mode, key=MODES.index) if self.task.bounds else self.agent.mode
+
+    def may_use(self, tool: str) -> bool:
+        """Whether the agent has a tool now, and so had the agents that led to this task."""
+        return tool in self.agent.tools and (self.task.bounds is None or tool in self.task.bounds.tools)
 
     def finished(self, seq: int) -> Step | None:
         """The step `seq`, if an earlier attempt, or this one, has finished it."""
@@ -324,7 +353,13 @@ class Work:
 
         Raises:
             InsufficientFunds, BudgetExhausted: the task must wait until they are.
+            LimitReached: the tasks that stem from the same root have cost as much as they may.
         """
+        if self.task.bounds is not None:
+            try:
+                tasks.ensure_tree_affordable(ask(), self.root_id, self.task.bounds.tree.max_cost)
+            except Conflict as error:
+                raise LimitReached(error.message) from error
         self.purse.ensure(ask, item)
         self.purse.reserve(ask, dollars)
 

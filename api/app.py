@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from agents.tools import ALL
-from api import problems
+from api import openapi
+from api.edge import AnswerHead, JsonBodies, KnownHosts, TrustProxies
 from api.metrics import CountRequests
-from api.rate_limits import LimitStrangers, limits, reset_limits
 from api.routes import (
     agents,
     approvals,
@@ -19,8 +19,10 @@ from api.routes import (
     channels,
     control,
     followups,
+    office,
     operations,
     people,
+    providers,
     sales,
     schedules,
     tasks,
@@ -31,6 +33,8 @@ from core.db import APP, SYSTEM, engine
 from core.logging import configure_logging
 from core.memory import set_start_aside
 from core.settings import settings
+from web import problems
+from web.rate_limits import LimitStrangers, limits, reset_limits
 
 _DESCRIPTION = """
 Rota puts AI agents on shift. Submit a task, and an agent perceives, decides, acts and learns. Every step is
@@ -56,18 +60,26 @@ def make_app() -> FastAPI:
         description=_DESCRIPTION,
         lifespan=_warm,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
+        redirect_slashes=False,  # its redirects name the host that the request named
     )
     problems.install(app)
+    app.add_middleware(AnswerHead)
+    app.add_middleware(JsonBodies)
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(LimitStrangers)
+    app.add_middleware(KnownHosts, allowed=config.allowed_hosts)
+    app.add_middleware(TrustProxies, proxies=config.trusted_proxies)
     app.add_middleware(CountRequests)
     for part in (
-        tasks, approvals, agents, schedules, followups, sales, workflows, wallet, billing, control, channels, people,
-        audit,
+        tasks, approvals, agents, schedules, followups, sales, office, workflows, wallet, billing, control, channels,
+        people, providers, audit,
     ):  # fmt: skip
         app.include_router(part.router)
     app.include_router(operations.router)
     app.include_router(operations.public)
+    # FastAPI's own way to extend what it says of itself.
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     return app
 
 

@@ -19,6 +19,9 @@ from domain.monitoring import service as monitoring
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _registry = CollectorRegistry()
 _requests = Counter("rota_http_requests", "Requests answered", ["method", "route", "status"], registry=_registry)
+_refused_connections = Counter(
+    "rota_http_refused_connections", "Connections refused before any work", ["status"], registry=_registry
+)
 _seconds = Histogram(
     "rota_http_request_seconds",
     "Time to answer",
@@ -36,7 +39,9 @@ class _Installation(Collector):
         try:
             with system_transaction() as connection:
                 unfinished = monitoring.unfinished(connection)
-                workers = monitoring.workers(connection, timedelta(seconds=settings().worker_lease))
+                lease = timedelta(seconds=settings().worker_lease)
+                workers = monitoring.workers(connection, lease)
+                not_accepting = monitoring.workers_not_accepting(connection, lease)
         except (RotaError, ProgrammingError):  # away, or not set up yet
             up.add_metric([], 0)
             yield up
@@ -53,7 +58,9 @@ class _Installation(Collector):
         for group in workers:
             processes.add_metric([group.status], group.workers)
             slots.add_metric([group.status], group.concurrency)
-        yield from (tasks, oldest, processes, slots)
+        deaf = GaugeMetricFamily("rota_workers_not_accepting", "Workers that claim nothing though tasks wait for them")
+        deaf.add_metric([], len(not_accepting))
+        yield from (tasks, oldest, processes, slots, deaf)
 
 
 _registry.register(_Installation())
@@ -62,6 +69,11 @@ _registry.register(_Installation())
 def exposition() -> bytes:
     """All metrics in Prometheus' text format."""
     return generate_latest(_registry)
+
+
+def count_refused_connection(status: int) -> None:
+    """Count a connection that was ended with this status."""
+    _refused_connections.labels(int(status)).inc()
 
 
 class CountRequests:

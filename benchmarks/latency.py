@@ -75,7 +75,7 @@ def _measure(rota: Installation, journal: Path, first: int) -> dict[str, Any]:
     rota.wait("SELECT 1 FROM tasks WHERE finished_at IS NULL AND strpos(input ->> 'message', 'nr-') > 0")
     called: dict[int, float] = {}
     for line in journal.read_text().splitlines():
-        number_text, moment = line.split()
+        number_text, moment, _ = line.split()
         if number_text.isdecimal():
             called.setdefault(int(number_text), float(moment))
     waits = [1_000 * (called[number] - moment) for number, moment in answered.items()]

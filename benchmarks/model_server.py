@@ -2,7 +2,8 @@
 
 Every conversation is two calls: the first answer asks for the tool `search_classes`, the one after the tool's result
 ends it. Where the message says `looks-5`, the tool is asked for five times. An answer leaves `--latency` seconds after
-its request came. Prints its port.
+its request came. With `--quota RATE,SIZE` calls are let through by a token bucket, filled with so many tokens a second
+up to its size; the others are refused at once, with a true `retry-after`. Prints its port.
 """
 
 import argparse
@@ -38,6 +39,29 @@ def _answer(body: object) -> bytes:
     return head.encode() + content
 
 
+def _refusal(seconds: float) -> bytes:
+    content = b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'
+    head = f"HTTP/1.1 429 Too Many Requests\r\nretry-after: {seconds:.3f}\r\ncontent-length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+class _Bucket:
+    """A token bucket."""
+
+    def __init__(self, rate: float, size: float) -> None:
+        self._rate, self._size = rate, size
+        self._tokens, self._at = size, time.monotonic()
+
+    def ask(self) -> float:
+        """Take a token; 0, or the seconds until there is one."""
+        now = time.monotonic()
+        self._tokens, self._at = min(self._size, self._tokens + (now - self._at) * self._rate), now
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0
+
+
 def _openai(message: dict[str, object], reason: str) -> bytes:
     return _answer(_OPENAI | {"choices": [{"index": 0, "finish_reason": reason, "message": message}]})
 
@@ -55,9 +79,10 @@ _ANSWERS = {
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, latency: float, journal: TextIO | None) -> None:
+    def __init__(self, latency: float, journal: TextIO | None, bucket: _Bucket | None) -> None:
         self._latency = latency
         self._journal = journal
+        self._bucket = bucket
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -74,27 +99,32 @@ class _Connection(asyncio.Protocol):
                 return
             body = self._buffer[end + 4 : end + 4 + length]
             self._buffer = self._buffer[end + 4 + length :]
+            wait = self._bucket.ask() if self._bucket else 0.0
             if self._journal is not None:
-                found = re.search(rb"nr-(\d+)", body)
-                self._journal.write(f"{found[1].decode() if found else '-'} {time.time()}\n")
+                found = re.search(rb"nr[- ](\d+)", body)
+                state = "refused" if wait else "admitted"
+                self._journal.write(f"{found[1].decode() if found else '-'} {time.time()} {state}\n")
                 self._journal.flush()
+            if wait:
+                self._say(_refusal(wait), at_once=True)
+                continue
             looks = re.search(rb"looks-(\d+)", body)
             done = body.count(b'"tool_call_id"') + body.count(b'"tool_result"')
             is_enough = done >= (int(looks[1]) if looks else 1)
             self._say(_ANSWERS[b"/messages" in head.split(b"\r\n", 1)[0], is_enough])
 
-    def _say(self, answer: bytes) -> None:
+    def _say(self, answer: bytes, *, at_once: bool = False) -> None:
         if self._transport is None:
             return
-        if self._latency > 0:
+        if self._latency > 0 and not at_once:
             asyncio.get_running_loop().call_later(self._latency, self._transport.write, answer)
         else:
             self._transport.write(answer)
 
 
-async def _serve(latency: float, journal: TextIO | None) -> None:
+async def _serve(latency: float, journal: TextIO | None, bucket: _Bucket | None) -> None:
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(latency, journal), "127.0.0.1", 0, backlog=4_096
+        lambda: _Connection(latency, journal, bucket), "127.0.0.1", 0, backlog=4_096
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
@@ -109,9 +139,12 @@ class ModelServer:
 
 
 @contextmanager
-def model_server(latency: float = 0, journal: str = "") -> Iterator[ModelServer]:
-    """A model server in a process of its own, ended afterwards. In the file `journal` it notes when which call came."""
+def model_server(latency: float = 0, journal: str = "", quota: str = "") -> Iterator[ModelServer]:
+    """A model server in a process of its own, ended afterwards. In the file `journal` it notes each call: its number,
+    when it came, and whether it was let through.
+    """
     command = [sys.executable, "-m", "benchmarks.model_server", "--latency", str(latency), "--journal", journal]
+    command += ["--quota", quota]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
@@ -124,5 +157,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--latency", type=float, default=0)
     parser.add_argument("--journal", default="")
+    parser.add_argument("--quota", default="", help="tokens a second, and the bucket's size: 1,60")
     given = parser.parse_args()
-    asyncio.run(_serve(given.latency, Path(given.journal).open("a") if given.journal else None))  # noqa: SIM115  until the end
+    kept = Path(given.journal).open("a") if given.journal else None  # noqa: SIM115  until the end
+    asyncio.run(_serve(given.latency, kept, _Bucket(*map(float, given.quota.split(","))) if given.quota else None))

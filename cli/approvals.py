@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from cli import render
 from cli.client import Api, fail
+from cli.files import as_yaml, read_yaml
+from cli.find import id_in_pages
 from cli.options import JsonOption
 
 approvals_app = typer.Typer(help="What agents propose and people decide.", invoke_without_command=True)
 rules_app = typer.Typer(help="The rules that give an action its level.", no_args_is_help=True)
 
-IdArgument = Annotated[str, typer.Argument(help="The approval's id, or how it begins.")]
+IdArgument = Annotated[
+    str, typer.Argument(metavar="APPROVAL", help="The approval's id, how it begins or ends, or last.")
+]
 
 
 @approvals_app.callback()
@@ -27,7 +30,14 @@ def inbox(
     """List what agents propose, newest first."""
     if context.invoked_subcommand is None:
         found = Api.find().get("/v1/approvals", mine=mine, status=status, limit=200)["approvals"]
-        render.out.print_json(data=found) if as_json else render.out.print(render.approval_table(found))
+        if as_json:
+            render.out.print_json(data=found)
+        elif found:
+            render.out.print(render.approval_table(found))
+        else:
+            other = status != "open" or mine
+            said = "Nothing waits for anybody's decision."
+            render.out.print(render.nothing(said, "No approval matches", "rota approvals --status any", other))
 
 
 @approvals_app.command()
@@ -37,6 +47,12 @@ def show(approval_id: IdArgument, as_json: JsonOption = False) -> None:
     _print(_find(api, approval_id), as_json=as_json)
 
 
+DigestOption = Annotated[
+    str | None,
+    typer.Option("--digest", help="The digest of what you saw, as `show` prints it. Without it: as it stands now."),
+]
+
+
 @approvals_app.command()
 def approve(
     approval_id: IdArgument,
@@ -44,12 +60,13 @@ def approve(
         str | None, typer.Option("--edit", help='Other arguments, as JSON; what is left out stays: \'{"body": "…"}\'')
     ] = None,
     words: Annotated[str | None, typer.Option("--words", "-m", help="Advice that the agent hears.")] = None,
+    digest: DigestOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Approve an action, perhaps edited; accept a suggestion; advise to go ahead."""
     api = Api.find()
     found = _find(api, approval_id)
-    body: dict[str, Any] = {"words": words} if words else {}
+    body: dict[str, Any] = {"digest": digest or found["digest"]} | ({"words": words} if words else {})
     if edit is not None:
         body["arguments"] = found["arguments"] | _read_edit(edit)
     _print(api.post(f"/v1/approvals/{found['id']}/approve", body), as_json=as_json)
@@ -59,12 +76,16 @@ def approve(
 def reject(
     approval_id: IdArgument,
     reason: Annotated[str, typer.Option("--reason", "-m", help="Why; the agent hears it.")],
+    digest: DigestOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Reject an action."""
     api = Api.find()
     found = _find(api, approval_id)
-    _print(api.post(f"/v1/approvals/{found['id']}/reject", {"reason": reason}), as_json=as_json)
+    _print(
+        api.post(f"/v1/approvals/{found['id']}/reject", {"reason": reason, "digest": digest or found["digest"]}),
+        as_json=as_json,
+    )
 
 
 def _read_edit(text: str) -> dict[str, Any]:
@@ -77,16 +98,11 @@ def _read_edit(text: str) -> dict[str, Any]:
     return found
 
 
-def _find(api: Api, beginning: str) -> dict[str, Any]:
-    if len(beginning) == len("00000000-0000-0000-0000-000000000000"):
-        whole: dict[str, Any] = api.get(f"/v1/approvals/{beginning}")
-        return whole
-    some = api.get("/v1/approvals", status="any", limit=200)["approvals"]
-    fitting = [one for one in some if one["id"].endswith(beginning) or one["id"].startswith(beginning)]
-    if len(fitting) != 1:
-        many = f"{len(fitting)} approvals fit" if fitting else "No approval fits"
-        fail(f"{many} {beginning!r}. `rota approvals` lists them.")
-    found: dict[str, Any] = fitting[0]
+def _find(api: Api, said: str) -> dict[str, Any]:
+    whole = id_in_pages(
+        api, "/v1/approvals", said, what="approval", listed_by="rota approvals --status any", status="any"
+    )
+    found: dict[str, Any] = api.get(f"/v1/approvals/{whole}")
     return found
 
 
@@ -97,7 +113,7 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
 @rules_app.command("show")
 def show_rules() -> None:
     """Print the rules as YAML; `rota rules set` takes them back."""
-    typer.echo(yaml.safe_dump(_said(Api.find().get("/v1/rules")), sort_keys=False, allow_unicode=True))
+    typer.echo(as_yaml(_said(Api.find().get("/v1/rules"))))
 
 
 def _said(value: Any) -> Any:
@@ -110,13 +126,7 @@ def _said(value: Any) -> Any:
 @rules_app.command("set")
 def set_rules(file: Annotated[Path, typer.Argument(help="YAML or JSON, as `rota rules show` prints it.")]) -> None:
     """Replace the rules."""
-    if not file.is_file():
-        fail(f"There is no file {file}.")
-    try:
-        wanted = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        fail(f"{file} is not valid YAML: {error}")
-    found = Api.find().put("/v1/rules", wanted)
+    found = Api.find().put("/v1/rules", read_yaml(file))
     typer.echo(f"{len(found['rules'])} rules, {len(found['asks'])} stages of people who are asked.")
 
 

@@ -20,9 +20,13 @@ class Api:
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
-        self._http = httpx2.Client(
-            base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30, trust_env=False
-        )
+        self.key = key
+        try:
+            self._http = httpx2.Client(
+                base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30, trust_env=False
+            )
+        except (httpx2.InvalidURL, ValueError) as error:
+            fail(f"ROTA_API_URL and ROTA_API_KEY do not make a request: {error}")
 
     @classmethod
     def find(cls) -> "Api":
@@ -41,6 +45,16 @@ class Api:
         """The answer to a GET."""
         wanted = {name: value for name, value in query.items() if value not in (None, [], ())}
         return self._send("GET", path, params=wanted)
+
+    def look(self, path: str, **query: Any) -> Any:
+        """Return the answer to a GET, or None where the API refuses or does not answer. For details that a command can
+        do without.
+        """
+        try:
+            answer = self._http.get(path, params=query)
+            return answer.json() if answer.is_success else None
+        except (httpx2.HTTPError, ValueError):
+            return None
 
     def text(self, path: str, **query: Any) -> str:
         """The answer to a GET, as it stands."""
@@ -81,11 +95,19 @@ class Api:
 
 def _content(answer: httpx2.Response) -> Any:
     if answer.is_success:
-        return answer.json() if answer.content else None
+        try:
+            return answer.json() if answer.content else None
+        except ValueError:
+            fail(f"{answer.url} answers, but is not Rota's API. Check ROTA_API_URL.")
     try:
         fail(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         fail(f"The API answered {answer.status_code}.")
+
+
+def say(message: str) -> None:
+    """Tell a person something beside what the command prints."""
+    typer.secho(f"rota: {message}", err=True)
 
 
 def fail(message: str) -> NoReturn:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import find, render
 from cli.client import Api, fail, match_agent
 from cli.options import AgentOption, JsonOption, PriorityOption, StatusOption
 from core.ids import new_id
@@ -15,7 +15,11 @@ FingerprintOption = Annotated[
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", help="Only with this concurrency key.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-TaskArgument = Annotated[str | None, typer.Argument(help="A task's id; or choose many with the options.")]
+NowOption = Annotated[bool, typer.Option("--now", help="Start at once what was to start later.")]
+TaskArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[TASK]", help="A task's id, how it begins, or last; or choose many with the options."),
+]
 _NO_LIMIT = "none"
 
 
@@ -31,7 +35,7 @@ def cancel(
     """Cancel a task, or all that match."""
     api = Api.find()
     if task_id:
-        _print_task(api.post(f"/v1/tasks/{task_id}/cancel"), as_json=as_json)
+        _print_task(api.post(f"/v1/tasks/{find.task_id(api, task_id)}/cancel"), as_json=as_json)
     else:
         wanted = _filter(api, status=status, agent=agent, priority=priority, concurrency_key=key)
         _do_to_many(api, "cancel", wanted, yes=yes, as_json=as_json)
@@ -45,13 +49,14 @@ def retry(
     error_kind: KindOption = None,
     fingerprint: FingerprintOption = None,
     key: KeyOption = None,
+    now: NowOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Queue tasks again that failed, expired or were cancelled; each goes on after its last finished step."""
     api = Api.find()
     if task_id:
-        _print_task(api.post(f"/v1/tasks/{task_id}/retry"), as_json=as_json)
+        _print_task(api.post(f"/v1/tasks/{find.task_id(api, task_id)}/retry", {"now": now}), as_json=as_json)
         return
     wanted = _filter(
         api,
@@ -62,7 +67,7 @@ def retry(
         fingerprint=fingerprint,
         concurrency_key=key,
     )
-    _do_to_many(api, "retry", wanted, yes=yes, as_json=as_json)
+    _do_to_many(api, "retry", wanted, yes=yes, as_json=as_json, now=now)
 
 
 def replay(
@@ -73,23 +78,25 @@ def replay(
     priority: PriorityOption = None,
     error_kind: KindOption = None,
     fingerprint: FingerprintOption = None,
+    now: NowOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Do tasks anew, from the beginning: new tasks, linked to the old ones."""
     api = Api.find()
     if task_id:
-        changes: dict[str, Any] = {"agent": match_agent(api, agent)} if agent else {}
-        if message is not None:
-            changes["input"] = {"message": message}
+        changes: dict[str, Any] = {"now": now} | ({"agent": match_agent(api, agent)} if agent else {})
+        if message is not None:  # what else it was given stays
+            changes["input"] = api.get(f"/v1/tasks/{task_id}")["input"] | {"message": message}
         if priority:
             changes["priority"] = priority[0]
-        _print_task(api.post(f"/v1/tasks/{task_id}/replay", changes, key=str(new_id())), as_json=as_json)
+        old = find.task_id(api, task_id)
+        _print_task(api.post(f"/v1/tasks/{old}/replay", changes, key=str(new_id())), as_json=as_json)
         return
     if message is not None:
         fail("--message is for one task: name it.")
     wanted = _filter(api, status=status, agent=agent, priority=priority, error_kind=error_kind, fingerprint=fingerprint)
-    _do_to_many(api, "replay", wanted, yes=yes, as_json=as_json)
+    _do_to_many(api, "replay", wanted, yes=yes, as_json=as_json, now=now)
 
 
 def _filter(api: Api, **wanted: Any) -> dict[str, Any]:
@@ -103,9 +110,9 @@ def _filter(api: Api, **wanted: Any) -> dict[str, Any]:
     return said
 
 
-def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_json: bool) -> None:
-    """Show how many it would be, ask, then do it in portions until none is left."""
-    preview = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "preview": True})
+def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_json: bool, **more: Any) -> None:
+    """Show how many it would be, ask, then do it in portions until none is left. Each request says `more`."""
+    preview = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "preview": True} | more)
     matching = preview["matching"]
     if not matching:
         render.out.print_json(data=preview) if as_json else render.out.print(f"No task to {verb} matches.")
@@ -117,7 +124,7 @@ def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_js
     run, changed, last = new_id(), 0, None
     while True:
         try:
-            portion = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "after": last}, key=str(run))
+            portion = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "after": last} | more, key=str(run))
         except typer.Exit:
             fail(f"{changed} of {matching} were done before that. Those are done; look before you repeat it.")
         changed += portion["changed"]
@@ -136,7 +143,7 @@ def _print_task(task: dict[str, Any], *, as_json: bool) -> None:
 
 
 def settle(
-    task_id: str,
+    task_id: find.TaskId,
     step: Annotated[int, typer.Argument(help="The number of the step in doubt; rota show names it.")],
     happened: Annotated[
         bool, typer.Option("--happened/--do-again", help="It took effect / it did not: carry it out anew.")
@@ -146,7 +153,9 @@ def settle(
 ) -> None:
     """Say whether an action happened of which a crash left no record; its task goes on."""
     body = {"outcome": "happened" if happened else "do_again", "note": note}
-    _print_task(Api.find().post(f"/v1/tasks/{task_id}/steps/{step}/outcome", body), as_json=as_json)
+    api = Api.find()
+    whole = find.task_id(api, task_id)
+    _print_task(api.post(f"/v1/tasks/{whole}/steps/{step}/outcome", body), as_json=as_json)
 
 
 def pause(
@@ -214,7 +223,9 @@ def limit_organisation(
 
 @limits_app.command("provider")
 def limit_provider(
-    provider: Annotated[str | None, typer.Argument(help="anthropic or openai; none to list.")] = None,
+    provider: Annotated[
+        str | None, typer.Argument(help="anthropic, openai or (organisation/)endpoint; none to list.")
+    ] = None,
     model: Annotated[str, typer.Option(help="One model only.")] = "",
     in_flight: InFlightOption = None,
     per_minute: RateOption = None,
@@ -233,7 +244,9 @@ def limit_provider(
         "max_in_flight",
         "started_last_minute",
         "starts_per_minute",
+        "held_because",
         "held_until",
+        "calls_per_minute",
     ]
     render.out.print_json(data=found) if as_json else render.out.print(render.plain_table(found, columns))
 

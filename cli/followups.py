@@ -7,11 +7,20 @@ import typer
 
 from cli import render
 from cli.client import Api
+from cli.contacts import ContactOption, contact_id
+from cli.find import id_in_pages
+from cli.layout import Column
 from cli.options import JsonOption
 
 followups_app = typer.Typer(no_args_is_help=True, help="Write again to people: after quotes, carts, trials, absence.")
 
 Slug = Annotated[str, typer.Argument(help="The rule's slug; `rota followups rules` lists them.")]
+
+
+_FOLLOW_UP = [
+    Column("id", "id"), Column("rule", rank=2), Column("step", rank=4), Column("status", rank=1),
+    Column("when", rank=5), Column("by", rank=6), Column("contact", rank=7), Column("why", "text", rank=3),
+]  # fmt: skip
 
 
 @followups_app.command("rules")
@@ -56,17 +65,28 @@ def list_(
     status: Annotated[
         str | None, typer.Option("--status", "-s", help="planned, writing, queued, sent, stopped, skipped or failed")
     ] = None,
-    contact: Annotated[str | None, typer.Option(help="Only to the client or lead with this id.")] = None,
+    contact: ContactOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Follow-ups, the latest planned first, by your clock."""
-    found = Api.find().get("/v1/follow-ups", rule=rule, status=status, contact=contact, limit=limit)
+    api = Api.find()
+    chosen = contact_id(api, contact) if contact else None
+    found = api.get("/v1/follow-ups", rule=rule, status=status, contact=chosen, limit=limit)
     if as_json:
         render.out.print_json(data=found)
         return
     if not found:
-        render.out.print("No follow-ups. Switch a rule on: rota followups on quotes")
+        render.out.print(
+            render.nothing(
+                "No follow-ups. Switch a rule on: rota followups on quotes",
+                "No follow-ups match",
+                "rota followups list",
+                rule,
+                status,
+                contact,
+            )
+        )
         return
     rows = [
         {"id": one["id"], "rule": one["rule"], "step": one["step"], "status": one["status"]}
@@ -74,7 +94,7 @@ def list_(
         | {"by": one["channel"], "contact": one["contact"], "why": one["reason"] or _came_of(one)}
         for one in found
     ]
-    render.out.print(render.plain_table(rows, ["id", "rule", "step", "status", "when", "by", "contact", "why"]))
+    render.out.print(render.plain_table(rows, _FOLLOW_UP))
 
 
 def _came_of(one: dict[str, Any]) -> str:
@@ -86,9 +106,11 @@ def _came_of(one: dict[str, Any]) -> str:
 
 
 @followups_app.command("stop")
-def stop(follow_up: Annotated[str, typer.Argument(help="The follow-up's id.")]) -> None:
+def stop(follow_up: Annotated[str, typer.Argument(help="The follow-up's id, how it begins or ends, or last.")]) -> None:
     """Keep a follow-up from being sent."""
-    found = Api.find().post(f"/v1/follow-ups/{follow_up}/stop")
+    api = Api.find()
+    whole = id_in_pages(api, "/v1/follow-ups", follow_up, what="follow-up", listed_by="rota followups list")
+    found = api.post(f"/v1/follow-ups/{whole}/stop")
     render.out.print(f"{found['status']}: {found['reason']}")
 
 

@@ -5,14 +5,21 @@ from typing import Annotated, Any
 import typer
 
 from cli import render
-from cli.client import Api, fail
+from cli.client import Api, fail, match_agent
+from cli.find import TaskOption, task_id_or_none
+from cli.layout import Column
 from cli.options import JsonOption
 from core.ids import new_id
 
 wallet_app = typer.Typer(help="Prepaid tokens.", invoke_without_command=True)
+prices_app = typer.Typer(help="What models cost, where you set a price of your own.", invoke_without_command=True)
 budgets_app = typer.Typer(help="Monthly limits on what is billed.", invoke_without_command=True)
 
-_ENTRY = ["created_at", "tokens", "reason", "item", "source", "target", "task_id", "seq", "note"]
+_ENTRY = [
+    Column("created_at", "id"), Column("tokens", rank=1), Column("reason", rank=2), Column("item", rank=3),
+    Column("source", rank=6), Column("target", rank=7), Column("task_id", rank=4), Column("seq", rank=8),
+    Column("note", "text", rank=5),
+]  # fmt: skip
 
 
 @wallet_app.callback()
@@ -40,17 +47,22 @@ def top_up(
 
 @wallet_app.command()
 def statement(
-    task: Annotated[str | None, typer.Option(help="Only what this task spent.")] = None,
+    task: TaskOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500)] = 30,
     as_json: JsonOption = False,
 ) -> None:
     """List the ledger's entries, newest first."""
-    found = Api.find().get("/v1/wallet/statement", task=task, limit=limit)
+    api = Api.find()
+    found = api.get("/v1/wallet/statement", task=task_id_or_none(api, task), limit=limit)
     if as_json:
         render.out.print_json(data=found)
         return
     rows = [entry | {"created_at": render.moment(entry["created_at"])} for entry in found["entries"]]
-    render.out.print(render.plain_table(rows, _ENTRY) if rows else "No token was ever moved here.")
+    render.out.print(
+        render.plain_table(rows, _ENTRY)
+        if rows
+        else render.nothing("No token was ever moved here.", "No entry matches", "rota wallet statement", task)
+    )
 
 
 @wallet_app.command()
@@ -83,6 +95,10 @@ def _print_balance(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         render.out.print_json(data=found)
         return
+    if not found["is_prepaid"]:
+        render.out.print("This organisation does not buy tokens: no task spends any, or waits for them.")
+        render.out.print(f"To sell it some: rota setup SLUG --prepaid. Kept from before: {found['balance']}")
+        return
     owed = f"; [red]{found['owed']} owed in fees, which the next top-up pays first[/]" if found["owed"] else ""
     render.out.print(f"[bold]{found['balance']}[/] tokens, {found['held']} of them promised to tasks at work{owed}")
 
@@ -96,13 +112,13 @@ def budgets(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @budgets_app.command("set")
 def set_budget(
-    dollars: Annotated[float, typer.Argument(min=0, help="US dollars a month.")],
+    dollars: Annotated[str, typer.Argument(help="US dollars a month, such as 50 or 12.5.")],
     agent: Annotated[str | None, typer.Option("--agent", "-a", help="Of one agent; else of the organisation.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Limit what is billed in a month; tasks beyond it wait."""
-    path = f"/v1/budgets/{agent}" if agent else "/v1/budgets"
-    _print_budgets(Api.find().put(path, {"monthly_limit": str(dollars)}), as_json=as_json)
+    api = Api.find()
+    _print_budgets(api.put(_path(api, agent), {"monthly_limit": dollars}), as_json=as_json)
 
 
 @budgets_app.command("lift")
@@ -110,8 +126,13 @@ def lift_budget(
     agent: Annotated[str | None, typer.Option("--agent", "-a", help="Of one agent; else of the organisation.")] = None,
 ) -> None:
     """Lift a budget."""
-    Api.find().delete(f"/v1/budgets/{agent}" if agent else "/v1/budgets")
+    api = Api.find()
+    api.delete(_path(api, agent))
     typer.echo("lifted")
+
+
+def _path(api: Api, agent: str | None) -> str:
+    return f"/v1/budgets/{match_agent(api, agent)}" if agent else "/v1/budgets"
 
 
 def _print_budgets(found: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -146,3 +167,56 @@ def bill(
         return
     found = api.get(f"/v1/bills/{month}")
     render.out.print_json(data=found) if as_json else render.out.print(render.bill(found))
+
+
+_PRICE = [
+    Column("model", "id"), Column("provider", rank=3), Column("input_per_million", rank=1, title="input"),
+    Column("output_per_million", rank=2, title="output"), Column("cached_per_million", rank=4, title="cached"),
+    Column("cache_write_per_million", rank=5, title="cache write"), Column("context_window", rank=6, title="window"),
+]  # fmt: skip
+
+Dollars = Annotated[str | None, typer.Option(help="US dollars per million tokens.")]
+
+
+@prices_app.callback()
+def model_prices(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List your own prices of models, in US dollars per million tokens."""
+    if context.invoked_subcommand:
+        return
+    found = Api.find().get("/v1/prices")
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    none = "No price of your own: every model goes by the public table. Set one: rota prices set MODEL --input 1 …"
+    render.out.print(render.plain_table(found, _PRICE) if found else none)
+
+
+@prices_app.command("set")
+def set_price(
+    model: str,
+    provider: Annotated[str, typer.Option(help="Whose wire format it is served over: anthropic or openai.")],
+    price_in: Annotated[str, typer.Option("--input", help="US dollars per million tokens.")],
+    price_out: Annotated[str, typer.Option("--output", help="US dollars per million tokens.")],
+    cached: Dollars = None,
+    cache_write: Dollars = None,
+    window: Annotated[int | None, typer.Option(help="Tokens the model can take in.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set a price of your own for a model."""
+    body = {
+        "provider": provider,
+        "input_per_million": price_in,
+        "output_per_million": price_out,
+        "cached_per_million": cached,
+        "cache_write_per_million": cache_write,
+        "context_window": window,
+    }
+    found = Api.find().put(f"/v1/prices/{model}", {name: value for name, value in body.items() if value is not None})
+    render.out.print_json(data=found) if as_json else render.out.print(render.plain_table([found], _PRICE))
+
+
+@prices_app.command("remove")
+def remove_price(model: str) -> None:
+    """Return to the public price."""
+    Api.find().delete(f"/v1/prices/{model}")
+    typer.echo(f"{model} goes by the public price again.")

@@ -6,12 +6,17 @@ import typer
 
 from cli import render
 from cli.client import Api, fail
+from cli.find import TaskOption, id_in, task_id_or_none
+from cli.layout import Column
 from cli.options import JsonOption
 
 users_app = typer.Typer(help="Users and their roles.", invoke_without_command=True)
 keys_app = typer.Typer(help="API keys.", invoke_without_command=True)
 secrets_app = typer.Typer(help="Secrets kept in the database.", no_args_is_help=True)
 
+_DEED = [Column("at", "id"), Column("who", "text"), Column("did", "text"), Column("task")]
+
+KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, how it begins or ends, or last.")]
 RoleOption = Annotated[
     list[str] | None, typer.Option("--role", "-r", help="A role, or role@location; may be repeated.")
 ]
@@ -86,19 +91,25 @@ def make_key(
 
 @keys_app.command("rotate")
 def rotate_key(
-    key_id: str,
+    key_id: KeyId,
     overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old one still works.")] = 3600,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key's successor."""
-    _print_key(Api.find().post(f"/v1/keys/{key_id}/rotate", {"overlap": overlap}), as_json=as_json)
+    api = Api.find()
+    _print_key(api.post(f"/v1/keys/{_key(api, key_id)}/rotate", {"overlap": overlap}), as_json=as_json)
 
 
 @keys_app.command("revoke")
-def revoke_key(key_id: str) -> None:
+def revoke_key(key_id: KeyId) -> None:
     """End a key."""
-    Api.find().delete(f"/v1/keys/{key_id}")
+    api = Api.find()
+    api.delete(f"/v1/keys/{_key(api, key_id)}")
     typer.echo("revoked; every process of the API follows within five seconds")
+
+
+def _key(api: Api, said: str) -> str:
+    return id_in(api, "/v1/keys", said, what="key", listed_by="rota keys")
 
 
 def _print_key(found: dict[str, Any], *, as_json: bool) -> None:
@@ -112,17 +123,23 @@ def messages(
 ) -> None:
     """List the outbox: what left, what waits, what failed."""
     found = Api.find().get("/v1/messages", status=status, limit=limit)["messages"]
-    render.out.print_json(data=found) if as_json else render.out.print(render.message_table(found))
+    if as_json:
+        render.out.print_json(data=found)
+    elif found:
+        render.out.print(render.message_table(found))
+    else:
+        render.out.print(render.nothing("The outbox is empty.", "No message matches", "rota messages", status))
 
 
 def audit(
     subject: Annotated[str | None, typer.Option(help="Only this, such as tool/send_email.")] = None,
-    task: Annotated[str | None, typer.Option(help="Only what was done in this task.")] = None,
+    task: TaskOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
     as_json: JsonOption = False,
 ) -> None:
     """Show who did what: people through their keys, agents in their tasks."""
-    found = Api.find().get("/v1/audit", subject=subject, task=task, limit=limit)["lines"]
+    api = Api.find()
+    found = api.get("/v1/audit", subject=subject, task=task_id_or_none(api, task), limit=limit)["lines"]
     if as_json:
         render.out.print_json(data=found)
         return
@@ -135,7 +152,11 @@ def audit(
         }
         for line in found
     ]
-    render.out.print(render.plain_table(rows, ["at", "who", "did", "task"]) if rows else "Nothing was changed yet.")
+    render.out.print(
+        render.plain_table(rows, _DEED)
+        if rows
+        else render.nothing("Nothing was changed yet.", "No line of the audit log matches", "rota audit", subject, task)
+    )
 
 
 @secrets_app.command("rotate")
@@ -146,9 +167,10 @@ def rotate_secrets() -> None:
     from core.db import system_transaction
     from core.vault import vault
     from domain.channels import service as channels
+    from domain.providers import service as providers
     from embedded.state import join_running
 
     join_running()
     with system_transaction() as connection:
-        count = channels.rotate_secrets(connection, vault())
+        count = channels.rotate_secrets(connection, vault()) + providers.rotate_secrets(connection, vault())
     typer.echo(f"{count} secrets are encrypted with the first key; older keys can be taken away now.")

@@ -3,28 +3,68 @@
 What a process needs is imported when it is chosen: the API must not pay for Celery, nor a submission for either.
 """
 
+import math
 import os
 import signal
+import socket
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import typer
 
+from core.errors import Misconfigured
 from core.logging import configure_logging
-from core.memory import set_start_aside
+from core.memory import begin_loading, set_start_aside
 from core.settings import settings
+from embedded.processes import ensure_can_listen
 from embedded.state import join_running
 
 ConcurrencyOption = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=5000, help="Tasks at once.")]
-PortOption = Annotated[int | None, typer.Option(help="TCP port.")]
+_WELCOME_TOKENS = 1_000
+_USUAL_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
+
+PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port.")]
 
 
-def _prepare() -> None:
-    """Where nothing is configured, join the `rota up` that runs here; then set logging up."""
-    join_running()
-    configure_logging(level=settings().log_level, as_json=settings().log_json)
+Need = Literal["database_url", "system_database_url", "owner_database_url", "redis_url"]
+
+
+def _prepare(*needs: Need) -> None:
+    """Where nothing is configured, join the `rota up` that runs here; then set logging up.
+
+    Raises:
+        Misconfigured: a server is needed and not configured, and none answers at the usual address. One that is
+            configured may be away for a while: the processes wait for it.
+    """
+    begin_loading()
+    join_running(*needs[:1])
+    config = settings()
+    configure_logging(level=config.log_level, as_json=config.log_json)
+    told = config.model_fields_set | ({"redis_url"} if config.broker_url else set())
+    for name in needs:
+        url = getattr(config, name) or config.database_url  # the other logins to the database default to this one
+        if told.isdisjoint({name, _DEFAULTS.get(name, name)}) and not _answers(url):
+            raise Misconfigured(
+                f"No `rota up` runs here, {name.upper()} is not set, and nothing answers at {url}. "
+                f"Start `rota up` first, or set {' and '.join(need.upper() for need in needs)}."
+            )
+
+
+_DEFAULTS = {"system_database_url": "database_url", "owner_database_url": "database_url"}
+
+
+def _answers(url: str) -> bool:
+    """Whether anything listens where a server is by default."""
+    parts = urlsplit(url)
+    port = parts.port or _USUAL_PORTS[parts.scheme]
+    try:
+        socket.create_connection((parts.hostname or "127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def api(
@@ -35,14 +75,21 @@ def api(
     """Serve the HTTP API."""
     import uvicorn
 
-    _prepare()
+    _prepare("database_url")
     config = settings()
+    address, chosen = host or config.api_host, config.api_port if port is None else port
+    ensure_can_listen(address, chosen)
+    if workers > 1:
+        set_start_aside()  # each of them loads for itself
     uvicorn.run(
         "api.app:make_app",
         factory=True,
-        host=host or config.api_host,
-        port=config.api_port if port is None else port,
+        host=address,
+        port=chosen,
         workers=workers,
+        http="api.connections:GuardedProtocol",
+        timeout_keep_alive=math.ceil(config.idle_timeout),
+        proxy_headers=False,  # they are the application's affair: uvicorn would believe any process of this machine
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,
@@ -52,7 +99,7 @@ def api(
 
 def dispatcher() -> None:
     """Move due tasks from Postgres to the Celery queues; several stand by for each other."""
-    _prepare()
+    _prepare("system_database_url", "redis_url")
     from workers.app import RUN_TASK, app
     from workers.broker import make_broker
     from workers.dispatcher import Dispatcher
@@ -72,7 +119,7 @@ def worker(
     name: Annotated[str, typer.Option(help="Shown in lists, with the host's name.")] = "worker",
 ) -> None:
     """Run agents' tasks."""
-    _prepare()
+    _prepare("database_url", "redis_url")
     from agents.tools import ALL
     from workers.app import app
     from workers.broker import is_redis
@@ -102,23 +149,29 @@ def beat(
     schedule: Annotated[Path, typer.Option(help="File in which beat keeps its last runs.")] = Path(".rota/beat"),
 ) -> None:
     """Fire the periodic duties listed in beat_schedule.py."""
-    _prepare()
+    _prepare("redis_url")
     from workers.app import app
 
     schedule.parent.mkdir(parents=True, exist_ok=True)
+    set_start_aside()
     app.start(["beat", f"--schedule={schedule}", "--pidfile=", f"--loglevel={settings().log_level}"])
 
 
 def flower(port: PortOption = None, address: Annotated[str, typer.Option()] = "127.0.0.1") -> None:
     """Watch Celery through Flower, read-only and behind a password (ROTA_FLOWER_AUTH, user:password)."""
-    _prepare()
+    _prepare("redis_url")
     from workers.app import app
+    from workers.flower import show_as_commands
 
     login = os.environ.get("ROTA_FLOWER_AUTH", "")
     if ":" not in login:
         raise typer.BadParameter("set ROTA_FLOWER_AUTH to user:password; Flower shows what tasks are called with")
+    show_as_commands()
+    set_start_aside()
+    chosen = 5555 if port is None else port
+    ensure_can_listen(address, chosen)
     app.start(
-        ["flower", f"--address={address}", f"--port={5555 if port is None else port}", f"--basic-auth={login}",
+        ["flower", f"--address={address}", f"--port={chosen}", f"--basic-auth={login}",
          "--read-only=true", "--max-tasks=10000", "--logging=warning"]
     )  # fmt: skip
 
@@ -127,11 +180,13 @@ def rehearsal(port: PortOption = None, host: Annotated[str, typer.Option()] = "1
     """Serve the rehearsal model, which speaks both providers' wire formats and understands nothing."""
     import uvicorn
 
+    chosen = 8081 if port is None else port
+    ensure_can_listen(host, chosen)
     uvicorn.run(
         "embedded.rehearsal.server:make_app",
         factory=True,
         host=host,
-        port=8081 if port is None else port,
+        port=chosen,
         log_level="critical",
         access_log=False,
         timeout_graceful_shutdown=2,
@@ -140,7 +195,7 @@ def rehearsal(port: PortOption = None, host: Annotated[str, typer.Option()] = "1
 
 def migrate() -> None:
     """Bring the database up to date: roles, then migrations. Safe to run again, and by several at once."""
-    _prepare()
+    _prepare("owner_database_url")
     from core.migrations import migrate as run_migrations
 
     typer.echo(f"The database is at revision {run_migrations(settings())}.")
@@ -152,11 +207,22 @@ def setup(
     time_zone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
     demonstration: Annotated[bool, typer.Option(help="Fill it with a demonstration gym.")] = False,
     owner: Annotated[str | None, typer.Option(help="E-mail of the user who owns it.")] = None,
-    tokens: Annotated[int, typer.Option(min=0, help="Prepaid tokens to begin with; added once.")] = 1_000,
+    prepaid: Annotated[
+        bool | None,
+        typer.Option(
+            "--prepaid/--no-prepaid",
+            help="Sell it tokens, which its tasks spend and wait for; as it was without either, and not for a new one.",
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=0, help="With --prepaid, tokens to begin with: 1000 without it; added once.")
+    ] = None,
     operator: Annotated[bool, typer.Option(help="Let that user govern the installation.")] = False,
 ) -> None:
     """Make an organisation with the ready-made agents, and print an API key of its owner."""
-    _prepare()
+    if tokens and not prepaid:
+        raise typer.BadParameter("tokens are for organisations that buy them: add --prepaid, or leave --tokens out")
+    _prepare("database_url")
     from embedded.organisation import set_up_organisation
 
     key = set_up_organisation(
@@ -166,21 +232,26 @@ def setup(
         with_demonstration=demonstration,
         owner_email=owner,
         is_operator=operator,
-        welcome_tokens=tokens,
+        is_prepaid=prepaid,
+        welcome_tokens=(_WELCOME_TOKENS if tokens is None else tokens) if prepaid else 0,
     )
     typer.echo(key)
 
 
 def up(
     data: Annotated[Path, typer.Option(help="Where data are kept.")] = Path(".rota"),
-    port: Annotated[int | None, typer.Option(help="The API's port; 0 for any, on every server.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The API's port; 0 for any, on every server.")
+    ] = None,
     concurrency: ConcurrencyOption = 100,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; one a core at most.")] = 1,
     demonstration: Annotated[bool, typer.Option(help="Fill the organisation with a demonstration gym.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready.")] = False,
 ) -> None:
     """Start everything on this machine: servers, API, dispatcher, workers, beat, Flower."""
-    from cli.render import banner, out
+    from cli import render
+
+    begin_loading()
     from embedded.state import Running
     from embedded.up import Options, Up
 
@@ -188,11 +259,12 @@ def up(
         typer.secho(f"rota: {text}", err=True, dim=True)
 
     def greet(running: Running) -> None:
+        set_start_aside()
         if as_json:
             sys.stdout.write(running.model_dump_json() + "\n")
             sys.stdout.flush()
         else:
-            out.print(banner(running))
+            render.greet(running)
 
     options = Options(data=data, port=port, concurrency=concurrency, workers=workers, demonstration=demonstration)
     Up(options, say).run(greet)

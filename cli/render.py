@@ -1,46 +1,45 @@
 """How things look in a terminal."""
 
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter
-from rich import markup
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from cli import layout
+from cli.layout import Column, Listing, below, clean, plain, shorten
 from core.money import in_words
 from embedded.state import Running
 
-# Into a pipe or a file rich would squeeze everything into 80 columns.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+# Into a pipe or a file rich would squeeze everything into 80 columns, where COLUMNS does not say how many there are.
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 
 _COLOURS = {
     "succeeded": "green", "running": "cyan", "queued": "blue", "waiting": "yellow", "failed": "red",
     "cancelled": "magenta", "expired": "magenta", "done": "green",
 }  # fmt: skip
 _STAGES = {"perceive": "blue", "decide": "magenta", "act": "cyan", "learn": "green"}
+escape = layout.escape
+
 _LENGTH = TypeAdapter(timedelta)
 _BAR = 20
-_MESSAGE = 60
-
-
-def escape(text: str) -> str:
-    """What somebody else wrote, as text: no markup of ours, and no sequence that a terminal would obey."""
-    return markup.escape("".join(letter for letter in text if letter >= " " or letter == "\n"))
+_MESSAGE, _GIST, _ACTION = 60, 120, 160
 
 
 def banner(running: Running) -> RenderableType:
-    """What `rota up` greets with."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim")
-    facts.add_column(overflow="fold")
+    """What `rota up` greets with. The key comes after it, on a line without a frame, so that it copies in one piece."""
+    facts = _facts()
     facts.add_row("API", f"[bold]{running.api}[/]   docs at {running.api}/docs")
-    facts.add_row("Key", running.api_key)
     facts.add_row("Flower", f"{running.flower}   [dim]sign in as[/] {running.flower_auth.replace(':', ' / ')}")
+    for change in running.moved:
+        facts.add_row("[yellow]Moved[/]", f"[yellow]{escape(change)}[/]")
     model = (
         "[yellow]rehearsal[/]: rehearsed answers, not intelligent ones: set ANTHROPIC_API_KEY or OPENAI_API_KEY"
         if running.model == "rehearsal"
@@ -48,13 +47,13 @@ def banner(running: Running) -> RenderableType:
     )
     facts.add_row("Model", model)
     facts.add_row("Rate", f"{running.starts_per_minute} tasks a minute here   [dim]an organisation's default is 100[/]")
-    facts.add_row("Data", f"{running.data}   [dim]logs in logs/[/]")
+    facts.add_row("Data", f"{escape(running.data)}   [dim]logs: rota logs[/]")
     tries = Table.grid(padding=(0, 0))
     for command in (
-        'rota submit "Can you book Ana Torres into the next spin class?" --agent support --wait',
+        'rota submit "Any free places in spin this week?" --agent support --wait',
         "rota submit --file examples/gym_messages.jsonl --agent support --wait",
-        "rota tasks",
-        "rota usage",
+        "rota status",
+        'eval "$(rota env)"',
     ):
         tries.add_row(f"[bold]{escape(command)}[/]")
     return Panel(
@@ -65,6 +64,20 @@ def banner(running: Running) -> RenderableType:
         expand=False,
         padding=(1, 2),
     )
+
+
+def greet(running: Running) -> None:
+    """Print what `rota up` greets with, and the key where a terminal can break its line without breaking the key."""
+    out.print(banner(running))
+    out.print(f"[dim]API key (rota env prints it too):[/]\n{running.api_key}", soft_wrap=True)
+
+
+def _facts() -> Table:
+    """A grid of names and what is to be said of each."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    return facts
 
 
 def status(word: str) -> str:
@@ -104,43 +117,57 @@ def seconds_between(start: str | None, end: str | None) -> float | None:
     return (finish - datetime.fromisoformat(start)).total_seconds()
 
 
+_TASK = (
+    Column("id", "id"), Column("agent", rank=2), Column("status", rank=1), Column("priority", rank=4),
+    Column("tries", rank=6), Column("took", rank=5), Column("cost", rank=7), Column("message", "line", rank=3),
+)  # fmt: skip
+
+
 def task_table(tasks: list[dict[str, Any]]) -> RenderableType:
     """Tasks in lines."""
-    if not tasks:
-        return Text('No tasks here yet. Submit one: rota submit "…" --agent support', style="dim")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("id", "agent", "status", "priority", "tries", "took", "cost", "message"):
-        table.add_column(name, no_wrap=name != "message", overflow="ellipsis")
+    rows = []
     for task in tasks:
         took = seconds_between(task["started_at"], task["finished_at"])
-        table.add_row(
-            task["id"],
-            task["agent"],
-            status(task["status"]),
-            task["priority"],
-            f"{task['attempts']}/{task['max_attempts']}",
-            "" if took is None else f"{took:.1f} s",
-            money(task["billed_cost"]),
-            escape(" ".join(str(task["input"]["message"]).split())[:_MESSAGE]),
+        rows.append(
+            (
+                task["id"],
+                task["agent"],
+                status(task["status"]),
+                task["priority"],
+                f"{task['attempts']}/{task['max_attempts']}",
+                "" if took is None else f"{took:.1f} s",
+                money(task["billed_cost"]),
+                escape(shorten(str(task["input"]["message"]), _MESSAGE)),
+            )
         )
-    return table
+    return Listing(_TASK, rows)
+
+
+def nothing(whole: str, filtered: str, again: str, *wanted: object) -> RenderableType:
+    """What to say of an empty list: `whole` where everything was asked for, else that nothing matches what was
+    `wanted`, and how to see everything.
+    """
+    return Text(f"{filtered}. All of them: {again}" if any(wanted) else whole, style="dim")
 
 
 def task_detail(task: dict[str, Any]) -> RenderableType:
     """One task: facts, a waterfall of its steps, its attempts, its answer."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim")
-    facts.add_column(overflow="fold")
+    facts = _facts()
     facts.add_row("task", task["id"])
     facts.add_row("agent", f"{task['agent']}   [dim]priority[/] {task['priority']}")
     waiting = f" for {task['waiting_for']}" if task["waiting_for"] else ""
     facts.add_row("status", f"{status(task['status'])}{waiting}   [dim]tries counted[/] {task['attempts']}")
     if task.get("why"):
         facts.add_row("why", escape(task["why"]))
+    if task.get("next"):
+        facts.add_row("type", f"[bold]{escape(task['next'])}[/]")
     facts.add_row("asked", escape(str(task["input"]["message"])))
     facts.add_row("created", f"{moment(task['created_at'])}   [dim]ended[/] {moment(task['finished_at']) or '-'}")
     tokens = f"{task['input_tokens']} in, {task['output_tokens']} out"
-    facts.add_row("cost", f"{money(task['billed_cost'])} for {task['model_calls']} model calls ({tokens} tokens)")
+    facts.add_row(
+        "cost",
+        f"{money(task['billed_cost'])} for {task['model_calls']} model calls ({tokens} tokens){_marks(task['steps'])}",
+    )
     if task["error"]:
         facts.add_row("error", f"[red]{task['error']['kind']}[/] {escape(task['error']['message'])}")
     parts: list[RenderableType] = [facts, Text(), waterfall(task["steps"])]
@@ -150,8 +177,27 @@ def task_detail(task: dict[str, Any]) -> RenderableType:
     if len(task["attempt_history"]) > 1 or task["error"]:
         parts += [Text(), _attempts(task["attempt_history"])]
     if task["result"]:
-        parts += [Text(), Panel(escape(task["result"]["answer"]), title="answer", border_style="green")]
+        parts += [Text(), answer_panel(task["result"])]
     return Group(*parts)
+
+
+def _marks(steps: list[dict[str, Any]]) -> str:
+    """What a reader should know of a task's cost."""
+    given = [step["input"] for step in steps if step["stage"] == "decide"]
+    unpriced = sorted({one["model"] for one in given if one.get("is_unpriced")})
+    marks = "   [yellow]some tokens are estimated[/]" if any(one.get("is_estimated") for one in given) else ""
+    return marks + (f"   [yellow]unpriced, billed at 0: {escape(', '.join(unpriced))}[/]" if unpriced else "")
+
+
+def answer_panel(result: dict[str, Any]) -> RenderableType:
+    """An answer; one that stops at the limit of output tokens says so."""
+    is_cut = result.get("is_truncated")
+    return Panel(
+        escape(result["answer"]),
+        title="answer, cut off at the limit of output tokens" if is_cut else "answer",
+        subtitle="raise the agent's limit max_output_tokens" if is_cut else None,
+        border_style="yellow" if is_cut else "green",
+    )
 
 
 def _in_doubt(task_id: str, step: dict[str, Any]) -> RenderableType:
@@ -175,27 +221,38 @@ def waterfall(steps: list[dict[str, Any]]) -> RenderableType:
     begin = min(datetime.fromisoformat(step["started_at"]).timestamp() for step in steps)
     end = max(datetime.fromisoformat(s["started_at"]).timestamp() + s["duration_ms"] / 1000 for s in steps)
     scale = _BAR / max(end - begin, 0.001)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("#", "stage", "step", "", "ms", "tokens", "cost", "what"):
-        table.add_column(
-            name, no_wrap=name != "what", justify="right" if name in {"#", "ms", "tokens", "cost"} else "left"
-        )
+    rows = []
     for step in steps:
         start = datetime.fromisoformat(step["started_at"]).timestamp() - begin
         bar = " " * min(_BAR - 1, int(start * scale)) + "█" * max(1, round(step["duration_ms"] / 1000 * scale))
         colour = {"failed": "red", "unknown": "yellow"}.get(step["status"]) or _STAGES[step["stage"]]
         tokens = step["input_tokens"] + step["output_tokens"]
-        table.add_row(
-            str(step["seq"]),
-            f"[{colour}]{step['stage']}[/]",
-            escape(step["name"]),
-            f"[{colour}]{bar[:_BAR]}[/]",
-            str(step["duration_ms"]),
-            str(tokens) if tokens else "",
-            money(step["billed_cost"]) if step["model"] else "",
-            escape(_gist(step)),
+        rows.append(
+            (
+                str(step["seq"]),
+                f"[{colour}]{step['stage']}[/]",
+                escape(step["name"]),
+                f"[{colour}]{bar[:_BAR]}[/]",
+                str(step["duration_ms"]),
+                str(tokens) if tokens else "",
+                money(step["billed_cost"]) if step["model"] else "",
+                escape(_whole_or_short(step)),
+            )
         )
-    return table
+    return Listing(_STEP, rows)
+
+
+_STEP = (
+    Column("#", "id", is_right=True), Column("stage", rank=1), Column("step", rank=2),
+    Column("bar", rank=5, title=""), Column("ms", rank=4, is_right=True), Column("tokens", rank=7, is_right=True),
+    Column("cost", rank=6, is_right=True), Column("what", "text", rank=3),
+)  # fmt: skip
+
+
+def _whole_or_short(step: dict[str, Any]) -> str:
+    """What a step did, cut to fit; the reason of a failure is shown whole."""
+    gist = _gist(step)
+    return " ".join(gist.split()) if step["status"] == "failed" else shorten(gist, _GIST)
 
 
 def _gist(step: dict[str, Any]) -> str:
@@ -206,56 +263,69 @@ def _gist(step: dict[str, Any]) -> str:
     if step["status"] == "failed" and "settled" in output:
         return "a person said: do it again"
     if step["status"] == "failed":
-        return f"{output['error']['kind']}: {output['error']['message']}"[:120]
+        return f"{output['error']['kind']}: {output['error']['message']}"
     if step["stage"] == "decide":
         actions = ", ".join(action["tool"] for action in output["actions"])
         sure = f" ({output['confidence']:.0%} sure)" if output["confidence"] is not None else ""
-        return f"→ {actions}{sure}" if actions else "answers"
+        return f"→ {actions}{sure}" if actions else f"answers{' (cut off)' if output.get('is_truncated') else ''}"
     if step["stage"] == "act":
-        given = ", ".join(f"{k}={v}" for k, v in step["input"].items() if not k.startswith("_"))
-        return f"{'ok' if output['ok'] else 'refused'}  {given}"[:120]
+        given = _given({name: value for name, value in step["input"].items() if not name.startswith("_")})
+        said = "ok" if output["ok"] else "only suggested" if output.get("suggested") else "refused"
+        return f"{said}  {given}"
     return ""
 
 
+_ATTEMPT = (
+    Column("try", "id"), Column("worker", "text", rank=5), Column("began", rank=3), Column("took", rank=4),
+    Column("outcome", rank=1), Column("counted", rank=6), Column("error", "text", rank=2),
+)  # fmt: skip
+
+
 def _attempts(attempts: list[dict[str, Any]]) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("try", "worker", "began", "took", "outcome", "counted", "error"):
-        table.add_column(name, no_wrap=name != "error")
+    rows = []
     for number, attempt in enumerate(attempts, start=1):
         error = attempt["error"]
         took = seconds_between(attempt["started_at"], attempt["ended_at"])
-        table.add_row(
-            str(number),
-            attempt["worker"],
-            moment(attempt["started_at"]),
-            f"{took:.1f} s",
-            attempt["outcome"] or "under way",
-            {True: "yes", False: "no", None: ""}[attempt["counted"]],
-            escape(f"{error['kind']}: {error['message']}") if error else "",
+        rows.append(
+            (
+                str(number),
+                attempt["worker"],
+                moment(attempt["started_at"]),
+                f"{took:.1f} s",
+                attempt["outcome"] or "under way",
+                {True: "yes", False: "no", None: ""}[attempt["counted"]],
+                escape(f"{error['kind']}: {error['message']}") if error else "",
+            )
         )
-    return table
+    return Listing(_ATTEMPT, rows)
+
+
+_AGENT = (
+    Column("agent", "id"), Column("name", "line", rank=6), Column("model", "line", rank=5), Column("tools", rank=7),
+    Column("on", rank=1), Column("tasks", rank=2), Column("success", rank=3), Column("cost", rank=4),
+)  # fmt: skip
 
 
 def agent_table(agents: list[dict[str, Any]], statistics: list[dict[str, Any]]) -> RenderableType:
     """Agents with what they did lately."""
     by_agent = {row["agent"]: row for row in statistics}
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("agent", "name", "model", "tools", "on", "tasks", "success", "cost"):
-        table.add_column(name, no_wrap=True)
+    rows = []
     for agent in agents:
         row = by_agent.get(agent["slug"], {})
         rate = row.get("success_rate")
-        table.add_row(
-            agent["slug"],
-            escape(agent["name"]),
-            agent["model"],
-            str(len(agent["tools"])),
-            "yes" if agent["enabled"] else "no",
-            str(row.get("tasks", 0)),
-            "" if rate is None else f"{rate:.0%}",
-            money(row.get("billed_cost", "0")),
+        rows.append(
+            (
+                agent["slug"],
+                escape(agent["name"]),
+                escape(agent["model"]),
+                str(len(agent["tools"])),
+                "yes" if agent["enabled"] else "no",
+                str(row.get("tasks", 0)),
+                "" if rate is None else f"{rate:.0%}",
+                money(row.get("billed_cost", "0")),
+            )
         )
-    return table
+    return Listing(_AGENT, rows)
 
 
 def usage_report(report: dict[str, Any]) -> RenderableType:
@@ -266,64 +336,82 @@ def usage_report(report: dict[str, Any]) -> RenderableType:
         f"base {money(total['base_cost'])}   billed [bold]{money(total['billed_cost'])}[/]"
     )
     parts: list[RenderableType] = [head]
-    if report["total"]["rehearsal_calls"]:
-        parts.append(
-            Text(
-                f"{report['total']['rehearsal_calls']} of the calls were rehearsed: priced as if real, free of charge.",
-                "yellow",
-            )
-        )
+    parts += _notes_on(total)
     for title, rows, key in (("by model", report["by_model"], "name"), ("by agent", report["by_agent"], "name")):
         parts += [Text(), _usage_lines(title, rows, key)]
     return Group(*parts)
 
 
-def _usage_lines(title: str, rows: list[dict[str, Any]], key: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(title, no_wrap=True)
-    for name in ("calls", "input", "cached", "output", "base", "billed"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            str(row[key]),
-            str(row["model_calls"]),
-            f"{row['input_tokens']:,}",
-            f"{row['cached_tokens']:,}",
-            f"{row['output_tokens']:,}",
-            money(row["base_cost"]),
-            money(row["billed_cost"]),
-        )
-    return table
+def _notes_on(total: dict[str, Any]) -> list[RenderableType]:
+    """What a reader should know of amounts: calls that are not what they seem."""
+    notes = {
+        "rehearsal_calls": "of the calls were rehearsed: priced as if real, free of charge.",
+        "unpriced_calls": "of the calls were billed at 0, as no price is known. Set one: PUT /v1/prices/{model}",
+        "estimated_calls": "of the calls were billed by estimate: the provider did not report all of their tokens.",
+    }
+    return [Text(f"{total[name]} {note}", "yellow") for name, note in notes.items() if total[name]]
+
+
+def _usage_lines(title: str, rows: list[dict[str, Any]], key: str) -> RenderableType:
+    ranks = {"calls": 2, "input": 3, "cached": 5, "output": 4, "base": 6, "billed": 1}
+    columns = [Column(title, "id"), *(Column(name, rank=rank, is_right=True) for name, rank in ranks.items())]
+    return Listing(
+        columns,
+        [
+            (
+                escape(f"{row[key]}{' (unpriced)' if title == 'by model' and row['unpriced_calls'] else ''}"),
+                str(row["model_calls"]),
+                f"{row['input_tokens']:,}",
+                f"{row['cached_tokens']:,}",
+                f"{row['output_tokens']:,}",
+                money(row["base_cost"]),
+                money(row["billed_cost"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+_FAILURE = (
+    Column("tasks", rank=1), Column("fingerprint", "id"), Column("kind", rank=2), Column("last", rank=4),
+    Column("agents", "text", rank=5), Column("message", "text", rank=3), Column("example", rank=6),
+)  # fmt: skip
 
 
 def failure_table(rows: list[dict[str, Any]]) -> RenderableType:
     """Errors and how many tasks failed of each."""
     if not rows:
         return Text("No task has failed.", style="dim")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("tasks", "fingerprint", "kind", "last", "agents", "message", "example"):
-        table.add_column(name, no_wrap=name != "message")
-    for row in rows:
-        table.add_row(
-            str(row["tasks"]),
-            row["fingerprint"] or "",
-            f"[red]{escape(row['kind'] or '')}[/]",
-            moment(row["last_at"]),
-            escape(", ".join(row["agents"])),
-            escape(" ".join((row["message"] or "").split())[:200]),
-            str(row["examples"][0]),
-        )
-    again = Text("Do them again: rota retry --status failed --fingerprint …", style="dim")
-    return Group(table, Text(), again)
+    table = Listing(
+        _FAILURE,
+        [
+            (
+                str(row["tasks"]),
+                row["fingerprint"] or "",
+                f"[red]{escape(row['kind'] or '')}[/]",
+                moment(row["last_at"]),
+                escape(", ".join(row["agents"])),
+                escape(" ".join((row["message"] or "").split())),
+                str(row["examples"][0]),
+            )
+            for row in rows
+        ],
+    )
+    return below(table, "Do them again: rota retry --status failed --fingerprint …")
+
+
+_WORKERS = (
+    Column("name", rank=1), Column("id", "id"), Column("status", "text", rank=2), Column("queues", "text", rank=7),
+    Column("tasks", rank=3), Column("of", rank=4), Column("memory", rank=8), Column("stuck", rank=5),
+    Column("runs", "text", rank=6),
+)  # fmt: skip
 
 
 def worker_table(rows: list[dict[str, Any]]) -> RenderableType:
     """Workers, and under each what it runs."""
     if not rows:
         return Text("No worker was ever here. Start one: rota worker", style="dim")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("name", "id", "status", "queues", "tasks", "of", "memory", "stuck", "runs"):
-        table.add_column(name, no_wrap=name not in {"runs", "queues"})
+    shown = []
     for row in rows:
         size = str(row["concurrency"])
         if row["wanted_concurrency"] not in (None, row["concurrency"]):
@@ -331,18 +419,20 @@ def worker_table(rows: list[dict[str, Any]]) -> RenderableType:
         runs = [f"{task['agent']} {seconds_between(task['since'], None):.0f} s" for task in row["tasks"][:3]]
         more = [f"{row['running'] - len(runs)} more"] if row["running"] > len(runs) else []
         because = f" ({row['draining_because']})" if row["draining_because"] else ""
-        table.add_row(
-            escape(row["name"]),
-            escape(row["id"]),
-            f"{_WORKER.get(row['status'], row['status'])}{escape(because)}",
-            ",".join(row["queues"]),
-            str(row["running"]),
-            size,
-            f"{row['memory_bytes'] / 1e6:.0f} MB" if row["memory_bytes"] else "",
-            str(row["stuck"] or ""),
-            escape(", ".join(runs + more)),
+        shown.append(
+            (
+                escape(row["name"]),
+                escape(row["id"]),
+                f"{_WORKER.get(row['status'], row['status'])}{escape(because)}",
+                ", ".join(row["queues"]),
+                str(row["running"]),
+                size,
+                f"{row['memory_bytes'] / 1e6:.0f} MB" if row["memory_bytes"] else "",
+                str(row["stuck"] or ""),
+                escape(", ".join(runs + more)),
+            )
         )
-    return table
+    return Listing(_WORKERS, shown)
 
 
 _WORKER = {"alive": "[green]alive[/]", "silent": "[red]silent[/]", "draining": "[yellow]draining[/]"}
@@ -350,8 +440,7 @@ _WORKER = {"alive": "[green]alive[/]", "silent": "[red]silent[/]", "draining": "
 
 def limits(found: dict[str, Any], paused: list[dict[str, Any]]) -> RenderableType:
     """An organisation's limits, how far they are used, and what is paused."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim")
+    facts = _facts()
     for what, used, limit in (
         ("tasks in flight", found["in_flight"], found["max_in_flight"]),
         ("started in the last 60 s", found["started_last_minute"], found["starts_per_minute"]),
@@ -364,46 +453,40 @@ def limits(found: dict[str, Any], paused: list[dict[str, Any]]) -> RenderableTyp
     return facts
 
 
-def plain_table(rows: list[dict[str, Any]], columns: list[str]) -> RenderableType:
-    """Rows as they are."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in columns:
-        table.add_column(name.replace("_", " "), no_wrap=True)
-    for row in rows:
-        table.add_row(*(_cell(row[name]) for name in columns))
-    return table
+def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str | Column]) -> RenderableType:
+    """Rows as they are; the first column is what names a row."""
+    return plain(rows, columns)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, list):
-        return ",".join(str(item) for item in value)
-    return f"{value:.1f}" if isinstance(value, float) else escape(str(value))
+_PROPOSAL = (
+    Column("id", "id"), Column("kind", rank=4), Column("status", rank=2), Column("agent", rank=3),
+    Column("action", "text", rank=1), Column("until", rank=5), Column("because", "text", rank=6),
+)  # fmt: skip
 
 
 def approval_table(rows: list[dict[str, Any]]) -> RenderableType:
     """What is to be decided, in lines."""
-    if not rows:
-        return Text("Nothing waits for anybody's decision.", style="dim")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("id", "kind", "status", "agent", "action", "until", "because"):
-        table.add_column(name, no_wrap=name not in {"action", "because"}, overflow="fold")
-    for row in rows:
-        given = ", ".join(f"{name}={value}" for name, value in row["arguments"].items())
-        table.add_row(
-            row["id"],
-            row["kind"],
-            _APPROVAL.get(row["status"], row["status"]),
-            row["agent"],
-            escape(f"{row['tool']}({given})"[:160]),
-            moment(row["expires_at"]),
-            escape(row["decision"]["rule"]),
-        )
-    hint = Text("Decide: rota approvals show ID, then approve ID or reject ID --reason …", style="dim")
-    return Group(table, Text(), hint)
+    table = Listing(
+        _PROPOSAL,
+        [
+            (
+                row["id"],
+                row["kind"],
+                _APPROVAL.get(row["status"], row["status"]),
+                row["agent"],
+                escape(shorten(f"{row['tool']}: {_given(row['arguments'])}", _ACTION)),
+                moment(row["expires_at"]),
+                escape(row["decision"]["rule"]),
+            )
+            for row in rows
+        ],
+    )
+    return below(table, "Decide: rota approvals show ID, then approve ID or reject ID --reason …")
+
+
+def _given(arguments: dict[str, Any]) -> str:
+    """Arguments in words: between a name and an id there is room for a new line."""
+    return ", ".join(f"{name} {value}" for name, value in arguments.items())
 
 
 _APPROVAL = {
@@ -415,9 +498,7 @@ _APPROVAL = {
 def approval_detail(row: dict[str, Any]) -> RenderableType:
     """One proposal with everything that somebody needs to decide."""
     decision = row["decision"]
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim")
-    facts.add_column(overflow="fold")
+    facts = _facts()
     by = f" by {row['decided_by']}" if row["decided_by"] else ""
     facts.add_row("approval", row["id"])
     facts.add_row("status", f"{_APPROVAL.get(row['status'], row['status'])}{escape(by)}")
@@ -457,7 +538,7 @@ def notification_list(rows: list[dict[str, Any]]) -> RenderableType:
     parts: list[RenderableType] = []
     for row in rows:
         parts += [Text.from_markup(f"[bold]{escape(row['title'])}[/]  [dim]{moment(row['created_at'])}[/]")]
-        parts += [Text(escape(row["body"])), Text()]
+        parts += [Text(clean(row["body"])), Text()]
     return Group(*parts)
 
 
@@ -489,22 +570,32 @@ def key_table(rows: list[dict[str, Any]]) -> RenderableType:
         }
         for row in rows
     ]
-    return plain_table(shown, ["id", "name", "user", "scopes", "last_used", "ends"])
+    columns = [
+        Column("id", "id"), Column("name", "text", rank=1), Column("user", "text", rank=2),
+        Column("scopes", "text", rank=4), Column("last_used", rank=5), Column("ends", rank=3),
+    ]  # fmt: skip
+    return plain_table(shown, columns)
 
 
 def message_table(rows: list[dict[str, Any]]) -> RenderableType:
     """The outbox."""
-    if not rows:
-        return Text("The outbox is empty.", style="dim")
     shown = [
         row
         | {
             "at": moment(row["sent_at"] or row["send_after"]),
-            "what": " ".join((row["subject"] or row["body"]).split())[:60],
+            "what": shorten(
+                ("[Rehearsal] " if row["is_rehearsal"] else "") + (row["subject"] or row["body"]), _MESSAGE
+            ),
         }
         for row in rows
     ]
-    return plain_table(shown, ["id", "channel", "recipient", "status", "attempts", "at", "what", "error"])
+    return plain_table(shown, _MESSAGES)
+
+
+_MESSAGES = (
+    Column("id", "id"), Column("channel", rank=4), Column("recipient", "text", rank=2), Column("status", rank=1),
+    Column("attempts", rank=7), Column("at", rank=6), Column("what", "text", rank=5), Column("error", "text", rank=3),
+)  # fmt: skip
 
 
 def bill(found: dict[str, Any]) -> RenderableType:
@@ -515,10 +606,30 @@ def bill(found: dict[str, Any]) -> RenderableType:
         f"[bold]{found['month'][:7]}[/] ({state})   {total['model_calls']} model calls   "
         f"base {money(total['base_cost'])}   markup {float(found['markup']):.0%}   "
         f"billed [bold]{money(total['billed_cost'])}[/]"
-        + (f"   [yellow]{total['rehearsal_calls']} of the calls rehearsed[/]" if total["rehearsal_calls"] else "")
     )
-    parts: list[RenderableType] = [head]
+    parts: list[RenderableType] = [head, *_notes_on(total)]
     for part in ("model", "agent", "conversation", "workflow"):
         if found[f"by_{part}"]:
             parts += [Text(), _usage_lines(f"by {part}", found[f"by_{part}"], "name")]
     return Group(*parts)
+
+
+def facts(said: Mapping[str, Any]) -> RenderableType:
+    """Names and values, one to a line."""
+    grid = _facts()
+    for name, value in said.items():
+        grid.add_row(name, escape("" if value is None else str(value)))
+    return grid
+
+
+_QUEUE = [
+    Column("priority", "id"), *(Column(name, rank=rank, is_right=True) for name, rank in (
+        ("queued", 1), ("scheduled", 5), ("parked", 6), ("published", 9), ("running", 2), ("waiting", 3),
+        ("oldest_seconds", 7), ("ended_per_minute", 8), ("wait_p50", 11), ("wait_p95", 10), ("run_p50", 13),
+        ("run_p95", 12))), Column("paused", rank=4),
+]  # fmt: skip
+
+
+def queue_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """How each queue stands."""
+    return plain_table(rows, _QUEUE)

@@ -1,13 +1,12 @@
 """Commands about schedules, and the scheduler as a whole."""
 
-from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
-from cli import render
+from cli import render, times
 from cli.client import Api, fail, match_agent
+from cli.layout import Column
 from cli.options import AgentOption, JsonOption
 
 schedules_app = typer.Typer(no_args_is_help=True, help="Start tasks by themselves: at times, or on events.")
@@ -17,8 +16,12 @@ NoteOption = Annotated[str | None, typer.Option("--note", help="Why.")]
 OverlapOption = Annotated[
     str | None, typer.Option("--overlap", help="skip, buffer_one, buffer_all, cancel_other or allow_all")
 ]
-_DURATION = TypeAdapter(timedelta)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+_SCHEDULE = [Column("schedule", "id"), Column("when", "text", rank=2), Column("next", rank=3)]
+_SCHEDULE += [Column("agent", "line", rank=4), Column("state", rank=1), Column("note", "text", rank=5)]
+_RUN = [Column("due", "id"), Column("kind", rank=4), Column("status", rank=1), Column("task", rank=2)]
+_RUN += [Column("why", "text", rank=3)]
 
 
 @schedules_app.command("add")
@@ -55,8 +58,8 @@ def add(
     }
     chosen = {
         "overlap": overlap,
-        "catch_up": _seconds(catch_up, "--catch-up"),
-        "jitter": _seconds(jitter, "--jitter"),
+        "catch_up": times.seconds(catch_up, "--catch-up"),
+        "jitter": times.seconds(jitter, "--jitter"),
         "remaining_runs": runs,
         "monthly_budget": budget,
         "pause_after_failures": pause_after,
@@ -72,29 +75,10 @@ def _times(
     if cron is not None:
         return {"kind": "cron", "cron": cron, "timezone": timezone}
     if every is not None:
-        return {"kind": "interval", "every": _seconds(every, "--every")}
+        return {"kind": "interval", "every": times.seconds(every, "--every")}
     if at is not None:
-        return {"kind": "once", "at": _moment(at, "--at")}
+        return {"kind": "once", "at": times.moment(at, "--at")}
     return {"kind": "event", "event": on_event}
-
-
-def _seconds(text: str | None, option: str) -> float | None:
-    if text is None:
-        return None
-    number, unit = text[:-1], text[-1:]
-    if unit in _UNITS and number.isdecimal():
-        return timedelta(**{_UNITS[unit]: int(number)}).total_seconds()
-    try:
-        return _DURATION.validate_python(text).total_seconds()
-    except ValidationError:
-        fail(f"{option}: {text!r} is no length of time. Write 90s, 15m, 6h, 2d, or ISO 8601 such as PT90S.")
-
-
-def _moment(text: str, option: str) -> str:
-    try:
-        return datetime.fromisoformat(text).astimezone().isoformat()
-    except ValueError:
-        fail(f"{option}: {text!r} is no time. Write 2026-12-24T18:00, with +01:00 or the like for another time zone.")
 
 
 @schedules_app.command("list")
@@ -108,14 +92,16 @@ def list_(as_json: JsonOption = False) -> None:
         render.out.print_json(data=found)
         return
     if not found:
-        render.out.print('No schedules. Add one: rota schedules add morning-report "…" --cron "30 8 * * *" --agent ops')
+        render.out.print(
+            'No schedules. Add one: rota schedules add morning-report "…" --cron "30 8 * * *" --agent operations'
+        )
         return
     rows = [
-        {"schedule": one["slug"], "when": one["description"], "next": render.local_time(one["next_at"])}
+        {"schedule": one["slug"], "when": _when(one), "next": render.local_time(one["next_at"])}
         | {"agent": one["task"]["agent"], "state": one["state"], "note": one["note"]}
         for one in found
     ]
-    render.out.print(render.plain_table(rows, ["schedule", "when", "next", "agent", "state", "note"]))
+    render.out.print(render.plain_table(rows, _SCHEDULE))
 
 
 @schedules_app.command("show")
@@ -129,11 +115,16 @@ def show(slug: Slug, as_json: JsonOption = False) -> None:
         return
     _print_one(one, as_json=False)
     rows = [
-        {"due": render.local_time(run["scheduled_for"]), "kind": run["kind"], "status": run["status"]}
+        {"due": render.moment(run["scheduled_for"]), "kind": run["kind"], "status": run["status"]}
         | {"task": run["task_id"], "why": _why(run)}
         for run in runs
     ]
-    render.out.print(render.plain_table(rows, ["due", "kind", "status", "task", "why"]) if rows else "No runs yet.")
+    render.out.print(render.plain_table(rows, _RUN) if rows else "No runs yet.")
+
+
+def _when(one: dict[str, Any]) -> str:
+    """The times in words, in both languages."""
+    return f"{one['descriptions']['en']}\n{one['descriptions']['es']}"
 
 
 def _why(run: dict[str, Any]) -> str:
@@ -145,7 +136,7 @@ def _print_one(one: dict[str, Any], as_json: bool) -> None:
     if as_json:
         render.out.print_json(data=one)
         return
-    render.out.print(f"[bold]{render.escape(one['slug'])}[/]  {one['state']}  {render.escape(one['description'])}")
+    render.out.print(f"[bold]{render.escape(one['slug'])}[/]  {one['state']}  {render.escape(_when(one))}")
     if one["note"]:
         render.out.print(f"  note: {render.escape(one['note'])}")
     for at in one["next_runs"]:
@@ -168,7 +159,9 @@ def resume(slug: Slug, note: NoteOption = None) -> None:
 def run(slug: Slug, overlap: OverlapOption = None) -> None:
     """Run a schedule now."""
     made = Api.find().post(f"/v1/schedules/{slug}/run", {"overlap": overlap})
-    render.out.print(f"{made['status']}   watch it: rota show {made['task_id']}" if made["task_id"] else made["status"])
+    render.out.print(
+        f"{made['status']}\n  watch it: rota show {made['task_id']}" if made["task_id"] else made["status"]
+    )
 
 
 @schedules_app.command("backfill")
@@ -182,7 +175,9 @@ def backfill(
 ) -> None:
     """Make up the runs of a time that has passed."""
     api = Api.find()
-    body = {"start": _moment(start, "START"), "end": _moment(end, "END")} | ({"overlap": overlap} if overlap else {})
+    body = {"start": times.moment(start, "START"), "end": times.moment(end, "END")} | (
+        {"overlap": overlap} if overlap else {}
+    )
     found = api.post(f"/v1/schedules/{slug}/backfill", body | {"preview": True})
     cost = (
         "at a cost nobody can tell yet"

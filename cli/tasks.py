@@ -1,7 +1,6 @@
 """Commands about tasks, agents and usage: they talk to the API and to nothing else."""
 
 import json
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -11,17 +10,17 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli import render
-from cli.client import Api, chunks, fail, match_agent
+from cli import find, render, times, waiting
+from cli.client import Api, fail, match_agent
+from cli.files import read_text
+from cli.find import TaskId
 from cli.options import AgentOption, JsonOption, PriorityOption, StatusOption
 from cli.render import escape
 from core.ids import new_id
 from domain.tasks.schemas import PRIORITIES
 
-_ENDED = {"succeeded", "failed", "cancelled", "expired"}
-_POLL_FIRST, _POLL_LONGEST = 0.1, 1.0
 _SUBMITTERS = 8
-_PAGE = 200
+_WHEN = "From now, such as 15m, 6h or 2d; or a time, such as 2026-12-24T18:00."
 
 
 def submit(
@@ -30,6 +29,12 @@ def submit(
     priority: Annotated[str, typer.Option("--priority", "-p", help="critical, high, normal or low")] = "normal",
     key: Annotated[
         str | None, typer.Option("--key", "-k", help="Tasks with the same key run one after the other.")
+    ] = None,
+    run_after: Annotated[str | None, typer.Option(help=f"Not to be started before. {_WHEN}")] = None,
+    deadline: Annotated[str | None, typer.Option(help=f"To be finished by; then it fails. {_WHEN}")] = None,
+    expires: Annotated[str | None, typer.Option(help=f"Not worth starting after; then it expires. {_WHEN}")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same again submits nothing more, and shows the task of before.")
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="Messages, one JSON object a line; - for standard input.")
@@ -42,55 +47,50 @@ def submit(
     if (message is None) == (file is None):
         fail('Give either a message or --file. For example: rota submit "Is there yoga tomorrow?" --agent support')
     api = Api.find()
+    common = {
+        "priority": priority,
+        "concurrency_key": key,
+        "run_after": times.from_now(run_after, "--run-after"),
+        "deadline": times.from_now(deadline, "--deadline"),
+        "expires_at": times.from_now(expires, "--expires"),
+    }
+    run = idempotency_key or str(new_id())
     if file is not None:
-        _submit_file(api, file, agent, priority, key, wait=wait, timeout=timeout, as_json=as_json)
+        _submit_file(api, file, agent, common, run, wait=wait, timeout=timeout, as_json=as_json)
         return
     if agent is None:
         fail("Which agent? Add --agent, for example --agent support. `rota agents` lists them.")
     slug = match_agent(api, str(agent))
-    task = api.post("/v1/tasks", _submission(slug, str(message), priority, key), key=str(new_id()))
+    with waiting.uncertain():
+        task = api.post("/v1/tasks", _submission(slug, str(message), common), key=run)
     if not wait:
         render.out.print_json(data=task) if as_json else render.out.print(
-            f"{task['id']}  {render.status(task['status'])}   watch it: rota show {task['id']}"
+            f"{task['id']}  {render.status(task['status'])}\n  watch it: rota show {task['id']}"
         )
         return
-    _follow(api, task["id"], timeout)
+    waiting.until_ended(api, task["id"], timeout)
     detail = api.get(f"/v1/tasks/{task['id']}")
     render.out.print_json(data=detail) if as_json else render.out.print(render.task_detail(detail))
     raise typer.Exit(0 if detail["status"] == "succeeded" else 1)
 
 
-def _submission(agent: str, message: str, priority: str, key: str | None) -> dict[str, Any]:
-    return {"agent": agent, "input": {"message": message}, "priority": priority, "concurrency_key": key}
-
-
-def _follow(api: Api, task_id: str, timeout: float) -> None:
-    deadline, pause = time.monotonic() + timeout, _POLL_FIRST
-    with render.out.status("waiting for the agent") as spinner:
-        while time.monotonic() < deadline:
-            task = api.get(f"/v1/tasks/{task_id}")
-            if task["status"] in _ENDED:
-                return
-            done = task["steps"][-1]["stage"] if task["steps"] else "no step yet"
-            spinner.update(f"{task['status']}: {done}")
-            time.sleep(pause)
-            pause = min(_POLL_LONGEST, pause * 1.3)
-    fail(f"Not done after {timeout:g} s; it goes on by itself. Look again: rota show {task_id}")
+def _submission(agent: str, message: str, common: dict[str, Any]) -> dict[str, Any]:
+    return {"agent": agent, "input": {"message": message}} | common
 
 
 def _submit_file(
     api: Api,
     file: Path,
     agent: str | None,
-    priority: str,
-    key: str | None,
+    common: dict[str, Any],
+    run: str,
     *,
     wait: bool,
     timeout: float,
     as_json: bool,
 ) -> None:
-    submissions = _read_file(api, file, agent, priority, key)
-    run, started = new_id(), time.monotonic()
+    submissions = _read_file(api, file, agent, common)
+    started = time.monotonic()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -102,7 +102,7 @@ def _submit_file(
     ) as progress:
         submitting = progress.add_task("submitted", total=len(submissions), extra="")
         ids: list[str] = []
-        with ThreadPoolExecutor(_SUBMITTERS) as pool:
+        with waiting.uncertain(ids), ThreadPoolExecutor(_SUBMITTERS) as pool:
             jobs = [
                 pool.submit(api.post, "/v1/tasks", body, key=f"{run}-{number}")
                 for number, body in enumerate(submissions)
@@ -110,23 +110,24 @@ def _submit_file(
             for number, job in enumerate(jobs):
                 try:
                     ids.append(job.result()["id"])
+                except KeyboardInterrupt:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
                 except typer.Exit:
                     pool.shutdown(cancel_futures=True)
                     done = sum(one.done() and not one.cancelled() and not one.exception() for one in jobs)
                     fail(f"{file}: message {number + 1} was refused; {done} of {len(jobs)} were submitted.")
                 progress.advance(submitting)
-        tasks = _follow_all(api, ids, timeout, progress) if wait else _look(api, ids)
+        tasks = waiting.until_all_ended(api, ids, timeout, progress) if wait else waiting.look(api, ids)
     _report(tasks, time.monotonic() - started, as_json=as_json, waited=wait)
 
 
-def _read_file(api: Api, file: Path, agent: str | None, priority: str, key: str | None) -> list[dict[str, Any]]:
+def _read_file(api: Api, file: Path, agent: str | None, common: dict[str, Any]) -> list[dict[str, Any]]:
     """The submissions in a file: each line a JSON string, or an object with message, perhaps agent, priority, key."""
-    if str(file) != "-" and not file.is_file():
-        fail(f"There is no file {file}.")
     default = match_agent(api, agent) if agent else None
     slugs: dict[str, str] = {}
     submissions = []
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    text = read_text(file)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -140,49 +141,24 @@ def _read_file(api: Api, file: Path, agent: str | None, priority: str, key: str 
             slugs[named] = match_agent(api, named)
         if not isinstance(message, str) or not message.strip():
             fail(f"{file}, line {number}: the message is blank.")
-        if entry.get("priority", priority) not in PRIORITIES:
+        own = {"priority": entry.get("priority", common["priority"])}
+        if own["priority"] not in PRIORITIES:
             fail(f"{file}, line {number}: the priority must be one of {', '.join(PRIORITIES)}.")
         slug = slugs.get(named) if named else default
         if slug is None:
             fail(f"{file}, line {number}: which agent? Name it in the line, or give --agent.")
-        submissions.append(_submission(str(slug), message, entry.get("priority", priority), entry.get("key", key)))
+        own["concurrency_key"] = entry.get("key", common["concurrency_key"])
+        submissions.append(_submission(str(slug), message, common | own))
     if not submissions:
         fail(f"{file} holds no messages.")
     return submissions
-
-
-def _look(api: Api, ids: list[str]) -> list[dict[str, Any]]:
-    return [task for some in chunks(ids, _PAGE) for task in api.get("/v1/tasks", id=some, limit=_PAGE)["tasks"]]
-
-
-def _follow_all(api: Api, ids: list[str], timeout: float, progress: Progress) -> list[dict[str, Any]]:
-    line = progress.add_task("ended", total=len(ids), extra="")
-    ended: dict[str, dict[str, Any]] = {}
-    started = time.monotonic()
-    while len(ended) < len(ids):
-        open_ids = [task_id for task_id in ids if task_id not in ended]
-        ended |= {task["id"]: task for task in _look(api, open_ids) if task["status"] in _ENDED}
-        elapsed = time.monotonic() - started
-        failed = sum(task["status"] != "succeeded" for task in ended.values())
-        cost = render.money(str(sum((_cost(task) for task in ended.values()), start=0)))
-        extra = f"{len(ended) / elapsed:.1f}/s  failed {failed}  {cost}"
-        progress.update(line, completed=len(ended), extra=extra)
-        if elapsed > timeout:
-            fail(f"{len(ids) - len(ended)} of {len(ids)} not done after {timeout:g} s; they go on. See: rota tasks")
-        if len(ended) < len(ids):
-            time.sleep(0.3)
-    return [ended[task_id] for task_id in ids]
-
-
-def _cost(task: dict[str, Any]) -> Any:
-    return Decimal(task["billed_cost"])
 
 
 def _report(tasks: list[dict[str, Any]], seconds: float, *, as_json: bool, waited: bool) -> None:
     counts: dict[str, int] = {}
     for task in tasks:
         counts[task["status"]] = counts.get(task["status"], 0) + 1
-    cost = sum((_cost(task) for task in tasks), start=Decimal(0))
+    cost = sum((waiting.cost(task) for task in tasks), start=Decimal(0))
     calls = sum(task["model_calls"] for task in tasks)
     if as_json:
         summary = {"tasks": len(tasks), "by_status": counts, "billed_cost": str(cost), "model_calls": calls}
@@ -193,7 +169,7 @@ def _report(tasks: list[dict[str, Any]], seconds: float, *, as_json: bool, waite
         render.out.print(
             f"{len(tasks)} tasks: {listed}; {seconds:.1f} s{rate}; {calls} model calls, {render.money(cost)}"
         )
-        for task in [task for task in tasks if task["status"] in _ENDED - {"succeeded"}][:10]:
+        for task in [task for task in tasks if task["status"] in waiting.ENDED - {"succeeded"}][:10]:
             said = f"{task['error']['kind']}: {task['error']['message']}" if task["error"] else ""
             render.out.print(f"  {task['id']}  {render.status(task['status'])}  {escape(said)}")
     if waited and counts.get("succeeded", 0) < len(tasks):
@@ -211,15 +187,22 @@ def tasks(
     api = Api.find()
     slug = match_agent(api, agent) if agent else None
     page = api.get("/v1/tasks", status=status, agent=slug, priority=priority, limit=limit)
-    render.out.print_json(data=page) if as_json else render.out.print(render.task_table(page["tasks"]))
+    if as_json:
+        render.out.print_json(data=page)
+    elif page["tasks"]:
+        render.out.print(render.task_table(page["tasks"]))
+    else:
+        none = 'No tasks here yet. Submit one: rota submit "…" --agent support'
+        render.out.print(render.nothing(none, "No task matches", "rota tasks", status, slug, priority))
 
 
-def show(task_id: str, as_json: JsonOption = False) -> None:
+def show(task_id: TaskId, as_json: JsonOption = False) -> None:
     """Show a task: what it waits for, its steps with durations, tools, tokens and cost, its tries, its answer."""
     api = Api.find()
-    task = api.get(f"/v1/tasks/{task_id}")
-    if task["status"] not in _ENDED:
-        task["why"] = api.get(f"/v1/tasks/{task_id}/why")["why"]
+    task = api.get(f"/v1/tasks/{find.task_id(api, task_id)}")
+    if task["status"] not in waiting.ENDED:
+        reason = waiting.reason(api, task)
+        task["why"], task["next"] = reason.why, reason.command
     render.out.print_json(data=task) if as_json else render.out.print(render.task_detail(task))
 
 
@@ -227,16 +210,6 @@ def failures(as_json: JsonOption = False) -> None:
     """List what tasks failed of, the most frequent first."""
     found = Api.find().get("/v1/failures")
     render.out.print_json(data=found) if as_json else render.out.print(render.failure_table(found))
-
-
-def agents(as_json: JsonOption = False) -> None:
-    """List agents and what they did in the last 30 days."""
-    api = Api.find()
-    found = api.get("/v1/agents")
-    if as_json:
-        render.out.print_json(data=found)
-        return
-    render.out.print(render.agent_table(found, api.get("/v1/agent-statistics")))
 
 
 def usage(
@@ -251,8 +224,4 @@ def usage(
 def queues(as_json: JsonOption = False) -> None:
     """Show how each queue stands, and how it went in the last 15 minutes."""
     found = Api.find().get("/v1/queues")
-    columns = [
-        "priority", "queued", "scheduled", "parked", "published", "running", "waiting", "oldest_seconds",
-        "ended_per_minute", "wait_p50", "wait_p95", "run_p50", "run_p95", "paused",
-    ]  # fmt: skip
-    render.out.print_json(data=found) if as_json else render.out.print(render.plain_table(found, columns))
+    render.out.print_json(data=found) if as_json else render.out.print(render.queue_table(found))

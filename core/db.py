@@ -75,6 +75,16 @@ def _begin(role: str, org: str, *, durable: bool = True) -> Iterator[Connection]
 
 
 @contextlib.contextmanager
+def undone(connection: Connection) -> Iterator[None]:
+    """Within, what is written is seen; at the end it is undone, and the transaction goes on as if nothing had been."""
+    savepoint = connection.begin_nested()
+    try:
+        yield
+    finally:
+        savepoint.rollback()
+
+
+@contextlib.contextmanager
 def transaction_on(connection: Connection) -> Iterator[None]:
     """One transaction on the connection of `engine_on`. Commits at the end.
 
@@ -223,6 +233,24 @@ def _as_sqlalchemy_has_it() -> Iterator[None]:
         raise DBAPIError(None, None, error, hide_parameters=True) from error
 
 
+_REFUSED = {
+    "42501": "It may not be done there: the record would lie outside the location, or the organisation, of the task.",
+    "23505": "There is such a record already.",
+    "23503": "It refers to a record that is not there.",
+    "23514": "A value is not one of those that are allowed.",
+    "23502": "A value is missing.",
+}
+_OTHER_REFUSAL = "It does not fit the records that there are."
+
+
+def refusal_of(error: DBAPIError) -> str | None:
+    """What the database refused of what was written, in words without values; None where it is a fault instead."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if is_refusal(error) or state == "42501":
+        return _REFUSED.get(state, _OTHER_REFUSAL)
+    return None
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether the database refused a statement for what is in it, so that nothing of its transaction stands."""
     return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.DataError | psycopg.IntegrityError)
@@ -276,6 +304,7 @@ def connect_options(config: Settings) -> dict[str, Any]:
     return {
         "connect_timeout": 5,
         "application_name": "rota",
+        "client_encoding": "UTF8",  # else texts of a database without an encoding come as bytes
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,

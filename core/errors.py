@@ -1,4 +1,4 @@
-"""The errors Rota raises on purpose. The docstring is the message; `api/problems.py` maps the tree to HTTP.
+"""The errors Rota raises on purpose. The docstring is the message; `web/problems.py` maps the tree to HTTP.
 
 RotaError
 ├── InvalidInput          what was sent cannot be accepted
@@ -6,6 +6,7 @@ RotaError
 ├── NotPermitted          the key is good, its scopes do not reach this far
 ├── NotFound              nothing there for this organisation
 ├── Conflict              the state of the thing forbids it
+├── PreconditionRequired  the request must say which version it means
 ├── TooManyRequests       slow down
 ├── Unavailable           a server we need does not answer
 └── Misconfigured         a setting is missing or wrong
@@ -41,6 +42,10 @@ class NotFound(RotaError):
 
 class Conflict(RotaError):
     """That does not fit the present state."""
+
+
+class PreconditionRequired(RotaError):
+    """This request must say which version of the thing it means."""
 
 
 class TooManyRequests(RotaError):

@@ -1,16 +1,23 @@
 """Bringing a database up to date: the three roles, then every migration, as `rota_owner`."""
 
+from pathlib import Path
+from typing import Any
+
+import psycopg
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, make_url, text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from alembic import command
-from core.db import APP, OWNER, SYSTEM, make_engine, role_url
+from core.db import APP, OWNER, SYSTEM, connect_options, make_engine, role_url
 from core.errors import Misconfigured, Unavailable
 from core.settings import ROOT, Settings
 
+# In a checkout they lie beside this package, in an installed wheel within it: there `alembic` is the library.
+_FOLDERS = (ROOT / "core" / "alembic", ROOT / "alembic")
+_OLDEST_SERVER = 15_00_00
 _ROLES = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
 # Not MEMBER: since PostgreSQL 16 whoever creates a role is a member of it that may not yet become it.
 _MAY_BECOME = text("SELECT pg_has_role(current_user, :role, 'USAGE')")
@@ -24,13 +31,36 @@ def migrate(config: Settings) -> str:
 
     Raises:
         Unavailable: the database does not answer.
-        Misconfigured: the login may neither act as `rota_owner` nor create roles.
+        Misconfigured: the login may neither act as `rota_owner` nor create roles; or Rota cannot use this database.
     """
     try:
+        _ensure_usable(config)
         ensure_roles(config)
         return _upgrade(config)
-    except OperationalError as error:
-        raise Unavailable(f"The database does not answer: {str(error.orig).strip()}") from error
+    except (OperationalError, psycopg.OperationalError) as error:
+        said = error.orig if isinstance(error, OperationalError) else error
+        raise Unavailable(f"The database does not answer: {str(said).strip()}") from error
+    except DBAPIError as error:
+        raise Misconfigured(f"The database refuses a migration: {str(error.orig).strip()}") from error
+
+
+def unusable(encoding: str, version: int, revision: str | None) -> str | None:
+    """Why Rota cannot use a database with this encoding, on a server of this version (150004 is 15.4), at this
+    revision; None where it can.
+    """
+    if encoding != "UTF8":
+        return (
+            f"The database has the encoding {encoding}, which cannot hold every text. Rota needs UTF8: "
+            "CREATE DATABASE rota ENCODING 'UTF8' TEMPLATE template0;"
+        )
+    if version < _OLDEST_SERVER:
+        return f"The server is PostgreSQL {version // 10_000}.{version % 10_000}. Rota needs 15 or newer."
+    if revision is not None and revision not in _revisions():
+        return (
+            f"The database is at revision {revision}, which this version of Rota does not know: a newer one migrated "
+            f"it. Use that version again, or restore a backup; this one goes up to {newest_revision()}."
+        )
+    return None
 
 
 def _upgrade(config: Settings) -> str:
@@ -47,6 +77,23 @@ def _upgrade(config: Settings) -> str:
             return current_revision(connection) or ""
     finally:
         engine.dispose()
+
+
+def revision_of(connection: psycopg.Connection[Any]) -> str | None:
+    """The revision a database is at, None before the first migration, or where this login may not look."""
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+        return None
+    return row[0] if row else None
+
+
+def _ensure_usable(config: Settings) -> None:
+    # Not through SQLAlchemy, which fails on a database without an encoding before it can be asked.
+    with psycopg.connect(role_url(config, OWNER), autocommit=True, **connect_options(config)) as connection:
+        encoding = connection.info.parameter_status("server_encoding") or ""
+        if problem := unusable(encoding, connection.info.server_version, revision_of(connection)):
+            raise Misconfigured(problem)
 
 
 def ensure_roles(config: Settings) -> None:
@@ -92,5 +139,24 @@ def newest_revision() -> str:
     return ScriptDirectory.from_config(_alembic_config()).get_current_head() or ""
 
 
+def _revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+
+
 def _alembic_config() -> Config:
-    return Config(str(ROOT / "alembic.ini"))
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def migrations_folder() -> Path:
+    """The folder that holds the migrations.
+
+    Raises:
+        Misconfigured: this installation of Rota lacks them.
+    """
+    for folder in _FOLDERS:
+        if (folder / "env.py").exists():
+            return folder
+    raise Misconfigured(f"The migrations are missing from {_FOLDERS[0]}: install Rota anew.")

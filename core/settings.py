@@ -1,15 +1,28 @@
 """Every setting, from the environment, then `rota.toml`, then the default. Validated when first read."""
 
 import functools
+import ipaddress
 import os
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -19,7 +32,71 @@ from core.errors import Misconfigured
 
 ROOT = Path(__file__).resolve().parent.parent
 
-Seconds = Annotated[float, Field(gt=0)]
+_PREFIX = "ROTA_"
+_LEVELS = {name: name for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")} | {"WARN": "WARNING"}
+
+Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
+Keeping = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=36_500))]
+
+
+class _Environment(EnvSettingsSource):
+    """The environment. A list may be written plainly: one,two."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """JSON, or the plain list; anything else stays as it is, for the validation to name."""
+        try:
+            found = super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            found = value
+        if (
+            get_origin(field.annotation) is list
+            and isinstance(found, str)
+            and not found.lstrip().startswith(("[", "{"))
+        ):
+            return [part.strip() for part in found.split(",") if part.strip()]
+        return found
+
+
+def _is_base_url(url: str) -> str:
+    parts = urlsplit(url)
+    _ = parts.port  # raises where it is no number
+    if not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must read https://host/v1, without a query")
+    return url.rstrip("/")
+
+
+def _once_each(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("names a model twice")
+    return names
+
+
+def _is_free(name: str) -> str:
+    if name in {"anthropic", "openai", "rehearsal"}:
+        raise ValueError("is the name of a provider of ours; choose another")
+    return name
+
+
+ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"), AfterValidator(_is_free)]
+ProviderUrl = Annotated[
+    str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=2_000), AfterValidator(_is_base_url)
+]
+ServedModels = Annotated[
+    list[Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f]{1,200}$")]],
+    Field(min_length=1, max_length=500),
+    AfterValidator(_once_each),
+]
+
+
+class ProviderSetting(BaseModel):
+    """An endpoint that serves models over OpenAI's wire format, for every organisation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: ProviderName
+    url: ProviderUrl
+    key: SecretStr | None = None
+    models: ServedModels
 
 
 class Settings(BaseSettings):
@@ -27,7 +104,7 @@ class Settings(BaseSettings):
     other tools share (`DATABASE_URL`, `REDIS_URL`, the providers' keys and addresses) go without the prefix.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ROTA_", extra="forbid", validate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", validate_by_name=True)
 
     # Servers
     database_url: str = Field(
@@ -42,19 +119,36 @@ class Settings(BaseSettings):
         default=None, description="a broker other than Redis, amqp://user:password@host:5672//; default: redis_url"
     )
     database_pool_size: int = Field(default=16, ge=1, le=500)
-    statement_timeout: Seconds = 30
+    statement_timeout: Annotated[float, Field(gt=0, le=2_000_000)] = 30
 
     # HTTP
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8080, ge=0, le=65535)
     max_body_bytes: int = Field(default=1_000_000, ge=1_000)
+    max_header_bytes: int = Field(default=32_768, ge=1_024, description="of a request's address and headers together")
+    head_timeout: Seconds = Field(default=10, description="for a request's address and headers to come")
+    body_timeout: Seconds = Field(default=60, description="for a request's body to come, all of it")
+    idle_timeout: Seconds = Field(default=5, description="a connection may be idle between two requests")
+    send_timeout: Seconds = Field(default=30, description="a client may take nothing of an answer")
+    # Below the 1,024 files that a process may usually have open, with room for the servers it talks to.
+    max_connections: int = Field(default=768, ge=1, description="that a process of the API keeps open")
+    max_connections_address: int = Field(default=256, ge=1, description="of one address; proxies may have all")
+    trusted_proxies: list[IPv4Network | IPv6Network] = Field(
+        default=[],
+        description="whose X-Forwarded-For and X-Forwarded-Proto are believed, addresses or networks, as JSON: "
+        '["10.0.0.7", "10.1.0.0/16"]; nobody else\'s are',
+    )
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description='names that this server answers to, as JSON: ["rota.example.com", "*.example.com"]; empty for any',
+    )
     secret_key: SecretStr = Field(
         default=SecretStr(""), description="keys the hashes of API keys; keep it, or every key is void"
     )
 
     encryption_keys: list[SecretStr] = Field(
         default=[],
-        description="for secrets kept in the database, as JSON: the first encrypts, all decrypt; default: one derived "
+        description="for secrets kept in the database, a list: the first encrypts, all decrypt; default: one derived "
         "from secret_key",
     )
     requests_per_minute_key: int = Field(default=1_200, ge=1, description="that one API key may send")
@@ -62,8 +156,8 @@ class Settings(BaseSettings):
     requests_per_minute_stranger: int = Field(default=300, ge=1, description="without a valid key, by address")
     private_networks: list[str] = Field(
         default=[],
-        description="that webhooks and mail servers of organisations may be in, though they are not public, as JSON: "
-        '["10.1.0.0/16"]',
+        description="that webhooks and mail servers of organisations may be in, though they are not public: "
+        "10.1.0.0/16,10.2.0.0/16",
     )
 
     # Models
@@ -71,12 +165,28 @@ class Settings(BaseSettings):
     anthropic_base_url: str | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
-    provider_headers: dict[str, str] = Field(default={}, description="sent along with every model call")
+    providers: list[ProviderSetting] = Field(
+        default=[],
+        description="more endpoints that speak OpenAI's wire format, as JSON: "
+        '[{"name": "house", "url": "http://10.1.0.5:8000/v1", "models": ["qwen3:8b"]}]; a key where one needs it',
+    )
+    provider_headers: dict[str, str] = Field(
+        default={}, description="sent along with every model call, but to endpoints of organisations' own"
+    )
+    provider_patience: Seconds = Field(
+        default=600,
+        description="an outage of a provider costs a task no attempt for so long; an agent's retry policy may differ",
+    )
+    fallback_on: list[Literal["quota", "authentication"]] = Field(
+        default=[],
+        description="errors after which fallback models are asked too, beside outages, as JSON: an exhausted quota, a "
+        "rejected key; an agent's retry policy may differ",
+    )
     rehearsal_url: str | None = Field(default=None, description="where the rehearsal model listens")
 
     # Work
     tools: list[str] = Field(
-        default=[], description='tools of your own, as JSON: ["my_company.tools:TOOLS"] names a list in a module'
+        default=[], description="tools of your own: my_company.tools:TOOLS names a list in a module"
     )
     worker_lease: Seconds = Field(default=10, description="a worker silent for longer loses its tasks")
     heartbeat_interval: Seconds = Field(default=1, description="a cancelled task notices within this time")
@@ -99,11 +209,11 @@ class Settings(BaseSettings):
     stuck_after: Seconds = Field(
         default=60, description="a thread this much longer in one step than the step may take counts as stuck"
     )
-    keep_succeeded: timedelta = timedelta(hours=24)
-    keep_failed: timedelta = timedelta(days=7)
+    keep_succeeded: Keeping = timedelta(hours=24)
+    keep_failed: Keeping = timedelta(days=7)
 
     # Logs
-    log_level: Annotated[str, StringConstraints(to_upper=True)] = "INFO"
+    log_level: str = "INFO"
     log_json: bool = False
 
     @field_validator("database_url", "system_database_url", "owner_database_url")
@@ -120,26 +230,59 @@ class Settings(BaseSettings):
     def _is_broker(cls, url: str) -> str:
         if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
             raise ValueError("must read redis://:password@host:port/0")
+        _ = urlsplit(url).port
         return url
+
+    @field_validator("anthropic_base_url", "openai_base_url", "rehearsal_url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
+            raise ValueError("must read https://host/path")
+        if url:
+            _ = urlsplit(url).port
+        return url
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            ipaddress.ip_network(network)  # its error names the network and what is wrong
+        return networks
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_level(cls, level: str) -> str:
+        if level.upper() not in _LEVELS:
+            raise ValueError("must be one of DEBUG, INFO, WARNING, ERROR and CRITICAL")
+        return _LEVELS[level.upper()]
 
     @field_validator("broker_url")
     @classmethod
     def _is_known_broker(cls, url: str | None) -> str | None:
         if url is not None and urlsplit(url).scheme not in {"amqp", "amqps", "redis", "rediss", "unix"}:
             raise ValueError("must read amqp://user:password@host:5672// or redis://:password@host:port/0")
+        if url is not None:
+            _ = urlsplit(url).port
         return url
+
+    @field_validator("providers")
+    @classmethod
+    def _are_told_apart(cls, providers: list[ProviderSetting]) -> list[ProviderSetting]:
+        names = [one.name for one in providers]
+        if len(set(names)) < len(names):
+            raise ValueError("two of them have the same name")
+        return providers
 
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  ours reads the same variables
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the library passes it by name
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = Path(os.environ.get("ROTA_CONFIG", "rota.toml"))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+        return init_settings, _Environment(settings_cls), TomlConfigSettingsSource(settings_cls, toml_file=_file())
 
     @property
     def pepper(self) -> str:
@@ -167,7 +310,21 @@ class Settings(BaseSettings):
     @property
     def has_live_model(self) -> bool:
         """Whether a key or an address for a provider was given."""
-        return any((self.anthropic_api_key, self.openai_api_key, self.anthropic_base_url, self.openai_base_url))
+        given = (self.anthropic_api_key, self.openai_api_key, self.anthropic_base_url, self.openai_base_url)
+        return any((*given, self.providers))
+
+    def serves_itself(self, provider: str) -> bool:
+        """Whether calls to `provider` go to a server of one's own, which may serve models that no price list knows."""
+        return bool(self.anthropic_base_url if provider == "anthropic" else self.openai_base_url)
+
+    @property
+    def usable_providers(self) -> set[str]:
+        """The providers that can be called: those with a key or an address; all where answers are rehearsed."""
+        configured = {
+            "anthropic": self.anthropic_api_key or self.anthropic_base_url,
+            "openai": self.openai_api_key or self.openai_base_url,
+        }
+        return {name for name, access in configured.items() if access or self.is_rehearsal}
 
 
 def load_settings() -> Settings:
@@ -179,8 +336,38 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        lines = [f"  {_problem(problem['loc'], problem['msg'])}" for problem in error.errors()]
         raise Misconfigured("These settings are not usable:\n" + "\n".join(lines)) from error
+    except OSError as error:
+        raise Misconfigured(f"The file of settings {_file()} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise Misconfigured(f"The file of settings {_file()} is not valid TOML: {error}") from error
+
+
+def _file() -> Path:
+    """The file of settings.
+
+    Raises:
+        Misconfigured: one was named, and is not there, or is a folder.
+    """
+    named = os.environ.get("ROTA_CONFIG")
+    if named and not Path(named).exists():
+        raise Misconfigured(f"ROTA_CONFIG names the file {named}, which does not exist.")
+    if named and Path(named).is_dir():
+        raise Misconfigured(f"ROTA_CONFIG names {named}, which is a folder: name the file in it.")
+    return Path(named or "rota.toml")
+
+
+def _problem(place: tuple[int | str, ...], message: str) -> str:
+    """What is wrong with a setting, under the names by which a person may have set it."""
+    name = str(place[0]) if place else ""
+    field = Settings.model_fields.get(name.lower())
+    variable = (field.validation_alias or f"{_PREFIX}{name.upper()}") if field else None
+    called = name.lower() if field else name
+    kind = get_origin(field.annotation) if field else None
+    hint = {list: '; write one,two or ["one", "two"]', dict: '; write {"name": "value"}'}.get(kind) if kind else None
+    inner = "".join(f"[{part}]" for part in place[1:])
+    return f"{called}{f' ({variable})' if variable else ''}{inner}: {message.removeprefix('Value error, ')}{hint or ''}"
 
 
 @functools.cache

@@ -30,6 +30,7 @@ def set_up_organisation(
     starts_per_minute: int | None = None,
     owner_email: str | None = None,
     is_operator: bool = False,
+    is_prepaid: bool | None = None,
     welcome_tokens: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> str:
@@ -37,19 +38,17 @@ def set_up_organisation(
 
     The key speaks for the user `owner_email`, who owns the organisation where nobody had that address before; as
     operator, this user may govern the installation. With `starts_per_minute` a rate that still stands at its default is
-    raised to it.
+    raised to it. `is_prepaid` chooses whether it buys tokens; None leaves that as it is, which is no for a new one.
     """
     pepper = settings().pepper
-    try:
-        zone = ZoneInfo(time_zone)
-    except (KeyError, ValueError, OSError) as error:
-        raise InvalidInput(f"There is no time zone {time_zone!r}. Use an IANA name, such as Europe/Madrid.") from error
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", slug):
         raise InvalidInput(f"{slug!r} is no slug: use small letters, digits and hyphens, such as atlas-fitness.")
     with system_transaction() as connection:
         organisation = tenants.ensure_organisation(connection, slug=slug, name=name, time_zone=time_zone)
         if starts_per_minute is not None and dispatch.has_default_rate(connection, organisation.id):
             dispatch.set_organisation_limits(connection, organisation.id, {"starts_per_minute": starts_per_minute})
+        if is_prepaid is not None:
+            tenants.set_prepaid(connection, organisation.id, is_prepaid=is_prepaid)
         if welcome_tokens:
             gift = TopUp(tokens=welcome_tokens, note="to begin with")
             wallet.top_up(connection, organisation.id, gift, reference="welcome")
@@ -65,7 +64,13 @@ def set_up_organisation(
             key = str(made)
     with transaction(organisation.id) as connection:
         agents.seed_agents(connection, organisation.id, load_catalogue(), agent_check(connection))
-        if with_demonstration:
+        is_empty = not crm.has_clients(connection)
+    if with_demonstration and is_empty:
+        with system_transaction() as connection:  # first: half a demonstration is one too
+            tenants.mark_demonstration(connection, organisation.id)
+    if with_demonstration:
+        with transaction(organisation.id) as connection:
+            zone = ZoneInfo(time_zone)
             today = datetime.now(zone).date()
             crm.seed_demonstration(connection, organisation.id, zone=zone, today=today, progress=progress)
     return key

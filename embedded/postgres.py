@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import psutil
@@ -24,7 +24,7 @@ from psycopg import sql
 
 from core.db import APP, OWNER, SYSTEM
 from core.errors import Misconfigured
-from embedded.processes import is_reachable_by_others, remove_tree, unprivileged_user, write_secret
+from embedded.processes import is_reachable_by_others, read_secrets, remove_tree, unprivileged_user, write_secret
 
 SUPERUSER = "postgres"
 DATABASE = "rota"
@@ -64,11 +64,12 @@ class EmbeddedPostgres:
 
     def __init__(self, home: Path, *, port: int, version: int = 18, options: Mapping[str, str] | None = None) -> None:
         self.port = port
+        self._version = version
         self._options = _SETTINGS | dict(options or {})
         self.user = unprivileged_user()
         self._secrets = home / "postgres.json"
         self._home = self._place(home)
-        self._programs = self._reachable_programs(version)
+        self.programs = self._reachable_programs(version)
         self.data = self._home / "postgres"
 
     def _place(self, home: Path) -> Path:
@@ -79,12 +80,8 @@ class EmbeddedPostgres:
         return _SHARED_HOME / f"{home.resolve().parent.name or 'root'}-{digest}"
 
     def _reachable_programs(self, version: int) -> Path:
-        # Found, not imported: the package's own helper has side effects that are not wanted here.
-        spec = importlib.util.find_spec(_WHEEL)
-        if spec is None or spec.origin is None:
-            raise Misconfigured("embedded PostgreSQL is not installed: pip install 'rota[embedded]'")
-        package = Path(spec.origin).parent
-        installed = package / ("pginstall18" if version == 18 else "pginstall")  # noqa: PLR2004
+        installed = postgres_programs(version).parent
+        package = installed.parent
         if self.user is None or is_reachable_by_others(installed / "bin"):
             return installed / "bin"
         # The programs find their libraries by the folder beside their package's, so both are copied side by side.
@@ -104,6 +101,7 @@ class EmbeddedPostgres:
     def prepare(self) -> None:
         """Make the cluster where there is none yet, and clear away what a killed server left behind."""
         if (self.data / "PG_VERSION").exists():
+            self._ensure_same_version()
             self._stop_orphan()
             if self._secrets.exists():
                 return
@@ -128,11 +126,21 @@ class EmbeddedPostgres:
         password_file.unlink()
         write_secret(self._secrets, json.dumps(asdict(passwords)))
 
+    def _ensure_same_version(self) -> None:
+        """Raise where the data are of another major version of PostgreSQL, which this one refuses to open."""
+        found = (self.data / "PG_VERSION").read_text().strip()
+        if found != str(self._version):
+            raise Misconfigured(
+                f"The data in {self.data} are of PostgreSQL {found}, and version {self._version} is installed, which "
+                "does not open them. Choose another folder with --data, or move the data over with pg_dump of the "
+                "old version."
+            )
+
     def command(self) -> list[str]:
         """The server's command line."""
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         return [
-            str(self._programs / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", "", *options,
+            str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", "", *options,
         ]  # fmt: skip
 
     def is_ready(self) -> bool:
@@ -171,7 +179,7 @@ class EmbeddedPostgres:
             remove_tree(self._home)
 
     def _passwords(self) -> Passwords:
-        return Passwords(**json.loads(self._secrets.read_text()))
+        return Passwords(**read_secrets(self._secrets, [field.name for field in fields(Passwords)]))
 
     def _stop_orphan(self) -> None:
         """Stop a server that outlived its supervisor: its port is not ours to know, its data are."""
@@ -191,7 +199,7 @@ class EmbeddedPostgres:
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         done = subprocess.run(
-            [str(self._programs / program), *arguments],
+            [str(self.programs / program), *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -203,6 +211,22 @@ class EmbeddedPostgres:
         )
         if check and done.returncode != 0:
             raise Misconfigured(f"{program} failed:\n{done.stdout}{done.stderr}")
+
+
+def postgres_programs(version: int = 18) -> Path:
+    """The folder of the installed server's programs.
+
+    Raises:
+        Misconfigured: they are not installed.
+    """
+    # Found, not imported: the package's own helper has side effects that are not wanted here.
+    spec = importlib.util.find_spec(_WHEEL)
+    if spec is None or spec.origin is None:
+        raise Misconfigured("embedded PostgreSQL is not installed: pip install 'rota[embedded]'")
+    programs = Path(spec.origin).parent / ("pginstall18" if version == 18 else "pginstall") / "bin"  # noqa: PLR2004
+    if not (programs / "postgres").exists():
+        raise Misconfigured(f"PostgreSQL's programs are missing from {programs}: pip install 'rota[embedded]' again")
+    return programs
 
 
 def _make_shared_home() -> None:

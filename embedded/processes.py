@@ -2,8 +2,10 @@
 
 import contextlib
 import ctypes
+import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -15,15 +17,22 @@ from typing import IO
 
 import psutil
 
+from core.errors import Misconfigured, Unavailable
+
 _PR_SET_PDEATHSIG = 1
+_OUTSIDE_EPHEMERAL = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
+    """Return a free TCP port of the loopback interface. It lies below the ephemeral range, so that no outgoing
+    connection takes it before the server binds it.
+    """
+    for port in random.sample(_OUTSIDE_EPHEMERAL, k=50):
+        if is_port_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 def is_port_free(port: int) -> bool:
@@ -35,6 +44,24 @@ def is_port_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def ensure_can_listen(host: str, port: int) -> None:
+    """Return where a server could listen now.
+
+    Raises:
+        Unavailable: the port is taken, or the address is not one of this machine.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        raise Unavailable(
+            f"No server can listen at {host}:{port}: {error.strerror}. Stop what is there, or choose another --port."
+        ) from error
 
 
 def preferred_port(wanted: int, taken: set[int]) -> int:
@@ -107,7 +134,7 @@ def unprivileged_user() -> pwd.struct_passwd | None:
     for name in ("rota", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
-    raise RuntimeError("started as root, but there is neither a user `rota` nor `nobody` to run PostgreSQL as")
+    raise Misconfigured("started as root, but there is neither a user `rota` nor `nobody` to run PostgreSQL as")
 
 
 def is_reachable_by_others(path: Path) -> bool:
@@ -121,6 +148,22 @@ def write_secret(path: Path, text: str) -> None:
     unfinished.touch(mode=0o600)
     unfinished.write_text(text)
     unfinished.replace(path)
+
+
+def read_secrets(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """The secrets that stand in a file of ours under these names.
+
+    Raises:
+        Misconfigured: the file is damaged, or of another version.
+    """
+    try:
+        found = json.loads(path.read_text())
+        return {name: str(found[name]) for name in names}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Misconfigured(
+            f"{path} cannot be read: it is damaged, or was written by another version of Rota. Choose another folder "
+            "with --data, or restore it from a backup; without it the data beside it cannot be opened."
+        ) from error
 
 
 def remove_tree(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from core.settings import load_settings, settings
 from embedded.processes import write_secret
@@ -28,6 +28,7 @@ class Running(BaseModel):
     model: Literal["rehearsal", "live"]
     data: str
     starts_per_minute: int
+    moved: list[str] = Field(default=[], exclude=True, description="for the banner: what is not at its usual port, why")
 
 
 class StateFile(BaseModel):
@@ -56,11 +57,11 @@ def is_shared(name: str) -> bool:
     return name.startswith("ROTA_") or name in {"DATABASE_URL", "REDIS_URL", *_PROVIDERS}
 
 
-def join_running() -> StateFile | None:
-    """Where no database is configured, take over the environment of the `rota up` that runs here: its servers and its
-    providers, so that all its processes call the same models.
+def join_running(configured_by: str = "database_url") -> StateFile | None:
+    """Where no database is configured (or another setting, `configured_by`), take over the environment of the `rota up`
+    that runs here: its servers and its providers, so that all its processes call the same models.
     """
-    if "database_url" in load_settings().model_fields_set:
+    if not load_settings().model_fields_set.isdisjoint({"database_url", configured_by}):
         return None
     state = find_running(Path.cwd())
     if state is not None:

@@ -13,11 +13,15 @@ from pwd import struct_passwd
 import psutil
 
 from core.clock import Stopwatch
+from core.errors import Misconfigured
 from embedded.processes import spawn
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_TOO_OFTEN = 3
 _HEALTHY_AFTER, _SETTLED_AFTER = 20.0, 4.0
 _LOG_TAIL = 2_000
+# The status of a process that cannot start as it is configured (EX_CONFIG of sysexits.h): again it would be the same.
+CANNOT_START = 78
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Child:
     started: Stopwatch = field(default_factory=Stopwatch)
     pause: float = _FIRST_PAUSE
     resume_at: float = 0.0
+    deaths: int = 0
+    has_given_up: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -62,15 +68,37 @@ class Supervisor:
                 if child.started.elapsed().total_seconds() > _HEALTHY_AFTER:
                     child.pause = _FIRST_PAUSE
             elif child.process is not None:
-                lived = child.started.elapsed().total_seconds()
-                if child.process.returncode == 0 and lived > _SETTLED_AFTER:
-                    child.pause = _FIRST_PAUSE  # it was asked to leave, or made room for a fresh one
-                self._say(f"{child.name} ended ({_ending(child.process)}); starting it again in {child.pause:g} s")
-                child.process = None
-                child.resume_at = time.monotonic() + child.pause
-                child.pause = min(_LONGEST_PAUSE, 2 * child.pause)
-            elif time.monotonic() >= child.resume_at:
+                self._take_note_of_end(child, child.process)
+            elif time.monotonic() >= child.resume_at and not child.has_given_up:
                 self._spawn(child)
+
+    def _take_note_of_end(self, child: Child, process: "subprocess.Popen[bytes]") -> None:
+        child.process = None
+        child.deaths += 1
+        if process.returncode == CANNOT_START:
+            child.has_given_up = True
+            self._say(f"{child.name} cannot start and is not tried again; mend this, then start rota up anew:")
+            self._say(self.last_words(child.name))
+            return
+        if process.returncode == 0 and child.started.elapsed().total_seconds() > _SETTLED_AFTER:
+            child.pause = _FIRST_PAUSE  # it was asked to leave, or made room for a fresh one
+        self._say(f"{child.name} ended ({_ending(process)}); starting it again in {child.pause:g} s")
+        child.resume_at = time.monotonic() + child.pause
+        child.pause = min(_LONGEST_PAUSE, 2 * child.pause)
+
+    def ensure_can_start(self, name: str) -> None:
+        """Return where waiting for a child makes sense.
+
+        Raises:
+            Misconfigured: it gave up, or died again and again; its log says why.
+        """
+        child = next(child for child in self._children if child.name == name)
+        if child.has_given_up:
+            raise Misconfigured(f"{name} cannot start. {self.last_words(name)}")
+        if child.deaths >= _TOO_OFTEN:
+            raise Misconfigured(
+                f"{name} does not start; it ended {child.deaths} times. Its log ends:\n{self.log_tail(name)}"
+            )
 
     def stop(self, *, grace: float, for_servers: float) -> None:
         """End the children within `grace` seconds, the last `for_servers` of them for the servers; then by force."""
@@ -99,15 +127,21 @@ class Supervisor:
             return (self._logs / f"{name}.log").read_text(errors="replace")[-_LOG_TAIL:]
         return ""
 
+    def last_words(self, name: str) -> str:
+        """The last message of ours in a child's log: a line that begins with our name, and those indented under it."""
+        lines = self.log_tail(name).rstrip().split("\n")
+        begin = max((n for n, line in enumerate(lines) if line.startswith("rota: ")), default=len(lines) - 1)
+        return "\n".join(lines[begin:]).removeprefix("rota: ")
+
     def _spawn(self, child: Child) -> None:
+        command = child.command()
         with (self._logs / f"{child.name}.log").open("ab") as log:
-            child.process = spawn(
-                child.command(),
-                env=child.environment(),
-                log=log,
-                user=child.user,
-                parting_signal=child.stop_signal,
-            )
+            try:
+                child.process = spawn(
+                    command, env=child.environment(), log=log, user=child.user, parting_signal=child.stop_signal
+                )
+            except OSError as error:
+                raise Misconfigured(f"{command[0]} does not start: {error.strerror}.") from error
         child.started = Stopwatch()
 
     def _await_end(self, child: Child, deadline: float) -> None:

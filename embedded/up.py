@@ -1,10 +1,12 @@
 """`rota up`: everything on one machine, for a person's first contact and for development.
 
-In order: Postgres and Valkey (or the servers that DATABASE_URL and REDIS_URL name), roles and migrations, an
-organisation with a key and a demonstration gym, the rehearsal model where no provider is configured, then the API, the
-dispatcher, the workers, beat and Flower. A child that dies is started again, and said so.
+In order: Postgres and Valkey (or the servers that DATABASE_URL and REDIS_URL name), the rehearsal model where no
+provider is configured, the API; roles and migrations; the dispatcher and the workers, and while they load, an
+organisation with a key and a demonstration gym. When these are at work it is ready; the duties' worker, beat and Flower
+come then. A child that dies is started again, and said so, unless it cannot start as it is configured.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -12,7 +14,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,9 +26,8 @@ import psutil
 from core import db
 from core.clock import Stopwatch
 from core.errors import Misconfigured
-from core.migrations import migrate
 from core.settings import Settings, settings
-from embedded.organisation import set_up_organisation
+from embedded.environments import environment_for
 from embedded.postgres import EmbeddedPostgres
 from embedded.processes import end_process, preferred_port, write_secret
 from embedded.state import Running, StateFile, clear_state, is_shared, point_to, read_state, write_state
@@ -38,7 +39,7 @@ _PORTS = {"api": 8080, "flower": 5555, "postgres": 54320, "valkey": 63790, "rehe
 _PATIENCE = 60.0
 # Within 15 s: workers may finish their steps for 6, everything of ours is down after 10, the servers get the rest.
 _GRACE, _GRACE_OF_SERVERS, _DRAIN_GRACE = 14.0, 4.0, "6"
-_WATCH_EVERY = 0.2
+_WATCH_EVERY, _LOOK_EVERY = 0.2, 0.05
 _FLOWER_USER = "rota"
 _REQUESTS_PER_MINUTE = "60000"
 _WELCOME_TOKENS = 1_000_000
@@ -67,10 +68,13 @@ class Up:
         self._options = options
         self._say = say
         self._data = options.data.resolve()
-        # Others may pass through, as PostgreSQL's user must when root starts this; the secrets in it are 0600.
-        self._data.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._supervisor = Supervisor(self._data / "logs", say)
+        with self._usable_data():
+            # Others may pass through, as PostgreSQL's user must when root starts this; the secrets in it are 0600.
+            self._data.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self._supervisor = Supervisor(self._data / "logs", say)
         self._taken: set[int] = set()
+        self._moved: list[str] = []
+        self._postgres: EmbeddedPostgres | None = None
         self._stop_wanted = False
         self._environment: dict[str, str] = {}
 
@@ -80,12 +84,14 @@ class Up:
         Raises:
             Misconfigured: something does not start; the message says what and where to look.
         """
-        self._lock = self._lock_data()  # until this process ends, however it ends
-        self._end_leftovers()
+        with self._usable_data():
+            self._lock = self._lock_data()  # until this process ends, however it ends
+            self._end_leftovers()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
-            running = self._start()
+            with self._usable_data():
+                running = self._start()
             if running is not None:
                 on_ready(running)
             self._look_after(running)
@@ -96,19 +102,52 @@ class Up:
 
     def _start(self) -> Running | None:
         self._environment = self._base_environment()
+        self._ensure_usable_settings()
         self._start_servers()
+        self._start_rehearsal()
+        # Loaded while PostgreSQL starts: it takes as long, and nothing before needs it.
+        import embedded.organisation  # noqa: F401
+        from core.migrations import migrate
+
+        self._await_database()
         config = self._config()
+        api_port = self._port("api")
+        self._child("api", "api", "--host", "127.0.0.1", "--port", str(api_port))  # says it is not ready until then
         self._say("migrating the database")
         migrate(config)
-        self._start_rehearsal()
-        running = self._start_rota()
+        self._say("starting the dispatcher and the workers")
+        running = self._start_workers(api_port)
         self._save(running)
         running = running.model_copy(update={"api_key": self._set_up_organisation()})  # while the others get ready
         self._save(running)
-        self._await("the API", "api", lambda: _answers(f"{running.api}/health/ready"))
-        self._await("the dispatcher and a worker", "worker", lambda: _is_at_work(running))
+        self._say("waiting for them")
+        with _client(running) as client:
+            self._await("the API", "api", lambda: _answers(client, "/health/ready"))
+            self._await("the dispatcher", "dispatcher", lambda: _is_led(client))
+            self._await("a worker", "worker", lambda: _has_agents_worker(client))
+        self._start_rest(running)
+        self._save(running)
         point_to(self._data)
         return None if self._stop_wanted else running
+
+    @contextlib.contextmanager
+    def _usable_data(self) -> Iterator[None]:
+        """Within, what the system refuses about the data folder is told in words."""
+        try:
+            yield
+        except OSError as error:
+            raise Misconfigured(
+                f"The data folder cannot be used: {error.strerror or error} ({error.filename or self._data}). "
+                "Choose another: rota up --data FOLDER"
+            ) from error
+
+    def _ensure_usable_settings(self) -> None:
+        """Tell of a wrong setting, or of tools that do not load, before anything is started that would die of it."""
+        tools = self._config().tools
+        if tools:
+            from agents.tools.registry import load_tools
+
+            load_tools(tools)
 
     # ── servers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -136,17 +175,29 @@ class Up:
             )
             self._await("Valkey", "valkey", valkey.is_ready)
             self._environment["REDIS_URL"] = valkey.url()
-        if postgres:
-            self._await("PostgreSQL", "postgres", postgres.is_ready)
-            postgres.create_database()
-            self._environment |= {
-                "DATABASE_URL": postgres.url(db.APP),
-                "ROTA_SYSTEM_DATABASE_URL": postgres.url(db.SYSTEM),
-                "ROTA_OWNER_DATABASE_URL": postgres.url(db.OWNER),
-            }
+        self._postgres = postgres
+
+    def _await_database(self) -> None:
+        """Wait for the server, where it is ours, and make the database in it."""
+        postgres = self._postgres
+        if postgres is None:
+            return
+        self._await("PostgreSQL", "postgres", postgres.is_ready)
+        postgres.create_database()
+        self._environment |= {
+            "DATABASE_URL": postgres.url(db.APP),
+            "ROTA_SYSTEM_DATABASE_URL": postgres.url(db.SYSTEM),
+            "ROTA_OWNER_DATABASE_URL": postgres.url(db.OWNER),
+        }
 
     def _port(self, name: str) -> int:
-        return preferred_port(0 if self._options.port == 0 else _PORTS[name], self._taken)
+        usual = self._options.port if name == "api" and self._options.port is not None else _PORTS[name]
+        wanted = 0 if self._options.port == 0 else usual
+        port = preferred_port(wanted, self._taken)
+        if wanted and port != wanted:
+            self._moved.append(f"port {wanted} is taken: {name} is at {port}")
+            self._say(self._moved[-1])
+        return port
 
     def _base_environment(self) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name != "ROTA_REHEARSAL_URL"}
@@ -172,6 +223,8 @@ class Up:
     # ── the organisation ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _set_up_organisation(self) -> str:
+        from embedded.organisation import set_up_organisation
+
         path = self._data / "api-key"
         kept = path.read_text().strip() if path.exists() else ""
         key = set_up_organisation(
@@ -182,6 +235,7 @@ class Up:
             kept_key=kept,
             starts_per_minute=_STARTS_PER_MINUTE,
             is_operator=True,
+            is_prepaid=True,
             welcome_tokens=_WELCOME_TOKENS,
             progress=self._say,
         )
@@ -198,20 +252,15 @@ class Up:
         self._environment["ROTA_REHEARSAL_URL"] = f"http://127.0.0.1:{port}"
         self._child("rehearsal", "rehearsal", "--port", str(port))
 
-    def _start_rota(self) -> Running:
-        wanted = self._options.port if self._options.port is not None else _PORTS["api"]
-        api_port = preferred_port(wanted, self._taken)
+    def _start_workers(self, api_port: int) -> Running:
+        """Start what does tasks, side by side."""
         flower_port = self._port("flower")
         flower_password = self._kept_secret("flower-password")[:20]
         self._environment["ROTA_FLOWER_AUTH"] = f"{_FLOWER_USER}:{flower_password}"
-        self._child("api", "api", "--host", "127.0.0.1", "--port", str(api_port))
         self._child("dispatcher", "dispatcher")
         for number in range(1, self._options.workers + 1):
             name = "worker" if number == 1 else f"worker-{number}"
             self._child(name, "worker", "--name", "agents", "--concurrency", str(self._options.concurrency))
-        self._child("worker-system", "worker", "--name", "system", "--concurrency", "2", "--queues", "system")
-        self._child("beat", "beat", "--schedule", str(self._data / "beat"))
-        self._child("flower", "flower", "--port", str(flower_port))
         config = self._config()
         return Running(
             api=f"http://127.0.0.1:{api_port}",
@@ -223,11 +272,18 @@ class Up:
             model="rehearsal" if config.is_rehearsal else "live",
             data=str(self._data),
             starts_per_minute=_STARTS_PER_MINUTE,
+            moved=self._moved,
         )
+
+    def _start_rest(self, running: Running) -> None:
+        """Start the processes that readiness does not need; started earlier, they would slow down the others."""
+        self._child("worker-system", "worker", "--name", "system", "--concurrency", "2", "--queues", "system")
+        self._child("beat", "beat", "--schedule", str(self._data / "beat"))
+        self._child("flower", "flower", "--port", running.flower.rpartition(":")[2])
 
     def _child(self, name: str, *arguments: str) -> None:
         command = [sys.executable, "-m", "cli.main", *arguments]
-        self._supervisor.start(Child(name, lambda: command, lambda: self._environment))
+        self._supervisor.start(Child(name, lambda: command, lambda: environment_for(arguments[0], self._environment)))
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -236,10 +292,11 @@ class Up:
         while not is_ready():
             if self._stop_wanted:
                 raise StartFailed("Stopped before everything was up.")
+            self._supervisor.ensure_can_start(child)
             if stopwatch.elapsed().total_seconds() > _PATIENCE:
                 raise StartFailed(f"{what} did not get ready in {_PATIENCE:g} s:\n{self._supervisor.log_tail(child)}")
             self._supervisor.watch()
-            time.sleep(0.02)
+            time.sleep(_LOOK_EVERY)
 
     def _look_after(self, running: Running | None) -> None:
         processes = self._supervisor.processes()
@@ -289,33 +346,30 @@ class Up:
         self._stop_wanted = True
 
 
-def _answers(url: str) -> bool:
+def _client(running: Running) -> httpx2.Client:
+    """For looking whether the others are ready: one for all looks, each of which would else load certificates."""
+    return httpx2.Client(
+        base_url=running.api, headers={"authorization": f"Bearer {running.api_key}"}, timeout=5, trust_env=False,
+        verify=False,
+    )  # fmt: skip
+
+
+def _answers(client: httpx2.Client, path: str) -> Any:
+    """What the API answers there; None where it does not, or not well."""
     try:
-        return httpx2.get(url, timeout=2, trust_env=False).status_code == httpx2.codes.OK
-    except httpx2.HTTPError:
-        return False
+        answer = client.get(path)
+        return answer.json() if answer.is_success else None
+    except (httpx2.HTTPError, json.JSONDecodeError):
+        return None
 
 
-def _is_at_work(running: Running) -> bool:
-    """Whether a dispatcher leads and a worker lives, as the API sees it."""
-    try:
-        answer = httpx2.get(
-            f"{running.api}/health/detailed",
-            headers={"authorization": f"Bearer {running.api_key}"},
-            timeout=5,
-            trust_env=False,
-        )
-        seen: dict[str, Any] = answer.json()
-        return answer.status_code == httpx2.codes.OK and not seen["problems"] and _has_agents_worker(running)
-    except (httpx2.HTTPError, json.JSONDecodeError, KeyError, TypeError):
-        return False
+def _is_led(client: httpx2.Client) -> bool:
+    """Whether a dispatcher leads, and nothing else is wrong, but for workers that are still on their way."""
+    health = _answers(client, "/health/detailed")
+    return health is not None and not [problem for problem in health["problems"] if "worker" not in problem]
 
 
-def _has_agents_worker(running: Running) -> bool:
-    answer = httpx2.get(
-        f"{running.api}/v1/workers",
-        headers={"authorization": f"Bearer {running.api_key}"},
-        timeout=5,
-        trust_env=False,
-    )
-    return any(worker["status"] == "alive" and "normal" in worker["queues"] for worker in answer.json())
+def _has_agents_worker(client: httpx2.Client) -> bool:
+    """Whether a worker that does agents' tasks lives, as the API sees it."""
+    workers = _answers(client, "/v1/workers") or []
+    return any(worker["status"] == "alive" and "normal" in worker["queues"] for worker in workers)

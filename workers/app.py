@@ -18,7 +18,9 @@ from core.db import dispose_engines
 from core.logging import configure_logging
 from core.memory import set_start_aside
 from core.settings import settings
+from domain.workers.schemas import Beat
 from workers import broker, queues
+from workers.contained import ContainedTask
 from workers.executor import Executor
 from workers.pool import ElasticThreadPool
 from workers.presence import Presence
@@ -31,10 +33,16 @@ _LAST_MOMENTS = timedelta(seconds=3)
 _SWITCH_INTERVAL = 0.05
 
 
-def make_app() -> Celery:
+class Duty(ContainedTask):
+    """A task that Flower does not hear of: duties are the same every second, and would hide the agents' tasks."""
+
+    send_events = False
+
+
+def make_app() -> "Celery[Any]":
     """Celery as Rota uses it: no results, no ETA, no retries of its own; a message is only a hint."""
     config = settings()
-    made = Celery("rota", broker=config.broker, include=["workers.periodic"])
+    made = Celery("rota", broker=config.broker, include=["workers.periodic"], task_cls="workers.app:Duty")
     made.amqp.Connection = broker.EagerConnection
     made.conf.update(
         task_acks_late=True,
@@ -72,7 +80,7 @@ def make_app() -> Celery:
 app = make_app()
 
 
-@app.task(name=RUN_TASK)
+@app.task(name=RUN_TASK, send_events=True)
 def run_task(org: str, task_id: str, claim: int) -> None:
     """Do the agent task `task_id` of organisation `org`, if it still stands at claim number `claim`."""
     worker().execute(UUID(org), UUID(task_id), claim)
@@ -84,17 +92,22 @@ def worker() -> Executor:
         if not _made:
             config = settings()
             watchdog = Watchdog(config, _resize)
+            models = Models(config)
+            if _identity["queues"] != [queues.SYSTEM]:  # duties call no model, and loading the SDKs takes a second
+                models.warm_up()
+            workplace = Workplace.open(models, threads=max(16, _identity["concurrency"]))
+
+            def on_beat(presence: Presence, beat: Beat) -> None:
+                watchdog.follow(presence, beat)
+                workplace.gates.learn(beat.known)
+
             presence = Presence(
                 **_identity,
                 interval=timedelta(seconds=config.heartbeat_interval),
                 lease=timedelta(seconds=config.worker_lease),
                 vitals=watchdog.vitals,
-                on_beat=watchdog.follow,
+                on_beat=on_beat,
             )
-            models = Models(config)
-            models.warm_up()
-            helpers = max(16, _identity["concurrency"])
-            workplace = Workplace.open(models, helpers=helpers)
             presence.start()
             _made.append((presence, Executor(presence, workplace, NobodyListens())))
         return _made[0][1]
@@ -139,7 +152,7 @@ def _be_present(sender: Any, **_: Any) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         _consumers.append(sender)
         worker()
-        set_start_aside()
+    set_start_aside()
 
 
 @signals.worker_process_init.connect

@@ -25,6 +25,8 @@ from core.settings import Settings
 from core.wakeup import CHANNEL
 from domain.dispatch import service as dispatch
 from domain.dispatch.planner import Planner
+from domain.dispatch.schemas import Crew
+from domain.dispatch.shares import bounds_for, most_in_flight, slots_by_queue
 from domain.tasks.schemas import Priority
 from workers.broker import Broker
 from workers.leader import Leadership
@@ -47,6 +49,7 @@ class Dispatcher:
     def __init__(self, config: Settings, broker: Broker) -> None:
         self._config = config
         self._broker = broker
+        self._usable = config.usable_providers
         self._stopping = threading.Event()
         self._no_reaping_before = 0.0
 
@@ -116,7 +119,10 @@ class Dispatcher:
     def _dispatch(self, connection: Connection, planner: Planner, upkeep: "_Upkeep") -> dispatch.Taken:
         """Commit first, publish then: a message for a task that is not marked would be a lie, the reverse is mended."""
         with transaction_on(connection):
-            taken = dispatch.take_due(connection, planner, upkeep.bounds(), upkeep.crowding)
+            crews = upkeep.crews()
+            taken = dispatch.take_due(
+                connection, planner, upkeep.bounds(crews), upkeep.crowding, self._usable, most_in_flight(crews)
+            )
         if taken.due:
             failpoint("after-mark")
             self._broker.publish(taken.due)
@@ -163,9 +169,13 @@ class _Upkeep:
         """Take nobody for dead before the monotonic time `until`."""
         self._first_reaping = until
 
-    def bounds(self) -> dict[Priority, int]:
+    def crews(self) -> list[Crew]:
+        """The slots of the living workers, by the queues that they serve."""
+        return dispatch.crews(self._connection, self._lease)
+
+    def bounds(self, crews: list[Crew]) -> dict[Priority, int]:
         """How many unclaimed messages each queue may hold."""
-        return dispatch.bounds_for(dispatch.slots_by_queue(self._connection, self._lease), self._ceiling)
+        return bounds_for(slots_by_queue(crews), self._ceiling)
 
     def run_if_due(self) -> None:
         if self._since is not None and self._since.elapsed() < _UPKEEP_EVERY:
@@ -212,6 +222,6 @@ class _Upkeep:
 
     def _promote_old(self) -> None:
         with transaction_on(self._connection):
-            due = dispatch.promote_old(self._connection, self._planner, self.bounds())
+            due = dispatch.promote_old(self._connection, self._planner, self.bounds(self.crews()))
         if due:
             self._broker.publish(due)

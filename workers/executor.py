@@ -10,25 +10,26 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Interrupt, Stopped
+from agents.llm.errors import OUTAGE
+from agents.llm.gates import HeldBack
 from agents.pipeline import run_task
 from agents.sink import Sink
 from agents.work import OutcomeUnknown, Parked, Workplace, leave
 from core.clock import Stopwatch
-from core.db import Alone, system_transaction, transaction
+from core.db import Alone, transaction
 from core.errors import RotaError, Unavailable
 from core.failpoints import failpoint
 from core.logging import get_logger
+from core.settings import settings
 from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.agents.schemas import RetryPolicy
 from domain.billing.service import BudgetExhausted
-from domain.dispatch import service as dispatch
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, Departure, TaskError
+from domain.tasks.schemas import Claimed, Departure, Spell, TaskError
 from domain.wallet.schemas import InsufficientFunds
 from workers import retry
 from workers.presence import Presence
-from workers.retry import Failure
 
 log = get_logger(__name__)
 
@@ -101,30 +102,30 @@ class Executor:
             return retry.after_doubt(doubt)
         except (Parked, InsufficientFunds, BudgetExhausted) as reason:
             return retry.after_parking(reason)
-        except Exception as error:  # noqa: BLE001  whatever a task runs into, it must end where a person can find it
-            return self._after_error(task, error, stopwatch.elapsed())
+        except BaseException as error:  # noqa: BLE001  foreign code raises anything, and the task must end all the same
+            return self._after_error(task, error, stopwatch)
         log.info("task left", outcome="succeeded", status="succeeded", ms=stopwatch.milliseconds())
         return None
 
-    def _after_error(self, task: Claimed, error: Exception, elapsed: timedelta) -> Departure:
+    def _after_error(self, task: Claimed, error: BaseException, stopwatch: Stopwatch) -> Departure:
+        if isinstance(error, HeldBack):
+            log.info("held back", why=error.message)
+            return retry.after_hold(error, remaining=_left(task, stopwatch), dice=self._dice)
         failure = retry.failure_of(error)
         log.warning("try failed", kind=failure.kind, error=failure.message, exc_info=failure.kind == "tool_failed")
-        if failure.kind == "rate_limited" and failure.at:
-            self._hold_provider(*failure.at, failure)
+        policy, spell = self._policy(task), self._spell(task)
+        patience = timedelta(seconds=settings().provider_patience) if policy.patience is None else policy.patience
         return retry.after_failure(
             failure,
             attempts=task.attempts,
             tries=task.claim,
             max_attempts=task.max_attempts,
-            policy=self._policy(task),
-            remaining=None if task.remaining is None else task.remaining - elapsed,
+            policy=policy,
+            remaining=_left(task, stopwatch),
             dice=self._dice,
+            spell=spell,
+            patience=patience,
         )
-
-    def _hold_provider(self, provider: str, model: str, failure: Failure) -> None:
-        """The others need not run into the same limit: what waits for that model is not dispatched meanwhile."""
-        with contextlib.suppress(RotaError), system_transaction() as connection:
-            dispatch.hold_provider(connection, provider, model, retry.wait_asked_for(failure), "rate limit")
 
     def _policy(self, task: Claimed) -> RetryPolicy:
         try:
@@ -132,6 +133,13 @@ class Executor:
                 return agents.agent_of_task(connection, task.agent_id).retry
         except Exception:  # noqa: BLE001  the agent may be what failed; the task must end all the same
             return RetryPolicy()
+
+    def _spell(self, task: Claimed) -> Spell:
+        try:
+            with transaction(task.org_id) as connection:
+                return tasks.spell(connection, task, OUTAGE)
+        except (RotaError, DBAPIError):
+            return Spell()
 
     def _leave(self, task: Claimed, departure: Departure) -> str | None:
         """Write the departure, however often the database must be asked. Returns the task's status; None if refused."""
@@ -156,3 +164,8 @@ class Executor:
                 departure = Departure(status="failed", outcome="failed", counted=True, error=last)
                 continue
             return None
+
+
+def _left(task: Claimed, stopwatch: Stopwatch) -> timedelta | None:
+    """The time until a task's deadline; None where it has none."""
+    return None if task.remaining is None else task.remaining - stopwatch.elapsed()

@@ -1,20 +1,19 @@
 """The periodic duties, each a thin task on the `system` queue: safe when fired twice, late, or together."""
 
 import functools
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection
+from celery import signals
 from sqlalchemy.exc import DBAPIError
 
 from agents.learning.learner import Learner
 from core.db import system_transaction
 from core.errors import RotaError
 from core.logging import get_logger
+from core.money import in_words
 from core.settings import settings
 from core.wakeup import wakeup
 from domain.approvals import service as approvals
@@ -22,8 +21,11 @@ from domain.billing import service as billing
 from domain.channels import delivery
 from domain.channels import service as channels
 from domain.channels.schemas import Event
+from domain.dispatch import funding
 from domain.followups import service as followups
 from domain.followups import sweep as follow_up_sweep
+from domain.office import endings
+from domain.pacing import service as pacing
 from domain.replies import service as replies
 from domain.schedules import service as schedules
 from domain.schedules.sweep import sweep
@@ -71,6 +73,14 @@ def attend_follow_ups() -> None:
         log.info("started follow-ups", count=started)
 
 
+@app.task(name="rota.attend_office")
+def attend_office() -> None:
+    """Hand over posts that are due, let lapse what nobody collected, carry campaigns on to their end."""
+    with system_transaction() as connection:
+        in_need = endings.organisations_in_need(connection)
+    _for_each(in_need, "posts, charges and campaigns not attended to", endings.attend)
+
+
 @app.task(name="rota.forget_runs")
 def forget_runs() -> None:
     """Delete what is noted of runs that ended long ago."""
@@ -84,13 +94,18 @@ def forget_runs() -> None:
 
 @app.task(name="rota.expire_tasks")
 def expire_tasks() -> None:
-    """End queued tasks whose time to start has passed."""
+    """End tasks whose time to start, or whose deadline, has passed, or whose agent was deleted, and withdraw what they
+    asked people for.
+    """
 
     def batch() -> int:
         with system_transaction() as connection:
-            return tasks.expire_overdue(connection)
+            return tasks.expire_overdue(connection) + tasks.cancel_of_deleted(connection)
 
-    _until_nothing_is_left("expired tasks", batch)
+    if _until_nothing_is_left("expired tasks", batch):
+        with system_transaction() as connection:  # apart: whoever votes locks the approval first, and then its task
+            approvals.withdraw_ended(connection)
+        wakeup.hint()  # what ended makes room
 
 
 @app.task(name="rota.clean_up")
@@ -123,6 +138,19 @@ def forget_keys() -> None:
     _until_nothing_is_left("forgot concurrency keys", batch)
 
 
+@app.task(name="rota.forget_bounds")
+def forget_bounds() -> None:
+    """Delete the counts that caps no longer ask for: of actions without a person, and of trees of tasks."""
+
+    def batch() -> int:
+        with system_transaction() as connection:
+            return tasks.forget_unused_trees(connection)
+
+    _until_nothing_is_left("forgot trees of tasks", batch)
+    with system_transaction() as connection:
+        approvals.forget_unattended(connection)
+
+
 @app.task(name="rota.forget_replies")
 def forget_replies() -> None:
     """Delete cached replies whose time is over."""
@@ -132,21 +160,26 @@ def forget_replies() -> None:
 
 @app.task(name="rota.deliver_messages")
 def deliver_messages() -> None:
-    """Send what is in the outbox, and see to messages whose sender died."""
-    if _delivering.acquire(blocking=False):  # so that slow mail servers take no more than one thread of the duties
-        try:
-            delivery.take_back_left_behind(_senders())
-            delivery.deliver_due(_senders())
-        finally:
-            _delivering.release()
+    """Begin to send what is in the outbox, and see to messages whose sender died. Waits for no receiver."""
+    delivery.take_back_left_behind(_senders())
+    _outbox().send_due()
 
 
-_delivering = threading.Lock()
+@functools.cache
+def _outbox() -> delivery.Outbox:
+    return delivery.Outbox(_senders())
 
 
 @functools.cache
 def _senders() -> delivery.Senders:
     return delivery.make_senders(settings())
+
+
+@signals.worker_shutting_down.connect
+def _take_no_more_messages(**_: Any) -> None:
+    """Begin to send nothing more; what is in hand has the time that a stopping worker has."""
+    if _outbox.cache_info().currsize:
+        _outbox().stop()
 
 
 @app.task(name="rota.expire_approvals")
@@ -188,31 +221,17 @@ def release_holds() -> None:
 
 @app.task(name="rota.wake_funded")
 def wake_funded() -> None:
-    """Let go on what waits for money that is there again: released by others, or a new month's. A top-up does so at
-    once.
+    """Let go on what waits for money that is there again: released by others, or a new month's. A top-up or a raised
+    budget does so at once.
     """
     with system_transaction() as connection:
-        for_funds = {org: wallet.balance(connection, org) for org in tasks.organisations_waiting(connection, "funds")}
-        for_budget = {org: billing.room(connection, org) for org in tasks.organisations_waiting(connection, "budget")}
-    for org, balance in for_funds.items():
-        if not balance.owed:
-            with system_transaction() as connection:
-                tasks.wake_what_fits(connection, org, "funds", Decimal(balance.available))
-    for org, room in for_budget.items():
-        with system_transaction() as connection:
-            wake_within(connection, org, room)
+        waiting = funding.organisations_waiting(connection)
+    _for_each(waiting, "tasks that wait for money not looked at", _let_go_on)
 
 
-def wake_within(connection: Connection, org: UUID, room: Mapping[str, Decimal]) -> None:
-    """Let go on what the budgets cover: of each agent that has one of its own, within both; all where there is none."""
-    whole = room.get("")
-    for agent, left in room.items():
-        if agent:
-            tasks.wake_what_fits(connection, org, "budget", left if whole is None else min(left, whole), agent=agent)
-    if set(room) <= {""}:
-        tasks.wake_what_fits(connection, org, "budget", whole)
-    elif whole is None or whole > 0:
-        tasks.wake_what_fits(connection, org, "budget", whole, except_for=[agent for agent in room if agent])
+def _let_go_on(org: UUID) -> int:
+    with system_transaction() as connection:
+        return funding.let_go_on(connection, org)
 
 
 @app.task(name="rota.charge_fees")
@@ -246,13 +265,32 @@ def watch_budgets() -> None:
         event = Event(
             kind="budget.crossed",
             title=f"{crossed.share} % of the monthly budget {whose} is spent",
-            body=f"${crossed.used:.2f} of ${crossed.monthly_limit:.2f}. At 100 % its tasks wait.",
+            body=f"{in_words(crossed.used)} of {in_words(crossed.monthly_limit)}. At 100 % its tasks wait.",
             data={"agent": crossed.agent, "share": crossed.share, "used": str(crossed.used)},
         )
         with system_transaction() as connection:
             if billing.note_told(connection, crossed):
                 people = tenants.holders_of(connection, crossed.org_id, ["owner", "manager"])
                 channels.tell(connection, crossed.org_id, [person["id"] for person in people], event)
+
+
+@app.task(name="rota.watch_providers")
+def watch_providers() -> None:
+    """Tell operators of providers whose quota is exhausted or that reject the key, once until they work again."""
+    with system_transaction() as connection:
+        pacing.forget(connection)
+        found = pacing.take_untold(connection)
+        people = tenants.operators(connection) if found else {}
+        for alert in found:
+            log.error("provider needs a person", provider=alert.provider, kind=alert.kind, said=alert.message)
+            event = Event(
+                kind=f"provider.{alert.kind}",
+                title=alert.what,
+                body=f"{alert.message}\n{alert.cure}",
+                data={"provider": alert.provider, "since": alert.since.isoformat()},
+            )
+            for org, operators in people.items():
+                channels.tell(connection, org, operators, event)
 
 
 def _for_each(organisations: Iterable[UUID], trouble: str, see_to: Callable[[UUID], Done]) -> list[Done]:
@@ -266,10 +304,11 @@ def _for_each(organisations: Iterable[UUID], trouble: str, see_to: Callable[[UUI
     return done
 
 
-def _until_nothing_is_left(what: str, batch: Callable[[], int]) -> None:
-    """In batches, each its own short transaction, so that nobody waits long for a lock."""
+def _until_nothing_is_left(what: str, batch: Callable[[], int]) -> int:
+    """In batches, each its own short transaction, so that nobody waits long for a lock. Returns how many there were."""
     total = 0
     while done := batch():
         total += done
     if total:
         log.info(what, count=total)
+    return total

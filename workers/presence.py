@@ -31,6 +31,10 @@ from domain.workers.schemas import Beat, Vitals
 log = get_logger(__name__)
 
 
+def _bare_vitals(presence: "Presence") -> Vitals:
+    return Vitals(concurrency=presence.concurrency, memory_bytes=0, claims=presence.claims)
+
+
 @dataclass
 class Presence:
     """One worker process, known to the others by `id`, and by `name` to people who scale it."""
@@ -42,7 +46,7 @@ class Presence:
     lease: timedelta = timedelta(seconds=10)
     pool: str = "elastic"
     """elastic, whose size can change; threads; or prefork"""
-    vitals: Callable[["Presence"], Vitals] = lambda presence: Vitals(concurrency=presence.concurrency, memory_bytes=0)
+    vitals: Callable[["Presence"], Vitals] = _bare_vitals
     """what to say of ourselves, asked before every beat: also the moment to look after ourselves"""
     on_beat: Callable[["Presence", Beat], None] = lambda _presence, _beat: None
     """told what every beat brought back"""
@@ -54,6 +58,7 @@ class Presence:
         self._strays: set[tuple[UUID, int]] = set()
         self._stopping = threading.Event()
         self._draining = False
+        self._claims = 0
         self._last_beat: Stopwatch | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -76,6 +81,7 @@ class Presence:
         interrupt = Interrupt(task.remaining)
         with self._lock:
             self._in_hand[task.id, task.claim] = (task, interrupt)
+            self._claims += 1
             is_draining = self._draining
         if is_draining:
             interrupt.trigger("draining")
@@ -113,6 +119,11 @@ class Presence:
     def is_draining(self) -> bool:
         """Whether this process takes no more tasks."""
         return self._draining
+
+    @property
+    def claims(self) -> int:
+        """How many tasks this process has claimed."""
+        return self._claims
 
     def in_hand(self) -> list[tuple[Claimed, Interrupt]]:
         """The tasks that this process has in hand."""
@@ -156,10 +167,10 @@ class Presence:
         for key, (_, interrupt) in before.items():
             if key not in beat.held:
                 interrupt.trigger("claim_lost")  # taken from us; or it ended in this very moment, and nobody minds
-            elif beat.held[key]:
-                interrupt.trigger("cancelled")
-            else:
-                interrupt.look_at_the_time()
+                continue
+            if (stop := beat.held[key]) is not None:
+                interrupt.trigger(stop)
+            interrupt.look_at_the_time()
         self._hand_back_strays(beat, before.keys())
         self.on_beat(self, beat)
 

@@ -7,19 +7,19 @@ from datetime import timedelta
 from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Reason, Stopped
-from agents.llm.errors import ModelError
+from agents.llm.errors import OUTAGE, ModelError
+from agents.llm.gates import HeldBack
 from agents.work import LimitReached, OutcomeUnknown, Parked
 from core.errors import InvalidInput, Misconfigured, NotFound, RotaError, Unavailable
-from core.text import storable
+from core.text import described
 from domain.agents.schemas import RetryPolicy
 from domain.billing.service import BudgetExhausted
-from domain.tasks.schemas import Departure, TaskError
+from domain.tasks.schemas import Departure, Spell, TaskError
 from domain.wallet.schemas import InsufficientFunds
 
-_RETRIED = {"overloaded", "timeout", "network", "server_error", "incomplete", "tool_failed", "unavailable"}
-
-# A rate limit and an outage of ours are nobody's failed try: the task comes back without having used up an attempt.
-_NOT_COUNTED = {"rate_limited", "unavailable"}
+_RETRIED = OUTAGE | {"tool_failed"}
+_LONGEST_PATIENT_DELAY = timedelta(seconds=15)
+"""between two tries of a task during an outage: the provider's pace keeps those of many tasks apart"""
 _SAID = 500
 # Where a provider names no time to wait, its rate limit is taken to be one by the minute.
 _RATE_LIMIT_WAIT = timedelta(seconds=15)
@@ -32,19 +32,18 @@ class Failure:
     kind: str
     message: str
     retry_after: timedelta | None = None
-    at: tuple[str, str] | None = None
-    """the provider and model it happened at"""
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """The failure that an exception amounts to."""
     if isinstance(error, ModelError):
-        return Failure(error.kind, error.message, error.retry_after, error.at)
+        return Failure(error.kind, error.message, error.retry_after)
     if isinstance(error, RotaError):
         return Failure(next(kind for type_, kind in _KINDS if isinstance(error, type_)), error.message)
     # Of the database's errors without the statement and its values, which may be private.
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    return Failure("tool_failed", storable(f"{type(cause).__name__}: {cause}"[:_SAID]))
+    notes = getattr(error, "__notes__", [])
+    return Failure("tool_failed", " ".join([described(cause), *notes]))
 
 
 _KINDS: tuple[tuple[type[RotaError], str], ...] = (
@@ -64,32 +63,53 @@ def after_failure(
     tries: int,
     max_attempts: int,
     policy: RetryPolicy,
+    patience: timedelta,
+    spell: Spell,
     remaining: timedelta | None,
     dice: random.Random,
 ) -> Departure:
     """What becomes of a task whose try, after `attempts` counted ones, ended in `failure`.
 
-    `tries` counts the claims, also those that did not count as attempts, so that an outage is met with patience.
-    `remaining` is the time until its deadline: a try that could only begin after it is not made.
+    `spell` tells how the task fared since its last progress: after that, attempts are counted anew. An outage of its
+    provider costs no attempt until it has lasted for `patience`. `tries` counts the claims, also those that did not
+    count as attempts, so that an outage of ours is met with patience. `remaining` is the time until the deadline: a try
+    that could only begin after it is not made.
     """
-    error = TaskError(kind=failure.kind, message=failure.message)
+    used = (0 if spell.has_progressed else attempts) + 1
     if failure.kind == "rate_limited":
-        wait = wait_asked_for(failure)
-        # A little apart, so that those who were refused together do not come back together.
-        delay = wait + timedelta(seconds=dice.uniform(0, 1 + 0.1 * wait.total_seconds()))
-        return _unless_too_late(Departure(status="queued", outcome="deferred", delay=delay, error=error), remaining)
-    counted = failure.kind not in _NOT_COUNTED
-    used = attempts + counted
-    if failure.kind not in _RETRIED or used >= max_attempts:
-        return Departure(status="failed", outcome="failed", counted=True, error=error)
-    delay = max(backoff(used if counted else tries, policy, dice), failure.retry_after or timedelta(0))
-    again = Departure(status="queued", outcome="retry", counted=counted, delay=delay, error=error)
-    return _unless_too_late(again, remaining)
+        departure = Departure(status="queued", outcome="deferred", delay=_after_limit(failure, dice))
+    elif failure.kind in OUTAGE and spell.outage < patience:
+        delay = min(backoff(spell.outages + 1, policy, dice), _LONGEST_PATIENT_DELAY)
+        departure = Departure(status="queued", outcome="deferred", delay=_at_least(delay, failure))
+    elif failure.kind == "unavailable":
+        delay = backoff(tries, policy, dice)
+        departure = Departure(status="queued", outcome="retry", delay=_at_least(delay, failure))
+    elif failure.kind not in _RETRIED or used >= max_attempts:
+        departure = Departure(status="failed", outcome="failed", counted=True)
+    else:
+        delay = _at_least(backoff(used, policy, dice), failure)
+        departure = Departure(status="queued", outcome="retry", counted=True, delay=delay)
+    error = TaskError(kind=failure.kind, message=failure.message)
+    return _unless_too_late(
+        departure.model_copy(update={"counts_anew": spell.has_progressed, "error": error}), remaining
+    )
 
 
-def wait_asked_for(failure: Failure) -> timedelta:
-    """How long a provider that limits the rate wants to be left alone."""
-    return failure.retry_after if failure.retry_after is not None else _RATE_LIMIT_WAIT
+def _after_limit(failure: Failure, dice: random.Random) -> timedelta:
+    """As long as the provider asks, and a little apart, so that those refused together do not come back together."""
+    wait = failure.retry_after if failure.retry_after is not None else _RATE_LIMIT_WAIT
+    return wait + timedelta(seconds=dice.uniform(0, 1 + 0.1 * wait.total_seconds()))
+
+
+def _at_least(delay: timedelta, failure: Failure) -> timedelta:
+    return max(delay, failure.retry_after or timedelta(0))
+
+
+def after_hold(held: HeldBack, *, remaining: timedelta | None, dice: random.Random) -> Departure:
+    """A task whose model may not be called now comes back when it may be; no try was made."""
+    delay = held.wait + timedelta(seconds=dice.random())
+    error = TaskError(kind="held_back", message=held.message)
+    return _unless_too_late(Departure(status="queued", outcome="deferred", delay=delay, error=error), remaining)
 
 
 def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta:
@@ -117,14 +137,15 @@ def after_parking(reason: Parked | InsufficientFunds | BudgetExhausted) -> Depar
     return Departure(status="waiting", outcome="waiting", waiting_for=what, waiting_amount=needed, error=error)
 
 
-def after_stuck(*, attempts: int, max_attempts: int, what: str) -> Departure:
+def after_stuck(*, attempts: int, max_attempts: int, what: str, spell: Spell) -> Departure:
     """What becomes of a task whose thread does not come back from what it does."""
     error = TaskError(kind="stuck", message=f"Its thread did not come back from {what}.")
-    is_last = attempts + 1 >= max_attempts
+    is_last = (0 if spell.has_progressed else attempts) + 1 >= max_attempts
     return Departure(
         status="failed" if is_last else "queued",
         outcome="failed" if is_last else "retry",
         counted=True,
+        counts_anew=spell.has_progressed,
         delay=timedelta(0),
         error=error,
     )
@@ -140,6 +161,7 @@ _AFTER_STOP: dict[Reason, Departure | None] = {
         status="cancelled", outcome="cancelled", error=TaskError(kind="cancelled", message="Cancelled on request.")
     ),
     "draining": Departure(status="queued", outcome="released"),
+    "switched_off": Departure(status="queued", outcome="released"),
     "deadline": Departure(
         status="failed",
         outcome="failed",
@@ -155,4 +177,4 @@ def _unless_too_late(departure: Departure, remaining: timedelta | None) -> Depar
         return departure
     said = departure.error.message if departure.error else ""
     error = TaskError(kind="deadline", message=f"The next try would begin after the deadline. Last error: {said}")
-    return Departure(status="failed", outcome="failed", counted=departure.counted, error=error)
+    return departure.model_copy(update={"status": "failed", "outcome": "failed", "delay": None, "error": error})

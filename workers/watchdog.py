@@ -16,12 +16,14 @@ from datetime import timedelta
 
 import psutil
 
+from agents.llm.errors import OUTAGE
 from agents.work import leave
 from core.clock import Stopwatch
 from core.db import system_transaction
 from core.errors import RotaError
 from core.logging import get_logger
 from core.settings import Settings
+from domain.tasks import service as tasks
 from domain.workers.schemas import Beat, Vitals
 from workers import retry
 from workers.presence import Presence
@@ -62,6 +64,7 @@ class Watchdog:
             memory_bytes=memory,
             stuck=self._stuck,
             draining_because=self._draining_because,
+            claims=presence.claims,
         )
 
     def follow(self, presence: Presence, beat: Beat) -> None:
@@ -92,8 +95,11 @@ class Watchdog:
         for task, interrupt in presence.in_hand():
             for thread, what in interrupt.stuck(timedelta(seconds=self._config.stuck_after)).items():
                 log.error("thread is stuck", task=str(task.id), doing=what, stack=_stack(thread))
-                departure = retry.after_stuck(attempts=task.attempts, max_attempts=task.max_attempts, what=what)
                 with contextlib.suppress(RotaError), system_transaction() as connection:
+                    spell = tasks.spell(connection, task, OUTAGE)
+                    departure = retry.after_stuck(
+                        attempts=task.attempts, max_attempts=task.max_attempts, what=what, spell=spell
+                    )
                     leave(connection, task, departure)
                 interrupt.trigger("claim_lost")
                 presence.let_go(task)

@@ -1,19 +1,19 @@
 """Anthropic's Messages API through the official SDK."""
 
-import contextlib
+import json
 from collections.abc import Iterator
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Annotated, Any
 
 import anthropic
 import httpx2
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from agents.llm.base import (
     AssistantMessage,
     Message,
     Reply,
     Request,
-    Said,
     StopReason,
     TextDelta,
     ToolCall,
@@ -21,60 +21,145 @@ from agents.llm.base import (
     ToolSpec,
     UserMessage,
 )
-from agents.llm.errors import UNREADABLE as _UNREADABLE
-from agents.llm.errors import ModelError, from_answer
+from agents.llm.calls import read_call, written_at
+from agents.llm.counting import Count, Report, counted
+from agents.llm.errors import ModelError, Remedies, from_answer, mapped_errors
+from agents.llm.replay import offered, presentable
 from agents.llm.transport import call_timeout
 from core.ids import new_id
 from domain.billing.schemas import Tokens
 
 _STOP_REASONS: dict[str, StopReason] = {
     "end_turn": "end", "stop_sequence": "end", "tool_use": "tool_use", "max_tokens": "max_tokens",
-    "model_context_window_exceeded": "max_tokens", "refusal": "refusal", "pause_turn": "pause",
+    "model_context_window_exceeded": "window", "refusal": "refusal", "pause_turn": "pause",
 }  # fmt: skip
+_PATH = "/v1/messages"
 
 
 class AnthropicProvider:
     """Claude models, or anything that serves the Messages API at `base_url`."""
 
-    def __init__(self, *, api_key: str, base_url: str | None, http_client: httpx2.Client) -> None:
+    def __init__(
+        self, *, name: str, api_key: str, base_url: str | None, http_client: httpx2.Client, remedies: Remedies
+    ) -> None:
+        self._name = name
+        self._remedies = remedies
         self._client = anthropic.Anthropic(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
 
     def complete(self, request: Request) -> Reply:
         """The whole answer at once."""
-        with _mapped_errors():
+        assembly = _Assembly(request)
+        with self._mapped_errors(assembly):
             # What `messages.create` does, without its walk through every tool's schema and its generic reading of the
             # answer: half of a call.
             response = self._client.post(
-                "/v1/messages",
-                cast_to=httpx2.Response,
-                body=_body(request),
-                # It would make one up, from the system's randomness, to send it nowhere.
-                options={"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())},
+                _PATH, cast_to=httpx2.Response, content=_written(_body(request)), options=_options(request)
             )
-            return _reply(request, _Answer.model_validate(response.json()))
+            return self._whole(request, response.text, assembly)
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply."""
-        timeout = call_timeout(request.timeout)
-        with _mapped_errors(), self._client.messages.stream(**_body(request), timeout=timeout) as events:
-            for text in events.text_stream:
-                yield TextDelta(text=text)
-            yield _reply(request, _Answer.model_validate(events.get_final_message().model_dump()))
+        assembly = _Assembly(request)
+        with (
+            self._mapped_errors(assembly),
+            self._client.post(
+                _PATH,
+                cast_to=object,
+                content=_written(_body(request) | {"stream": True}),
+                options=_options(request),
+                stream=True,
+                stream_cls=anthropic.Stream[object],
+            ) as events,
+        ):
+            for event in events:
+                if text := assembly.add(event):
+                    yield TextDelta(text=text)
+            yield self._reply(request, assembly.answer(), assembly.written)
+
+    def _whole(self, request: Request, text: str, assembly: "_Assembly") -> Reply:
+        body = json.loads(text)
+        assembly.count(body.get("usage"))
+        if body.get("error"):
+            raise from_answer(self._name, httpx2.codes.OK, {}, body, text, self._remedies)
+        return self._reply(request, _Answer.model_validate(body), lambda index: _input_at(text, index))
+
+    def _mapped_errors(self, assembly: "_Assembly") -> AbstractContextManager[None]:
+        return mapped_errors(anthropic, anthropic.AnthropicError, self._name, self._remedies, assembly.spent)
+
+    def _reply(self, request: Request, answer: "_Answer", written: Any) -> Reply:
+        """The reply; `written` says how the input of the block with a number was written."""
+        text = "".join(block.text for block in answer.content if block.type == "text")
+        calls = [
+            read_call(id=block.id, name=block.name, arguments=block.input, text=written(index))
+            for index, block in enumerate(answer.content)
+            if block.type == "tool_use"
+        ]
+        tokens = _tokens(request, answer.usage, text + "".join(call.text for call in calls))
+        # A cut stream ends without a word, with an empty tool call and no stop reason.
+        if answer.stop_reason is None:
+            raise ModelError("incomplete", f"{self._name}'s answer broke off before its end.", tokens=tokens)
+        stop_reason = _STOP_REASONS.get(answer.stop_reason, "unknown")
+        # At the limit the last call's arguments may stop anywhere.
+        is_cut = stop_reason in {"max_tokens", "window"} and bool(calls)
+        return Reply(
+            message=AssistantMessage(text=text, tool_calls=[] if is_cut else calls),
+            stop_reason=stop_reason,
+            tokens=tokens,
+            provider=self._name,
+            model=request.model,
+            truncated_call=is_cut,
+            missing_call=stop_reason == "tool_use" and not calls,
+            reason=answer.stop_reason,
+        )
 
 
-def tool_format(spec: ToolSpec) -> dict[str, Any]:
-    """A tool as this API takes it."""
-    return {"name": spec.name, "description": spec.description, "input_schema": spec.parameters}
+def _options(request: Request) -> Any:
+    # The SDK would make up an idempotency key, from the system's randomness, to send it nowhere.
+    return {"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())}
+
+
+# ── what is sent ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Verbatim(str):
+    """Text that is JSON already."""
+
+    __slots__ = ()
+
+
+def _written(value: Any) -> bytes:
+    """A request as JSON. A JSON library would respell the numbers in a call's input and drop duplicate keys, so inputs
+    are inserted as the model wrote them.
+    """
+    return _json(value).encode()
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, _Verbatim):
+        return value
+    if isinstance(value, dict) and value.get("role") != "user":  # a user message holds no verbatim text
+        return "{" + ",".join(f"{json.dumps(name)}:{_json(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_json, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _tool(spec: ToolSpec) -> _Verbatim:
+    head = json.dumps({"name": spec.name, "description": spec.description}, ensure_ascii=False)
+    return _Verbatim(f'{head[:-1]}, "input_schema": {spec.parameters_json}}}')
 
 
 def _body(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
-        "system": request.system,
-        "messages": _messages(request.messages),
+        "messages": _messages(presentable(request.messages)),
         "max_tokens": request.max_output_tokens,
     }
-    return body | ({"tools": [tool_format(spec) for spec in request.tools]} if request.tools else {})
+    if request.system.strip():
+        body["system"] = request.system
+    if tools := offered(request):
+        body["tools"] = list(map(_tool, tools))
+    return body
 
 
 def _messages(messages: list[Message]) -> list[dict[str, Any]]:
@@ -93,12 +178,8 @@ def _blocks(message: Message) -> tuple[str, list[dict[str, Any]]]:
         case UserMessage():
             return "user", [{"type": "text", "text": message.text}]
         case AssistantMessage():
-            text = [{"type": "text", "text": message.text}] if message.text.strip() else []
-            calls = [
-                {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
-                for call in message.tool_calls
-            ]
-            return "assistant", [*text, *calls]
+            text = [{"type": "text", "text": message.text}] if message.text else []
+            return "assistant", [*text, *map(_tool_use, message.tool_calls)]
         case ToolMessage():
             return "user", [
                 {
@@ -110,79 +191,128 @@ def _blocks(message: Message) -> tuple[str, list[dict[str, Any]]]:
             ]
 
 
-# What is read of an answer.
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": _Verbatim(call.text)}
+
+
+# ── what is read of an answer ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 class _Block(BaseModel):
     type: str
-    text: Said = ""
-    id: Said = ""
-    name: Said = ""
+    text: Annotated[str, BeforeValidator(_text)] = ""
+    id: Any = None
+    name: Any = None
     input: Any = None
 
 
+class _CacheWrites(BaseModel):
+    ephemeral_5m_input_tokens: Count = None
+    ephemeral_1h_input_tokens: Count = None
+
+
 class _Usage(BaseModel):
-    input_tokens: int
-    output_tokens: int
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: Count = None
+    output_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_creation: Annotated[_CacheWrites, Report] = _CacheWrites()
+
+
+def _parts(value: Any) -> Any:
+    """The parts of an answer, which imitators write as one text or leave out."""
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}]
+    return [] if value is None else value
 
 
 class _Answer(BaseModel):
-    content: list[_Block]
+    content: Annotated[list[_Block], BeforeValidator(_parts)]
     stop_reason: str | None = None
-    usage: _Usage
+    usage: Annotated[_Usage, Report] = _Usage()
 
 
-def _reply(request: Request, message: _Answer) -> Reply:
-    # The SDK ends a cut stream without a word, with an empty tool call and no stop reason.
-    if message.stop_reason is None:
-        raise ModelError("incomplete", "anthropic's answer broke off before its end")
-    stop_reason = _STOP_REASONS.get(message.stop_reason, "end")
-    calls = [
-        ToolCall(id=block.id, name=block.name, arguments=block.input)
-        for block in message.content
-        if block.type == "tool_use" and isinstance(block.input, dict)
-    ]
-    # At the limit the last call's arguments may stop anywhere, and the SDK closes them as well as it can.
-    is_cut = stop_reason == "max_tokens" and bool(calls)
-    return Reply(
-        message=AssistantMessage(
-            text="".join(block.text for block in message.content if block.type == "text"),
-            tool_calls=[] if is_cut else calls,
-        ),
-        stop_reason=stop_reason,
-        tokens=_tokens(message.usage),
-        provider="anthropic",
-        model=request.model,
-        truncated_call=is_cut,
-    )
-
-
-def _tokens(usage: _Usage) -> Tokens:
-    cached = usage.cache_read_input_tokens or 0
-    cache_write = usage.cache_creation_input_tokens or 0
-    return Tokens(
-        input=usage.input_tokens + cached + cache_write,  # reported apart here, together everywhere else
-        cached=cached,
-        cache_write=cache_write,
-        output=usage.output_tokens,
-    )
-
-
-@contextlib.contextmanager
-def _mapped_errors() -> Iterator[None]:
+def _input_at(text: str, index: int) -> str | None:
+    """How the input of a block is written in an answer."""
     try:
-        yield
-    except anthropic.APITimeoutError as error:
-        raise ModelError("timeout", "anthropic did not answer in time") from error
-    except anthropic.APIStatusError as error:
-        raise from_answer("anthropic", error.status_code, error.response.headers, error.body, error.message) from error
-    except anthropic.APIConnectionError as error:
-        raise ModelError("network", f"anthropic could not be reached: {error.__cause__ or error}") from error
-    except httpx2.TimeoutException as error:
-        raise ModelError("timeout", "anthropic stopped in the middle of its answer") from error
-    except httpx2.TransportError as error:
-        raise ModelError("incomplete", f"anthropic's answer was cut: {error}") from error
-    except (anthropic.AnthropicError, *_UNREADABLE) as error:
-        raise ModelError("incomplete", f"anthropic's answer could not be read: {error}") from error
+        return written_at(text, "content", index, "input")
+    except (ValueError, KeyError, IndexError):  # it has none
+        return None
+
+
+class _Assembly:
+    """An answer put together from the events of a stream."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._pieces: dict[int, str] = {}
+        self._usage: dict[str, Any] = {}
+        self._stop_reason: str | None = None
+        self._has_begun = False
+
+    def add(self, event: Any) -> str:
+        """Take an event in; returns the text it adds."""
+        match event["type"]:
+            case "message_start":
+                self._has_begun = True
+                # It counts the output as far as it has come; how much it was is said at the end.
+                self.count((event["message"].get("usage") or {}) | {"output_tokens": None})
+            case "content_block_start":
+                self._blocks[event["index"]] = dict(event["content_block"])
+                return self._say(event["index"], event["content_block"].get("text"), is_first=True)
+            case "content_block_delta":
+                return self._change(event["index"], event["delta"])
+            case "message_delta":
+                self._stop_reason = event["delta"].get("stop_reason") or self._stop_reason
+                self.count(event.get("usage"))
+        return ""
+
+    def _change(self, index: int, delta: dict[str, Any]) -> str:
+        if delta["type"] == "text_delta":
+            return self._say(index, delta["text"])
+        if delta["type"] == "input_json_delta":
+            self._pieces[index] = self._pieces.get(index, "") + delta["partial_json"]
+        return ""
+
+    def _say(self, index: int, text: str | None, *, is_first: bool = False) -> str:
+        block = self._blocks[index]
+        block["text"] = ("" if is_first else block.get("text") or "") + (text or "")
+        return text or "" if block["type"] == "text" else ""
+
+    def count(self, usage: Any) -> None:
+        """Take in a report of tokens."""
+        if isinstance(usage, dict):
+            self._usage |= {name: value for name, value in usage.items() if value is not None}
+
+    def answer(self) -> _Answer:
+        """All that came."""
+        content = [
+            block | ({"input": self._pieces[index]} if self._pieces.get(index) else {})
+            for index, block in sorted(self._blocks.items())
+        ]
+        return _Answer.model_validate({"content": content, "stop_reason": self._stop_reason, "usage": self._usage})
+
+    def written(self, _: int) -> None:
+        """A streamed input is text already."""
+
+    def spent(self) -> Tokens | None:
+        """What was used if the answer ends here; None before it began."""
+        if not (self._has_begun or self._usage):
+            return None
+        said = "".join(block.get("text") or "" for block in self._blocks.values()) + "".join(self._pieces.values())
+        return _tokens(self._request, _Usage.model_validate(self._usage), said)
+
+
+def _tokens(request: Request, usage: _Usage, said: str) -> Tokens:
+    cached, parts = usage.cache_read_input_tokens or 0, usage.cache_creation
+    cache_write = usage.cache_creation_input_tokens or (
+        (parts.ephemeral_5m_input_tokens or 0) + (parts.ephemeral_1h_input_tokens or 0)
+    )
+    # What was read from or written to the cache is reported apart here, and together everywhere else.
+    sent = None if usage.input_tokens is None else usage.input_tokens + cached + cache_write
+    return counted(request, said, sent=sent, answered=usage.output_tokens, cached=cached, cache_write=cache_write)

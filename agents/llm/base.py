@@ -1,5 +1,6 @@
 """What goes to a model and what comes back, the same for every provider."""
 
+import functools
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,7 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from core.text import storable, unstorable
 from domain.billing.schemas import Tokens
 
-StopReason = Literal["end", "tool_use", "max_tokens", "refusal", "pause"]
+StopReason = Literal["end", "tool_use", "max_tokens", "window", "refusal", "pause", "unknown"]
+"""why the model stopped; `window`: prompt and answer together filled its context window; `unknown`: for a reason that
+this wire does not define, so the answer may be half of one"""
 
 
 # What a model says is not ours to refuse, and must not be what keeps its step from being written down.
@@ -23,12 +26,17 @@ class ToolCall(BaseModel):
     id: Said
     name: Said
     arguments: Annotated[dict[str, Any], BeforeValidator(storable)] = {}
+    text: str = ""
+    """the arguments as JSON, as the model wrote them. jsonb reorders keys and respells numbers, so what goes back on
+    the wire is kept as text; where the model's own text cannot go back, the arguments as they were read"""
     problem: str | None = None
 
     @model_validator(mode="after")
     def _is_storable(self) -> Self:
         if reason := unstorable(self.arguments):
             self.problem, self.arguments = f"an argument {reason}", {}
+        if self.problem or not self.text:
+            self.text = json.dumps(self.arguments, ensure_ascii=False)
         return self
 
 
@@ -88,6 +96,11 @@ class ToolSpec(BaseModel):
     description: str
     parameters: dict[str, Any]
 
+    @functools.cached_property
+    def parameters_json(self) -> str:
+        """The parameters as JSON. Written once: a tool is offered with every call."""
+        return json.dumps(self.parameters, ensure_ascii=False)
+
 
 class Request(BaseModel):
     """One call of a model."""
@@ -100,6 +113,10 @@ class Request(BaseModel):
     timeout: timedelta = timedelta(minutes=2)
 
 
+REHEARSAL_HEADER = "x-rota-rehearsal"
+"""every answer of the rehearsal model has it"""
+
+
 class Reply(BaseModel):
     """A whole answer. Calls that did not arrive whole are not in it: `truncated_call` tells that there was one."""
 
@@ -108,9 +125,16 @@ class Reply(BaseModel):
     message: AssistantMessage
     stop_reason: StopReason
     tokens: Tokens
-    provider: Literal["anthropic", "openai"]
+    provider: str
+    """the name of the endpoint that answered"""
     model: str
     truncated_call: bool = False
+    missing_call: bool = False
+    """it announced a call that is not in it"""
+    reason: Said = ""
+    """the stop reason in the provider's own word"""
+    is_rehearsal: bool = False
+    """whether the rehearsal model gave it"""
 
 
 class TextDelta(BaseModel):

@@ -1,34 +1,47 @@
 """Keeping a conversation within what the model can take in."""
 
-from agents.llm.base import AssistantMessage, Message, Request, ToolMessage
+import json
+
+from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage
+from agents.llm.counting import size_of, size_of_tools
 
 # Without a tokenizer at hand a prompt is measured in characters, and the estimate errs on the high side: English runs
 # near four characters a token.
 _CHARACTERS_PER_TOKEN = 3
 _UNKNOWN_WINDOW = 32_000
 _SHORTENED_TO = 400
-_RESERVE = 1_000
-
-
-def _size(message: Message) -> int:
-    return len(message.model_dump_json())
+_RESERVE = 1_000  # tokens
+_AROUND = 40  # characters around each message
+_NOTE = " … [shortened to fit the model's context]"
+_ROUNDS = 4
 
 
 def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
-    """The request, cut to `share` of the model's context window less its answer.
+    """The request, cut to the model's context window less its answer.
 
-    Old tool results are shortened first, oldest first; then whole old turns are left out. The first message, which is
-    the task, and the last turn always stay, and no tool result is ever parted from its call.
+    Old tool results are shortened first, oldest first; then whole old turns are left out; then the results of the last
+    turn are shortened, each to its fair share, and last the arguments of its calls. The first message, which is the
+    task, and the last turn always stay, and no tool result is ever parted from its call.
+
+    A `share` below 1 is for a request that a provider found too long although it was thought to fit: it is cut to that
+    share of its own size, whatever the window is said to be.
     """
-    room = int(((window or _UNKNOWN_WINDOW) - request.max_output_tokens - _RESERVE) * share)
+    tokens = window or _UNKNOWN_WINDOW
+    if request.max_output_tokens > tokens // 2:  # the answer must leave room for what it answers
+        request = request.model_copy(update={"max_output_tokens": tokens // 2})
+    room = max(tokens - request.max_output_tokens - _RESERVE, tokens // 4) * _CHARACTERS_PER_TOKEN
+    fixed = len(request.system) + size_of_tools(request.tools)
+    if share == 1 and fixed + sum(map(_size_at_most, request.messages)) <= room:
+        return request
     messages, sizes = list(request.messages), list(map(_size, request.messages))
-    fixed = len(request.system) + sum(len(spec.model_dump_json()) for spec in request.tools)
-    too_much = fixed + sum(sizes) - room * _CHARACTERS_PER_TOKEN
+    if share < 1:
+        room = int(min(room, fixed + sum(sizes)) * share)
+    too_much = fixed + sum(sizes) - room
     if too_much <= 0:
         return request
     last_turn = _last_turn(messages)
     for index in range(1, last_turn):
-        messages[index] = _shortened(messages[index])
+        messages[index] = _shortened(messages[index], _SHORTENED_TO)
         too_much -= sizes[index] - _size(messages[index])
         sizes[index] = _size(messages[index])
         if too_much <= 0:
@@ -39,8 +52,50 @@ def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
         too_much -= sum(sizes[begin:end])
     del messages[1:end]
     if too_much > 0:
-        messages[1:] = [_shortened(message, to=room) for message in messages[1:]]
+        messages = _with_short_results(messages, room - fixed)
+    if fixed + sum(map(_size, messages)) > room:
+        messages = [_with_short_arguments(message) for message in messages]
     return request.model_copy(update={"messages": messages})
+
+
+def fair_level(lengths: list[int], room: int) -> int:
+    """The length to which each is cut so that together they fill `room`: what the short ones leave, the long ones share
+    (water-filling).
+    """
+    left = len(lengths)
+    for length in sorted(lengths):
+        if length * left > room:
+            return max(0, room) // left
+        room -= length
+        left -= 1
+    return max(lengths, default=0)
+
+
+def _with_short_results(messages: list[Message], room: int) -> list[Message]:
+    """The messages with each tool result cut to its fair share of what the other messages leave of `room`."""
+    results = [message for message in messages if isinstance(message, ToolMessage)]
+    for_results = room - sum(_size(message) for message in messages if not isinstance(message, ToolMessage))
+    for_content = for_results
+    cut = messages
+    # What is quoted grows by it, by how much is only known afterwards.
+    for _ in range(_ROUNDS):
+        around = len(results) * (_AROUND + len(_NOTE))
+        level = fair_level([len(result.content) for result in results], for_content - around)
+        cut = [_shortened(message, level) for message in messages]
+        excess = sum(_size(message) for message in cut if isinstance(message, ToolMessage)) - for_results
+        if excess <= 0:
+            break
+        for_content -= excess
+    return cut
+
+
+def _size_at_most(message: Message) -> int:
+    """The same, without quoting anything: no character takes more than six."""
+    return _AROUND + (6 * len(message.content) if isinstance(message, ToolMessage) else size_of(message))
+
+
+def _size(message: Message) -> int:
+    return size_of(message) + _AROUND
 
 
 def _last_turn(messages: list[Message]) -> int:
@@ -56,7 +111,20 @@ def _end_of_turn(messages: list[Message], start: int) -> int:
     return end
 
 
-def _shortened(message: Message, to: int = _SHORTENED_TO) -> Message:
+def _shortened(message: Message, to: int) -> Message:
     if not isinstance(message, ToolMessage) or len(message.content) <= to:
         return message
-    return message.model_copy(update={"content": message.content[:to] + " … [shortened to fit the model's context]"})
+    return message.model_copy(update={"content": message.content[:to] + _NOTE})
+
+
+def _with_short_arguments(message: Message) -> Message:
+    if not isinstance(message, AssistantMessage):
+        return message
+    return message.model_copy(update={"tool_calls": [_short_call(call) for call in message.tool_calls]})
+
+
+def _short_call(call: ToolCall) -> ToolCall:
+    if len(call.text) <= _SHORTENED_TO:
+        return call
+    text = json.dumps({"shortened": call.text[:_SHORTENED_TO] + _NOTE}, ensure_ascii=False)
+    return call.model_copy(update={"text": text})

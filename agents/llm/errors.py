@@ -1,21 +1,31 @@
 """What goes wrong with a model call, in kinds that say what to do about it.
 
 later      rate_limited · overloaded · timeout · network · server_error · incomplete
-elsewhere  model_unavailable, and overloaded or server_error where there is a fallback
-never      bad_request · authentication · quota · too_long · refused · truncated
+elsewhere  model_unavailable, and every sign of an outage (`OUTAGE`) where there is a fallback; quota and authentication
+           where the agent's retry policy says so
+at once    too_long (with less) · truncated (with more room) · empty · unfinished (the same once more)
+never      bad_request · authentication · quota · refused
 """
 
+import contextlib
 import email.utils
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+import httpx2
+from pydantic import ValidationError
+
 from core.errors import RotaError
 from core.text import storable
+from domain.billing.schemas import Tokens
 
 Kind = Literal[
     "rate_limited", "overloaded", "timeout", "network", "server_error", "incomplete",
     "model_unavailable", "bad_request", "authentication", "quota", "too_long", "refused", "truncated",
+    "empty", "unfinished",
 ]  # fmt: skip
 
 _BY_STATUS: dict[int, Kind] = {
@@ -33,6 +43,12 @@ _BY_WORD: tuple[tuple[str, Kind], ...] = (
     ("context_length_exceeded", "too_long"),
     ("maximum context length", "too_long"),
     ("prompt is too long", "too_long"),
+    ("input is too long", "too_long"),
+    ("exceed context limit", "too_long"),
+    ("exceeds the context window", "too_long"),
+    ("exceeds the available context size", "too_long"),
+    ("exceed_context_size_error", "too_long"),
+    ("reduce the length of the", "too_long"),
     ("request_too_large", "too_long"),
     ("request too large", "too_long"),
     ("content_filter", "refused"),
@@ -50,10 +66,14 @@ _BY_WORD_IN_A_STREAM: tuple[tuple[str, Kind], ...] = (
     ("not_found_error", "model_unavailable"),
     ("invalid_request_error", "bad_request"),
 )
+OUTAGE: frozenset[Kind] = frozenset({"overloaded", "server_error", "timeout", "network", "incomplete"})
+"""the signs of a provider that is down, overloaded or cannot be reached"""
 _SAID = 500
+_PAGE = re.compile(r"<(!doctype|html|body)\b", re.IGNORECASE)
+_MARKUP = re.compile(r"<(style|script|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 # What reading an answer raises that is not of the promised form: the SDKs hand it on as it came.
-UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError, RecursionError)
-_OK, _SERVER_ERRORS = 200, 500
+_UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError, RecursionError)
+_OK, _CLIENT_ERRORS, _SERVER_ERRORS, _LAST_STATUS = 200, 400, 500, 599
 # Nobody is asked to wait for longer; larger numbers would not even fit into a duration.
 _LONGEST_WAIT = timedelta(days=1)
 _MOST = 1e9
@@ -62,19 +82,128 @@ _MOST = 1e9
 class ModelError(RotaError):
     """The model could not answer."""
 
-    def __init__(self, kind: Kind, message: str, *, retry_after: timedelta | None = None) -> None:
+    def __init__(
+        self, kind: Kind, message: str, *, retry_after: timedelta | None = None, tokens: Tokens | None = None
+    ) -> None:
         self.kind: Kind = kind
         self.retry_after = retry_after
-        self.at: tuple[str, str] | None = None
-        """the provider and the model that were asked, as soon as that is known"""
+        self.tokens = tokens
+        """what the provider charges for all the same, where it had begun to answer"""
         super().__init__(storable(message))
 
 
-def from_answer(provider: str, status: int, headers: Mapping[str, str], body: Any, message: str) -> ModelError:
-    """The error for an answer with `status`, or for an error event in a stream that began with 200."""
-    kind = kind_of(status, body, message)
+@dataclass(frozen=True)
+class Remedies:
+    """What to do about errors that only a person can mend, at one endpoint."""
+
+    key: str
+    """where its key is set"""
+
+    def of(self, kind: Kind) -> str:
+        """The remedy for an error of this kind; empty where there is none to name."""
+        match kind:
+            case "authentication":
+                return f" Check the key ({self.key}): it is wrong, revoked, or may not use this model."
+            case "quota":
+                return " Add credit or raise the limit at the provider, then retry the task: rota retry ID."
+            case "model_unavailable":
+                return " Check the model's name, and that this key may use it."
+        return ""
+
+
+def from_answer(
+    provider: str, status: int, headers: Mapping[str, str], body: Any, message: str, remedies: Remedies | None = None
+) -> ModelError:
+    """The error for an answer with `status`, or for an error in an answer that began with 200: a body, or an event in a
+    stream.
+    """
+    status = _status_within(body) if status == _OK else status
+    said = words_of(body) or _shortened(message)
+    kind = kind_of(status, body, said)
     retry_after = parse_retry_after(headers, datetime.now(UTC)) if status != _OK else None
-    return ModelError(kind, f"{provider} answered {status}: {message[:_SAID]}", retry_after=retry_after)
+    remedy = remedies.of(kind) if remedies else ""
+    what = f"{provider} answered {status}: {said}" if status != _OK else f"{provider} broke off its answer: {said}"
+    return ModelError(kind, f"{what}{'' if what.endswith(('.', '!', '?')) else '.'}{remedy}", retry_after=retry_after)
+
+
+def words_of(body: Any) -> str:
+    """What the body of an error says, without the JSON or HTML around it; empty where it says nothing."""
+    if isinstance(body, str):
+        return _shortened(" ".join((_MARKUP.sub(" ", body) if _PAGE.search(body) else body).split()))
+    if isinstance(body, list):
+        return next((words for part in body if (words := words_of(part))), "")
+    if not isinstance(body, dict):
+        return ""
+    # A gateway puts what the provider behind it said beside its own words.
+    behind = words_of((body.get("metadata") or {}).get("raw")) if isinstance(body.get("metadata"), dict) else ""
+    parts = (body.get(name) for name in ("error", "message", "detail", "msg", "type"))
+    words = next((words for part in parts if (words := words_of(part))), "")
+    return f"{words}: {behind}" if behind and behind not in words else words
+
+
+def _shortened(words: str) -> str:
+    return words if len(words) <= _SAID else f"{words[:_SAID]} …"
+
+
+def _status_within(body: Any) -> int:
+    """The status that an error in an answer with status 200 names, as gateways do; 200 where it names none."""
+    error = body.get("error", body) if isinstance(body, dict) else None
+    for name in ("code", "status", "status_code"):
+        code = error.get(name) if isinstance(error, dict) else None
+        if isinstance(code, str) and code.isdecimal():
+            code = int(code)
+        if isinstance(code, int) and _CLIENT_ERRORS <= code <= _LAST_STATUS:
+            return code
+    return _OK
+
+
+@contextlib.contextmanager
+def mapped_errors(
+    sdk: Any,
+    any_error: type[Exception],
+    provider: str,
+    remedies: Remedies,
+    spent: Callable[[], Tokens | None] = lambda: None,
+) -> Iterator[None]:
+    """Within, what `sdk` (`any_error` and its kinds), its transport and reading an answer raise becomes a ModelError.
+    `spent` says what was used for an answer that came in part.
+    """
+    try:
+        yield
+    except ModelError as error:
+        error.tokens = error.tokens or spent()
+        raise
+    except Exception as error:
+        found = _mapped(sdk, provider, remedies, error)
+        if found is None and isinstance(error, (any_error, *_UNREADABLE)):
+            found = ModelError("incomplete", f"{provider}'s answer could not be read: {_reason(error)}")
+        if found is None:
+            raise
+        found.tokens = spent()
+        raise found from error
+
+
+def _reason(error: Exception) -> str:
+    """Why an answer could not be read, without what stands in it."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    return _shortened(str(error))
+
+
+def _mapped(sdk: Any, provider: str, remedies: Remedies, error: Exception) -> ModelError | None:
+    if isinstance(error, sdk.APITimeoutError | httpx2.TimeoutException):
+        return ModelError("timeout", f"{provider} did not answer, or not to the end, in time.")
+    if isinstance(error, sdk.APIStatusError):
+        answer = error.response
+        return from_answer(provider, error.status_code, answer.headers, error.body, error.message, remedies)
+    if isinstance(error, sdk.APIConnectionError):
+        return ModelError("network", f"{provider} could not be reached: {error.__cause__ or error}")
+    if isinstance(error, sdk.APIError):  # an error event in the middle of a stream
+        return from_answer(provider, _OK, {}, error.body, error.message, remedies)
+    if isinstance(error, httpx2.TransportError):
+        return ModelError("incomplete", f"{provider}'s answer was cut: {error}")
+    return None
 
 
 def kind_of(status: int, body: Any, message: str) -> Kind:

@@ -1,18 +1,28 @@
-"""One client for each provider, kept as long as the process."""
+"""One client for each provider and endpoint, kept as long as the process."""
 
 import contextlib
+import functools
+import hashlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx2
 
-from agents.llm.base import Provider, Reply, Request, TextDelta
-from agents.llm.transport import make_client
+from agents.llm.base import REHEARSAL_HEADER, Provider, Reply, Request, TextDelta
+from agents.llm.errors import Remedies
+from agents.llm.transport import make_client, make_guarded_client
 from core.errors import Misconfigured
 from core.settings import Settings
 from domain.billing.routing import PROVIDERS, ProviderName
+from domain.providers.schemas import Endpoint
 
 _REHEARSAL_KEY = "rehearsal"
+_NO_KEY = "none"  # the SDKs insist on one
+_MOST_KEPT = 256
+
+Place = ProviderName | Endpoint
+"""where a model is called: a provider of the settings, or an endpoint"""
 
 
 class Models:
@@ -21,21 +31,59 @@ class Models:
     def __init__(self, config: Settings) -> None:
         self._config = config
         self._making = threading.Lock()
-        self._providers: dict[ProviderName, Provider] = {}
-        self._clients: list[httpx2.Client] = []
+        self._providers: dict[Place, tuple[Provider, httpx2.Client]] = {}
+        self._account_keys: dict[Place, str] = {}
+        self._rehearsed: set[Place] = set()
+        """where the rehearsal model answered"""
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether answers come from the rehearsal model."""
+        """Whether answers come from the rehearsal model, but for those of an organisation's own endpoints."""
         return self._config.is_rehearsal
 
-    def complete(self, provider: ProviderName, request: Request) -> Reply:
-        """The whole answer of a model. Raises ModelError."""
-        return self._provider(provider).complete(request)
+    def is_rehearsed(self, place: Place) -> bool:
+        """Whether the rehearsal model answers there: it says so itself, whatever the settings call it."""
+        if isinstance(place, Endpoint):
+            return replace(place, model="") in self._rehearsed
+        return self.is_rehearsal or place in self._rehearsed
 
-    def stream(self, provider: ProviderName, request: Request) -> Iterator[TextDelta | Reply]:
+    def serves_itself(self, provider: ProviderName) -> bool:
+        """Whether calls to a provider go to a server of one's own."""
+        return self._config.serves_itself(provider)
+
+    def complete(self, place: Place, request: Request) -> Reply:
+        """The whole answer of a model. Raises ModelError."""
+        return self._marked(place, self._provider(place).complete(request))
+
+    def stream(self, place: Place, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply. Raises ModelError."""
-        return self._provider(provider).stream(request)
+        for part in self._provider(place).stream(request):
+            yield part if isinstance(part, TextDelta) else self._marked(place, part)
+
+    def _marked(self, place: Place, reply: Reply) -> Reply:
+        return reply.model_copy(update={"is_rehearsal": True}) if self.is_rehearsed(place) else reply
+
+    def is_usable(self, place: Place) -> bool:
+        """Whether calls there can be made: an endpoint is set up, and a provider's key or address is configured."""
+        return isinstance(place, Endpoint) or place in self._config.usable_providers
+
+    def account_key(self, place: Place) -> str:
+        """By which key and address calls there are told apart where rates are counted, without telling the key."""
+        if isinstance(place, Endpoint):
+            place = replace(place, model="")
+        if place not in self._account_keys:
+            if len(self._account_keys) >= _MOST_KEPT:
+                self._account_keys.clear()
+            self._account_keys[place] = hashlib.sha256(self._spelled_access(place).encode()).hexdigest()[:12]
+        return self._account_keys[place]
+
+    def _spelled_access(self, place: Place) -> str:
+        if isinstance(place, Endpoint):
+            return repr((place.key, place.url))
+        try:
+            return repr(self._access(place))
+        except Misconfigured:
+            return ""
 
     def warm_up(self) -> None:
         """Make the clients now, so that no task waits for it."""
@@ -45,27 +93,47 @@ class Models:
 
     def close(self) -> None:
         """Close every connection to a provider."""
-        for client in self._clients:
+        for _, client in self._providers.values():
             client.close()
 
-    def _provider(self, name: ProviderName) -> Provider:
+    def _provider(self, place: Place) -> Provider:
+        if isinstance(place, Endpoint):
+            place = replace(place, model="")  # one client for all of its models
         with self._making:
-            if name not in self._providers:
-                self._providers[name] = self._make(name)
-            return self._providers[name]
+            if place not in self._providers:
+                if len(self._providers) >= _MOST_KEPT:
+                    _, client = self._providers.pop(next(iter(self._providers)))
+                    client.close()  # its idle connections: a call under way goes on
+                self._providers[place] = self._make(place)
+            return self._providers[place][0]
 
-    def _make(self, name: ProviderName) -> Provider:
+    def _make(self, place: Place) -> tuple[Provider, httpx2.Client]:
         # Imported here: the SDKs take a second, which only processes that call models should pay.
-        key, base_url = self._access(name)
-        client = make_client(self._config.provider_headers)
-        self._clients.append(client)
-        if name == "anthropic":
-            from agents.llm.anthropic_provider import AnthropicProvider
+        if place == "anthropic":
+            from agents.llm.anthropic_provider import AnthropicProvider as Wire
+        else:
+            from agents.llm.openai_provider import OpenAIProvider as Wire  # type: ignore[assignment]
+        base_url: str | None
+        if isinstance(place, Endpoint):
+            name, key, base_url = place.name, place.key or _NO_KEY, place.url
+            set_by = f"rota providers set {name}" if place.is_own else f"ROTA_PROVIDERS, {name}"
+        else:
+            key, base_url = self._access(place)
+            name, set_by = place, f"{place.upper()}_API_KEY"
+        if isinstance(place, Endpoint) and place.is_own:
+            client = make_guarded_client(self._config.private_networks)
+        else:
+            client = make_client(self._config.provider_headers)
+        client.event_hooks["response"] = [
+            *client.event_hooks["response"],
+            functools.partial(self._note_rehearsal, place),
+        ]
+        made = Wire(name=name, api_key=key, base_url=base_url, http_client=client, remedies=Remedies(key=set_by))
+        return made, client
 
-            return AnthropicProvider(api_key=key, base_url=base_url, http_client=client)
-        from agents.llm.openai_provider import OpenAIProvider
-
-        return OpenAIProvider(api_key=key, base_url=base_url, http_client=client)
+    def _note_rehearsal(self, place: Place, response: httpx2.Response) -> None:
+        if response.headers.get(REHEARSAL_HEADER):
+            self._rehearsed.add(place)
 
     def _access(self, name: ProviderName) -> tuple[str, str | None]:
         """The key and the address for a provider (None: its own)."""
@@ -80,4 +148,4 @@ class Models:
             key, base_url = config.openai_api_key, config.openai_base_url
         if not (key or base_url):
             raise Misconfigured(f"This agent's model is served by {name}: {cure}.")
-        return (key.get_secret_value() if key else "none"), base_url
+        return (key.get_secret_value() if key else _NO_KEY), base_url

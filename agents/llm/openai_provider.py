@@ -1,15 +1,15 @@
 """OpenAI's Chat Completions API through the official SDK, which many other servers speak as well."""
 
-import contextlib
 import json
+import re
 from collections.abc import Iterator
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Annotated, Any
 
 import httpx2
 import openai
 from openai.types.chat import ChatCompletionChunk
-from openai.types.completion_usage import CompletionUsage
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from agents.llm.base import (
     AssistantMessage,
@@ -19,13 +19,14 @@ from agents.llm.base import (
     Said,
     StopReason,
     TextDelta,
-    ToolCall,
     ToolMessage,
     ToolSpec,
     UserMessage,
 )
-from agents.llm.errors import UNREADABLE as _UNREADABLE
-from agents.llm.errors import ModelError, from_answer
+from agents.llm.calls import read_call, written_at
+from agents.llm.counting import Count, Report, counted
+from agents.llm.errors import ModelError, Remedies, from_answer, mapped_errors
+from agents.llm.replay import offered, presentable
 from agents.llm.transport import call_timeout
 from core.ids import new_id
 from domain.billing.schemas import Tokens
@@ -33,50 +34,148 @@ from domain.billing.schemas import Tokens
 _STOP_REASONS: dict[str, StopReason] = {
     "stop": "end", "tool_calls": "tool_use", "function_call": "tool_use", "length": "max_tokens",
     "content_filter": "refusal",
+    # Other servers' words for the same.
+    "eos": "end", "eos_token": "end", "end_turn": "end", "stop_sequence": "end", "tool_use": "tool_use",
+    "max_tokens": "max_tokens", "model_length": "window",
 }  # fmt: skip
-_CHARACTERS_PER_TOKEN = 4
+
+_OLD_LIMIT, _NEW_LIMIT = "max_tokens", "max_completion_tokens"
+_NEWER = re.compile(r"(^|[/:])(o\d|gpt-([5-9]|\d\d)|codex|computer-use)")
+
+
+def limit_name(model: str, *, is_openai: bool) -> str:
+    """What the limit of output tokens is called: OpenAI renamed it, its newer models refuse the old name, wherever they
+    are served, and servers that imitate it mostly know the old name only.
+    """
+    return _NEW_LIMIT if is_openai or _NEWER.search(model) else _OLD_LIMIT
 
 
 class OpenAIProvider:
     """GPT models, or anything that serves Chat Completions at `base_url`: vLLM, Ollama, OpenRouter."""
 
-    def __init__(self, *, api_key: str, base_url: str | None, http_client: httpx2.Client) -> None:
+    def __init__(
+        self, *, name: str, api_key: str, base_url: str | None, http_client: httpx2.Client, remedies: Remedies
+    ) -> None:
+        self._name = name
+        self._remedies = remedies
         self._client = openai.OpenAI(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
-        # OpenAI renamed the limit; the servers that imitate it mostly know the old name.
-        self._limit_name = "max_tokens" if base_url else "max_completion_tokens"
+        self._is_openai = base_url is None
+        self._limits: dict[str, str] = {}
+        """what the limit is called, by model, where the server said so"""
 
     def complete(self, request: Request) -> Reply:
         """The whole answer at once."""
-        with _mapped_errors():
+        limit = self._limit_name(request.model)
+        try:
+            return self._complete(request, limit)
+        except ModelError as error:
+            other = self._other_limit(request.model, limit, error)
+            if other is None:
+                raise
+            return self._complete(request, other)
+
+    def _complete(self, request: Request, limit: str) -> Reply:
+        assembly = _Assembly(request)
+        with self._mapped_errors(assembly):
             # What `chat.completions.create` does, without its walk through every tool's schema and its generic reading
             # of the answer: half of a call.
             response = self._client.post(
                 "/chat/completions",
                 cast_to=httpx2.Response,
-                body=self._body(request),
+                body=self._body(request, limit),
                 # It would make one up, from the system's randomness, to send it nowhere.
                 options={"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())},
             )
-            return _from_completion(request, _Completion.model_validate(response.json()))
+            return self._whole(request, response.text, assembly)
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """The text as it is said, then the reply."""
-        answer = _Assembly()
-        with _mapped_errors():
-            body = self._body(request) | {"stream": True, "stream_options": {"include_usage": True}}
+        limit = self._limit_name(request.model)
+        try:
+            yield from self._stream(request, limit)
+        except ModelError as error:  # with a status, so nothing was said yet
+            other = self._other_limit(request.model, limit, error)
+            if other is None:
+                raise
+            yield from self._stream(request, other)
+
+    def _stream(self, request: Request, limit: str) -> Iterator[TextDelta | Reply]:
+        assembly = _Assembly(request)
+        with self._mapped_errors(assembly):
+            body = self._body(request, limit) | {"stream": True, "stream_options": {"include_usage": True}}
             with self._client.chat.completions.create(**body, timeout=call_timeout(request.timeout)) as chunks:
                 for chunk in chunks:
-                    if text := answer.add(chunk):
+                    if text := assembly.add(chunk):
                         yield TextDelta(text=text)
-            yield answer.reply(request)
+            yield self._reply(request, assembly.choice(), assembly.usage)
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _mapped_errors(self, assembly: "_Assembly") -> AbstractContextManager[None]:
+        return mapped_errors(openai, openai.OpenAIError, self._name, self._remedies, assembly.spent)
+
+    def _limit_name(self, model: str) -> str:
+        return self._limits.get(model) or limit_name(model, is_openai=self._is_openai)
+
+    def _other_limit(self, model: str, used: str, error: ModelError) -> str | None:
+        """The other name of the limit, where a refusal names it; this model's limit is called so from now on."""
+        other = _NEW_LIMIT if used == _OLD_LIMIT else _OLD_LIMIT
+        if error.kind != "bad_request" or not re.search(rf"\b{other}\b", error.message):
+            return None
+        self._limits[model] = other
+        return other
+
+    def _body(self, request: Request, limit: str) -> dict[str, Any]:
+        system = [{"role": "system", "content": request.system}] if request.system.strip() else []
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": "system", "content": request.system}, *map(_message, request.messages)],
-            self._limit_name: request.max_output_tokens,
+            "messages": [*system, *map(_message, presentable(request.messages))],
+            limit: request.max_output_tokens,
         }
-        return body | ({"tools": [tool_format(spec) for spec in request.tools]} if request.tools else {})
+        tools = [tool_format(spec) for spec in offered(request)]
+        return body | ({"tools": tools} if tools else {})
+
+    def _whole(self, request: Request, text: str, assembly: "_Assembly") -> Reply:
+        body = json.loads(text)
+        assembly.whole = body
+        completion = _Completion.model_validate(body)
+        choice = completion.choices[0] if completion.choices else None
+        if error := completion.error or (choice and choice.error):
+            raise from_answer(self._name, httpx2.codes.OK, {}, {"error": error}, text, self._remedies)
+        if choice is None:
+            raise ModelError("incomplete", f"{self._name}'s answer holds no choice.")
+        for index, call in enumerate(choice.message.tool_calls or []):
+            if call.function and isinstance(call.function.arguments, dict):
+                path = ("choices", 0, "message", "tool_calls", index, "function", "arguments")
+                call.function.text = written_at(text, *path)
+        return self._reply(request, choice, completion.usage)
+
+    def _reply(self, request: Request, choice: "_Choice", usage: "_Usage") -> Reply:
+        message = choice.message
+        announced = list(message.tool_calls or [])
+        if message.function_call is not None:
+            announced.append(_Call(function=message.function_call))
+        calls = [
+            read_call(id=call.id, name=call.function.name, arguments=call.function.arguments, text=call.function.text)
+            for call in announced
+            if call.function is not None
+        ]
+        said = message.content + message.refusal + "".join(call.text for call in calls)
+        tokens = _tokens(request, usage, said)
+        if not choice.finish_reason:
+            raise ModelError("incomplete", f"{self._name}'s answer broke off before its end.", tokens=tokens)
+        stop_reason = "refusal" if message.refusal else _STOP_REASONS.get(choice.finish_reason, "unknown")
+        if calls and stop_reason == "end":
+            stop_reason = "tool_use"  # some servers say "stop" although they ask for tools
+        is_cut = stop_reason in {"max_tokens", "window"} and bool(announced)
+        return Reply(
+            message=AssistantMessage(text=message.content or message.refusal, tool_calls=[] if is_cut else calls),
+            stop_reason=stop_reason,
+            tokens=tokens,
+            provider=self._name,
+            model=request.model,
+            truncated_call=is_cut,
+            missing_call=not is_cut and (len(calls) < len(announced) or (stop_reason == "tool_use" and not calls)),
+            reason=choice.finish_reason,
+        )
 
 
 def tool_format(spec: ToolSpec) -> dict[str, Any]:
@@ -92,181 +191,159 @@ def _message(message: Message) -> dict[str, Any]:
             return {"role": "tool", "tool_call_id": message.call_id, "content": message.told}
         case AssistantMessage():
             calls = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
-                }
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.text}}
                 for call in message.tool_calls
             ]
             return {"role": "assistant", "content": message.text or None} | ({"tool_calls": calls} if calls else {})
 
 
-class _Assembly:
-    """An answer put together from the chunks of a stream."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.refusal = ""
-        self.calls: dict[int, dict[str, str]] = {}
-        self.finish_reason: str | None = None
-        self.usage: CompletionUsage | None = None
-
-    def add(self, chunk: ChatCompletionChunk) -> str:
-        """Take a chunk in; returns the text it adds."""
-        self.usage = chunk.usage or self.usage
-        if not chunk.choices:
-            return ""
-        choice = chunk.choices[0]
-        self.finish_reason = choice.finish_reason or self.finish_reason
-        self.refusal += choice.delta.refusal or ""
-        for part in choice.delta.tool_calls or []:
-            call = self.calls.setdefault(part.index, {"id": "", "name": "", "arguments": ""})
-            call["id"] = part.id or call["id"]
-            if part.function is not None:
-                call["name"] += part.function.name or ""
-                call["arguments"] += part.function.arguments or ""
-        self.text.append(choice.delta.content or "")
-        return self.text[-1]
-
-    def reply(self, request: Request) -> Reply:
-        """The whole reply."""
-        return _make_reply(
-            request,
-            text="".join(self.text),
-            refusal=self.refusal,
-            calls=[self.calls[index] for index in sorted(self.calls)],
-            finish_reason=self.finish_reason,
-            usage=_Usage.model_validate(self.usage.model_dump()) if self.usage else None,
-        )
+# ── what is read of an answer ────────────────────────────────────────────────────────────────────────────────────────
+# Servers that imitate OpenAI leave out much of it, and write some of it otherwise.
 
 
-# What is read of an answer. Servers that imitate OpenAI leave out much of the rest.
+def _plain(value: Any) -> str:
+    """A text, which some servers write as a list of parts."""
+    if isinstance(value, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in value]
+        return "".join(part for part in parts if isinstance(part, str))
+    return value if isinstance(value, str) else ""
+
+
+_Text = Annotated[Said, BeforeValidator(_plain)]
 
 
 class _Function(BaseModel):
-    name: Said
-    arguments: Said | None = None
+    name: Any = None
+    arguments: Any = None
+    text: str | None = None
+    """how arguments that are no text are written"""
 
 
 class _Call(BaseModel):
-    id: Said
-    type: str = "function"
+    """A call; of another kind than a function's it has no `function`."""
+
+    id: Any = None
     function: _Function | None = None
 
 
 class _Message(BaseModel):
-    content: Said | None = None
-    refusal: Said | None = None
+    content: _Text = ""
+    refusal: _Text = ""
     tool_calls: list[_Call] | None = None
+    function_call: _Function | None = None
+    """of OpenAI's first wire, which some servers still speak"""
 
 
 class _Choice(BaseModel):
-    message: _Message
+    message: Annotated[_Message, BeforeValidator(lambda value: {} if value is None else value)]
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _CachedTokens(BaseModel):
-    cached_tokens: int | None = None
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    prompt_tokens_details: _CachedTokens | None = None
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    total_tokens: Count = None
+    prompt_tokens_details: Annotated[_CachedTokens, Report] = _CachedTokens()
 
 
 class _Completion(BaseModel):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
+    choices: list[_Choice] | None = None
+    usage: Annotated[_Usage, Report] = _Usage()
+    error: Any = None
 
 
-def _from_completion(request: Request, completion: _Completion) -> Reply:
-    if not completion.choices:
-        raise ModelError("incomplete", "openai's answer holds no choice")
-    choice = completion.choices[0]
-    return _make_reply(
-        request,
-        text=choice.message.content or "",
-        refusal=choice.message.refusal or "",
-        calls=[
-            {"id": call.id, "name": call.function.name, "arguments": call.function.arguments or ""}
-            for call in choice.message.tool_calls or []
-            if call.type == "function" and call.function is not None
-        ],
-        finish_reason=choice.finish_reason,
-        usage=completion.usage,
-    )
+class _Assembly:
+    """An answer put together from the chunks of a stream."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._text: list[str] = []
+        self._refusal = ""
+        self._calls: list[dict[str, Any]] = []
+        self._at: dict[int, dict[str, Any]] = {}
+        self._function_call: dict[str, Any] | None = None
+        self._finish_reason: str | None = None
+        self._has_begun = False
+        self.usage = _Usage()
+        self.whole: Any = None
+        """the answer, where it came at once"""
+
+    def add(self, chunk: ChatCompletionChunk) -> str:
+        """Take a chunk in; returns the text it adds."""
+        self._has_begun = True
+        if chunk.usage:
+            self.usage = _Usage.model_validate(chunk.usage.model_dump(warnings=False))
+        if not chunk.choices:
+            return ""
+        choice = chunk.choices[0]
+        self._finish_reason = choice.finish_reason or self._finish_reason
+        delta: Any = choice.delta
+        if delta is None:
+            return ""
+        self._refusal += delta.refusal or ""
+        for part in delta.tool_calls or []:
+            self._add_to_call(self._call_of(part), part.function)
+        if delta.function_call is not None:
+            self._function_call = self._function_call or _begun(None)
+            self._add_to_call(self._function_call, delta.function_call)
+        text = _plain(delta.content)
+        self._text.append(text)
+        return text
+
+    def _call_of(self, part: Any) -> dict[str, Any]:
+        """The call that a part belongs to. Some servers give no index, or the same to all calls; some give each part of
+        a call another id, but begin no call without its name.
+        """
+        found = self._at.get(part.index) if part.index is not None else (self._calls[-1] if self._calls else None)
+        is_other = found is not None and part.id and found["id"] and part.id != found["id"]
+        if found is None or (is_other and part.function and part.function.name):
+            found = _begun(part.id)
+            self._calls.append(found)
+            self._at[part.index] = found
+        found["id"] = part.id or found["id"]
+        return found
+
+    @staticmethod
+    def _add_to_call(call: dict[str, Any], function: Any) -> None:
+        if function is None:
+            return
+        if function.name and function.name != call["function"]["name"]:  # some servers repeat it
+            call["function"]["name"] += function.name
+        arguments = function.arguments or ""
+        call["function"]["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+    def choice(self) -> _Choice:
+        """All that came."""
+        message = {
+            "content": "".join(self._text), "refusal": self._refusal, "tool_calls": self._calls,
+            "function_call": self._function_call["function"] if self._function_call else None,
+        }  # fmt: skip
+        return _Choice.model_validate({"message": message, "finish_reason": self._finish_reason})
+
+    def spent(self) -> Tokens | None:
+        """What was used if the answer ends here; None before it began."""
+        if isinstance(self.whole, dict) and isinstance(self.whole.get("usage"), dict):
+            return _tokens(self._request, _Usage.model_validate(self.whole["usage"]), "")
+        if not self._has_begun:
+            return None
+        said = "".join(self._text) + self._refusal + "".join(one["function"]["arguments"] for one in self._calls)
+        return _tokens(self._request, self.usage, said)
 
 
-def _make_reply(
-    request: Request,
-    *,
-    text: str,
-    refusal: str,
-    calls: list[dict[str, str]],
-    finish_reason: str | None,
-    usage: _Usage | None,
-) -> Reply:
-    if finish_reason is None:
-        raise ModelError("incomplete", "openai's answer broke off before its end")
-    stop_reason = "refusal" if refusal else _STOP_REASONS.get(finish_reason, "end")
-    if calls and stop_reason == "end":
-        stop_reason = "tool_use"  # some servers say "stop" although they ask for tools
-    is_cut = stop_reason == "max_tokens" and bool(calls)
-    return Reply(
-        message=AssistantMessage(
-            text=text or refusal, tool_calls=[] if is_cut else [_tool_call(call) for call in calls]
-        ),
-        stop_reason=stop_reason,
-        tokens=_tokens(usage) if usage else _estimate(request, text, calls),
-        provider="openai",
-        model=request.model,
-        truncated_call=is_cut,
-    )
+def _begun(call_id: str | None) -> dict[str, Any]:
+    return {"id": call_id, "function": {"name": "", "arguments": ""}}
 
 
-def _tool_call(call: dict[str, str]) -> ToolCall:
-    try:
-        arguments = json.loads(call["arguments"] or "{}")
-    except (ValueError, RecursionError) as error:
-        return ToolCall(id=call["id"], name=call["name"], problem=f"the arguments are not valid JSON: {error}")
-    if not isinstance(arguments, dict):
-        return ToolCall(id=call["id"], name=call["name"], problem="the arguments must be a JSON object")
-    return ToolCall(id=call["id"], name=call["name"], arguments=arguments)
-
-
-def _tokens(usage: _Usage) -> Tokens:
-    details = usage.prompt_tokens_details
-    return Tokens(
-        input=usage.prompt_tokens,
-        cached=min((details.cached_tokens if details else 0) or 0, usage.prompt_tokens),
-        output=usage.completion_tokens,
-    )
-
-
-def _estimate(request: Request, text: str, calls: list[dict[str, str]]) -> Tokens:
-    """For servers that report no usage: four characters a token, OpenAI's own rule of thumb."""
-    asked = len(request.system) + len("".join(message.model_dump_json() for message in request.messages))
-    said = len(text) + sum(len(call["arguments"]) for call in calls)
-    return Tokens(input=-(-asked // _CHARACTERS_PER_TOKEN), output=-(-said // _CHARACTERS_PER_TOKEN))
-
-
-@contextlib.contextmanager
-def _mapped_errors() -> Iterator[None]:
-    try:
-        yield
-    except openai.APITimeoutError as error:
-        raise ModelError("timeout", "openai did not answer in time") from error
-    except openai.APIStatusError as error:
-        raise from_answer("openai", error.status_code, error.response.headers, error.body, error.message) from error
-    except openai.APIConnectionError as error:
-        raise ModelError("network", f"openai could not be reached: {error.__cause__ or error}") from error
-    except openai.APIError as error:  # an error event in the middle of a stream
-        raise from_answer("openai", 200, {}, error.body, error.message) from error
-    except httpx2.TimeoutException as error:
-        raise ModelError("timeout", "openai stopped in the middle of its answer") from error
-    except httpx2.TransportError as error:
-        raise ModelError("incomplete", f"openai's answer was cut: {error}") from error
-    except (openai.OpenAIError, *_UNREADABLE) as error:
-        raise ModelError("incomplete", f"openai's answer could not be read: {error}") from error
+def _tokens(request: Request, usage: _Usage, said: str) -> Tokens:
+    sent, answered, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+    if total is not None and (sent is None) != (answered is None):  # the one missing is the rest
+        rest = max(0, total - (sent or answered or 0))
+        sent, answered = (rest, answered) if sent is None else (sent, rest)
+    cached, cache_write = usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens_details.cache_write_tokens
+    return counted(request, said, sent=sent, answered=answered, cached=cached, cache_write=cache_write)

@@ -15,7 +15,7 @@ import ssl
 import threading
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
@@ -23,7 +23,10 @@ import httptools
 import httpx2
 
 from agents.interrupt import attached_interrupt
+from agents.llm.limits import note_answer
+from core.addresses import checked_address
 from core.clock import Stopwatch
+from core.errors import RotaError
 
 _KEPT = 1_000  # idle connections to one host
 _KEEPALIVE = timedelta(seconds=30)
@@ -32,12 +35,32 @@ _PIECE = 64 * 1024
 _LONGEST_HEAD = 256 * 1024
 
 _Host = tuple[str, str, int]
+Connect = Callable[[tuple[str, int], float | None], socket.socket]
 _PORTS = {"http": 80, "https": 443}
 
 
 def make_client(headers: dict[str, str]) -> httpx2.Client:
     """The HTTP client that an SDK is given: proxies from the environment, interruptible; calls say their time-outs."""
-    return httpx2.Client(transport=None if _has_proxy() else KeptConnections(), headers=headers, follow_redirects=False)
+    return httpx2.Client(
+        transport=None if _has_proxy() else KeptConnections(),
+        headers=headers,
+        follow_redirects=False,
+        event_hooks={"response": [note_answer]},
+    )
+
+
+def make_guarded_client(private_networks: Sequence[str]) -> httpx2.Client:
+    """The HTTP client for an address that an organisation chose: it leads to public addresses and those in
+    `private_networks`, through no proxy, and sends nothing of the installation's.
+    """
+
+    def connect(address: tuple[str, int], patience: float | None) -> socket.socket:
+        try:
+            return checked_address(*address, private_networks).connect(patience)
+        except RotaError as error:
+            raise OSError(error.message) from error
+
+    return httpx2.Client(transport=KeptConnections(connect), follow_redirects=False, trust_env=False)
 
 
 def call_timeout(whole: timedelta) -> httpx2.Timeout:
@@ -65,7 +88,9 @@ def _tls() -> ssl.SSLContext:
 class KeptConnections(httpx2.BaseTransport):
     """Sends each request on a connection of its own, kept afterwards for the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect: Connect = socket.create_connection) -> None:
+        """`connect` opens a connection to a host and port, in so many seconds at most."""
+        self._connect = connect
         self._lock = threading.Lock()
         self._idle: dict[_Host, list[_Connection]] = defaultdict(list)
 
@@ -77,7 +102,7 @@ class KeptConnections(httpx2.BaseTransport):
         """
         url = request.url
         host = (url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme])
-        connection = self._take(host) or _Connection(host)
+        connection = self._take(host) or _Connection(host, self._connect)
         try:
             timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
             answer = connection.ask(request, timeouts)
@@ -217,8 +242,9 @@ class _Answer:
 class _Connection:
     """A connection to one host, opened at the first request."""
 
-    def __init__(self, host: _Host) -> None:
+    def __init__(self, host: _Host, connect: Connect) -> None:
         self.host = host
+        self._connect = connect
         self.idle = Stopwatch()
         self._socket: socket.socket | None = None
         self._readable, self._writable = select.poll(), select.poll()  # which, unlike select, know numbers above 1,023
@@ -256,7 +282,7 @@ class _Connection:
     def _open(self, patience: float | None) -> socket.socket:
         scheme, name, port = self.host
         try:
-            opened = socket.create_connection((name, port), patience)
+            opened = self._connect((name, port), patience)
             if scheme == "https":
                 opened = _tls().wrap_socket(opened, server_hostname=name)
         except TimeoutError as error:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from agents.tools.registry import Day, Parameters, ToolContext, tool
+from agents.tools.registry import Day, Parameters, ToolContext, reading_tool
 from domain.analytics import service as analytics
 from domain.analytics.schemas import Span, Unit, month_start
 
@@ -116,7 +116,7 @@ def _some_back(last: date, unit: Unit) -> date:
 # ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@tool(
+@reading_tool(
     "generate_revenue_report",
     category="analytics",
     parameters=LookBack,
@@ -130,7 +130,7 @@ def generate_revenue_report(context: ToolContext, wanted: LookBack) -> dict[str,
     return analytics.revenue_report(context.connection, _periods(context, wanted), wanted.by, context.today)
 
 
-@tool(
+@reading_tool(
     "generate_monthly_turnover_report",
     category="analytics",
     parameters=MonthlyTurnover,
@@ -145,7 +145,9 @@ def generate_monthly_turnover_report(context: ToolContext, wanted: MonthlyTurnov
     return analytics.turnover_report(context.connection, Span.month(day, context.zone), context.today)
 
 
-@tool("calculate_mrr", category="analytics", parameters=OneDay, permission="payments:read", returns_untrusted=False)
+@reading_tool(
+    "calculate_mrr", category="analytics", parameters=OneDay, permission="payments:read", returns_untrusted=False
+)
 def calculate_mrr(context: ToolContext, wanted: OneDay) -> dict[str, Any]:
     """Calculate MRR, monthly recurring revenue, on a day: subscriptions active or past due (each told apart), yearly
     plans at a twelfth, with ARPU and the amounts of each plan, by currency.
@@ -153,7 +155,9 @@ def calculate_mrr(context: ToolContext, wanted: OneDay) -> dict[str, Any]:
     return analytics.monthly_recurring_revenue(context.connection, wanted.day or context.today, context.today)
 
 
-@tool("calculate_arr", category="analytics", parameters=OneDay, permission="payments:read", returns_untrusted=False)
+@reading_tool(
+    "calculate_arr", category="analytics", parameters=OneDay, permission="payments:read", returns_untrusted=False
+)
 def calculate_arr(context: ToolContext, wanted: OneDay) -> dict[str, Any]:
     """Calculate ARR, annual recurring revenue, on a day: twelve times MRR, of subscriptions active or past due (each
     told apart), with the amounts of each plan, by currency.
@@ -161,7 +165,7 @@ def calculate_arr(context: ToolContext, wanted: OneDay) -> dict[str, Any]:
     return analytics.annual_recurring_revenue(context.connection, wanted.day or context.today, context.today)
 
 
-@tool(
+@reading_tool(
     "analyze_payment_trends",
     category="analytics",
     parameters=LookBack,
@@ -172,10 +176,10 @@ def analyze_payment_trends(context: ToolContext, wanted: LookBack) -> dict[str, 
     """Analyze payment trends: amounts, average payment, failure rate and refund rate in each month, week, quarter or
     year and by method (card, direct debit, cash), and against as many days before, by currency.
     """
-    return analytics.payment_trends(context.connection, _periods(context, wanted), wanted.by)
+    return analytics.payment_trends(context.connection, _periods(context, wanted), wanted.by, context.today)
 
 
-@tool(
+@reading_tool(
     "generate_ltv_report",
     category="analytics",
     parameters=LifetimeValueReport,
@@ -198,7 +202,7 @@ def generate_ltv_report(context: ToolContext, wanted: LifetimeValueReport) -> di
 # ── members ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@tool(
+@reading_tool(
     "generate_churn_report",
     category="analytics",
     parameters=ChurnReport,
@@ -213,7 +217,7 @@ def generate_churn_report(context: ToolContext, wanted: ChurnReport) -> dict[str
     return analytics.churn_report(context.connection, span, context.today)
 
 
-@tool(
+@reading_tool(
     "analyze_member_engagement",
     category="analytics",
     parameters=Nothing,
@@ -227,7 +231,7 @@ def analyze_member_engagement(context: ToolContext, _: Nothing) -> dict[str, Any
     return analytics.member_engagement(context.connection, context.today, context.zone)
 
 
-@tool("identify_at_risk_members", category="analytics", parameters=AtRisk, permission="analytics:read")
+@reading_tool("identify_at_risk_members", category="analytics", parameters=AtRisk, permission="analytics:read")
 def identify_at_risk_members(context: ToolContext, wanted: AtRisk) -> dict[str, Any]:
     """Identify active members at risk of leaving (churn prediction), highest risk first: a score from 0 to 100 with the
     reasons, such as no visit for weeks, fewer visits than before, missed classes or failed payments.
@@ -240,7 +244,7 @@ def identify_at_risk_members(context: ToolContext, wanted: AtRisk) -> dict[str, 
 # ── classes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@tool(
+@reading_tool(
     "analyze_class_attendance",
     category="analytics",
     parameters=Attendance,
@@ -254,7 +258,7 @@ def analyze_class_attendance(context: ToolContext, wanted: Attendance) -> dict[s
     return analytics.class_attendance(context.connection, _span(context, wanted.from_date, wanted.to_date, _MONTH))
 
 
-@tool("analyze_no_show_rates", category="analytics", parameters=NoShows, permission="analytics:read")
+@reading_tool("analyze_no_show_rates", category="analytics", parameters=NoShows, permission="analytics:read")
 def analyze_no_show_rates(context: ToolContext, wanted: NoShows) -> dict[str, Any]:
     """Analyze no-show rates in a period: how many booked classes were missed, in all and by class, weekday, hour and
     how far ahead they were booked, and the clients who missed most (two or more).
@@ -263,7 +267,7 @@ def analyze_no_show_rates(context: ToolContext, wanted: NoShows) -> dict[str, An
     return analytics.no_show_rates(context.connection, span, limit=wanted.limit)
 
 
-@tool(
+@reading_tool(
     "generate_operations_report",
     category="analytics",
     parameters=Nothing,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from agents.tools.registry import Day, Parameters, ToolContext, tool
+from agents.tools.registry import Day, Parameters, ToolContext, Wording, reading_tool, tool
 from domain.office import dealings
 from domain.office import service as office
 from domain.office.schemas import EventKind
@@ -57,7 +57,7 @@ class RescheduleBooking(OneBooking):
     session_id: SessionId
 
 
-@tool("view_calendar_events", category="automation", parameters=ViewCalendarEvents, permission="calendar:read")
+@reading_tool("view_calendar_events", category="automation", parameters=ViewCalendarEvents, permission="calendar:read")
 def view_calendar_events(context: ToolContext, wanted: ViewCalendarEvents) -> dict[str, Any]:
     """View the calendar (agenda, diary) of some days: tours, events, reminders, milestones, and sessions of classes
     still to come, in order of time.
@@ -76,7 +76,14 @@ def view_calendar_events(context: ToolContext, wanted: ViewCalendarEvents) -> di
     parameters=ScheduleFacilityTour,
     permission="calendar:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # two tours at the same time are refused
+    wording=Wording(
+        "schedule|book|arrange|plan|program~|reserv~|organiz~ tour|visit|visita, show around",
+        prose="duration_minutes, location, starts_at",
+    ),
 )
 def schedule_facility_tour(context: ToolContext, wanted: ScheduleFacilityTour) -> dict[str, Any]:
     """Schedule a facility tour (visit, showing round the gym) with a lead or a client at a time to come. Returns the
@@ -100,7 +107,11 @@ def schedule_facility_tour(context: ToolContext, wanted: ScheduleFacilityTour) -
     parameters=BookTrialClass,
     permission="bookings:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # a second place for the same lead in the same session is refused
+    wording=Wording("book|reserve|schedule|sign|put|reserv~|apunt~|inscrib~|program~ trial|prueba"),
 )
 def book_trial_class(context: ToolContext, wanted: BookTrialClass) -> dict[str, Any]:
     """Book a trial class (try-out, first free class) for one lead into a class session, and move the lead to
@@ -115,8 +126,11 @@ def book_trial_class(context: ToolContext, wanted: BookTrialClass) -> dict[str, 
     parameters=OneBooking,
     permission="bookings:write",
     changes_world=True,
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # a cancelled booking is not cancelled again
     risk="moderate",
+    wording=Wording("cancel|cancel~|anul~ booking*|reservation*|place*|spot*|class*|reserva*|plaza*|clase*"),
 )
 def cancel_booking(context: ToolContext, wanted: OneBooking) -> dict[str, Any]:
     """Cancel one booking of a client, so that its place is free again. Refuses when the class has begun, and when the
@@ -131,8 +145,13 @@ def cancel_booking(context: ToolContext, wanted: OneBooking) -> dict[str, Any]:
     parameters=RescheduleBooking,
     permission="bookings:write",
     changes_world=True,
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # it is in that session already
     risk="moderate",
+    wording=Wording(
+        "reschedule, move|change|muev~|mov~|cambi~|pas~ booking*|reservation*|reserva*|class*|clase*|place*|plaza*"
+    ),
 )
 def reschedule_booking(context: ToolContext, wanted: RescheduleBooking) -> dict[str, Any]:
     """Reschedule one booking of a client to another class session (move, change the day or hour). If that session is

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from agents.tools.registry import Parameters, ToolContext, tool
+from agents.tools.registry import Parameters, ToolContext, Wording, tool
 from domain.crm import service as crm
 
 
@@ -22,7 +22,11 @@ class BookClass(Parameters):
     parameters=BookClass,
     permission="bookings:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # a second booking of the same client into the same session is refused
+    wording=Wording("book|reserve|enrol|enroll|reserv~|apunt~|inscrib~, sign up|in, put in|into|down|on"),
 )
 def book_class(context: ToolContext, wanted: BookClass) -> dict[str, Any]:
     """Book (reserve, sign up) a client into a class session. Refuses when the session is full, over or cancelled, and

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from agents.tools.registry import Parameters, ToolContext, tool
+from agents.tools.registry import Parameters, ToolContext, Wording, reading_tool, tool
 from domain.crm import service as crm
 from domain.crm.schemas import ClientStatus
 
@@ -49,7 +49,7 @@ class UpdateClientStatus(OneClient):
     reason: Annotated[str | None, Field(max_length=500, description="Why, for the client's record")] = None
 
 
-@tool("search_clients", category="crm", parameters=SearchClients, permission="clients:read")
+@reading_tool("search_clients", category="crm", parameters=SearchClients, permission="clients:read")
 def search_clients(context: ToolContext, wanted: SearchClients) -> dict[str, Any]:
     """Search clients (members, customers) by name, e-mail or phone number. Returns client_id, name, contact details
     and membership status of each client found.
@@ -61,7 +61,7 @@ def search_clients(context: ToolContext, wanted: SearchClients) -> dict[str, Any
     return {"clients": rows, "count": len(rows)} | (note if rows else {})
 
 
-@tool("view_client_profile", category="crm", parameters=OneClient, permission="clients:read")
+@reading_tool("view_client_profile", category="crm", parameters=OneClient, permission="clients:read")
 def view_client_profile(context: ToolContext, wanted: OneClient) -> dict[str, Any]:
     """View one client's profile (member details): contact data, membership plan and subscription, renewal date, tags,
     notes, total visits and total paid.
@@ -69,7 +69,7 @@ def view_client_profile(context: ToolContext, wanted: OneClient) -> dict[str, An
     return crm.view_client(context.connection, wanted.client_id)
 
 
-@tool("view_client_bookings", category="crm", parameters=ClientBookings, permission="bookings:read")
+@reading_tool("view_client_bookings", category="crm", parameters=ClientBookings, permission="bookings:read")
 def view_client_bookings(context: ToolContext, wanted: ClientBookings) -> dict[str, Any]:
     """View one client's bookings: the booking and attendance history of classes, past and upcoming, with no-shows."""
     rows = crm.view_client_bookings(
@@ -78,7 +78,7 @@ def view_client_bookings(context: ToolContext, wanted: ClientBookings) -> dict[s
     return {"client_id": wanted.client_id, "bookings": rows, "count": len(rows)}
 
 
-@tool("view_client_payments", category="crm", parameters=ClientPayments, permission="payments:read")
+@reading_tool("view_client_payments", category="crm", parameters=ClientPayments, permission="payments:read")
 def view_client_payments(context: ToolContext, wanted: ClientPayments) -> dict[str, Any]:
     """View one client's payments: payment and billing history, charges, invoices, failed and refunded payments."""
     rows = crm.view_client_payments(context.connection, wanted.client_id, limit=wanted.limit, zone=context.zone)
@@ -91,7 +91,22 @@ def view_client_payments(context: ToolContext, wanted: ClientPayments) -> dict[s
     parameters=UpdateClientStatus,
     permission="clients:write",
     changes_world=True,
+    sends_outside=False,
+    moves_money=False,
     risk="moderate",
+    wording=Wording(
+        "freeze|pause|suspend|unfreeze|reactivate|congel~|paus~|suspend~|reactiv~, "
+        "cancel|resume|activate|cancel~|anul~|activa|activar membership*|subscription*|plan|cuota*|suscripcion*, "
+        "da|dar|dale|darle|de|dad|darlo|darla|dalo|dala baja, "
+        "change|set|update|mark|actualiz~|cambi~|marc~|pon~ status|estado|frozen|cancelled|lapsed|active|congelad*",
+        values={
+            "frozen": "freeze, frozen, pause, paus~, suspend, suspend~, congel*",
+            "cancelled": "cancel*, baja, anul~",
+            "active": "activate, active, reactivate, reactiv~, resume, unfreeze, activa, activar",
+            "lapsed": "lapsed, caducad*",
+        },
+        prose="reason",
+    ),
 )
 def update_client_status(context: ToolContext, wanted: UpdateClientStatus) -> dict[str, Any]:
     """Update one client's membership status: active (reactivate, resume), frozen (freeze, pause a membership), lapsed,
@@ -100,12 +115,12 @@ def update_client_status(context: ToolContext, wanted: UpdateClientStatus) -> di
     return crm.update_client_status(context.connection, wanted.client_id, wanted.status, wanted.reason)
 
 
-@tool("calculate_engagement_score", category="crm", parameters=OneClient, permission="clients:read")
+@reading_tool("calculate_engagement_score", category="crm", parameters=OneClient, permission="clients:read")
 def calculate_engagement_score(context: ToolContext, wanted: OneClient) -> dict[str, Any]:
     """Calculate one client's engagement score from 0 to 100 (how engaged or at risk of leaving a member is), with the
     recency, frequency, reliability and payments that it is made of.
     """
-    return crm.calculate_engagement(context.connection, wanted.client_id, context.today)
+    return crm.calculate_engagement(context.connection, wanted.client_id, context.today, context.zone)
 
 
 CLIENT_TOOLS = [

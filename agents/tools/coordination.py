@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, Field
 
 from agents.tools.registry import Parameters, ToolContext, tool
-from core.errors import InvalidInput
+from core.errors import InvalidInput, NotPermitted
 from domain.channels import service as channels
 from domain.channels.schemas import Event
 from domain.office import service as office
@@ -60,9 +60,18 @@ class TriggerWorkflow(Parameters):
 
 
 @tool(
-    "request_approval", category="coordination", parameters=RequestApproval, permission="approvals:request",
-    changes_world=True, repeat_is_harmless=True, risk="critical", returns_untrusted=False,
-)  # fmt: skip
+    "request_approval",
+    category="coordination",
+    parameters=RequestApproval,
+    permission="approvals:request",
+    always_asks=True,
+    changes_world=True,
+    sends_outside=False,
+    moves_money=False,
+    repeat_is_harmless=True,
+    risk="critical",
+    returns_untrusted=False,
+)
 def request_approval(_: ToolContext, wanted: RequestApproval) -> dict[str, Any]:
     """Request approval from a human coordinator for something that no other tool asks about. Waits until a person has
     decided; a refusal comes back with its reason.
@@ -71,9 +80,16 @@ def request_approval(_: ToolContext, wanted: RequestApproval) -> dict[str, Any]:
 
 
 @tool(
-    "escalate_issue", category="coordination", parameters=Escalate, permission="tickets:write", changes_world=True,
+    "escalate_issue",
+    category="coordination",
+    parameters=Escalate,
+    permission="tickets:write",
+    changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     returns_untrusted=False,
-)  # fmt: skip
+)
 def escalate_issue(context: ToolContext, wanted: Escalate) -> dict[str, Any]:
     """Escalate an issue that goes beyond you to a human: opens a support ticket and notifies the coordinators."""
     ticket = office.create_ticket(
@@ -90,9 +106,17 @@ def escalate_issue(context: ToolContext, wanted: Escalate) -> dict[str, Any]:
 
 
 @tool(
-    "notify_coordinators", category="coordination", parameters=Tell, permission="notifications:send",
-    changes_world=True, repeat_is_harmless=True, returns_untrusted=False,
-)  # fmt: skip
+    "notify_coordinators",
+    category="coordination",
+    parameters=Tell,
+    permission="notifications:send",
+    changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
+    repeat_is_harmless=True,
+    returns_untrusted=False,
+)
 def notify_coordinators(context: ToolContext, wanted: Tell) -> dict[str, Any]:
     """Notify the human coordinators of something important; it needs no answer."""
     return {"notified": _tell(context, "coordinators.notified", wanted.title, wanted.body)}
@@ -102,14 +126,24 @@ def _tell(context: ToolContext, kind: str, title: str, body: str) -> int:
     people = tenants.holders_of(context.connection, context.acting.org_id, _COORDINATORS, context.acting.location_id)
     data = {"agent": context.acting.agent, "task_id": str(context.acting.task_id)}
     event = Event(kind=kind, title=title, body=body, data=data)
-    channels.tell(context.connection, context.acting.org_id, [person["id"] for person in people], event)
+    channels.tell(
+        context.connection, context.acting.org_id, [person["id"] for person in people], event,
+        written_by=context.acting.task_id,
+    )  # fmt: skip
     return len(people)
 
 
 @tool(
-    "schedule_task", category="automation", parameters=ScheduleTask, permission="tasks:write", changes_world=True,
-    risk="moderate", returns_untrusted=False,
-)  # fmt: skip
+    "schedule_task",
+    category="automation",
+    parameters=ScheduleTask,
+    permission="tasks:write",
+    changes_world=True,
+    sends_outside=False,
+    moves_money=False,
+    risk="moderate",
+    returns_untrusted=False,
+)
 def schedule_task(context: ToolContext, wanted: ScheduleTask) -> dict[str, Any]:
     """Schedule a task for an agent, yourself or another, at a time to come. It is done for the same person, at the same
     location. Returns its task_id.
@@ -123,26 +157,50 @@ def schedule_task(context: ToolContext, wanted: ScheduleTask) -> dict[str, Any]:
         input=TaskInput(message=wanted.message, is_from_outside=context.acting.read_untrusted),
         run_after=wanted.run_at,
     )
-    terms = _same_terms(context)
+    terms = _same_terms(context, 1)
     made = tasks.submit(context.connection, submission, terms)
     return {"task_id": made.id, "agent": made.agent, "run_at": wanted.run_at.astimezone(context.zone).isoformat()}
 
 
-def _same_terms(context: ToolContext) -> Terms:
-    """For the same person, at the same location, within the same scopes."""
-    acting = context.acting
-    return Terms(user_id=acting.user_id, location_id=acting.location_id, origin_id=acting.task_id, scopes=acting.scopes)
+def _same_terms(context: ToolContext, count: int) -> Terms:
+    """Terms for `count` tasks for the same person, at the same location, within the same scopes, and with no more means
+    than this task has.
+
+    Raises:
+        Conflict: as many as may stem from one task do.
+    """
+    acting, start = context.acting, context.acting.may_start
+    if start is None:
+        raise NotPermitted("Only a task can start others.")
+    terms = Terms(
+        user_id=acting.user_id,
+        location_id=acting.location_id,
+        origin_id=acting.task_id,
+        scopes=acting.scopes,
+        root_id=start.root_id,
+        depth=start.depth,
+        bounds=start.bounds,
+    )
+    tasks.start_by_agent(context.connection, acting.org_id, terms, count, max_children=start.max_children)
+    return terms
 
 
 @tool(
-    "trigger_workflow", category="automation", parameters=TriggerWorkflow, permission="workflows:run",
-    changes_world=True, risk="moderate", returns_untrusted=False,
-)  # fmt: skip
+    "trigger_workflow",
+    category="automation",
+    parameters=TriggerWorkflow,
+    permission="workflows:run",
+    changes_world=True,
+    sends_outside=False,
+    moves_money=False,
+    risk="moderate",
+    returns_untrusted=False,
+)
 def trigger_workflow(context: ToolContext, wanted: TriggerWorkflow) -> dict[str, Any]:
     """Start (trigger, run) a workflow: its tasks are done one after the other, with your variables in their
     messages.
     """
-    terms = _same_terms(context)
+    terms = _same_terms(context, workflows.number_of_tasks(context.connection, wanted.workflow))
     run = workflows.start(
         context.connection,
         context.acting.org_id,

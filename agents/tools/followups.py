@@ -16,10 +16,19 @@ class SendFollowUp(Parameters):
 
 
 @tool(
-    "send_follow_up", category="messaging", parameters=SendFollowUp, permission="messages:send", changes_world=True,
-    risk="high", sends_outside=True, price="email", charges_itself=True, returns_untrusted=False,
+    "send_follow_up",
+    category="messaging",
+    parameters=SendFollowUp,
+    permission="messages:send",
+    changes_world=True,
+    moves_money=False,
+    risk="high",
+    sends_outside=True,
+    price="email",
+    charges_itself=True,
+    returns_untrusted=False,
     stake=lambda _: Stake(to_contact=True),
-)  # fmt: skip
+)
 def send_follow_up(context: ToolContext, wanted: SendFollowUp) -> dict[str, Any]:
     """Send the follow-up that this task is about to its contact, over the channel that was chosen. Where they have
     answered, bought or opted out meanwhile it is not sent, and the result says why; then there is nothing more to do.

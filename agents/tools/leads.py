@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from agents.tools.registry import Parameters, ToolContext, tool
+from agents.tools.registry import Parameters, ToolContext, Wording, reading_tool, tool
 from domain.crm import service as crm
 from domain.crm.schemas import LeadStatus
 
@@ -36,24 +36,50 @@ class UpdateLeadStatus(OneLead):
     note: Annotated[str | None, Field(max_length=500, description="What happened, for the lead's record")] = None
 
 
-@tool("search_leads", category="crm", parameters=SearchLeads, permission="leads:read")
+@reading_tool("search_leads", category="crm", parameters=SearchLeads, permission="leads:read")
 def search_leads(context: ToolContext, wanted: SearchLeads) -> dict[str, Any]:
     """Search leads (prospects, people interested in joining) by name, e-mail, phone, interest, stage or source, newest
     first. Returns lead_id, name, contact details, interest, source and pipeline status of each lead found.
     """
     rows = crm.search_leads(
-        context.connection, wanted.query, status=wanted.status, source=wanted.source, limit=wanted.limit
+        context.connection,
+        wanted.query,
+        status=wanted.status,
+        source=wanted.source,
+        limit=wanted.limit,
+        zone=context.zone,
     )
     return {"leads": rows, "count": len(rows)}
 
 
-@tool("view_lead_profile", category="crm", parameters=OneLead, permission="leads:read")
+@reading_tool("view_lead_profile", category="crm", parameters=OneLead, permission="leads:read")
 def view_lead_profile(context: ToolContext, wanted: OneLead) -> dict[str, Any]:
     """View one lead's profile (prospect details): contact data, interest, source, pipeline status and notes."""
-    return crm.view_lead(context.connection, wanted.lead_id)
+    return crm.view_lead(context.connection, wanted.lead_id, context.zone)
 
 
-@tool("update_lead_status", category="crm", parameters=UpdateLeadStatus, permission="leads:write", changes_world=True)
+@tool(
+    "update_lead_status",
+    category="crm",
+    parameters=UpdateLeadStatus,
+    permission="leads:write",
+    changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
+    wording=Wording(
+        "mark|update|set|move|change|actualiz~|marc~|cambi~|pas~|pon~ "
+        "status|stage|lead|contacted|won|lost|converted|estado|contactad*|ganad*|perdid*, convert",
+        values={
+            "contacted": "contacted, called, contactad*, llamad*",
+            "won": "won, joined, convert, converted, ganad*",
+            "lost": "lost, perdid*",
+            "trial_booked": "trial book*, prueba reserv*",
+            "trial_done": "trial done, prueba hecha",
+        },
+        prose="note",
+    ),
+)
 def update_lead_status(context: ToolContext, wanted: UpdateLeadStatus) -> dict[str, Any]:
     """Update one lead's stage in the sales pipeline: mark a lead as new, contacted, trial_booked, trial_done,
     won (converted, joined) or lost. The note goes on the lead's record.

@@ -6,12 +6,13 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from agents.tools.registry import Parameters, Stake, ToolContext, tool
+from agents.tools.registry import Parameters, Stake, ToolContext, Wording, tool
 from core.errors import InvalidInput, NotPermitted
 from core.ids import new_id
 from domain.channels import service as channels
 from domain.channels.schemas import Event, NewMessage
 from domain.crm import service as crm
+from domain.crm.reaching import why_not_win
 from domain.tenants import service as tenants
 from domain.tenants.schemas import Email
 from domain.wallet.schemas import PriceItem
@@ -122,6 +123,19 @@ class NotifyStaff(Parameters):
     body: Annotated[str, Field(min_length=1, max_length=5_000, description="What they should know")]
 
 
+_CHANNEL_WORDS = {"email": "mail, email, correo", "sms": "sms, text", "whatsapp": "whatsapp, wasap"}
+_TO_WRITE = (
+    "email|mail|write|text|escrib~, "
+    "send|envi~|mand~ "
+    "message|email|mail|sms|text|whatsapp|mensaje|correo|wasap|note|reminder|recordatorio|news|noticias"
+)
+_A_MESSAGE = Wording(
+    f"{_TO_WRITE}, tell|remind|message|avis~|recuerd~|record~|dile|diles, let know, whatsapp, sms",
+    values=_CHANNEL_WORDS,
+    prose="body, subject",
+)
+
+
 def _to_address(wanted: SendEmail | SendText) -> Stake:
     return Stake(recipients=(wanted.to,))
 
@@ -155,8 +169,10 @@ def send(
         task_id=context.acting.task_id,
         seq=context.acting.seq,
     )
-    channels.enqueue(context.connection, context.acting.org_id, message, message_id)
-    context.charge(_ITEMS[channel], str(message_id))
+    acting = context.acting
+    channels.enqueue(context.connection, acting.org_id, message, message_id)
+    if channels.is_to_be_paid(context.connection, message_id, channel, acting.task_id, acting.seq):
+        context.charge(_ITEMS[channel], str(message_id))
     return {"message_id": message_id, "channel": channel, "to": to, "status": "queued"}
 
 
@@ -194,9 +210,20 @@ def _person(context: ToolContext, contact: UUID, kind: str | None = None) -> dic
 
 
 @tool(
-    "send_email", category="messaging", parameters=SendEmail, permission="email:send", changes_world=True, risk="high",
-    sends_outside=True, price="email", charges_itself=True, returns_untrusted=False, stake=_to_address,
-)  # fmt: skip
+    "send_email",
+    category="messaging",
+    parameters=SendEmail,
+    permission="email:send",
+    changes_world=True,
+    moves_money=False,
+    risk="high",
+    sends_outside=True,
+    price="email",
+    charges_itself=True,
+    returns_untrusted=False,
+    stake=_to_address,
+    wording=Wording(_TO_WRITE, prose="body, subject, values"),
+)
 def send_email(context: ToolContext, wanted: SendEmail) -> dict[str, Any]:
     """Send an e-mail to an address, in your own words or by a template whose places you fill. Returns the message_id;
     it leaves within seconds.
@@ -208,28 +235,59 @@ def send_email(context: ToolContext, wanted: SendEmail) -> dict[str, Any]:
 
 
 @tool(
-    "send_sms", category="messaging", parameters=SendText, permission="sms:send", changes_world=True, risk="high",
-    sends_outside=True, price="sms", charges_itself=True, returns_untrusted=False, stake=_to_address,
-)  # fmt: skip
+    "send_sms",
+    category="messaging",
+    parameters=SendText,
+    permission="sms:send",
+    changes_world=True,
+    moves_money=False,
+    risk="high",
+    sends_outside=True,
+    price="sms",
+    charges_itself=True,
+    returns_untrusted=False,
+    stake=_to_address,
+    wording=Wording("text|sms, send|write|envi~|mand~|escrib~ sms|text|mensaje|message", prose="text"),
+)
 def send_sms(context: ToolContext, wanted: SendText) -> dict[str, Any]:
     """Send an SMS text message to a phone number. Returns the message_id; it leaves within seconds."""
     return send(context, "sms", wanted.to, "", wanted.text)
 
 
 @tool(
-    "send_whatsapp", category="messaging", parameters=SendText, permission="whatsapp:send", changes_world=True,
-    risk="high", sends_outside=True, price="whatsapp_conversation", charges_itself=True, returns_untrusted=False,
+    "send_whatsapp",
+    category="messaging",
+    parameters=SendText,
+    permission="whatsapp:send",
+    changes_world=True,
+    moves_money=False,
+    risk="high",
+    sends_outside=True,
+    price="whatsapp_conversation",
+    charges_itself=True,
+    returns_untrusted=False,
     stake=_to_address,
-)  # fmt: skip
+    wording=Wording("whatsapp, send|write|envi~|mand~|escrib~ whatsapp|wasap", prose="text"),
+)
 def send_whatsapp(context: ToolContext, wanted: SendText) -> dict[str, Any]:
     """Send a WhatsApp message to a phone number. Returns the message_id; it leaves within seconds."""
     return send(context, "whatsapp", wanted.to, "", wanted.text)
 
 
 @tool(
-    "send_message_to_client", category="messaging", parameters=ToClient, permission="messages:send",
-    changes_world=True, risk="high", sends_outside=True, price="email", charges_itself=True, stake=_to_client,
-)  # fmt: skip
+    "send_message_to_client",
+    category="messaging",
+    parameters=ToClient,
+    permission="messages:send",
+    changes_world=True,
+    moves_money=False,
+    risk="high",
+    sends_outside=True,
+    price="email",
+    charges_itself=True,
+    stake=_to_client,
+    wording=_A_MESSAGE,
+)
 def send_message_to_client(context: ToolContext, wanted: ToClient) -> dict[str, Any]:
     """Send a message to one client (member), by e-mail, SMS or WhatsApp, at the address on the client's record."""
     person = _person(context, wanted.client_id, "client")
@@ -237,10 +295,19 @@ def send_message_to_client(context: ToolContext, wanted: ToClient) -> dict[str, 
 
 
 @tool(
-    "send_message_to_lead", category="messaging", parameters=ToLead, permission="messages:send", changes_world=True,
-    risk="high", sends_outside=True, price="email", charges_itself=True,
+    "send_message_to_lead",
+    category="messaging",
+    parameters=ToLead,
+    permission="messages:send",
+    changes_world=True,
+    moves_money=False,
+    risk="high",
+    sends_outside=True,
+    price="email",
+    charges_itself=True,
     stake=lambda wanted: Stake(recipients=(str(wanted.lead_id),)),
-)  # fmt: skip
+    wording=_A_MESSAGE,
+)
 def send_message_to_lead(context: ToolContext, wanted: ToLead) -> dict[str, Any]:
     """Send a message to one lead (prospect), by e-mail, SMS or WhatsApp, at the address on the lead's record."""
     person = _person(context, wanted.lead_id, "lead")
@@ -248,24 +315,49 @@ def send_message_to_lead(context: ToolContext, wanted: ToLead) -> dict[str, Any]
 
 
 @tool(
-    "send_retention_message", category="messaging", parameters=Retention, permission="messages:send",
-    changes_world=True, risk="high", sends_outside=True, price="email", charges_itself=True, stake=_to_client,
-)  # fmt: skip
+    "send_retention_message",
+    category="messaging",
+    parameters=Retention,
+    permission="messages:send",
+    changes_world=True,
+    moves_money=False,
+    risk="high",
+    sends_outside=True,
+    price="email",
+    charges_itself=True,
+    stake=_to_client,
+    wording=Wording(
+        f"{_TO_WRITE}, win back, message, invite",
+        prose="body, offer",
+    ),
+)
 def send_retention_message(context: ToolContext, wanted: Retention) -> dict[str, Any]:
-    """Send a retention e-mail to one client who stays away, perhaps with an offer. Refuses for somebody who cancelled:
-    they asked to be left in peace.
+    """Send a retention e-mail to one client who stays away, perhaps with an offer. Refuses for somebody who cancelled
+    or opted out: they asked to be left in peace.
     """
     person = _person(context, wanted.client_id, "client")
-    if person["status"] == "cancelled":
-        raise NotPermitted(f"{person['name']} has cancelled; do not write to them to win them back.")
+    if reason := why_not_win(crm.contacts(context.connection, [wanted.client_id])[wanted.client_id]):
+        raise NotPermitted(f"{person['name']} {reason}; do not write to them to win them back.")
     body = f"{wanted.body}\n\n{wanted.offer}" if wanted.offer else wanted.body
     return _send_to_person(context, person, "email", f"{person['name'].split()[0]}, we miss you", body)
 
 
 @tool(
-    "send_report_email", category="messaging", parameters=Report, permission="email:send", changes_world=True,
-    risk="moderate", price="email", charges_itself=True, returns_untrusted=False,
-)  # fmt: skip
+    "send_report_email",
+    category="messaging",
+    parameters=Report,
+    permission="email:send",
+    changes_world=True,
+    sends_outside=False,
+    moves_money=False,
+    risk="moderate",
+    price="email",
+    charges_itself=True,
+    returns_untrusted=False,
+    wording=Wording(
+        "email|mail|send|envi~|mand~ report|informe|summary|resumen|figures|cifras", prose="report, subject"
+    ),
+)
 def send_report_email(context: ToolContext, wanted: Report) -> dict[str, Any]:
     """Send a report by e-mail to somebody of the staff, a user of this organisation. Goes to nobody outside."""
     reader = tenants.user_with_email(context.connection, context.acting.org_id, wanted.to)
@@ -273,10 +365,24 @@ def send_report_email(context: ToolContext, wanted: Report) -> dict[str, Any]:
 
 
 @tool(
-    "schedule_follow_up", category="messaging", parameters=FollowUp, permission="messages:send", changes_world=True,
-    risk="high", sends_outside=True, price="email", charges_itself=True,
+    "schedule_follow_up",
+    category="messaging",
+    parameters=FollowUp,
+    permission="messages:send",
+    changes_world=True,
+    moves_money=False,
+    risk="high",
+    sends_outside=True,
+    price="email",
+    charges_itself=True,
     stake=lambda wanted: Stake(recipients=(str(wanted.contact_id),)),
-)  # fmt: skip
+    wording=Wording(
+        "follow up, remind|recuerd~|record~, "
+        "schedule|plan|program~|planific~ followup|follow|reminder|seguimiento|message",
+        values=_CHANNEL_WORDS,
+        prose="body, send_at, subject",
+    ),
+)
 def schedule_follow_up(context: ToolContext, wanted: FollowUp) -> dict[str, Any]:
     """Schedule a follow-up message to one client or lead, to be sent at a time to come. It can be cancelled until
     then.
@@ -292,17 +398,27 @@ def schedule_follow_up(context: ToolContext, wanted: FollowUp) -> dict[str, Any]
 
 
 @tool(
-    "send_bulk_message", category="messaging", parameters=Bulk, permission="messages:send", changes_world=True,
-    risk="critical", sends_outside=True, price="email", charges_itself=True,
+    "send_bulk_message",
+    category="messaging",
+    parameters=Bulk,
+    permission="messages:send",
+    changes_world=True,
+    moves_money=False,
+    risk="critical",
+    sends_outside=True,
+    price="email",
+    charges_itself=True,
     stake=lambda wanted: Stake(recipients=tuple(map(str, wanted.client_ids))),
-)  # fmt: skip
+)
 def send_bulk_message(context: ToolContext, wanted: Bulk) -> dict[str, Any]:
-    """Send one message to many clients, each addressed by name. Leaves out who has cancelled or cannot be reached, and
-    says who. Each message is charged.
+    """Send one message to many clients, each addressed by name. Leaves out who has cancelled, opted out or cannot be
+    reached, and says who. Each message is charged.
     """
     people = crm.people(context.connection, list(dict.fromkeys(wanted.client_ids)))
-    key = "email" if wanted.channel == "email" else "phone"
-    reached = [person for person in people if person[key] and person["status"] != "cancelled"]
+    contacts = crm.contacts(context.connection, [person["id"] for person in people])
+    reached = [person for person in people if why_not_win(contacts[person["id"]], wanted.channel) is None]
+    addresses = [person["email" if wanted.channel == "email" else "phone"] for person in reached]
+    channels.hold_recipients(context.connection, context.acting.org_id, wanted.channel, addresses)
     for person in reached:
         body = wanted.body.replace("{{name}}", person["name"].split()[0])
         _send_to_person(context, person, wanted.channel, wanted.subject, body)
@@ -311,9 +427,22 @@ def send_bulk_message(context: ToolContext, wanted: Bulk) -> dict[str, Any]:
 
 
 @tool(
-    "notify_staff", category="messaging", parameters=NotifyStaff, permission="notifications:send", changes_world=True,
-    repeat_is_harmless=True, returns_untrusted=False,
-)  # fmt: skip
+    "notify_staff",
+    category="messaging",
+    parameters=NotifyStaff,
+    permission="notifications:send",
+    changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
+    repeat_is_harmless=True,
+    returns_untrusted=False,
+    wording=Wording(
+        "notify|tell|inform|let|avis~|notific~|inform~|dile|diles "
+        "staff|team|manager*|coordinator*|colleague*|equipo|personal|encargad*|coordinador*",
+        prose="body, title",
+    ),
+)
 def notify_staff(context: ToolContext, wanted: NotifyStaff) -> dict[str, Any]:
     """Notify staff: a notification in the app (and by e-mail where that is set up) to one user or to all of a role."""
     if wanted.email is not None:
@@ -326,7 +455,7 @@ def notify_staff(context: ToolContext, wanted: NotifyStaff) -> dict[str, Any]:
     if not people:
         raise InvalidInput(f"Nobody has the role {wanted.role or 'staff'}. Name another role, or one user by e-mail.")
     event = Event(kind="staff.notified", title=wanted.title, body=wanted.body, data={"agent": context.acting.agent})
-    channels.tell(context.connection, context.acting.org_id, people, event)
+    channels.tell(context.connection, context.acting.org_id, people, event, written_by=context.acting.task_id)
     return {"notified": len(people)}
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, WithJsonSchema
 
 from agents.tools.appointments import APPOINTMENT_TOOLS
 from agents.tools.promotion import PROMOTION_TOOLS
-from agents.tools.registry import Day, Parameters, Stake, ToolContext, tool
+from agents.tools.registry import Day, Parameters, Stake, ToolContext, Wording, tool
 from domain.crm.schemas import PaymentKind
 from domain.office import dealings
 from domain.office import service as office
@@ -87,7 +87,15 @@ class RefundPayment(Parameters):
     parameters=CreateSupportTicket,
     permission="tickets:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # a second one about the same, while the first is open, is refused
+    wording=Wording(
+        "open|create|raise|file|report|record|log|make|abr~|cre~|registr~|pon~ ticket|complaint|incidencia|queja|parte",
+        values={"high": "urgent*, high, important*, alta", "low": "low, baja"},
+        prose="body, subject",
+    ),
 )
 def create_support_ticket(context: ToolContext, wanted: CreateSupportTicket) -> dict[str, Any]:
     """Create a support ticket (complaint, problem, request) for staff to look after, about a client where one is named.
@@ -110,7 +118,14 @@ def create_support_ticket(context: ToolContext, wanted: CreateSupportTicket) -> 
     parameters=CreateLeadTask,
     permission="leads:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # as with tickets
+    wording=Wording(
+        "create|add|make|set|cre~|anad~|pon~ task|todo|reminder|tarea|recordatorio, remind|recuerd~|record~",
+        prose="details, due_on, title",
+    ),
 )
 def create_lead_task(context: ToolContext, wanted: CreateLeadTask) -> dict[str, Any]:
     """Create a task for staff about one lead (call back, send prices, follow up), with a due day and an assignee if
@@ -134,7 +149,11 @@ def create_lead_task(context: ToolContext, wanted: CreateLeadTask) -> dict[str, 
     parameters=UpdateClientTags,
     permission="clients:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,
+    wording=Wording("tag|label|untag|etiquet~, add|remove|set|change|anad~|quit~|pon~|cambi~ tag*|label*|etiqueta*"),
 )
 def update_client_tags(context: ToolContext, wanted: UpdateClientTags) -> dict[str, Any]:
     """Update one client's tags (labels, segments): add some, remove some, upper and lower case aside. Returns the tags
@@ -149,6 +168,8 @@ def update_client_tags(context: ToolContext, wanted: UpdateClientTags) -> dict[s
     parameters=ExportData,
     permission="data:export",
     changes_world=True,
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # it only makes another file
     risk="moderate",
 )
@@ -180,13 +201,15 @@ def _told(row_count: int, *, is_complete: bool) -> dict[str, str]:
     parameters=ChargeClient,
     permission="payments:charge",
     changes_world=True,
+    sends_outside=False,
     risk="critical",
     moves_money=True,
     stake=lambda wanted: Stake(amount=wanted.amount),
+    wording=Wording("charge|bill|cobr~"),
 )
 def charge_client(context: ToolContext, wanted: ChargeClient) -> dict[str, Any]:
-    """Charge one client an amount of money: records a pending payment that the payment provider is to collect. Refuses
-    the same charge again while the first is being collected, within a day. Returns the payment_id.
+    """Charge one client an amount of money: a pending payment, of which the payment provider and the managers hear to
+    collect it. Refuses the same charge again while the first is being collected, within a day. Returns the payment_id.
     """
     return dealings.charge_client(
         context.connection,
@@ -204,16 +227,18 @@ def charge_client(context: ToolContext, wanted: ChargeClient) -> dict[str, Any]:
     parameters=RefundPayment,
     permission="payments:refund",
     changes_world=True,
+    sends_outside=False,
     repeat_is_harmless=True,  # a refunded payment is not refunded again
     risk="critical",
     moves_money=True,
     stake=lambda wanted: Stake(amount=wanted.amount),
+    wording=Wording("refund|reimburse|reembols~|devuelv~|devolv~, give|pay money back"),
 )
 def refund_payment(context: ToolContext, wanted: RefundPayment) -> dict[str, Any]:
     """Refund one paid payment, the whole amount of it (give the money back, reimburse). Refuses payments that failed,
     are pending or were refunded already, and an amount that is not the payment's.
     """
-    return dealings.refund_payment(context.connection, wanted.payment_id, wanted.amount)
+    return dealings.refund_payment(context.connection, context.acting, wanted.payment_id, wanted.amount)
 
 
 OFFICE_TOOLS = [

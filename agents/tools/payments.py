@@ -1,11 +1,12 @@
 """CRM tools about money that members paid, and their subscriptions."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from agents.tools.registry import Day, Parameters, ToolContext, tool
+from agents.tools.registry import Day, Parameters, ToolContext, reading_tool
 from domain.crm import service as crm
 from domain.crm.schemas import PaymentKind, PaymentStatus, SubscriptionStatus
 
@@ -20,7 +21,14 @@ class QueryPayments(Parameters):
     to_date: Annotated[Day | None, Field(description="Last day, YYYY-MM-DD; today without it")] = None
     status: Annotated[PaymentStatus | None, Field(description="Only payments with this status")] = None
     kind: Annotated[PaymentKind | None, Field(description="Only payments for this")] = None
-    min_amount: Annotated[float | None, Field(ge=0, description="Only payments of at least this amount")] = None
+    min_amount: Annotated[
+        Decimal | None,
+        Field(ge=0, le=1_000_000, description="Only payments of at least this amount"),
+        WithJsonSchema(
+            {"type": "number", "minimum": 0, "maximum": 1_000_000,
+             "description": "Only payments of at least this amount"}
+        ),
+    ] = None  # fmt: skip
     limit: Limit = 10
 
 
@@ -32,7 +40,7 @@ class QuerySubscriptions(Parameters):
     limit: Limit = 10
 
 
-@tool("query_payments", category="crm", parameters=QueryPayments, permission="payments:read")
+@reading_tool("query_payments", category="crm", parameters=QueryPayments, permission="payments:read")
 def query_payments(context: ToolContext, wanted: QueryPayments) -> dict[str, Any]:
     """Query the payments of all clients in a period: revenue, income and takings, failed, refunded or pending payments,
     with totals by status and the latest payments.
@@ -50,7 +58,7 @@ def query_payments(context: ToolContext, wanted: QueryPayments) -> dict[str, Any
     )
 
 
-@tool("query_subscriptions", category="crm", parameters=QuerySubscriptions, permission="payments:read")
+@reading_tool("query_subscriptions", category="crm", parameters=QuerySubscriptions, permission="payments:read")
 def query_subscriptions(context: ToolContext, wanted: QuerySubscriptions) -> dict[str, Any]:
     """Query the subscriptions (memberships, plans) of all clients: how many there are by plan and status, with monthly
     amounts, and the newest subscriptions.

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from agents.tools.registry import Parameters, ToolContext, tool
+from agents.tools.registry import Parameters, ToolContext, Wording, reading_tool, tool
 from domain.crm.schemas import ClientStatus
 from domain.office import service as office
 from domain.office.schemas import Audience, Language, Platform, Tone
@@ -68,11 +68,17 @@ class GenerateHashtags(Parameters):
     parameters=CreateRetentionCampaign,
     permission="campaigns:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # a second one of the same name is refused
+    wording=Wording("create|make|start|plan|prepare|cre~|prepar~|haz campaign|campana", prose="message, name"),
+    drafts_for_outside=True,
 )
 def create_retention_campaign(context: ToolContext, wanted: CreateRetentionCampaign) -> dict[str, Any]:
     """Create a retention campaign (win back, keep members) as a draft, for the clients who now have a status, tags, or
-    no visit for some days. Returns the campaign_id, how many members it has and some of their names. Sends nothing.
+    no visit for some days; who cancelled, opted out or has no e-mail address is left out. Returns the campaign_id, how
+    many members it has and some of their names. Sends nothing until a manager, who is told, launches it.
     """
     audience = Audience(status=wanted.status, tags=wanted.tags, inactive_days=wanted.inactive_days)
     return office.create_campaign(
@@ -91,13 +97,15 @@ def create_retention_campaign(context: ToolContext, wanted: CreateRetentionCampa
     parameters=ScheduleSocialPost,
     permission="social:write",
     changes_world=True,
+    moves_money=False,
     repeat_is_harmless=True,  # the same post at the same time is refused
     risk="high",
     sends_outside=True,
 )
 def schedule_social_post(context: ToolContext, wanted: ScheduleSocialPost) -> dict[str, Any]:
-    """Schedule a social media post on Instagram, Facebook, X or LinkedIn for a time to come (plan, publish later).
-    Returns the post_id. Refuses a time that has passed, and a text too long for the network.
+    """Schedule a social media post on Instagram, Facebook, X or LinkedIn for a time to come (plan, publish later). At
+    that time it is handed to managers and webhooks to publish. Returns the post_id. Refuses a time that has passed, and
+    a text too long for the network.
     """
     return office.schedule_post(
         context.connection,
@@ -110,7 +118,9 @@ def schedule_social_post(context: ToolContext, wanted: ScheduleSocialPost) -> di
     )
 
 
-@tool("generate_social_content", category="automation", parameters=GenerateSocialContent, permission="social:read")
+@reading_tool(
+    "generate_social_content", category="automation", parameters=GenerateSocialContent, permission="social:read"
+)
 def generate_social_content(context: ToolContext, wanted: GenerateSocialContent) -> dict[str, Any]:
     """Generate social media posts (captions, drafts) about the gym's real classes and their next sessions. Filled in
     from fixed templates, without a model: the same question gets the same posts. Nothing is posted or kept.
@@ -128,7 +138,7 @@ def generate_social_content(context: ToolContext, wanted: GenerateSocialContent)
     return {"platform": wanted.platform, "posts": posts, "count": len(posts)}
 
 
-@tool("generate_hashtags", category="automation", parameters=GenerateHashtags, permission="social:read")
+@reading_tool("generate_hashtags", category="automation", parameters=GenerateHashtags, permission="social:read")
 def generate_hashtags(context: ToolContext, wanted: GenerateHashtags) -> dict[str, Any]:
     """Generate hashtags for a social media post from a topic and the names of the gym's real classes. Made by rule,
     without a model: the same question gets the same hashtags. Nothing is posted or kept.

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from agents.tools.registry import Parameters, ToolContext, tool
+from agents.tools.registry import Parameters, ToolContext, Wording, reading_tool, tool
 from domain.office import resources
 
 _KIND = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -55,7 +55,11 @@ class UpdateResource(OneResource):
     parameters=CreateResource,
     permission="resources:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # a second one of the same kind and name is refused
+    wording=Wording("create|add|record|register|cre~|anad~|registr~ resource*|recurso*", prose="data"),
 )
 def create_resource(context: ToolContext, wanted: CreateResource) -> dict[str, Any]:
     """Create a resource: a record of any kind, with a name and fields of your choice. Returns the resource_id. Refuses
@@ -66,13 +70,17 @@ def create_resource(context: ToolContext, wanted: CreateResource) -> dict[str, A
     )
 
 
-@tool("read_resource", category="resources", parameters=OneResource, permission="resources:read")
+@reading_tool(
+    "read_resource", category="resources", parameters=OneResource, permission="resources:read", returns="records"
+)
 def read_resource(context: ToolContext, wanted: OneResource) -> dict[str, Any]:
     """Read one resource: its kind, name, data, and the version that update_resource asks for."""
     return resources.view_resource(context.connection, wanted.resource_id, context.zone)
 
 
-@tool("list_resources", category="resources", parameters=ListResources, permission="resources:read")
+@reading_tool(
+    "list_resources", category="resources", parameters=ListResources, permission="resources:read", returns="records"
+)
 def list_resources(context: ToolContext, wanted: ListResources) -> dict[str, Any]:
     """List resources by kind and name, without their data. Returns resource_id, kind, name and version of each, and how
     many there are in all.
@@ -94,7 +102,11 @@ def list_resources(context: ToolContext, wanted: ListResources) -> dict[str, Any
     parameters=UpdateResource,
     permission="resources:write",
     changes_world=True,
+    risk="low",
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # the version has moved on
+    wording=Wording("update|change|actualiz~|cambi~ resource*|recurso*", prose="data, version"),
 )
 def update_resource(context: ToolContext, wanted: UpdateResource) -> dict[str, Any]:
     """Update one resource: the fields named in data are set, those that are null are taken away, the others stay.
@@ -109,6 +121,8 @@ def update_resource(context: ToolContext, wanted: UpdateResource) -> dict[str, A
     parameters=OneResource,
     permission="resources:delete",
     changes_world=True,
+    sends_outside=False,
+    moves_money=False,
     repeat_is_harmless=True,  # what is gone is not found
     risk="critical",
 )

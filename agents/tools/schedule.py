@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from agents.tools.registry import Day, Parameters, ToolContext, tool
+from agents.tools.registry import Day, Parameters, ToolContext, reading_tool
 from domain.crm import service as crm
 from domain.crm.schemas import ClassLevel
 
@@ -43,7 +43,9 @@ class OneSession(Parameters):
     session_id: Annotated[UUID, Field(description="The session's id, as view_class_schedule returns it")]
 
 
-@tool("search_classes", category="crm", parameters=SearchClasses, permission="classes:read")
+@reading_tool(
+    "search_classes", category="crm", parameters=SearchClasses, permission="classes:read", returns="catalogue"
+)
 def search_classes(context: ToolContext, wanted: SearchClasses) -> dict[str, Any]:
     """Search the classes (programmes) that the gym offers, by name, kind or level. Returns class_id, name, description,
     level, duration and capacity of each class; for dates and times see view_class_schedule.
@@ -52,7 +54,9 @@ def search_classes(context: ToolContext, wanted: SearchClasses) -> dict[str, Any
     return {"classes": rows, "count": len(rows)}
 
 
-@tool("view_class_schedule", category="crm", parameters=ViewClassSchedule, permission="classes:read")
+@reading_tool(
+    "view_class_schedule", category="crm", parameters=ViewClassSchedule, permission="classes:read", returns="catalogue"
+)
 def view_class_schedule(context: ToolContext, wanted: ViewClassSchedule) -> dict[str, Any]:
     """View the class schedule (timetable): upcoming sessions of classes on given days, with time, instructor, room and
     places left. Returns session_id of each session.
@@ -72,13 +76,15 @@ def view_class_schedule(context: ToolContext, wanted: ViewClassSchedule) -> dict
     return {"from_date": first, "to_date": last, "sessions": rows, "count": len(rows)} | note
 
 
-@tool("check_class_availability", category="crm", parameters=OneSession, permission="classes:read")
+@reading_tool(
+    "check_class_availability", category="crm", parameters=OneSession, permission="classes:read", returns="catalogue"
+)
 def check_class_availability(context: ToolContext, wanted: OneSession) -> dict[str, Any]:
     """Check the availability of one class session: capacity, places (spots) left, and whether it can be booked."""
     return crm.view_session(context.connection, wanted.session_id, context.zone)
 
 
-@tool("view_class_bookings", category="crm", parameters=OneSession, permission="bookings:read")
+@reading_tool("view_class_bookings", category="crm", parameters=OneSession, permission="bookings:read")
 def view_class_bookings(context: ToolContext, wanted: OneSession) -> dict[str, Any]:
     """View who is booked into one class session: its attendees (participants list)."""
     return crm.view_attendees(context.connection, wanted.session_id, context.zone)

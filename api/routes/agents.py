@@ -9,13 +9,14 @@ from agents.catalog import load_catalogue
 from agents.checks import agent_check
 from agents.tools import ALL
 from agents.tools.registry import Risk, parameter_schema
-from api.auth import AnyCaller, Needs, Principal
-from api.problems import describes
+from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.agents.schemas import Agent, AgentChange, AgentFields
 from domain.tasks import service as tasks
 from domain.tasks.schemas import AgentStatistics
 from domain.wallet.schemas import PriceItem
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["agents"])
 
@@ -85,20 +86,26 @@ def get_agent(slug: SlugPath, caller: Reads) -> Agent:
 
 @router.patch("/agents/{slug}", responses=describes(401, 404, 422))
 def change_agent(slug: SlugPath, change: AgentChange, caller: Writes) -> Agent:
-    """Change what is sent, leave the rest. Tasks under way keep the prompt and model they began with."""
+    """Change what is sent, leave the rest. Tasks under way keep the prompt and model they began with. Switched off
+    (`enabled: false`), the agent starts nothing, and what it has under way stops at its next step.
+    """
     with caller.writing() as connection:
-        return agents.change_agent(connection, slug, change, agent_check(connection))
+        changed = agents.change_agent(connection, slug, change, agent_check(connection))
+    wakeup.hint()
+    return changed
 
 
 @router.delete("/agents/{slug}", status_code=204, responses=describes(401, 404, 422))
 def delete_agent(slug: SlugPath, caller: Writes) -> None:
-    """Take an agent away. What it has begun it finishes; it gets nothing new."""
+    """Take an agent away. Its unfinished tasks are cancelled, those that run at their next step."""
     with caller.writing() as connection:
         agents.delete_agent(connection, slug)
+        tasks.cancel_of_deleted(connection)
+    wakeup.hint()
 
 
 @router.get("/tools", responses=describes(401))
-def list_tools(caller: AnyCaller) -> list[ToolView]:  # noqa: ARG001  the key is asked for, whoever it belongs to
+def list_tools(caller: Reads) -> list[ToolView]:  # noqa: ARG001  the permission is all that is needed of the caller
     """Every tool that agents can be given."""
     return [
         ToolView(

@@ -1,20 +1,24 @@
 """What agents propose and people decide: the inbox, approving and rejecting, and the rules."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from agents.approving import approve, reject
-from api.auth import AnyCaller, Needs, Principal
-from api.problems import describes
+from core.errors import InvalidInput
 from core.wakeup import wakeup
 from domain.approvals import service as approvals
 from domain.approvals.schemas import Approval, ApprovalPage, ApprovalStatus, Kind, No, Policy, Yes
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["approvals"])
 
 Reads = Annotated[Principal, Depends(Needs("approvals:read", at_a_location=True))]
+IfMatch = Annotated[str | None, Header(max_length=200, description="the approval's digest, in double quotes")]
+# Whether the user may decide is said by the approval itself; the key must have the scope.
+Decides = Annotated[Principal, Depends(Needs("approvals:decide", own=True))]
 WritesRules = Annotated[Principal, Depends(Needs("rules:write"))]
 
 
@@ -43,31 +47,57 @@ def list_approvals(
 
 
 @router.get("/approvals/{approval_id}", responses=describes(401, 403, 404, 422))
-def get_approval(approval_id: UUID, caller: Reads) -> Approval:
-    """One proposal: what exactly would be done, why, what spoke for and against it, and who has said what."""
+def get_approval(approval_id: UUID, caller: Reads, response: Response) -> Approval:
+    """One proposal: what exactly would be done, why, what spoke for and against it, and who has said what. Its digest
+    is the entity tag.
+    """
     with caller.reading() as connection:
-        return approvals.get(connection, approval_id)
+        found = approvals.get(connection, approval_id)
+    response.headers["etag"] = f'"{found.digest}"'
+    return found
 
 
-@router.post("/approvals/{approval_id}/approve", responses=describes(401, 403, 404, 409, 422))
-def approve_action(approval_id: UUID, caller: AnyCaller, said: Yes = Yes()) -> Approval:
+@router.post("/approvals/{approval_id}/approve", responses=describes(401, 403, 404, 409, 422, 428))
+def approve_action(approval_id: UUID, caller: Decides, said: Yes = Yes(), if_match: IfMatch = None) -> Approval:
     """Approve exactly this action, or, with `arguments`, an edited one; accept a suggestion; give advice to go ahead.
+
+    Name the `digest` of what you saw, in the body or as If-Match: 428 without it, 409 where somebody has edited the
+    action since, with what changed.
 
     Who may is decided by the approval itself: those who are asked, with the permission `approvals:decide` there.
     """
     with caller.writing(edited=said.arguments is not None) as connection:
-        decided = approve(connection, caller.org_id, approval_id, caller.voter, said)
+        decided = approve(connection, caller.org_id, approval_id, caller.voter, _with_digest(said, if_match))
     wakeup.hint()
     return decided
 
 
-@router.post("/approvals/{approval_id}/reject", responses=describes(401, 403, 404, 409, 422))
-def reject_action(approval_id: UUID, said: No, caller: AnyCaller) -> Approval:
-    """Reject an action. The agent hears the reason, and goes on without it."""
+@router.post("/approvals/{approval_id}/reject", responses=describes(401, 403, 404, 409, 422, 428))
+def reject_action(approval_id: UUID, said: No, caller: Decides, if_match: IfMatch = None) -> Approval:
+    """Reject an action. The agent hears the reason, and goes on without it. Name the `digest` of what you saw, as with
+    approving.
+    """
     with caller.writing(reason=said.reason) as connection:
-        decided = reject(connection, caller.org_id, approval_id, caller.voter, said)
+        decided = reject(connection, caller.org_id, approval_id, caller.voter, _with_digest(said, if_match))
     wakeup.hint()
     return decided
+
+
+Said = TypeVar("Said", Yes, No)
+
+
+def _with_digest(said: Said, if_match: str | None) -> Said:
+    """What was said, with the digest that came as If-Match where the body has none.
+
+    Raises:
+        InvalidInput: they differ.
+    """
+    if if_match is None:
+        return said
+    tag = if_match.strip().removeprefix("W/").strip('"')
+    if said.digest not in {None, tag}:
+        raise InvalidInput("The body's digest and If-Match differ. Send one of them.")
+    return said.model_copy(update={"digest": tag})
 
 
 @router.get("/rules", responses=describes(401, 403))

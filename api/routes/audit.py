@@ -5,11 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from api.auth import Needs, Principal
-from api.problems import describes
 from domain.audit import service as audit
 from domain.audit.schemas import AuditPage
 from domain.tasks.schemas import Word
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 

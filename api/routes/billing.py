@@ -1,14 +1,12 @@
 """What it costs: usage and prices."""
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import StringConstraints
 
 from agents.checks import agent_check
-from api.auth import Needs, Principal
-from api.problems import describes
 from core.db import transaction
 from core.errors import InvalidInput
 from core.text import Storable
@@ -16,8 +14,10 @@ from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.billing import service as billing
 from domain.billing.export import as_csv
-from domain.billing.schemas import Budget, BudgetFields, Price, PriceFields, UsageReport
-from domain.tasks import service as tasks
+from domain.billing.schemas import AppliedPrice, Bill, Budget, BudgetFields, Price, PriceFields, UsageReport
+from domain.dispatch import funding
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["billing"])
 
@@ -26,10 +26,17 @@ Writes = Annotated[Principal, Depends(Needs("prices:write"))]
 WritesBudgets = Annotated[Principal, Depends(Needs("budgets:write"))]
 
 
-ModelPath = Annotated[str, Path(examples=["my-model"]), StringConstraints(min_length=1, max_length=200), Storable]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), Storable]
+ModelPath = Annotated[ModelName, Path(examples=["my-model"])]
 MonthPath = Annotated[str, Path(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"])]
 SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Month = Annotated[str, Query(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"], description="default: the present month")]
+
+_BILL: dict[str, Any] = {
+    "model": Bill,
+    "description": "The bill, in the format asked for.",
+    "content": {"text/csv": {"schema": {"type": "string"}}},
+}
 
 
 @router.get("/usage", responses=describes(401, 422))
@@ -46,7 +53,7 @@ def _first_day(month: str) -> date:
         raise InvalidInput(f"{month!r} is no month. Write it like 2026-11.") from error
 
 
-@router.get("/bills/{month}", responses=describes(401, 403, 422))
+@router.get("/bills/{month}", responses=describes(401, 403, 422) | {200: _BILL})
 def get_bill(
     month: MonthPath, caller: Reads, form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json"
 ) -> Response:
@@ -84,8 +91,10 @@ def set_agent_budget(agent: SlugPath, fields: BudgetFields, caller: WritesBudget
 
 def _set_budget(caller: Principal, agent: str, fields: BudgetFields) -> list[Budget]:
     with caller.writing(monthly_limit=str(fields.monthly_limit)) as connection:
+        limits = {budget.agent: budget.monthly_limit for budget in billing.list_budgets(connection, caller.org_id)}
         found = billing.set_budget(connection, caller.org_id, agent, fields)
-    _go_on(caller)
+    if agent in limits and fields.monthly_limit > limits[agent]:  # a new or a lower limit frees nothing
+        _go_on(caller)
     return found
 
 
@@ -109,15 +118,20 @@ def _lift_budget(caller: Principal, agent: str) -> None:
 
 def _go_on(caller: Principal) -> None:
     with transaction(caller.org_id) as connection:
-        tasks.wake_what_fits(connection, caller.org_id, "budget")
+        funding.let_go_on(connection, caller.org_id)
     wakeup.hint()
 
 
 @router.get("/prices", responses=describes(401))
-def list_prices(caller: Reads) -> list[Price]:
-    """This organisation's own prices. Every other model goes by the public table."""
+def list_prices(
+    caller: Reads, model: Annotated[list[ModelName] | None, Query(max_length=50)] = None
+) -> list[AppliedPrice]:
+    """What this organisation is billed, markup and all, for the models that it set prices for and those that its agents
+    use; with `model`, for these as well.
+    """
     with caller.reading() as connection:
-        return billing.list_prices(connection)
+        used = [name for agent in agents.list_agents(connection) for name in (agent.model, agent.fallback_model)]
+        return billing.list_prices(connection, caller.org_id, filter(None, [*used, *(model or [])]))
 
 
 @router.put("/prices/{model:path}", responses=describes(401, 422))

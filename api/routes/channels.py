@@ -6,14 +6,15 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Path, Query
 from pydantic import BaseModel
 
-from api.auth import AnyCaller, Needs, Principal
-from api.problems import describes
+from core.settings import settings
 from domain.channels import service as channels
+from domain.channels.reachable import ensure_host_is_deliverable, ensure_url_is_deliverable
 from domain.channels.schemas import (
     Carrier,
     ChannelKind,
     ChannelView,
     EmailChannel,
+    FailedDeliveries,
     MadeWebhook,
     Message,
     MessageOutcome,
@@ -21,11 +22,14 @@ from domain.channels.schemas import (
     MessageStatus,
     NewWebhook,
     Notification,
+    SentAgain,
     SetUpChannel,
     Template,
     TemplateFields,
     Webhook,
 )
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["channels"])
 
@@ -33,6 +37,8 @@ Reads = Annotated[Principal, Depends(Needs("channels:read"))]
 Writes = Annotated[Principal, Depends(Needs("channels:write"))]
 ReadsMessages = Annotated[Principal, Depends(Needs("messages:read"))]
 WritesMessages = Annotated[Principal, Depends(Needs("messages:write"))]
+ReadsOwn = Annotated[Principal, Depends(Needs("notifications:read", own=True))]
+MarksOwn = Annotated[Principal, Depends(Needs("notifications:write", own=True))]
 TemplateName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
@@ -51,8 +57,15 @@ def list_channels(caller: Reads) -> list[ChannelView]:
 
 @router.put("/channels/{kind}", responses=describes(401, 403, 422))
 def set_up_channel(kind: ChannelKind, body: Annotated[dict[str, Any], Body()], caller: Writes) -> SetUpChannel:
-    """Set a channel up: for `email` a mail server, for `sms` and `whatsapp` the gateway that takes signed posts."""
+    """Set a channel up: for `email` a mail server, for `sms` and `whatsapp` the gateway that takes signed posts. An
+    address that nothing could be sent to is refused.
+    """
     wanted = channels.settings_of(kind, body)
+    # Before the transaction: name servers may take a while to answer.
+    if isinstance(wanted, EmailChannel):
+        ensure_host_is_deliverable(wanted.host, wanted.port, settings().private_networks)
+    else:
+        ensure_url_is_deliverable(wanted.url, settings().private_networks)
     with caller.writing() as connection:
         if isinstance(wanted, EmailChannel):
             return channels.set_up_email(connection, caller.org_id, wanted)
@@ -75,7 +88,10 @@ def list_webhooks(caller: Reads) -> list[Webhook]:
 
 @router.post("/webhooks", status_code=201, responses=describes(401, 403, 422))
 def add_webhook(wanted: NewWebhook, caller: Writes) -> MadeWebhook:
-    """Post events to an address, signed as Standard Webhooks are. The secret is in this answer and nowhere else."""
+    """Post events to an address, signed as Standard Webhooks are. The secret is in this answer and nowhere else. An
+    address that nothing could be posted to is refused.
+    """
+    ensure_url_is_deliverable(wanted.url, settings().private_networks)
     with caller.writing(url=wanted.url, events=wanted.events) as connection:
         return channels.add_webhook(connection, caller.org_id, wanted)
 
@@ -85,6 +101,40 @@ def renew_webhook_secret(webhook_id: UUID, caller: Writes) -> MadeWebhook:
     """Sign with a new secret from now on."""
     with caller.writing() as connection:
         return channels.renew_webhook_secret(connection, webhook_id)
+
+
+@router.post("/webhooks/{webhook_id}/enable", responses=describes(401, 403, 404, 422))
+def enable_webhook(webhook_id: UUID, caller: Writes) -> Webhook:
+    """Post there again, after the webhook was disabled by a 410; or at once, where its receiver is left alone now."""
+    with caller.writing() as connection:
+        return channels.enable_webhook(connection, caller.org_id, webhook_id)
+
+
+@router.get("/webhooks/{webhook_id}/deliveries", responses=describes(401, 403, 404, 422))
+def list_deliveries(
+    webhook_id: UUID,
+    caller: ReadsMessages,
+    status: MessageStatus | None = None,
+    before: UUID | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> MessagePage:
+    """What was posted to a webhook, or is to be, newest first, with how often it was tried and the last error."""
+    with caller.reading() as connection:
+        return channels.deliveries(connection, webhook_id, status=status, before=before, limit=limit)
+
+
+@router.post("/webhooks/{webhook_id}/deliveries/send-again", responses=describes(401, 403, 404, 409, 422))
+def send_failed_again(webhook_id: UUID, wanted: FailedDeliveries, caller: WritesMessages) -> SentAgain:
+    """Post every event again whose delivery failed, with the ids they had."""
+    with caller.writing() as connection:
+        return SentAgain(queued=channels.send_failed_again(connection, webhook_id, wanted.since))
+
+
+@router.post("/webhooks/{webhook_id}/deliveries/{message_id}/send-again", responses=describes(401, 403, 404, 409, 422))
+def send_again(webhook_id: UUID, message_id: UUID, caller: WritesMessages) -> Message:
+    """Post one event again, whatever became of it, with the id it had."""
+    with caller.writing() as connection:
+        return channels.send_again(connection, webhook_id, message_id)
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=describes(401, 403, 404, 422))
@@ -152,7 +202,7 @@ def cancel_message(message_id: UUID, caller: WritesMessages) -> Message:
 
 @router.get("/notifications", responses=describes(401, 422))
 def list_notifications(
-    caller: AnyCaller, unread: bool = False, limit: Annotated[int, Query(ge=1, le=200)] = 50
+    caller: ReadsOwn, unread: bool = False, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> list[Notification]:
     """Your notifications, newest first."""
     with caller.reading() as connection:
@@ -160,14 +210,14 @@ def list_notifications(
 
 
 @router.post("/notifications/read", responses=describes(401))
-def mark_all_read(caller: AnyCaller) -> Marked:
+def mark_all_read(caller: MarksOwn) -> Marked:
     """Mark all your notifications as read."""
     with caller.reading() as connection:
         return Marked(marked=channels.mark_read(connection, caller.user_id))
 
 
 @router.post("/notifications/{notification_id}/read", responses=describes(401, 422))
-def mark_read(notification_id: UUID, caller: AnyCaller) -> Marked:
+def mark_read(notification_id: UUID, caller: MarksOwn) -> Marked:
     """Mark one of your notifications as read. Twice is fine."""
     with caller.reading() as connection:
         return Marked(marked=channels.mark_read(connection, caller.user_id, notification_id))

@@ -6,8 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import AnyCaller, Needs, Principal
-from api.problems import describes
 from core.db import system_transaction
 from core.errors import NotFound
 from core.settings import settings
@@ -21,6 +19,8 @@ from domain.tenants import service as tenants
 from domain.tenants.permissions import GOVERN
 from domain.workers import service as workers
 from domain.workers.schemas import Concurrency, ScaledWorkers, Worker
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["control"])
 
@@ -29,6 +29,8 @@ Limit = Annotated[int, Field(ge=1, le=10_000_000)] | None
 
 
 Reads = Annotated[Principal, Depends(Needs("queues:read"))]
+ReadsLimits = Annotated[Principal, Depends(Needs("queues:read", at_a_location=True))]
+ReadsWorkers = Annotated[Principal, Depends(Needs("workers:read", at_a_location=True))]
 Writes = Annotated[Principal, Depends(Needs("queues:write"))]
 Operator = Annotated[Principal, Depends(Needs(GOVERN))]
 
@@ -118,7 +120,7 @@ def _resume(caller: Principal, kind: PauseKind, name: str) -> None:
 
 
 @router.get("/limits", responses=describes(401))
-def get_limits(caller: AnyCaller) -> LimitsView:
+def get_limits(caller: ReadsLimits) -> LimitsView:
     """This organisation's limits, and how far they are used. Tasks above them wait; none is refused."""
     with caller.reading() as connection:
         return dispatch.limits(connection, caller.org_id)
@@ -142,9 +144,12 @@ def list_provider_limits(_: Operator) -> list[ProviderLimitView]:
         return dispatch.provider_limits(connection)
 
 
-@router.put("/provider-limits/{provider}", responses=describes(401, 403, 422))
+@router.put("/provider-limits/{provider:path}", responses=describes(401, 403, 422))
 def set_provider_limits(provider: Name, limits: ProviderLimits, caller: Operator) -> list[ProviderLimitView]:
-    """Limit what runs at a provider, or at one of its models. For operators."""
+    """Limit what runs at a provider, or at one of its models. For operators.
+
+    An endpoint of the installation goes by its name, one of an organisation's own by `organisation/name`.
+    """
     with system_transaction() as connection:
         caller.note(connection)
         dispatch.set_provider_limits(connection, provider, limits.model_dump())
@@ -154,7 +159,7 @@ def set_provider_limits(provider: Name, limits: ProviderLimits, caller: Operator
 
 
 @router.get("/workers", responses=describes(401))
-def list_workers(caller: AnyCaller) -> list[Worker]:
+def list_workers(caller: ReadsWorkers) -> list[Worker]:
     """The workers, and what they have in hand for this organisation."""
     with caller.reading() as connection:
         return workers.list_workers(connection, _lease())

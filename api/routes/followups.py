@@ -7,12 +7,12 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AwareDatetime
 
 from agents.learning.learner import Learner
-from api.auth import Needs, Principal
-from api.problems import describes
+from core.text import Storable
 from core.wakeup import wakeup
 from domain.channels import service as channels
 from domain.channels.schemas import Received
 from domain.crm import service as crm
+from domain.crm.schemas import Contact as ContactView
 from domain.crm.schemas import PreferenceChange, Preferences
 from domain.followups import rules, sweep
 from domain.followups import service as followups
@@ -29,6 +29,8 @@ from domain.followups.schemas import (
 )
 from domain.learning import service as learning
 from domain.learning.schemas import Arm, StoredChoice
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["follow-ups"])
 
@@ -38,6 +40,9 @@ SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["
 Limit = Annotated[int, Query(ge=1, le=200)]
 Before = Annotated[UUID | None, Query(description="the last id of the page before")]
 Contact = Annotated[UUID | None, Query(description="only of this client or lead")]
+Search = Annotated[
+    str, Query(max_length=200, description="part of a name, an address or a number, or how an id begins"), Storable
+]
 
 
 # ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,6 +144,18 @@ def stop_follow_up(follow_up_id: UUID, caller: Writes) -> FollowUp:
 # ── contacts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@router.get("/contacts", responses=describes(401, 403, 422))
+def list_contacts(
+    caller: Annotated[Principal, Depends(Needs("contacts:read"))],
+    search: Search = "",
+    limit: Limit = 50,
+) -> list[ContactView]:
+    """Clients and leads, by name, and what they allow: the clients for who may read clients, the leads likewise."""
+    kinds = [kind for kind in ("client", "lead") if caller.reach_of(f"{kind}s:read").everywhere]
+    with caller.reading() as connection:
+        return crm.search_contacts(connection, search, kinds, limit=limit)
+
+
 @router.get("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))
 def get_preferences(contact: UUID, caller: Annotated[Principal, Depends(Needs("contacts:read"))]) -> Preferences:
     """What a client or lead allows: whether they consented to advertising, or want no follow-ups; their time zone."""
@@ -171,7 +188,9 @@ def list_received(
 
 @router.post("/inbox", status_code=201, responses=describes(401, 403, 404, 422))
 def receive(reply: NewReply, caller: Annotated[Principal, Depends(Needs("inbox:write"))]) -> KeptReply:
-    """Hand over what a client or lead wrote or said. What is open for them is stopped; STOP or BAJA opts them out."""
+    """Hand over what a client or lead wrote or said. What is open for them is stopped; STOP or BAJA opts them out. With
+    the headers of an e-mail, automatic replies and mails that came back are told from answers.
+    """
     with caller.writing() as connection:
         return followups.receive(connection, caller.org_id, reply)
 

@@ -1,28 +1,33 @@
 """Health and metrics: for those who run it."""
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import redis
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import ProgrammingError
 
-from api.auth import AnyCaller
 from api.metrics import exposition
-from api.problems import describes
 from core.clock import Stopwatch
 from core.db import system_transaction
 from core.errors import RotaError
 from core.migrations import newest_revision
 from core.settings import settings
 from domain.monitoring import service as monitoring
-from domain.monitoring.schemas import Leader, TaskCount, WorkerCount
+from domain.monitoring.schemas import Leader, TaskCount, WorkerCount, WorkerNotAccepting
+from domain.pacing import service as pacing
+from domain.pacing.schemas import Alert, Standing
 from domain.tenants.permissions import GOVERN
+from web.auth import Needs, Principal
+from web.problems import describes
 
 public = APIRouter(tags=["operations"])
 router = APIRouter(tags=["operations"])
+
+Reads = Annotated[Principal, Depends(Needs("health:read", at_a_location=True))]
 
 _LEADER_SILENT_SECONDS = 10
 
@@ -44,7 +49,17 @@ class DetailedHealth(Health):
     model: Literal["rehearsal", "live", "none"]
     leaders: list[Leader]
     workers: list[WorkerCount]
+    not_accepting: list[WorkerNotAccepting] = Field(description="workers that claim nothing though tasks wait for them")
     unfinished: list[TaskCount]
+    paces: list[Standing] = Field(
+        description="for operators: models that are called less often, since their provider limits us or is down"
+    )
+
+
+@public.get("/", include_in_schema=False)
+def front() -> RedirectResponse:
+    """Redirect a browser to the documentation."""
+    return RedirectResponse("/docs")
 
 
 @public.get("/health")
@@ -53,7 +68,7 @@ def live() -> Health:
     return Health(status="ok")
 
 
-@public.get("/health/ready", responses=describes(503))
+@public.get("/health/ready", responses={503: {"model": Health, "description": "not ready; `problems` says why"}})
 def ready(response: Response) -> Health:
     """Readiness: the database answers and is migrated. Redis is not needed to accept tasks."""
     problems: list[str] = []
@@ -75,24 +90,37 @@ def ready(response: Response) -> Health:
 
 
 @router.get("/health/detailed", responses=describes(401))
-def detailed(caller: AnyCaller) -> DetailedHealth:
+def detailed(caller: Reads) -> DetailedHealth:
     """How every part does: servers, dispatcher, workers, backlog."""
     config = settings()
     problems: list[str] = []
-    seen: dict[str, Any] = {"database_ms": None, "revision": None, "leaders": [], "workers": [], "unfinished": []}
+    seen: dict[str, Any] = {"database_ms": None, "revision": None, "paces": []}
+    seen |= {"leaders": [], "workers": [], "not_accepting": [], "unfinished": []}
+    paces: list[Standing] = []
+    alerts: list[Alert] = []
     stopwatch = Stopwatch()
     try:
         with system_transaction() as connection:
             seen["revision"] = monitoring.revision(connection)
             seen["database_ms"] = stopwatch.milliseconds()
             seen["leaders"] = monitoring.leaders(connection)
-            seen["workers"] = monitoring.workers(connection, timedelta(seconds=config.worker_lease))
+            paces, alerts = pacing.standings(connection), pacing.alerts(connection)
+            seen["paces"] = paces if caller.may(GOVERN) else []
+            lease = timedelta(seconds=config.worker_lease)
+            seen["workers"] = monitoring.workers(connection, lease)
+            seen["not_accepting"] = monitoring.workers_not_accepting(connection, lease)
             # The backlog of all organisations is theirs who govern the installation.
             seen["unfinished"] = monitoring.unfinished(connection) if caller.may(GOVERN) else []
     except RotaError as error:
         problems.append(error.message)
     redis_ms = _redis_milliseconds()
     problems += _problems(seen, redis_ms)
+    down = {pace.provider: pace.since for pace in paces if pace.cause == "outage"}
+    problems += [
+        f"{provider} is down or cannot be reached (since {since:%H:%M} UTC): tasks wait, or ask their fallback model."
+        for provider, since in down.items()
+    ]
+    problems += [f"{alert.what} (since {alert.since:%Y-%m-%d %H:%M} UTC). {alert.cure}" for alert in alerts]
     is_down = seen["database_ms"] is None
     return DetailedHealth(
         status="down" if is_down else "degraded" if problems else "ok",
@@ -112,6 +140,7 @@ def _problems(seen: dict[str, Any], redis_ms: int | None) -> list[str]:
         problems.append("No dispatcher is at work: start one with `rota dispatcher`.")
     if not any(count.status == "alive" for count in seen["workers"]):
         problems.append("No worker is alive: start one with `rota worker`.")
+    problems += [worker.problem for worker in seen["not_accepting"]]
     return problems
 
 
@@ -127,7 +156,7 @@ def _redis_milliseconds() -> int | None:
     return stopwatch.milliseconds()
 
 
-@public.get("/metrics", response_class=Response)
+@public.get("/metrics", response_class=PlainTextResponse)
 def metrics() -> Response:
     """Prometheus metrics: requests of this process, and the state of the queues and workers."""
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

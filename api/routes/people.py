@@ -7,9 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import AnyCaller, Needs, Principal, forget_keys
-from api.problems import describes
 from core.settings import settings
+from core.wakeup import wakeup
+from domain.tasks import service as tasks
 from domain.tenants import keys
 from domain.tenants import service as tenants
 from domain.tenants.schemas import (
@@ -25,6 +25,8 @@ from domain.tenants.schemas import (
     User,
     UserChange,
 )
+from web.auth import AnyCaller, Needs, Principal, forget_keys
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["people"])
 
@@ -93,7 +95,10 @@ def change_user(user_id: UUID, change: UserChange, caller: WritesUsers) -> User:
     """Change a user's name or roles, or shut them out. Takes effect within seconds, also for agents at work."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         changed = tenants.change_user(connection, caller.org_id, user_id, change, by=caller.own)
+        if change.is_disabled is not None:
+            (tasks.hold_back if change.is_disabled else tasks.let_go_on)(connection, user_id)
     forget_keys()
+    wakeup.hint()
     return changed
 
 

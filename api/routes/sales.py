@@ -5,12 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from api.auth import Needs, Principal
-from api.problems import describes
 from domain.office import dealings
 from domain.office.schemas import NotedTrial, Trial
 from domain.sales import service as sales
 from domain.sales.schemas import Cart, CartFields, Product, ProductFields, Quote, QuoteFields
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["sales"])
 

@@ -5,8 +5,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query
 
-from api.auth import Needs, Principal
-from api.problems import describes
 from core.wakeup import wakeup
 from domain.schedules import service as schedules
 from domain.schedules import sweep
@@ -27,6 +25,8 @@ from domain.schedules.schemas import (
     ScheduleRun,
     Upcoming,
 )
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["schedules"])
 

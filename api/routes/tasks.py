@@ -10,13 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime
 from sqlalchemy import Connection
 
-from api.auth import Needs, Principal
-from api.problems import describes
 from core.batches import Batches
 from core.db import Alone, is_refusal, system_transaction
 from core.errors import NotPermitted
 from core.settings import settings
 from core.wakeup import wakeup
+from domain.approvals import service as approvals
 from domain.dispatch.schemas import Why
 from domain.dispatch.why import why as why_it_waits
 from domain.tasks import service as tasks
@@ -24,10 +23,13 @@ from domain.tasks.schemas import (
     BulkOutcome,
     BulkReplay,
     BulkRequest,
+    BulkRetry,
     Failures,
+    IdPrefix,
     Offer,
     Priority,
     Replay,
+    Retry,
     Settlement,
     Status,
     Task,
@@ -40,6 +42,8 @@ from domain.tasks.schemas import (
 )
 from domain.tenants import service as tenants
 from domain.tenants.permissions import beyond
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["tasks"])
 
@@ -136,6 +140,7 @@ def _refuse_acting_as(connection: Connection, caller: Principal, user_id: UUID, 
 def list_tasks(
     caller: Reads,
     ids: Annotated[list[UUID], Query(alias="id", max_length=200)] = [],  # noqa: B006  FastAPI copies defaults
+    id_prefix: Annotated[IdPrefix | None, Query(description="how the id begins")] = None,
     status: Annotated[list[Status], Query()] = [],  # noqa: B006
     priority: Annotated[list[Priority], Query()] = [],  # noqa: B006
     agent: Word | None = None,
@@ -151,6 +156,7 @@ def list_tasks(
     """Tasks, newest first, a page at a time."""
     wanted = TaskFilter(
         ids=ids or None,
+        id_prefix=id_prefix,
         status=status or None,
         priority=priority or None,
         agent=agent,
@@ -178,7 +184,9 @@ def why(task_id: UUID, caller: Reads) -> Why:
     with caller.reading() as connection:
         tasks.get_task(connection, task_id)  # there, and where the caller may look
     with system_transaction() as connection:
-        return why_it_waits(connection, caller.org_id, task_id, timedelta(seconds=settings().worker_lease))
+        config = settings()
+        lease = timedelta(seconds=config.worker_lease)
+        return why_it_waits(connection, caller.org_id, task_id, lease, config.usable_providers)
 
 
 @router.get("/failures", responses=describes(401))
@@ -198,7 +206,7 @@ def cancel_tasks(request: BulkRequest, caller: Writes) -> BulkOutcome:
 
 
 @router.post("/tasks/retry", responses=describes(401, 422))
-def retry_tasks(request: BulkRequest, caller: Writes) -> BulkOutcome:
+def retry_tasks(request: BulkRetry, caller: Writes) -> BulkOutcome:
     """Queue tasks again that match and failed, expired or were cancelled; a portion at a time."""
     with caller.writing() as connection:
         outcome = tasks.retry_many(connection, request)
@@ -227,10 +235,16 @@ def replay_task(
     return task
 
 
-@router.post("/tasks/{task_id}/steps/{seq}/outcome", responses=describes(401, 404, 409, 422))
+@router.post("/tasks/{task_id}/steps/{seq}/outcome", responses=describes(401, 403, 404, 409, 422))
 def settle(task_id: UUID, seq: Annotated[int, Path(ge=0, le=100_000)], settlement: Settlement, caller: Writes) -> Task:
-    """Say what became of an action of which a crash left no record. With the last one in doubt the task goes on."""
-    with caller.writing() as connection:
+    """Say what became of an action of which a crash left no record. With the last one in doubt the task goes on.
+
+    To have an action done again that needed approval, one must be among those who could have approved it.
+    """
+    with caller.writing(seq=seq, outcome=settlement.outcome) as connection:
+        approval = approvals.used_in(connection, task_id, seq) if settlement.outcome == "do_again" else None
+        if approval is not None:  # it is not for those who could not have approved it
+            approvals.ensure_may_vote(connection, approval, caller.voter)
         task = tasks.settle(connection, task_id, seq, settlement)
     wakeup.hint()
     return task
@@ -246,9 +260,11 @@ def cancel_task(task_id: UUID, caller: Writes) -> Task:
 
 
 @router.post("/tasks/{task_id}/retry", status_code=202, responses=describes(401, 404, 409, 422))
-def retry_task(task_id: UUID, caller: Writes) -> Task:
-    """Queue a task again that failed, expired or was cancelled. It goes on after the last step that is done."""
+def retry_task(task_id: UUID, caller: Writes, wanted: Retry = Retry()) -> Task:
+    """Queue a task again that failed, expired or was cancelled. It goes on after the last step that is done, and not
+    before its time where that has not come.
+    """
     with caller.writing() as connection:
-        task = tasks.retry(connection, task_id)
+        task = tasks.retry(connection, task_id, now=wanted.now)
     wakeup.hint()
     return task

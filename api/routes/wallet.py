@@ -1,17 +1,14 @@
 """Prepaid tokens: balance, top-up, statement, the price list."""
 
-from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from api.auth import AnyCaller, Needs, Principal
-from api.problems import describes
 from api.routes.tasks import IdempotencyKey
 from core.db import system_transaction, transaction
 from core.wakeup import wakeup
-from domain.tasks import service as tasks
+from domain.dispatch import funding
 from domain.tenants import service as tenants
 from domain.tenants.permissions import GOVERN
 from domain.wallet import service as wallet
@@ -25,11 +22,14 @@ from domain.wallet.schemas import (
     TokenPrice,
     TopUp,
 )
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["wallet"])
 
 Slug = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Reads = Annotated[Principal, Depends(Needs("wallet:read"))]
+ReadsPrices = Annotated[Principal, Depends(Needs("wallet:read", at_a_location=True))]
 Operator = Annotated[Principal, Depends(Needs(GOVERN))]
 
 
@@ -49,7 +49,7 @@ def top_up(slug: Slug, wanted: TopUp, caller: Operator, idempotency_key: Idempot
         org = tenants.organisation_called(connection, slug).id
         caller.note(connection, tokens=wanted.tokens)
         balance = wallet.top_up(connection, org, wanted, user_id=caller.user_id, reference=idempotency_key)
-    _go_on(org, balance)
+    _go_on(org)
     return balance
 
 
@@ -60,13 +60,13 @@ def correct(slug: Slug, wanted: Correction, caller: Operator) -> Balance:
         org = tenants.organisation_called(connection, slug).id
         caller.note(connection, tokens=wanted.tokens, note=wanted.note)
         balance = wallet.correct(connection, org, wanted, user_id=caller.user_id)
-    _go_on(org, balance)
+    _go_on(org)
     return balance
 
 
-def _go_on(org: UUID, balance: Balance) -> None:
+def _go_on(org: UUID) -> None:
     with transaction(org) as connection:
-        tasks.wake_what_fits(connection, org, "funds", Decimal(balance.available))
+        funding.let_go_on(connection, org)
     wakeup.hint()
 
 
@@ -90,7 +90,7 @@ def reconcile(caller: Reads) -> Reconciliation:
 
 
 @router.get("/token-prices", responses=describes(401))
-def price_list(caller: AnyCaller, history: bool = False) -> list[TokenPrice]:
+def price_list(caller: ReadsPrices, history: bool = False) -> list[TokenPrice]:
     """What actions cost, in tokens; with `history`, all prices there ever were."""
     with caller.reading() as connection:
         return wallet.price_list(connection, history=history)

@@ -5,12 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path
 
-from api.auth import Needs, Principal
-from api.problems import describes
 from core.wakeup import wakeup
 from domain.tasks.schemas import Terms
 from domain.workflows import service as workflows
 from domain.workflows.schemas import Run, Variables, Workflow, WorkflowFields
+from web.auth import Needs, Principal
+from web.problems import describes
 
 router = APIRouter(prefix="/v1", tags=["workflows"])
 

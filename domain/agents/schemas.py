@@ -7,10 +7,13 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from core.numbers import PlainDecimal
 from core.text import Storable
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Mode = Literal["manual", "semi-auto", "auto"]
+MODES: tuple[Mode, ...] = ("manual", "semi-auto", "auto")
+"""the strictest first"""
 
 
 def _once_each(names: list[str]) -> list[str]:
@@ -34,9 +37,12 @@ class Limits(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     max_turns: int = Field(default=12, ge=1, le=300, description="decisions, that is calls of the model")
+    max_calls: int = Field(
+        default=64, ge=1, le=1000, description="tools that one decision may call; the calls beyond are refused"
+    )
     max_output_tokens: int = Field(default=2048, ge=16, le=128_000, description="of one answer of the model")
     max_tokens: int = Field(default=200_000, ge=100, description="input and output, over the whole task")
-    max_cost: Decimal = Field(default=Decimal(1), ge=0, description="US dollars billed, over the whole task")
+    max_cost: PlainDecimal = Field(default=Decimal(1), ge=0, description="US dollars billed, over the whole task")
     max_duration: timedelta = Field(
         default=timedelta(minutes=10),
         gt=timedelta(0),
@@ -48,6 +54,16 @@ class Limits(BaseModel):
         gt=timedelta(0),
         le=timedelta(days=1),
         description="time that one call of the model may take; seconds, or ISO 8601 such as PT90S",
+    )
+    max_depth: int = Field(
+        default=3, ge=0, le=20, description="how many times a task may lead to another that leads to another"
+    )
+    max_children: int = Field(default=20, ge=0, le=10_000, description="tasks that one task may start")
+    max_descendants: int = Field(
+        default=100, ge=0, le=100_000, description="tasks that may stem from one task, over all generations"
+    )
+    max_tree_cost: PlainDecimal = Field(
+        default=Decimal(10), ge=0, description="US dollars billed, over a task and all that stem from it"
     )
     reply_cache: timedelta = Field(
         default=timedelta(0),
@@ -65,6 +81,18 @@ class RetryPolicy(BaseModel):
     max_attempts: int = Field(default=3, ge=1, le=50)
     base: timedelta = Field(default=timedelta(seconds=2), gt=timedelta(0), le=timedelta(days=1))
     ceiling: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0), le=timedelta(days=1))
+    patience: timedelta | None = Field(
+        default=None,
+        ge=timedelta(0),
+        le=timedelta(days=7),
+        description="an outage of a provider costs no attempt for so long, counted from the task's last progress; null "
+        "for what the installation has set (ROTA_PROVIDER_PATIENCE, ten minutes)",
+    )
+    fallback_on: list[Literal["quota", "authentication"]] | None = Field(
+        default=None,
+        description="errors after which the fallback model is asked too, beside outages: an exhausted quota, a "
+        "rejected key; null for what the installation has set (ROTA_FALLBACK_ON, neither)",
+    )
 
 
 class AgentFields(BaseModel):

@@ -89,7 +89,7 @@ def change_agent(connection: Connection, slug: str, change: AgentChange, check: 
 
 
 def delete_agent(connection: Connection, slug: str) -> None:
-    """Take an agent away. What it has begun it finishes; it gets nothing new.
+    """Take an agent away: it gets nothing new. Whoever calls this cancels its tasks (`tasks.cancel_of_deleted`).
 
     Raises:
         NotFound: there is no such agent.

@@ -165,7 +165,12 @@ def _missed_classes(member: MemberActivity) -> Iterator[tuple[int, str]]:
 
 
 def _money(member: MemberActivity) -> Iterator[tuple[int, str]]:
-    if failed := member.failed_payments_90_days:
-        yield 10 if failed == 1 else 20, f"Failed payments in 90 days: {failed}"
+    failed = member.failed_payments_90_days
+    points = 10 * min(failed, 2)
+    if member.is_past_due:  # what failed is why: one fault, counted once
+        yield max(15, points), "Subscription past due" + (f", failed payments in 90 days: {failed}" if failed else "")
+        return
+    if failed:
+        yield points, f"Failed payments in 90 days: {failed}"
     if not member.has_active_subscription:
         yield 15, "No active subscription"

@@ -79,6 +79,15 @@ def payments_by_part(connection: Connection, span: Span) -> Rows:
     return _rows(connection, _PAYMENTS_BY_PART, span)
 
 
+_FIRST_PAYMENT = text("SELECT CAST(min(paid_at) AT TIME ZONE CAST(:zone AS text) AS date) FROM payments")
+
+
+def first_payment(connection: Connection, zone: ZoneInfo) -> date | None:
+    """The day of the earliest payment there is a record of."""
+    found: date | None = connection.execute(_FIRST_PAYMENT, {"zone": str(zone)}).scalar_one()
+    return found
+
+
 # ── subscriptions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # A subscription counts from the day it starts to the day before the one on which it ended. One that was cancelled
@@ -266,7 +275,8 @@ _ACTIVITY = text("""
            (SELECT count(*) FROM payments p WHERE p.client_id = c.id AND p.status = 'failed' AND p.paid_at > quarter)
                AS failed_payments_90_days,
            EXISTS (SELECT FROM subscriptions u WHERE u.client_id = c.id AND u.status = 'active')
-               AS has_active_subscription
+               AS has_active_subscription,
+           EXISTS (SELECT FROM subscriptions u WHERE u.client_id = c.id AND u.status = 'past_due') AS is_past_due
       FROM clients c CROSS JOIN since
      CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE b.status = 'attended' AND s.starts_at > month) AS visits_30_days,
@@ -303,7 +313,7 @@ _DUTIES = text("""
                AND paid_at >= (SELECT since FROM week) AND paid_at < :end) AS failed_payments_7_days,
            (SELECT count(*) FROM payments WHERE status = 'pending') AS pending_payments,
            (SELECT count(*) FROM subscriptions WHERE status = 'past_due') AS subscriptions_past_due,
-           (SELECT count(*) FROM subscriptions WHERE status IN ('active', 'past_due')
+           (SELECT count(*) FROM subscriptions WHERE status = 'active'
                AND renews_on BETWEEN :first AND :first + 6) AS renewals_next_7_days,
            (SELECT count(*) FROM subscriptions
              WHERE ended_on BETWEEN date_trunc('month', CAST(:first AS timestamp)) AND :first)

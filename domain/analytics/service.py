@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
@@ -12,6 +11,7 @@ from sqlalchemy import Connection
 
 from core.errors import InvalidInput
 from domain.analytics import formulas, queries
+from domain.analytics.comparing import Known, compared
 from domain.analytics.formulas import cents, percent
 from domain.analytics.schemas import MemberActivity, RiskLevel, Span, Unit, month_start
 from domain.crm.engagement import engagement_score
@@ -63,9 +63,11 @@ def _only(row: Row, *names: str) -> Row:
 def revenue_report(connection: Connection, span: Span, unit: Unit, today: date) -> Row:
     """What was paid in each week, month, quarter or year, with its growth, and in all, by currency."""
     found = queries.payments_by_period(connection, _in_view(span, unit), unit)
-    periods = [_revenue(row) | {"is_whole": _is_whole(row, span, today)} for row in found]
+    known = Known(span.first, span.last, today, queries.first_payment(connection, span.zone))
+    gaps = [known.gap(row["starts_on"], row["ends_on"]) for row in found]
+    periods = [_revenue(row) | {"is_whole": gap is None} for row, gap in zip(found, gaps, strict=True)]
     totals = [_revenue(row) for row in _payment_totals(connection, span)]
-    return _days(span) | {"by": unit, "totals": totals, "periods": _with_growth(periods)}
+    return _days(span) | {"by": unit, "totals": totals, "periods": _with_growth(periods, gaps)}
 
 
 def _payment_totals(connection: Connection, span: Span) -> Rows:
@@ -77,18 +79,15 @@ def _revenue(row: Row) -> Row:
     return kept | {"revenue": row["paid"]} | _only(row, "paid_count", "refunded", "refunded_count")
 
 
-def _is_whole(row: Row, span: Span, today: date) -> bool:
-    """Whether every day of the row's period was asked for, and is over."""
-    return bool(span.first <= row["starts_on"] and row["ends_on"] <= span.last and row["ends_on"] < today)
-
-
-def _with_growth(rows: Rows) -> Rows:
-    """Each row with its growth over the one before, where both are whole periods in the same currency."""
-    grown = [row | {"growth_percent": None} for row in rows[:1]]
-    for before, row in pairwise(rows):
-        comparable = before["currency"] == row["currency"] and before["is_whole"] and row["is_whole"]
-        growth = formulas.growth(before["revenue"], row["revenue"]) if comparable else None
-        grown.append(row | {"growth_percent": growth})
+def _with_growth(rows: Rows, gaps: list[str | None]) -> Rows:
+    """Each row with its growth over the one before in the same currency, or why there is none."""
+    grown: Rows = []
+    for index, row in enumerate(rows):
+        before = rows[index - 1] if index else None
+        if before is None or before["currency"] != row["currency"]:
+            grown.append(row | compared(Decimal(0), row["revenue"], "the period before was not asked for"))
+        else:
+            grown.append(row | compared(before["revenue"], row["revenue"], gaps[index] or gaps[index - 1]))
     return grown
 
 
@@ -99,16 +98,18 @@ def turnover_report(connection: Connection, month: Span, today: date) -> Row:
         InvalidInput: the month is still to come.
     """
     so_far, is_over = month.until(today), month.last < today
-    earlier = _payment_totals(connection, Span.month(month.first, month.zone, back=1))
-    before = {row["currency"]: row["paid"] for row in earlier}
+    earlier = Span.month(month.first, month.zone, back=1)
+    before = {row["currency"]: row["paid"] for row in _payment_totals(connection, earlier)}
+    known = Known(earlier.first, month.last, today, queries.first_payment(connection, month.zone))
+    gap = known.gap(month.first, month.last) or known.gap(earlier.first, earlier.last)
     currencies: dict[str, Rows] = {}
     for row in queries.payments_by_part(connection, so_far):
         currencies.setdefault(row["currency"], []).append(row)
-    reports = [_turnover(rows, before.get(currency, Decimal(0)), is_over) for currency, rows in currencies.items()]
+    reports = [_turnover(rows, before.get(currency, Decimal(0)), gap) for currency, rows in currencies.items()]
     return _days(so_far) | {"is_over": is_over, "currencies": reports}
 
 
-def _turnover(rows: Rows, before: Decimal, is_over: bool) -> Row:
+def _turnover(rows: Rows, before: Decimal, gap: str | None) -> Row:
     parts = _by_part(rows)
     [total] = parts["all"]
     report = {
@@ -118,8 +119,7 @@ def _turnover(rows: Rows, before: Decimal, is_over: bool) -> Row:
         "average_payment": cents(formulas.average(total["paid"], total["paid_count"])),
         "not_counted": _only(total, "refunded", "failed", "pending"),
         "month_before": before,
-        # Half a month against a whole one would look like a fall.
-        "growth_percent": formulas.growth(before, total["paid"]) if is_over else None,
+        **compared(before, total["paid"], gap),
     }
     for part in ("kind", "method", "week", "day"):
         report[f"by_{part}"] = [
@@ -131,14 +131,16 @@ def _turnover(rows: Rows, before: Decimal, is_over: bool) -> Row:
     return report
 
 
-def payment_trends(connection: Connection, span: Span, unit: Unit) -> Row:
+def payment_trends(connection: Connection, span: Span, unit: Unit, today: date) -> Row:
     """How payments fare in each period and by method, and against as many days before, by currency."""
     periods = queries.payments_by_period(connection, _in_view(span, unit), unit)
     parts = _by_part(queries.payments_by_part(connection, span))
     earlier = {row["currency"]: _fares(row) for row in _payment_totals(connection, span.before)}
+    known = Known(span.before.first, span.last, today, queries.first_payment(connection, span.zone))
+    gap = known.gap(span.first, span.last) or known.gap(span.before.first, span.before.last)
     return _days(span) | {
         "by": unit,
-        "totals": [_fares(row) | _against(row, earlier.get(row["currency"])) for row in parts.get("all", [])],
+        "totals": [_fares(row) | _against(row, earlier.get(row["currency"]), gap) for row in parts.get("all", [])],
         "by_method": [_fares(row) for row in parts.get("method", [])],
         "periods": [_fares(row) for row in periods],
     }
@@ -153,11 +155,14 @@ def _fares(row: Row) -> Row:
     }
 
 
-def _against(row: Row, before: Row | None) -> Row:
-    if before is None:
-        return {"as_many_days_before": None}
-    kept = _only(before, "paid", "paid_count", "failed_count", "average_payment", "failure_rate_percent")
-    return {"as_many_days_before": kept, "paid_growth_percent": formulas.growth(before["paid"], row["paid"])}
+def _against(row: Row, before: Row | None, gap: str | None) -> Row:
+    names = ("paid", "paid_count", "failed_count", "average_payment", "failure_rate_percent")
+    found = compared(before["paid"] if before else Decimal(0), row["paid"], gap)
+    return {
+        "as_many_days_before": _only(before, *names) if before else None,
+        "paid_growth_percent": found["growth_percent"],
+        "no_growth_because": found["no_growth_because"],
+    }
 
 
 def monthly_recurring_revenue(connection: Connection, day: date, today: date) -> Row:

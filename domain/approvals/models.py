@@ -1,6 +1,6 @@
 """Tables: policies, approvals, votes."""
 
-from sqlalchemy import Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
+from sqlalchemy import JSON, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from core.tables import metadata, org_column
@@ -13,6 +13,7 @@ policies = Table(
     org_column(),
     Column("rules", JSONB, nullable=False),
     Column("asks", JSONB, nullable=False),
+    Column("caps", JSONB),
     Column("changed_at", _Moment, nullable=False),
 )
 
@@ -29,8 +30,8 @@ approvals = Table(
     Column("user_id", Uuid, nullable=False),
     Column("location_id", Uuid),
     Column("tool", Text, nullable=False),
-    Column("arguments", JSONB, nullable=False),
-    Column("proposed", JSONB, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("proposed", JSON, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("decision", JSONB, nullable=False),
     Column("asks", JSONB, nullable=False),
@@ -45,6 +46,7 @@ approvals = Table(
     Column("used_by_task", Uuid),
     Column("used_by_seq", Integer),
     Column("linked_task", Uuid),
+    Column("edits", JSON, nullable=False),
 )
 
 votes = Table(

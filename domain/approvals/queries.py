@@ -11,29 +11,32 @@ from core.db import dump_json
 
 def policy(connection: Connection, org: UUID) -> RowMapping | None:
     """The organisation's own policy, where it has one."""
-    statement = text("SELECT rules, asks FROM policies WHERE org_id = :org")
+    statement = text("SELECT rules, asks, caps FROM policies WHERE org_id = :org")
     return connection.execute(statement, {"org": org}).mappings().one_or_none()
 
 
-def put_policy(connection: Connection, org: UUID, rules: str, asks: str) -> None:
+def put_policy(connection: Connection, org: UUID, rules: str, asks: str, caps: str) -> None:
     """Set the organisation's policy."""
     statement = text("""
-        INSERT INTO policies (org_id, rules, asks) VALUES (:org, CAST(:rules AS jsonb), CAST(:asks AS jsonb))
-        ON CONFLICT (org_id) DO UPDATE SET rules = excluded.rules, asks = excluded.asks, changed_at = rota_now()
+        INSERT INTO policies (org_id, rules, asks, caps)
+        VALUES (:org, CAST(:rules AS jsonb), CAST(:asks AS jsonb), CAST(:caps AS jsonb))
+        ON CONFLICT (org_id) DO UPDATE
+           SET rules = excluded.rules, asks = excluded.asks, caps = excluded.caps, changed_at = rota_now()
     """)
-    connection.execute(statement, {"org": org, "rules": rules, "asks": asks})
+    connection.execute(statement, {"org": org, "rules": rules, "asks": asks, "caps": caps})
 
 
 _INSERT = text("""
     INSERT INTO approvals (id, org_id, task_id, seq, kind, agent, user_id, location_id, tool, arguments, proposed,
                            digest, decision, asks, needed, expires_at)
-    VALUES (:id, :org, :task_id, :seq, :kind, :agent, :user_id, :location_id, :tool, CAST(:arguments AS jsonb),
-            CAST(:arguments AS jsonb), :digest, CAST(:decision AS jsonb), CAST(:asks AS jsonb), :needed,
+    VALUES (:id, :org, :task_id, :seq, :kind, :agent, :user_id, :location_id, :tool, CAST(:arguments AS json),
+            CAST(:arguments AS json), :digest, CAST(:decision AS jsonb), CAST(:asks AS jsonb), :needed,
             rota_now() + CAST(:within AS interval))
     ON CONFLICT (task_id, seq) DO UPDATE
        SET status = 'open', kind = excluded.kind, arguments = excluded.arguments, proposed = excluded.proposed,
            digest = excluded.digest, decision = excluded.decision, asks = excluded.asks, needed = excluded.needed,
-           expires_at = excluded.expires_at, stage = 0, decided_at = NULL, decided_by = NULL, reason = NULL
+           expires_at = excluded.expires_at, edits = '[]', stage = 0, decided_at = NULL,
+           decided_by = NULL, reason = NULL
      WHERE approvals.status = 'withdrawn'
     RETURNING id
 """)
@@ -52,7 +55,7 @@ _SELECT = """
     SELECT a.id, a.task_id, a.seq, a.kind, a.status, a.agent, a.user_id, a.location_id, a.tool, a.arguments, a.proposed,
            encode(a.digest, 'hex') AS digest, a.decision, a.asks, a.stage, a.needed, a.expires_at, a.created_at,
            a.decided_at, u.email AS decided_by, a.reason, a.used_at, a.used_by_task, a.used_by_seq, a.linked_task,
-           a.status = 'open' AND a.expires_at <= rota_now() AS is_overdue,
+           a.edits, a.status = 'open' AND a.expires_at <= rota_now() AS is_overdue,
            coalesce((SELECT jsonb_agg(jsonb_build_object(
                                 'user', v.email, 'verdict', vote.verdict, 'words', vote.words,
                                 'voted_at', vote.voted_at,
@@ -64,6 +67,14 @@ _SELECT = """
 _OF_TASK = text(f"{_SELECT} WHERE a.task_id = :task ORDER BY a.seq")
 _ONE = text(f"{_SELECT} WHERE a.id = :id")
 _LOCK = text("SELECT FROM approvals WHERE id = :id FOR UPDATE")
+
+
+_USED_IN = text(f"{_SELECT} WHERE a.used_by_task = :task AND a.used_by_seq = :seq")
+
+
+def approval_used_in(connection: Connection, task: UUID, seq: int) -> RowMapping | None:
+    """The approval that a step has used up."""
+    return connection.execute(_USED_IN, {"task": task, "seq": seq}).mappings().one_or_none()
 
 
 def approvals_of_task(connection: Connection, task: UUID) -> list[RowMapping]:
@@ -80,13 +91,18 @@ def approval(connection: Connection, approval_id: UUID, *, locked: bool = False)
 
 # Whoever is asked at the present stage, by role (everywhere, or where the task is done) or by name; a suggestion is
 # offered to the person it is for.
-_ASKED = """
+_IN_STAGE = """
     (a.kind = 'suggestion' AND a.user_id = {user})
     OR EXISTS (SELECT FROM users me WHERE me.id = {user} AND me.disabled_at IS NULL
                   AND a.asks -> a.stage -> 'users' @> to_jsonb(me.email))
     OR EXISTS (SELECT FROM grants g JOIN users me ON me.id = g.user_id AND me.disabled_at IS NULL
                 WHERE g.user_id = {user} AND a.asks -> a.stage -> 'roles' @> to_jsonb(g.role)
                   AND (g.location_id IS NULL OR g.location_id = a.location_id))
+"""
+# The person whom the task is for does not count where the stage wants a second pair of eyes.
+_ASKED = f"""
+    (({_IN_STAGE}) AND NOT (a.user_id = {{user}} AND a.kind <> 'suggestion'
+                         AND coalesce(CAST(a.asks -> a.stage ->> 'four_eyes' AS boolean), false)))
 """
 _IS_ASKED = _ASKED.format(user=":user")
 _PAGE = text(f"""{_SELECT}
@@ -138,14 +154,20 @@ def number_of_yeses(connection: Connection, approval_id: UUID) -> int:
     return found
 
 
-def edit(connection: Connection, approval_id: UUID, arguments: dict[str, Any], digest: bytes) -> None:
-    """Change what is approved. What was said of the old arguments counts no more."""
-    statement = text("""
-        UPDATE approvals SET arguments = CAST(:arguments AS jsonb), digest = :digest
-         WHERE id = :id AND status = 'open'
-    """)
-    values = {"id": approval_id, "arguments": dump_json(arguments), "digest": digest}
-    connection.execute(statement, values)
+_EDIT = text("""
+    UPDATE approvals
+       SET arguments = CAST(:arguments AS json), digest = :digest,
+           edits = CAST((CAST(edits AS jsonb) || jsonb_build_object(
+               'digest', encode(approvals.digest, 'hex'), 'arguments', arguments, 'edited_by', CAST(:by AS text),
+               'edited_at', rota_now())) AS json)
+     WHERE id = :id AND status = 'open'
+""")
+
+
+def edit(connection: Connection, approval_id: UUID, arguments: dict[str, Any], digest: bytes, by: str) -> None:
+    """Change what is approved, and keep what it was. What was said of the old arguments counts no more."""
+    values = {"id": approval_id, "arguments": dump_json(arguments), "digest": digest, "by": by}
+    connection.execute(_EDIT, values)
 
 
 _DECIDE = text("""
@@ -211,12 +233,24 @@ _WITHDRAW = text("""
     UPDATE approvals a SET status = 'withdrawn', decided_at = rota_now(), reason = 'Its task has ended.'
      WHERE a.status = 'open' AND a.kind <> 'suggestion'
        AND NOT EXISTS (SELECT FROM tasks t WHERE t.id = a.task_id AND t.finished_at IS NULL)
+    RETURNING a.id, a.org_id, a.task_id, a.seq, a.agent, a.tool, a.kind
 """)
 
 
-def withdraw_ended(connection: Connection) -> int:
-    """Close what is open of tasks that have ended. Returns how many."""
-    return connection.execute(_WITHDRAW).rowcount
+_WITHDRAW_ONE = text("""
+    UPDATE approvals SET status = 'withdrawn', decided_at = rota_now(), decided_by = NULL, reason = :reason
+     WHERE id = :id AND status IN ('open', 'approved') AND used_at IS NULL
+""")
+
+
+def withdraw(connection: Connection, approval_id: UUID, reason: str) -> None:
+    """Close an approval that was not used, or take it back."""
+    connection.execute(_WITHDRAW_ONE, {"id": approval_id, "reason": reason})
+
+
+def withdraw_ended(connection: Connection) -> list[RowMapping]:
+    """Close what is open of tasks that have ended. Returns what was closed."""
+    return list(connection.execute(_WITHDRAW).mappings())
 
 
 _WAITING_FOR_NOTHING = text("""
@@ -236,6 +270,51 @@ def has_ended(connection: Connection, task: UUID) -> bool:
     """Whether the task is over, or gone."""
     statement = text("SELECT FROM tasks WHERE id = :task AND finished_at IS NULL")
     return connection.execute(statement, {"task": task}).first() is None
+
+
+# ── what was done without a person ───────────────────────────────────────────────────────────────────────────────────
+
+_LOCK_CAPS = text("SELECT pg_advisory_xact_lock(hashtextextended('caps:' || :org, 0))")
+_TALLY = text("""
+    SELECT rule,
+           count(*) FILTER (WHERE root_id = :root) AS task_times,
+           coalesce(sum(amount) FILTER (WHERE root_id = :root), 0) AS task_amount,
+           count(*) FILTER (WHERE is_recent AND contacts && CAST(:contacts AS text[])) AS contact_times,
+           coalesce(sum(amount) FILTER (WHERE is_recent AND contacts && CAST(:contacts AS text[])), 0)
+               AS contact_amount,
+           count(*) FILTER (WHERE is_recent) AS day_times,
+           coalesce(sum(amount) FILTER (WHERE is_recent), 0) AS day_amount
+      FROM (SELECT *, at > rota_now() - interval '24 hours' AS is_recent FROM unattended_actions
+             WHERE org_id = :org AND (at > rota_now() - interval '24 hours' OR root_id = :root)
+               AND NOT (task_id = :task AND seq = :seq)) AS done
+     GROUP BY rule
+""")
+_NOTE = text("""
+    INSERT INTO unattended_actions (org_id, task_id, seq, root_id, rule, contacts, amount)
+    VALUES (:org, :task, :seq, :root, :rule, :contacts, :amount) ON CONFLICT (task_id, seq) DO NOTHING
+""")
+_FORGET_UNATTENDED = text("""
+    DELETE FROM unattended_actions u WHERE at < rota_now() - interval '30 days'
+       AND NOT EXISTS (SELECT FROM tasks t WHERE t.root_id = u.root_id OR t.id = u.root_id)
+""")
+
+
+def tally(connection: Connection, org: UUID, values: dict[str, Any]) -> list[RowMapping]:
+    """What agents have done without a person, by rule, but for the step that asks. Until this transaction ends, no
+    other one of the organisation asks.
+    """
+    connection.execute(_LOCK_CAPS, {"org": str(org)})
+    return list(connection.execute(_TALLY, values | {"org": org}).mappings())
+
+
+def note_unattended(connection: Connection, row: dict[str, Any]) -> None:
+    """Count an action that is done without a person. Ignored where the step is counted already."""
+    connection.execute(_NOTE, row)
+
+
+def forget_unattended(connection: Connection) -> int:
+    """Delete the counts that no cap asks for. Returns how many."""
+    return connection.execute(_FORGET_UNATTENDED).rowcount
 
 
 _PERFORMANCE = text("""

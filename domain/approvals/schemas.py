@@ -1,5 +1,7 @@
 """Rules, rulings, approvals."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -7,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from core.numbers import PlainDecimal
 from core.text import Storable
 from domain.agents.schemas import Mode
 
@@ -29,10 +32,21 @@ class Conditions(BaseModel):
     categories: _Names | None = None
     agents: _Names | None = None
     modes: list[Mode] | None = Field(default=None, min_length=1)
-    amount_over: Decimal | None = Field(default=None, ge=0, description="more than this is at stake")
-    amount_up_to: Decimal | None = Field(default=None, ge=0, description="no more than this is at stake")
+    amount_over: PlainDecimal | None = Field(
+        default=None,
+        ge=0,
+        description="more than this is at stake, counting what the task, or any task towards this contact within 24 "
+        "hours, has moved without a person; an amount that nobody knows counts as more",
+    )
+    amount_up_to: PlainDecimal | None = Field(
+        default=None, ge=0, description="no more than this is at stake; an amount that nobody knows is more"
+    )
     confidence_below: float | None = Field(
-        default=None, ge=0, le=1, description="the agent is less sure; one who says nothing counts as sure"
+        default=None,
+        ge=0,
+        le=1,
+        description="the agent is less sure; one that says nothing counts as sure, one that says something else than a "
+        "number from 0 to 1 as unsure",
     )
     sends_outside: bool | None = Field(default=None, description="it sends words to people outside")
     moves_money: bool | None = None
@@ -54,6 +68,9 @@ class Ask(BaseModel):
         default=timedelta(hours=24), gt=timedelta(0), le=timedelta(days=90),
         description="seconds, or ISO 8601 such as PT24H",
     )  # fmt: skip
+    four_eyes: bool = Field(
+        default=False, description="the person whom the task is for does not decide: their own yes does not count"
+    )
     then: Literal["escalate", "deny", "expire"] = Field(
         default="deny", description="escalate: the next stage is asked. deny, expire: the action is not done"
     )
@@ -74,11 +91,36 @@ def _ends(asks: list[Ask]) -> list[Ask]:
     return asks
 
 
+_Times = Annotated[int | None, Field(ge=0, le=1_000_000)]
+_Amount = Annotated[PlainDecimal | None, Field(ge=0)]
+
+
+class Caps(BaseModel):
+    """How much may be done without a person in all: by one task and everything it started, towards one contact, and by
+    the whole organisation, the last two within 24 hours. Null for no cap.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    per_task: _Times = Field(default=None, description="actions")
+    per_contact: _Times = Field(default=None, description="actions, in 24 hours")
+    per_day: _Times = Field(default=None, description="actions, in 24 hours")
+    amount_per_task: _Amount = Field(default=None, description="money, in the organisation's currency")
+    amount_per_contact: _Amount = Field(default=None, description="money, in 24 hours")
+    amount_per_day: _Amount = Field(default=None, description="money, in 24 hours")
+
+
+_DAYS_WORTH = 10
+CONTACT_CAPS = Caps(per_task=3, per_contact=3, per_day=100)
+"""of an `allow_contact` rule that names none"""
+
+
 class Rule(BaseModel):
     """What an organisation says about the level of an action.
 
     `set` gives the level (the first such rule that holds decides); `at_least` and `raise` lift it afterwards, all that
-    hold; `allow_contact` spares messages to the task's own contact the lift for having read untrusted words.
+    hold. `allow_contact` lets messages to the task's own contact keep their level after untrusted content was read; so
+    does a `set` rule with `even_after_untrusted` for what it holds for.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -87,15 +129,51 @@ class Rule(BaseModel):
     when: Conditions = Conditions()
     then: Literal["set", "at_least", "raise", "allow_contact"]
     level: Level | None = Field(default=None, description="for set and at_least")
+    even_after_untrusted: bool = Field(
+        default=False,
+        description="for set: it holds although the agent has read what strangers wrote. It must name tools, an amount "
+        "or the contact, and caps for a task, a contact and a day",
+    )
+    caps: Caps | None = Field(
+        default=None,
+        description="for set and allow_contact: once it let so much pass, it holds no more. Without it a rule with "
+        "amount_up_to lets that amount pass for each task and contact, and ten times as much a day",
+    )
     ask: Asks | None = Field(default=None, description="who is asked where this rule decided; default: the policy's")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if (self.then in {"set", "at_least"}) != (self.level is not None):
             raise ValueError("set and at_least need a level; raise and allow_contact have none")
+        if self.caps and self.then not in {"set", "allow_contact"}:
+            raise ValueError("only set and allow_contact have caps: the others let nothing pass")
+        if self.even_after_untrusted:
+            self._ensure_narrow()
         if self.ask:
             _ends(self.ask)
         return self
+
+    def _ensure_narrow(self) -> None:
+        if self.then != "set":
+            raise ValueError("even_after_untrusted goes with set")
+        named = [tool for tool in self.when.tools or [] if set(tool) - {"*", "?"}]
+        if not (named or self.when.to_contact or self.when.amount_up_to is not None):
+            raise ValueError(
+                "even_after_untrusted needs tools (not just *), to_contact: true or amount_up_to in `when`"
+            )
+        caps = self.caps or Caps()
+        if None in {caps.per_task, caps.per_contact, caps.per_day}:
+            raise ValueError("even_after_untrusted needs caps: per_task, per_contact and per_day")
+
+    @property
+    def limits(self) -> Caps:
+        """The caps that hold, those that were given or that follow from the rule."""
+        given = self.caps or (CONTACT_CAPS if self.then == "allow_contact" else Caps())
+        amount = self.when.amount_up_to
+        if amount is None or self.then != "set":
+            return given
+        implied = {"amount_per_task": amount, "amount_per_contact": amount, "amount_per_day": _DAYS_WORTH * amount}
+        return Caps(**implied | given.model_dump(exclude_none=True))
 
 
 class Policy(BaseModel):
@@ -105,6 +183,10 @@ class Policy(BaseModel):
 
     rules: list[Rule] = Field(max_length=200)
     asks: Asks
+    caps: Caps = Field(
+        default=Caps(per_task=50, per_contact=10),
+        description="how much words to others and payments may be done without a person, whatever rule lets them pass",
+    )
 
     @model_validator(mode="after")
     def _ends_somewhere(self) -> Self:
@@ -118,12 +200,62 @@ DEFAULT_POLICY = Policy(
     rules=[
         Rule(name="the agent is unsure", when=Conditions(confidence_below=0.5), then="raise"),
         Rule(name="much is at stake", when=Conditions(amount_over=Decimal(200)), then="at_least", level="approval"),
+        Rule(
+            name="our own people may be told",
+            when=Conditions(tools=["escalate_issue", "notify_coordinators"]),
+            then="set",
+            level="automatic",
+            even_after_untrusted=True,
+            caps=Caps(per_task=3, per_contact=5, per_day=500),
+        ),
     ],
     asks=[
         Ask(roles=["coordinator", "manager", "owner"], within=timedelta(hours=24), then="escalate"),
         Ask(roles=["manager", "owner"], within=timedelta(hours=24), then="deny"),
     ],
 )
+
+
+@dataclass(frozen=True)
+class Count:
+    """Actions done without a person, and the money they moved."""
+
+    times: int = 0
+    amount: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The step of a task in which an action is proposed, and the contacts that it concerns."""
+
+    task_id: UUID
+    seq: int
+    root_id: UUID
+    contacts: tuple[str, ...] = ()
+    """ids and addresses, in small letters"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done without a person: by the task and all that stems from its root, and within 24 hours towards the
+    contacts of the call and in the whole organisation.
+    """
+
+    task: Count = Count()
+    contact: Count = Count()
+    day: Count = Count()
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was done without a person, in all and by the rule that let it pass."""
+
+    in_all: Done = Done()
+    by_rule: Mapping[str, Done] = field(default_factory=dict)
+
+    def of(self, rule: Rule) -> Done:
+        """What this rule let pass."""
+        return self.by_rule.get(rule.name, Done())
 
 
 class Performance(BaseModel):
@@ -175,6 +307,15 @@ class Vote(BaseModel):
     counts: bool = Field(description="false: said of arguments that were edited, or before others were asked")
 
 
+class Edit(BaseModel):
+    """A version of an action's arguments that somebody edited."""
+
+    digest: str
+    arguments: dict[str, Any]
+    edited_by: str
+    edited_at: datetime
+
+
 class Approval(BaseModel):
     """An action that people decide on: exactly this tool with exactly these arguments, once."""
 
@@ -203,6 +344,7 @@ class Approval(BaseModel):
     used_by_task: UUID | None
     used_by_seq: int | None
     is_overdue: bool = Field(description="nobody decided in time, and beat has not seen to it yet")
+    edits: list[Edit] = Field(description="the versions before the present one")
     linked_task: UUID | None = Field(description="the task that carries out an accepted suggestion")
     votes: list[Vote]
 
@@ -214,11 +356,21 @@ class ApprovalPage(BaseModel):
     next_before: UUID | None
 
 
+Digest = Annotated[
+    str | None,
+    Field(
+        max_length=128,
+        description="the `digest` of the action as you saw it, here or as If-Match: a vote counts for what was seen",
+    ),
+]
+
+
 class Yes(BaseModel):
     """Approval, perhaps of other arguments."""
 
     model_config = ConfigDict(extra="forbid")
 
+    digest: Digest = None
     arguments: Annotated[dict[str, Any], Storable] | None = Field(
         default=None, description="all of the action's arguments, edited; checked as if the agent had proposed them"
     )
@@ -230,4 +382,5 @@ class No(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    digest: Digest = None
     reason: Words

@@ -1,27 +1,36 @@
 """Verbs on approvals: put an action before people, decide, escalate, use up."""
 
-import hashlib
 import json
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping
 
+from core import canonical
 from core.db import dump_json
-from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from core.errors import Conflict, InvalidInput, NotFound, NotPermitted, PreconditionRequired
 from core.ids import new_id
 from domain.approvals import queries
 from domain.approvals.schemas import (
     DEFAULT_POLICY,
     Approval,
     ApprovalPage,
+    ApprovalStatus,
     Ask,
+    Count,
+    Done,
     Kind,
     Performance,
     Policy,
     Proposal,
+    Step,
+    Tally,
     Verdict,
 )
+from domain.audit import service as audit
+from domain.audit.schemas import Deed, Doer
 from domain.channels import service as channels
 from domain.channels.schemas import Event
 from domain.tasks import service as tasks
@@ -36,7 +45,7 @@ _BATCH = 100
 def policy(connection: Connection, org: UUID) -> Policy:
     """The organisation's rules, or the ones that hold until it has its own."""
     row = queries.policy(connection, org)
-    return Policy(**row) if row else DEFAULT_POLICY
+    return Policy(**{name: value for name, value in row.items() if value is not None}) if row else DEFAULT_POLICY
 
 
 def set_policy(connection: Connection, org: UUID, wanted: Policy) -> Policy:
@@ -47,7 +56,7 @@ def set_policy(connection: Connection, org: UUID, wanted: Policy) -> Policy:
     """
     _refuse_strangers(connection, org, wanted)
     body = json.loads(wanted.model_dump_json())
-    queries.put_policy(connection, org, dump_json(body["rules"]), dump_json(body["asks"]))
+    queries.put_policy(connection, org, *(dump_json(body[part]) for part in ("rules", "asks", "caps")))
     return policy(connection, org)
 
 
@@ -71,8 +80,7 @@ def performance(connection: Connection, org: UUID, agent: str, tool: str) -> Per
 
 def digest(tool: str, arguments: dict[str, Any]) -> bytes:
     """What an approval is bound to: SHA-256 of the tool and its arguments as canonical JSON."""
-    canonical = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
-    return hashlib.sha256(canonical.encode()).digest()
+    return canonical.digest([tool, arguments])
 
 
 def propose(connection: Connection, org: UUID, proposal: Proposal) -> UUID | None:
@@ -113,15 +121,23 @@ def _tell_the_asked(connection: Connection, org: UUID, approval_id: UUID, ask: A
         title=f"{asked.agent} {verb}: {asked.tool}",
         body=f"{asked.decision.why or asked.decision.reasoning}\n\n{asked.tool}\n{given}\n\n"
         f"Decide until {asked.expires_at:%Y-%m-%d %H:%M} UTC: rota approvals show {asked.id}",
-        data={"approval_id": str(asked.id), "task_id": str(asked.task_id), "tool": asked.tool, "agent": asked.agent},
+        data={
+            "approval_id": str(asked.id),
+            "task_id": str(asked.task_id),
+            "tool": asked.tool,
+            "agent": asked.agent,
+            "digest": asked.digest,
+        },
     )
-    channels.tell(connection, org, people, event)
+    channels.tell(connection, org, people, event, written_by=asked.task_id)
 
 
-def tell_coordinators(connection: Connection, org: UUID, ask: Ask, location: UUID | None, event: Event) -> None:
-    """Tell those who would have been asked of something that was done without them."""
+def tell_coordinators(
+    connection: Connection, org: UUID, ask: Ask, location: UUID | None, event: Event, task: UUID
+) -> None:
+    """Tell those who would have been asked of something that a task did without them."""
     people = [person["id"] for person in tenants.holders_of(connection, org, ask.roles, location)]
-    channels.tell(connection, org, people, event)
+    channels.tell(connection, org, people, event, written_by=task)
 
 
 # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,7 +196,7 @@ def vote(
 ) -> Approval:
     """Say yes or no to an approval that was read with `get_locked`. The last yes needed, or any no, decides.
 
-    Saying the same again is fine.
+    Saying the same again is fine. That the voter saw what they vote on is for `ensure_seen` to check.
 
     Raises:
         NotPermitted: the voter is not among those who are asked, or may not decide there.
@@ -199,14 +215,74 @@ def vote(
     }
     queries.insert_vote(connection, row)
     if verdict == "reject":
-        queries.decide(connection, approval.id, "rejected", user=voter, reason=words)
+        _decide(connection, org, approval, "rejected", words, user=voter)
     elif queries.number_of_yeses(connection, approval.id) >= approval.needed:
-        queries.decide(connection, approval.id, "approved", user=voter, reason=words)
+        _decide(connection, org, approval, "approved", words, user=voter)
     else:
+        _note(connection, org, approval, "voted for", words, user=voter)
         return get(connection, approval.id)
+    return get(connection, approval.id)
+
+
+def _decide(
+    connection: Connection,
+    org: UUID,
+    approval: Approval,
+    status: ApprovalStatus,
+    reason: str | None,
+    *,
+    user: UUID | None = None,
+) -> None:
+    """Close an approval, write that into the audit log, and let its task go on."""
+    if queries.decide(connection, approval.id, status, user=user, reason=reason):
+        _note(connection, org, approval, status, reason, user=user)
     if approval.kind != "suggestion":
         tasks.wake(connection, approval.task_id, "approval", "advice")
-    return get(connection, approval.id)
+
+
+def _note(
+    connection: Connection, org: UUID, approval: Approval, verb: str, reason: str | None, *, user: UUID | None
+) -> None:
+    actor = Doer(org_id=org, user_id=user, agent=approval.agent, task_id=approval.task_id, seq=approval.seq)
+    details = {"approval": approval.id, "kind": approval.kind, "digest": approval.digest, "reason": reason}
+    audit.record(connection, actor, Deed(verb, f"tool/{approval.tool}", details))
+
+
+def ensure_seen(approval: Approval, seen: str | None) -> None:
+    """Refuse a vote on something else than what stands now.
+
+    Raises:
+        PreconditionRequired: it does not say what it is about.
+        Conflict: the arguments were edited since; the error says how.
+    """
+    if seen is None:
+        raise PreconditionRequired(
+            "Say what you vote on: send the approval's `digest`, as you saw it, in the body or as If-Match."
+        )
+    if seen == approval.digest:
+        return
+    before = next((edit for edit in approval.edits if edit.digest == seen), None)
+    if before is None:
+        raise Conflict(
+            f"This digest is of no version of the approval {approval.id}. Read it again, then vote.",
+            digest=approval.digest,
+        )
+    changed = _changes(before.arguments, approval.arguments)
+    last = approval.edits[-1]
+    raise Conflict(
+        f"{last.edited_by} edited the arguments after you saw them: {', '.join(changed)}. Look again, then vote.",
+        digest=approval.digest,
+        changed=changed,
+    )
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each argument that differs, as it was and as it is; null where it was not given."""
+    return {
+        name: {"before": before.get(name), "now": now.get(name)}
+        for name in sorted({*before, *now})
+        if canonical.canonical(before.get(name)) != canonical.canonical(now.get(name))
+    }
 
 
 def _refuse_closed(connection: Connection, approval: Approval, voter: UUID, verdict: Verdict) -> None:
@@ -244,12 +320,16 @@ def _refuse_uninvited(connection: Connection, approval: Approval, voter: UUID) -
         raise NotPermitted(f"To decide this you need the permission {DECIDE}, where the task is done.")
     if not queries.is_asked(connection, approval.id, voter):
         asked = approval.asks[approval.stage]
-        raise NotPermitted(f"You are not asked: now it is up to {', '.join([*asked.roles, *asked.users])}.")
+        people = ", ".join([*asked.roles, *asked.users])
+        if asked.four_eyes and approval.user_id == voter:
+            raise NotPermitted(f"It is done for you, and somebody else must decide: {people}.")
+        raise NotPermitted(f"You are not asked: now it is up to {people}.")
 
 
-def edit(connection: Connection, approval: Approval, arguments: dict[str, Any]) -> Approval:
+def edit(connection: Connection, approval: Approval, arguments: dict[str, Any], by: UUID) -> Approval:
     """Change the arguments of a locked, open approval; what others said of the old ones counts no more."""
-    queries.edit(connection, approval.id, arguments, digest(approval.tool, arguments))
+    editor = tenants.get_user(connection, by).email
+    queries.edit(connection, approval.id, arguments, digest(approval.tool, arguments), editor)
     return get(connection, approval.id)
 
 
@@ -262,6 +342,12 @@ def use(connection: Connection, approval_id: UUID, task: UUID, seq: int) -> None
     """
     if not queries.use(connection, approval_id, task, seq):
         raise Conflict("This approval was used, or does not stand.")
+
+
+def used_in(connection: Connection, task: UUID, seq: int) -> Approval | None:
+    """The approval on which the action of a step is done, if it needed one."""
+    row = queries.approval_used_in(connection, task, seq)
+    return Approval(**row) if row else None
 
 
 def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
@@ -287,12 +373,11 @@ def expire(connection: Connection, approval_id: UUID) -> None:
     if ask.then == "escalate" and late.stage + 1 < len(late.asks):
         following = late.asks[late.stage + 1]
         queries.escalate(connection, late.id, late.stage + 1, following.needed, following.within)
+        _note(connection, org, late, "escalated", "Nobody decided in time.", user=None)
         _tell_the_asked(connection, org, late.id, following)
         return
-    status = "expired" if ask.then == "expire" else "denied"
-    queries.decide(connection, late.id, status, user=None, reason="Nobody decided in time.")
-    if late.kind != "suggestion":
-        tasks.wake(connection, late.task_id, "approval", "advice")
+    status: ApprovalStatus = "expired" if ask.then == "expire" else "denied"
+    _decide(connection, org, late, status, "Nobody decided in time.")
 
 
 def wake_decided(connection: Connection) -> int:
@@ -305,4 +390,56 @@ def wake_decided(connection: Connection) -> int:
 
 def withdraw_ended(connection: Connection) -> int:
     """Close what is open of tasks that have ended. Returns how many."""
-    return queries.withdraw_ended(connection)
+    closed = queries.withdraw_ended(connection)
+    for row in closed:
+        actor = Doer(org_id=row["org_id"], agent=row["agent"], task_id=row["task_id"], seq=row["seq"])
+        details = {"approval": row["id"], "kind": row["kind"], "reason": "Its task has ended."}
+        audit.record(connection, actor, Deed("withdrawn", f"tool/{row['tool']}", details))
+    return len(closed)
+
+
+def withdraw(connection: Connection, org: UUID, approval: Approval, reason: str) -> None:
+    """Close an approval that was not used, or take it back: its step may be put before people anew."""
+    queries.withdraw(connection, approval.id, reason)
+    _note(connection, org, approval, "withdrawn", reason, user=None)
+
+
+# ── what was done without a person ───────────────────────────────────────────────────────────────────────────────────
+
+
+def tally(connection: Connection, org: UUID, step: Step) -> Tally:
+    """What agents did without a person before `step`, in all and by rule. Other steps of the organisation wait until
+    this transaction ends, so that two cannot both take the last room under a cap.
+    """
+    values = {"task": step.task_id, "seq": step.seq, "root": step.root_id, "contacts": list(step.contacts)}
+    by_rule = {
+        row["rule"]: Done(*(Count(row[f"{span}_times"], row[f"{span}_amount"]) for span in ("task", "contact", "day")))
+        for row in queries.tally(connection, org, values)
+    }
+    return Tally(in_all=_sum(by_rule.values()), by_rule=by_rule)
+
+
+def _sum(parts: Iterable[Done]) -> Done:
+    done = list(parts)
+    return Done(
+        *(
+            Count(sum(one.times for one in counts), sum((one.amount for one in counts), start=Decimal(0)))
+            for counts in (
+                [one.task for one in done], [one.contact for one in done], [one.day for one in done],
+            )
+        )
+    )  # fmt: skip
+
+
+def note_unattended(connection: Connection, org: UUID, step: Step, rule: str, amount: Decimal | None) -> None:
+    """Count an action that is about to be done without a person, with the rule that let it pass."""
+    row = {
+        "org": org, "task": step.task_id, "seq": step.seq, "root": step.root_id, "rule": rule,
+        "contacts": list(step.contacts), "amount": amount or Decimal(0),
+    }  # fmt: skip
+    queries.note_unattended(connection, row)
+
+
+def forget_unattended(connection: Connection) -> int:
+    """Delete the counts that no cap asks for. Returns how many."""
+    return queries.forget_unattended(connection)

@@ -7,6 +7,7 @@ from domain.billing.schemas import Bill
 
 _COLUMNS = (
     "model_calls", "rehearsal_calls", "input_tokens", "cached_tokens", "output_tokens", "base_cost", "billed_cost",
+    "estimated_calls", "unpriced_calls",
 )  # fmt: skip
 # A spreadsheet would carry out a cell that begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

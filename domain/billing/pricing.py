@@ -5,37 +5,55 @@ from decimal import Decimal
 from typing import Any
 
 from genai_prices import Usage, calc_price
+from genai_prices.types import ModelPrice, TieredPrices
 
 from core.errors import InvalidInput
 from core.money import exact
-from domain.billing.schemas import Cost, Price, Tokens
+from domain.billing.schemas import AppliedPrice, Cost, LongPromptRates, Price, Provider, Rates, Tokens
 
 _MILLION = Decimal(1_000_000)
 
 
-def cost_of(tokens: Tokens, *, provider: str, model: str, own: Price | None, markup: Decimal) -> Cost:
+def cost_of(
+    tokens: Tokens, *, provider: str, model: str, own: Price | None, markup: Decimal, may_be_unpriced: bool = False
+) -> Cost:
     """The cost of a call that used `tokens`; `own` is the organisation's price for the model, where it has one.
 
-    Base is what the provider asks; billed is base times (1 + markup), each exact to ten places.
+    Base is what the provider asks; billed is base times (1 + markup), each exact to ten places. A model on a server of
+    one's own (`may_be_unpriced`) costs 0 where nobody knows a price for it.
 
     Raises:
         InvalidInput: nobody knows a price for the model.
     """
     cached = min(tokens.cached, tokens.input)  # some servers report more cached than sent
     tokens = tokens.model_copy(update={"cached": cached, "cache_write": min(tokens.cache_write, tokens.input - cached)})
-    base, price = _own_price(tokens, own) if own else _public_price(tokens, provider, model)
+    try:
+        base, price = _own_price(tokens, own) if own else _public_price(tokens, provider, model)
+    except InvalidInput:
+        if not may_be_unpriced:
+            raise
+        base, price = Decimal(0), {"source": "unpriced"}
     base = exact(base)
     return Cost(base=base, markup=markup, billed=exact(base * (1 + markup)), price=price)
 
 
-def ensure_priced(*, provider: str, model: str, own: Price | None) -> None:
+def ensure_priced(*, provider: str, model: str, own: Price | None, may_be_unpriced: bool = False) -> None:
     """Refuse a model that could not be billed.
 
     Raises:
         InvalidInput: nobody knows a price for the model.
     """
-    if own is None:
+    if own is None and not may_be_unpriced:
         _public_price(Tokens(input=1), provider, model)
+
+
+def is_priced(*, provider: str, model: str, own: Price | None) -> bool:
+    """Whether anybody knows a price for the model."""
+    try:
+        ensure_priced(provider=provider, model=model, own=own)
+    except InvalidInput:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=512)
@@ -47,22 +65,82 @@ def context_window(provider: str, model: str) -> int | None:
         return None
 
 
+def applied_price(*, provider: Provider, model: str, own: Price | None, markup: Decimal) -> AppliedPrice:
+    """What an organisation is billed for a model, in dollars per million tokens.
+
+    Raises:
+        InvalidInput: nobody knows a price for the model.
+    """
+    base, *long = [(0, _own_rates(own))] if own else _public_rates(provider, model)
+    return AppliedPrice(
+        **_marked_up(base[1], markup),
+        model=model,
+        provider=provider,
+        source="organisation" if own else "public",
+        markup=markup,
+        base=base[1],
+        long_prompts=[LongPromptRates(**_marked_up(rates, markup), above_input_tokens=above) for above, rates in long],
+        context_window=own.context_window if own else context_window(provider, model),
+        updated_at=own.updated_at if own else None,
+    )
+
+
+def _marked_up(rates: Rates, markup: Decimal) -> dict[str, Decimal]:
+    return {name: exact(rate * (1 + markup)) for name, rate in rates}
+
+
+def _own_rates(own: Price) -> Rates:
+    default = own.input_per_million
+    return Rates(
+        input_per_million=own.input_per_million,
+        output_per_million=own.output_per_million,
+        cached_per_million=default if own.cached_per_million is None else own.cached_per_million,
+        cache_write_per_million=default if own.cache_write_per_million is None else own.cache_write_per_million,
+    )
+
+
+def _public_rates(provider: str, model: str) -> list[tuple[int, Rates]]:
+    """The public prices, each with the length of a prompt above which it holds, shortest first.
+
+    Raises:
+        InvalidInput: nobody knows a price for the model.
+    """
+    _public_price(Tokens(input=1), provider, model)  # says what to do where there is none
+    public = calc_price(Usage(input_tokens=1), model, provider_id=provider).model_price
+    starts = {tier.start for rate in vars(public).values() for tier in getattr(rate, "tiers", ())}
+    return [(start, _rates_above(public, start)) for start in sorted({0, *starts})]
+
+
+def _rates_above(public: ModelPrice, start: int) -> Rates:
+    def rate(value: Decimal | TieredPrices | None, default: Decimal | None = None) -> Decimal:
+        if isinstance(value, TieredPrices):
+            return next((tier.price for tier in reversed(value.tiers) if tier.start <= start), value.base)
+        return value if value is not None else default or Decimal(0)
+
+    asked = rate(public.input_mtok)
+    return Rates(
+        input_per_million=asked,
+        output_per_million=rate(public.output_mtok),
+        cached_per_million=rate(public.cache_read_mtok, asked),
+        cache_write_per_million=rate(public.cache_write_mtok, asked),
+    )
+
+
 def _own_price(tokens: Tokens, own: Price) -> tuple[Decimal, dict[str, Any]]:
-    cached = own.input_per_million if own.cached_per_million is None else own.cached_per_million
-    cache_write = own.input_per_million if own.cache_write_per_million is None else own.cache_write_per_million
+    rates = _own_rates(own)
     fresh = tokens.input - tokens.cached - tokens.cache_write
     amount = (
-        fresh * own.input_per_million
-        + tokens.cached * cached
-        + tokens.cache_write * cache_write
-        + tokens.output * own.output_per_million
+        fresh * rates.input_per_million
+        + tokens.cached * rates.cached_per_million
+        + tokens.cache_write * rates.cache_write_per_million
+        + tokens.output * rates.output_per_million
     ) / _MILLION
     snapshot = {
         "source": "organisation",
-        "input": str(own.input_per_million),
-        "output": str(own.output_per_million),
-        "cached": str(cached),
-        "cache_write": str(cache_write),
+        "input": str(rates.input_per_million),
+        "output": str(rates.output_per_million),
+        "cached": str(rates.cached_per_million),
+        "cache_write": str(rates.cache_write_per_million),
     }
     return amount, snapshot
 
@@ -78,7 +156,7 @@ def _public_price(tokens: Tokens, provider: str, model: str) -> tuple[Decimal, d
         found = calc_price(used, model, provider_id=provider)
     except LookupError as error:
         raise InvalidInput(
-            f"No price is known for the model {model!r} of {provider}. Check its name, or set your own price: "
-            f"PUT /v1/prices/{model}"
+            f"No price is known for the model {model!r} of {provider}. Check its name, set your own price (PUT "
+            f"/v1/prices/{model}), or say which server of yours serves it (rota providers set)."
         ) from error
     return found.total_price, {"source": "genai-prices", "model": found.model.id, "rates": str(found.model_price)}

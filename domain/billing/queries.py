@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.db import Alone, Hot
 from domain.billing.models import prices
+from domain.providers import service as providers
 
 _PRICE = [column for column in prices.c if column.name != "org_id"]
 
@@ -19,15 +20,19 @@ def own_price(connection: Connection, model: str) -> RowMapping | None:
     return connection.execute(select(*_PRICE).where(prices.c.model == model)).mappings().one_or_none()
 
 
+_MINE = "nullif(current_setting('app.org', true), '')::uuid"
 _MONEY = Hot(f"""
-    SELECT b.has_budgets, {", ".join(f"p.{column.name}" for column in _PRICE)}
-      FROM (SELECT EXISTS (SELECT FROM budgets) AS has_budgets) b
-      LEFT JOIN prices p ON p.model = :model
+    SELECT b.has_budgets, {", ".join(f"p.{column.name} AS price_{column.name}" for column in _PRICE)}, s.*
+      FROM (SELECT EXISTS (SELECT FROM budgets) AS has_budgets, CAST(:model AS text) AS wanted) b
+      LEFT JOIN prices p ON p.model = b.wanted
+      LEFT JOIN LATERAL ({providers.SERVING.format(org=_MINE, model="b.wanted")}) s ON true
 """)  # noqa: S608
 
 
 def money_facts(at: Connection | Alone, model: str) -> dict[str, Any]:
-    """The same, its columns null where there is none, and whether the organisation has any budget."""
+    """The same, in columns named `price_…`, null where there is none; whether the organisation has any budget; and its
+    endpoint that serves the model, null where there is none.
+    """
     facts: dict[str, Any] = _MONEY.run(at, {"model": model}).first() or {}
     return facts
 
@@ -53,12 +58,16 @@ def delete_price(connection: Connection, model: str) -> bool:
 
 _SUMS = """
     coalesce(sum(model_calls), 0)::bigint AS model_calls, coalesce(sum(rehearsal_calls), 0)::bigint AS rehearsal_calls,
+    coalesce(sum(estimated_calls), 0)::bigint AS estimated_calls,
+    coalesce(sum(unpriced_calls), 0)::bigint AS unpriced_calls,
     coalesce(sum(input_tokens), 0)::bigint AS input_tokens, coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens,
     coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
     coalesce(sum(base_cost), 0) AS base_cost, coalesce(sum(billed_cost), 0) AS billed_cost
 """
 _EACH = """
-    count(*) AS model_calls, count(*) FILTER (WHERE is_rehearsal) AS rehearsal_calls, sum(input_tokens) AS input_tokens,
+    count(*) AS model_calls, count(*) FILTER (WHERE is_rehearsal) AS rehearsal_calls,
+    count(*) FILTER (WHERE is_estimated) AS estimated_calls, count(*) FILTER (WHERE is_unpriced) AS unpriced_calls,
+    sum(input_tokens) AS input_tokens,
     sum(cached_tokens) AS cached_tokens, sum(output_tokens) AS output_tokens, sum(base_cost) AS base_cost,
     sum(billed_cost) AS billed_cost
 """
@@ -66,7 +75,9 @@ _BY = """
     CROSS JOIN LATERAL (VALUES ('all', ''), ('model', model), ('agent', agent), ('conversation', conversation),
                                ('workflow', workflow_run::text)) AS by (dimension, name)
 """
-_SUMMED = """name, model_calls, rehearsal_calls, input_tokens, cached_tokens, output_tokens, base_cost, billed_cost
+_TOTALS = """model_calls, rehearsal_calls, estimated_calls, unpriced_calls, input_tokens, cached_tokens, output_tokens,
+             base_cost, billed_cost"""
+_SUMMED = f"""name, {_TOTALS}
           FROM usage_totals WHERE org_id = :org AND month = :month AND dimension = :dimension"""
 # What was totalled, and what has come since. The dearest are among the dearest totals or have new usage; the rest, and
 # there may be a line for every conversation, is not looked at.
@@ -75,7 +86,8 @@ _MONTH = text(f"""
         SELECT by.name, {_EACH}
           FROM usage {_BY}
          WHERE org_id = :org AND NOT is_totalled AND by.dimension = :dimension AND by.name IS NOT NULL
-           AND created_at >= CAST(:month AS date) AND created_at < CAST(:month AS date) + interval '1 month'
+           AND created_at >= rota_month_begins(:org, CAST(:month AS date))
+           AND created_at < rota_month_begins(:org, CAST(CAST(:month AS date) + interval '1 month' AS date))
          GROUP BY by.name
     ), totalled AS (
         (SELECT {_SUMMED} ORDER BY billed_cost DESC, name LIMIT :limit)
@@ -88,9 +100,9 @@ _MONTH = text(f"""
 """)  # noqa: S608
 
 
-def current_month(connection: Connection) -> date:
-    """The first day of the present month (UTC)."""
-    found: date = connection.execute(text("SELECT date_trunc('month', rota_now())::date")).scalar_one()
+def current_month(connection: Connection, org: UUID) -> date:
+    """The first day of the present month, by the organisation's clock."""
+    found: date = connection.execute(text("SELECT rota_month(:org, rota_now())"), {"org": org}).scalar_one()
     return found
 
 
@@ -102,10 +114,10 @@ def usage_of_month(connection: Connection, org: UUID, month: date, dimension: st
 
 _BY_MONTH = text(f"""
     WITH lines AS (
-        SELECT month, model_calls, rehearsal_calls, input_tokens, cached_tokens, output_tokens, base_cost, billed_cost
+        SELECT month, {_TOTALS}
           FROM usage_totals WHERE org_id = :org AND dimension = 'all'
          UNION ALL
-        SELECT date_trunc('month', created_at)::date, {_EACH}
+        SELECT rota_month(org_id, created_at), {_EACH}
           FROM usage WHERE org_id = :org AND NOT is_totalled GROUP BY 1
     )
     SELECT month, {_SUMS} FROM lines GROUP BY month ORDER BY month DESC LIMIT :months
@@ -124,15 +136,16 @@ _TOTAL = text(f"""
          WHERE id IN (SELECT id FROM usage WHERE NOT is_totalled ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
         RETURNING *
     ), sums AS (
-        SELECT org_id, date_trunc('month', created_at)::date AS month, by.dimension, by.name, {_EACH}
+        SELECT org_id, rota_month(org_id, created_at) AS month, by.dimension, by.name, {_EACH}
           FROM chosen {_BY} WHERE by.name IS NOT NULL GROUP BY 1, 2, 3, 4
     ), added AS (
-        INSERT INTO usage_totals AS t (org_id, month, dimension, name, model_calls, rehearsal_calls, input_tokens,
-                                       cached_tokens, output_tokens, base_cost, billed_cost)
+        INSERT INTO usage_totals AS t (org_id, month, dimension, name, {_TOTALS})
         SELECT * FROM sums ORDER BY org_id, month, dimension, name
         ON CONFLICT (org_id, month, dimension, name) DO UPDATE
            SET model_calls = t.model_calls + excluded.model_calls,
                rehearsal_calls = t.rehearsal_calls + excluded.rehearsal_calls,
+               estimated_calls = t.estimated_calls + excluded.estimated_calls,
+               unpriced_calls = t.unpriced_calls + excluded.unpriced_calls,
                input_tokens = t.input_tokens + excluded.input_tokens,
                cached_tokens = t.cached_tokens + excluded.cached_tokens,
                output_tokens = t.output_tokens + excluded.output_tokens,
@@ -152,10 +165,11 @@ def total_usage(connection: Connection, batch: int) -> int:
 
 _TO_CLOSE = text("""
     SELECT DISTINCT t.org_id, t.month FROM usage_totals t
-     WHERE t.dimension = 'all' AND rota_now() > t.month + interval '1 month' + CAST(:grace AS interval)
+     WHERE t.dimension = 'all'
+       AND rota_now() > rota_month_begins(t.org_id, (t.month + interval '1 month')::date) + CAST(:grace AS interval)
        AND NOT EXISTS (SELECT FROM bills b WHERE b.org_id = t.org_id AND b.month = t.month)
        AND NOT EXISTS (SELECT FROM usage u WHERE u.org_id = t.org_id AND NOT u.is_totalled
-                          AND u.created_at < t.month + interval '1 month')
+                          AND u.created_at < rota_month_begins(t.org_id, (t.month + interval '1 month')::date))
      ORDER BY t.org_id, t.month LIMIT 100
 """)
 
@@ -186,7 +200,7 @@ _BUDGETS = text("""
            coalesce(m.held - h.spent, 0) AS held, coalesce(m.alerted, 0) AS alerted
       FROM budgets b
       LEFT JOIN budget_months m ON m.org_id = b.org_id AND m.agent = b.agent
-                               AND m.month = date_trunc('month', rota_now())::date
+                               AND m.month = rota_month(b.org_id, rota_now())
       LEFT JOIN LATERAL (SELECT coalesce(sum(spent), 0) AS spent FROM budget_holds h
                           WHERE h.org_id = b.org_id AND h.agent = b.agent AND h.month = m.month) h ON true
      WHERE b.org_id = :org ORDER BY b.agent
@@ -228,7 +242,7 @@ _CONCERNED = text("""
     SELECT b.agent, b.monthly_limit, coalesce(h.reserved - h.spent, 0) AS free
       FROM budgets b
       LEFT JOIN budget_holds h ON h.task_id = :task AND h.agent = b.agent
-                              AND h.month = date_trunc('month', rota_now())::date
+                              AND h.month = rota_month(b.org_id, rota_now())
      WHERE b.org_id = :org AND b.agent IN ('', :agent) ORDER BY b.agent
 """)
 
@@ -242,7 +256,7 @@ def budgets_concerned(connection: Connection, org: UUID, agent: str, task: UUID)
 _RESERVE = text("""
     WITH month AS (
         INSERT INTO budget_months AS m (org_id, agent, month, spent, held)
-        SELECT :org, :agent, date_trunc('month', rota_now())::date, :used, 0
+        SELECT :org, :agent, rota_month(:org, rota_now()), :used, 0
         ON CONFLICT (org_id, agent, month) DO UPDATE SET held = m.held
         RETURNING month
     )
@@ -264,7 +278,7 @@ def budget_month(connection: Connection, org: UUID, agent: str) -> RowMapping | 
     """The present month of a budget, if anything was reserved in it."""
     statement = text(
         "SELECT month FROM budget_months WHERE org_id = :org AND agent = :agent "
-        "AND month = date_trunc('month', rota_now())::date"
+        "AND month = rota_month(:org, rota_now())"
     )
     return connection.execute(statement, {"org": org, "agent": agent}).mappings().one_or_none()
 
@@ -316,21 +330,21 @@ def release_budgets(connection: Connection, task: UUID) -> None:
     connection.execute(_RELEASE_BUDGETS, {"task": task})
 
 
-_CROSSED = text("""
-    SELECT * FROM (
-        SELECT b.org_id, b.agent, b.monthly_limit, m.spent + h.spent AS used, m.alerted,
-               CASE WHEN m.spent + h.spent >= b.monthly_limit THEN 100
-                    WHEN m.spent + h.spent >= b.monthly_limit * 0.8 THEN 80
-                    WHEN m.spent + h.spent >= b.monthly_limit * 0.5 THEN 50 ELSE 0 END AS share
-          FROM budgets b JOIN budget_months m ON m.org_id = b.org_id AND m.agent = b.agent
-                          AND m.month = date_trunc('month', rota_now())::date,
-               LATERAL (SELECT coalesce(sum(spent), 0) AS spent FROM budget_holds h
-                         WHERE h.org_id = b.org_id AND h.agent = b.agent AND h.month = m.month) h
-    ) AS crossed WHERE alerted < share
-""")
+_SPENT = """
+    budgets b JOIN budget_months m ON m.org_id = b.org_id AND m.agent = b.agent
+                                  AND m.month = rota_month(b.org_id, rota_now()),
+    LATERAL (SELECT m.spent + coalesce(sum(h.spent), 0) AS used FROM budget_holds h
+              WHERE h.org_id = b.org_id AND h.agent = b.agent AND h.month = m.month) used,
+    LATERAL (SELECT CASE WHEN used >= b.monthly_limit THEN 100
+                         WHEN used >= b.monthly_limit * 0.8 THEN 80
+                         WHEN used >= b.monthly_limit * 0.5 THEN 50 ELSE 0 END AS share) marked
+"""
+_CROSSED = text(f"""
+    SELECT b.org_id, b.agent, b.monthly_limit, used, share FROM {_SPENT} WHERE m.alerted < share
+""")  # noqa: S608
 _TOLD = text("""
     UPDATE budget_months SET alerted = :share
-     WHERE org_id = :org AND agent = :agent AND month = date_trunc('month', rota_now())::date AND alerted < :share
+     WHERE org_id = :org AND agent = :agent AND month = rota_month(:org, rota_now()) AND alerted < :share
 """)
 
 
@@ -344,7 +358,15 @@ def note_told(connection: Connection, org: UUID, agent: str, share: int) -> bool
     return connection.execute(_TOLD, {"org": org, "agent": agent, "share": share}).rowcount == 1
 
 
-def reset_alert(connection: Connection, org: UUID, agent: str) -> None:
-    """A budget was changed: tell anew."""
-    statement = text("UPDATE budget_months SET alerted = 0 WHERE org_id = :org AND agent = :agent")
-    connection.execute(statement, {"org": org, "agent": agent})
+_LOWER_ALERT = text(f"""
+    UPDATE budget_months SET alerted = reached.share
+      FROM (SELECT m.month, share FROM {_SPENT} WHERE b.org_id = :org AND b.agent = :agent) AS reached
+     WHERE org_id = :org AND agent = :agent AND budget_months.month = reached.month AND alerted > reached.share
+""")  # noqa: S608
+
+
+def lower_alert(connection: Connection, org: UUID, agent: str) -> None:
+    """After a change of the limit: marks above what is reached now will be told when they are reached again; those that
+    are reached and were told are not told twice.
+    """
+    connection.execute(_LOWER_ALERT, {"org": org, "agent": agent})

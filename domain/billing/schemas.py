@@ -1,5 +1,6 @@
 """Tokens, prices, costs and bills. All amounts are US dollars."""
 
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -7,8 +8,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from core.numbers import PlainDecimal
+from domain.providers.schemas import Endpoint
+
 Provider = Literal["anthropic", "openai"]
-PerMillion = Annotated[Decimal, Field(ge=0, max_digits=20, decimal_places=10)]
+PerMillion = Annotated[PlainDecimal, Field(ge=0, max_digits=20, decimal_places=10)]
 
 
 class Tokens(BaseModel):
@@ -22,6 +26,7 @@ class Tokens(BaseModel):
     cached: int = Field(default=0, ge=0, description="of the input, read from the provider's cache")
     cache_write: int = Field(default=0, ge=0, description="of the input, written to the provider's cache")
     output: int = Field(default=0, ge=0)
+    is_estimated: bool = Field(default=False, description="the provider reported none or only a part of them")
 
     @property
     def total(self) -> int:
@@ -49,6 +54,46 @@ class Price(PriceFields):
     updated_at: datetime
 
 
+class Rates(BaseModel):
+    """Dollars per million tokens."""
+
+    input_per_million: Decimal
+    output_per_million: Decimal
+    cached_per_million: Decimal = Field(description="of input that was read from the provider's cache")
+    cache_write_per_million: Decimal = Field(description="of input that was written to the provider's cache")
+
+
+class LongPromptRates(Rates):
+    """What a call costs whose prompt has more tokens than this."""
+
+    above_input_tokens: int
+
+
+class AppliedPrice(Rates):
+    """What an organisation is billed for a model: the base price, its own or the public one, and the markup on it."""
+
+    model: str
+    provider: Provider
+    currency: Literal["USD"] = "USD"
+    source: Literal["organisation", "public"]
+    markup: Decimal = Field(description="0.2 for 20 %")
+    base: Rates = Field(description="without the markup")
+    long_prompts: list[LongPromptRates] = Field(description="where a longer prompt costs more, with the markup")
+    context_window: int | None
+    updated_at: datetime | None = Field(description="null for the public price")
+
+
+@dataclass(frozen=True)
+class MoneyFacts:
+    """What is known of a model's calls before one is made."""
+
+    price: Price | None
+    """the organisation's own, where it has one"""
+    has_budgets: bool
+    endpoint: Endpoint | None
+    """that serves the model, where it is not served by the providers of the settings"""
+
+
 class Cost(BaseModel):
     """What one model call costs, with the price it was computed from."""
 
@@ -59,6 +104,18 @@ class Cost(BaseModel):
     billed: Decimal
     price: dict[str, Any]
 
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether no price was known for the model, so that it costs 0."""
+        return bool(self.price["source"] == "unpriced")
+
+
+# Bills that were closed before these were counted do not have them.
+_ESTIMATED = "of the calls, those whose tokens are estimated: the provider reported none or only a part"
+_UNPRICED = (
+    "of the calls, those billed at 0 because no price is known for the model: set one with PUT /v1/prices/{model}"
+)
+
 
 class UsageLine(BaseModel):
     """A share of a month's usage."""
@@ -66,6 +123,8 @@ class UsageLine(BaseModel):
     name: str = Field(description="the model, the agent, the conversation's key or the workflow's run")
     model_calls: int
     rehearsal_calls: int = Field(description="of the calls, answered by the rehearsal model: nobody charged for them")
+    estimated_calls: int = Field(default=0, description=_ESTIMATED)
+    unpriced_calls: int = Field(default=0, description=_UNPRICED)
     input_tokens: int
     cached_tokens: int
     output_tokens: int
@@ -76,9 +135,11 @@ class UsageLine(BaseModel):
 class MonthTotal(BaseModel):
     """A month's usage as a whole."""
 
-    month: date = Field(description="its first day (UTC)")
+    month: date = Field(description="its first day, by the organisation's clock")
     model_calls: int
     rehearsal_calls: int
+    estimated_calls: int = Field(default=0, description=_ESTIMATED)
+    unpriced_calls: int = Field(default=0, description=_UNPRICED)
     input_tokens: int
     cached_tokens: int
     output_tokens: int
@@ -111,7 +172,9 @@ class BudgetFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    monthly_limit: Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)] = Field(description="US dollars")
+    monthly_limit: Annotated[PlainDecimal, Field(ge=0, max_digits=18, decimal_places=6)] = Field(
+        description="US dollars"
+    )
 
 
 class Budget(BudgetFields):

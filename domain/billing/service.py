@@ -1,6 +1,7 @@
 """Verbs on prices and usage."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,19 +10,24 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping
 
 from core.db import Alone
-from core.errors import NotFound, RotaError
-from domain.billing import queries
+from core.errors import InvalidInput, NotFound, RotaError
+from domain.billing import pricing, queries
+from domain.billing.routing import provider_of
 from domain.billing.schemas import (
+    AppliedPrice,
     Bill,
     Budget,
     BudgetFields,
     CrossedBudget,
+    MoneyFacts,
     MonthTotal,
     Price,
     PriceFields,
     UsageLine,
     UsageReport,
 )
+from domain.providers import service as providers
+from domain.tenants import service as tenants
 
 _HISTORY_MONTHS = 24
 
@@ -32,16 +38,29 @@ def own_price(connection: Connection, model: str) -> Price | None:
     return Price(**row) if row else None
 
 
-def money_facts(at: Connection | Alone, model: str) -> tuple[Price | None, bool]:
-    """The organisation's own price for `model`, where it has one, and whether anything limits what it is billed."""
+def money_facts(at: Connection | Alone, model: str) -> MoneyFacts:
+    """What calls of `model` cost an organisation, whether anything limits that, and where they go."""
     row = queries.money_facts(at, model)
-    has_budgets = bool(row.pop("has_budgets"))
-    return (Price(**row) if row["model"] else None), has_budgets
+    price = {name.removeprefix("price_"): value for name, value in row.items() if name.startswith("price_")}
+    return MoneyFacts(
+        price=Price(**price) if price["model"] else None,
+        has_budgets=bool(row["has_budgets"]),
+        endpoint=providers.endpoint_of(row, model),
+    )
 
 
-def list_prices(connection: Connection) -> list[Price]:
-    """The organisation's own prices."""
-    return [Price(**row) for row in queries.own_prices(connection)]
+def list_prices(connection: Connection, org: UUID, models: Iterable[str] = ()) -> list[AppliedPrice]:
+    """What the organisation is billed for the models that it has prices of its own for, and for `models`, by name."""
+    markup = tenants.get_organisation(connection, org).markup
+    own = {row["model"]: Price(**row) for row in queries.own_prices(connection)}
+    found = []
+    for model in sorted({*own, *models}):
+        price = own.get(model)
+        with contextlib.suppress(InvalidInput):  # nobody knows a price for it, so nothing is billed by one
+            found.append(
+                pricing.applied_price(provider=provider_of(model, price), model=model, own=price, markup=markup)
+            )
+    return found
 
 
 def set_price(connection: Connection, org: UUID, model: str, fields: PriceFields) -> Price:
@@ -79,7 +98,7 @@ def usage_report(connection: Connection, org: UUID, month: date | None = None) -
 
 def bill(connection: Connection, org: UUID, month: date | None = None) -> Bill:
     """The bill of a month: as it was closed, or as it stands so far."""
-    first = (month or queries.current_month(connection)).replace(day=1)
+    first = (month or queries.current_month(connection, org)).replace(day=1)
     closed = queries.bill(connection, org, first)
     if closed is not None:
         return Bill(**closed["body"] | {"closed_at": closed["closed_at"]})
@@ -147,9 +166,13 @@ def _budget(connection: Connection, org: UUID, row: RowMapping) -> Budget:
 
 
 def set_budget(connection: Connection, org: UUID, agent: str, fields: BudgetFields) -> list[Budget]:
-    """Limit what is billed in a month, for an agent or (with an empty name) for the whole organisation."""
+    """Limit what is billed in a month, for an agent or (with an empty name) for the whole organisation. What was spent
+    before counts at once, so a lower limit may be crossed by this.
+    """
     queries.put_budget(connection, org, agent, fields.monthly_limit)
-    queries.reset_alert(connection, org, agent)
+    # A month that begins with the first call after this would not show that the budget is crossed already.
+    queries.begin_budget_month(connection, org, agent, _used(connection, org, agent))
+    queries.lower_alert(connection, org, agent)
     return list_budgets(connection, org)
 
 
@@ -210,7 +233,7 @@ def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Cal
 
 def _used(connection: Connection, org: UUID, agent: str) -> Decimal:
     """What the present month was billed before anything was reserved in it."""
-    month = queries.current_month(connection)
+    month = queries.current_month(connection, org)
     lines = queries.usage_of_month(connection, org, month, "agent" if agent else "all", 10_000)
     return sum((row["billed_cost"] for row in lines if row["name"] == agent), start=Decimal(0))
 

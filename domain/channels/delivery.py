@@ -1,17 +1,20 @@
-"""Sending what is in the outbox: take one, send it, write down what became of it.
+"""Sending what is in the outbox: take what is due, send each by itself, write down what became of it.
 
-Any number of senders may be at it. A message is marked before it is sent; of one whose sender died meanwhile nobody
+Any number of processes may be at it. A message is marked before it is sent; of one whose sender died meanwhile nobody
 knows whether it went out, unless its channel knows a repetition.
 """
 
+import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from core.clock import Stopwatch
 from core.db import system_transaction
-from core.errors import Misconfigured
+from core.errors import Misconfigured, Unavailable
 from core.failpoints import failpoint
 from core.logging import get_logger
 from core.settings import Settings
@@ -19,18 +22,21 @@ from core.vault import make_vault
 from domain.channels import queries, service
 from domain.channels.email import EmailSender
 from domain.channels.in_app import InAppSender
-from domain.channels.schemas import Carrier, Outgoing
-from domain.channels.senders import NotSent, Sender, Undeliverable
+from domain.channels.rehearsal import REFUSAL, marked
+from domain.channels.retrying import delay_after, pause_after
+from domain.channels.schemas import Carrier, MessageStatus, Outgoing, Room
+from domain.channels.senders import Gone, NotSent, ReceiverInTrouble, Sender, Undeliverable
 from domain.channels.webhook import WebhookSender
 
 log = get_logger(__name__)
 
-_MOST_ATTEMPTS = 12
-_FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=5), timedelta(hours=1)
 # Longer than any sender can be at one message.
 _LEASE = timedelta(minutes=2)
-_AT_A_TIME = timedelta(seconds=20)
-_SENT_TOGETHER, _OF_ONE_ORGANISATION = 4, 2
+# Threads that wait for servers cost little; the more there are, the more slow servers it takes to fill them.
+_AT_ONCE, _AT_ONCE_HERE, _TO_THE_TROUBLED = 64, 4, 16
+_OF_ONE_ORGANISATION, _OF_ONE_RECEIVER = 4, 2
+_SLOW = timedelta(seconds=3)
+_AGAIN_AFTER = (0.5, 1, 2, 4, 8, 16)  # seconds
 
 Senders = Mapping[Carrier, Sender]
 
@@ -48,64 +54,200 @@ def make_senders(config: Settings) -> Senders:
     }
 
 
-def deliver_due(senders: Senders) -> int:
-    """Send what is due, several at a time, for a while. Returns how many were taken in hand.
+class Outbox:
+    """Sends what is due, each message in a thread of its own.
 
-    No organisation has more than two messages in hand at once: a mail server that does not answer keeps nobody else's.
+    No organisation has more than four messages in hand at once, and no receiver more than two. A receiver that failed
+    or was slow has one at a time, and all of these together have a quarter of the threads: so a server that does not
+    answer delays its own messages only. What stays on this machine has threads of its own.
     """
-    stopwatch = Stopwatch()
-    with ThreadPoolExecutor(_SENT_TOGETHER, thread_name_prefix="outbox") as pool:
-        return sum(pool.map(lambda _: _deliver_one_after_the_other(senders, stopwatch), range(_SENT_TOGETHER)))
+
+    def __init__(self, senders: Senders) -> None:
+        here: Senders = {name: sender for name, sender in senders.items() if name == "in_app"}
+        outside: Senders = {name: sender for name, sender in senders.items() if name != "in_app"}
+        self._hands = [_Hands(some, at_once) for some, at_once in ((here, _AT_ONCE_HERE), (outside, _AT_ONCE)) if some]
+
+    def send_due(self) -> None:
+        """Begin to send what is due, and return. A thread that has sent its message takes the next."""
+        for hands in self._hands:
+            hands.send_due()
+
+    def finish(self) -> int:
+        """Wait until nothing is in hand. Returns how many messages were taken in hand so far."""
+        return sum(hands.finish() for hands in self._hands)
+
+    def stop(self) -> None:
+        """Begin to send nothing more. Waits for nothing, not even for a lock: signal handlers call it."""
+        for hands in self._hands:
+            hands.is_stopped = True
+
+    def close(self) -> None:
+        """Begin to send nothing more, and wait for what is in hand."""
+        self.stop()
+        for hands in self._hands:
+            hands.close()
 
 
-def _deliver_one_after_the_other(senders: Senders, stopwatch: Stopwatch) -> int:
-    count = 0
-    while stopwatch.elapsed() < _AT_A_TIME:
-        with system_transaction() as connection:
-            row = queries.take_due(connection, _OF_ONE_ORGANISATION)
-        if row is None:
-            break
-        failpoint("before-send")
-        _deliver(senders, Outgoing(**row))
-        count += 1
+def deliver_due(senders: Senders) -> int:
+    """Send what is due until nothing is. Returns how many messages were taken in hand."""
+    outbox = Outbox(senders)
+    outbox.send_due()
+    count = outbox.finish()
+    outbox.close()
     return count
 
 
-def _deliver(senders: Senders, message: Outgoing) -> None:
-    status, error, delay = "sent", None, None
-    try:
-        senders[message.channel].send(message)
-    except Undeliverable as refusal:
-        status, error = "failed", refusal.message
-    except NotSent as failure:
-        error = failure.message
-        status, delay = (
-            ("queued", _backoff(message.attempts)) if message.attempts < _MOST_ATTEMPTS else ("failed", None)
+class _Hands:
+    """Threads that send the messages of some channels."""
+
+    def __init__(self, senders: Senders, at_once: int) -> None:
+        self._senders = senders
+        self._at_once = at_once
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="outbox")
+        self._taking = threading.Lock()
+        self._changed = threading.Condition()
+        self._in_hand: dict[UUID, Outgoing] = {}
+        self._served: dict[UUID, None] = {}
+        """organisations in the order in which they had a turn last"""
+        self._count = self._running = 0
+        self.is_stopped = False
+
+    def send_due(self) -> None:
+        with self._taking:
+            room = self._room()
+            if room.messages == 0 or self.is_stopped:
+                return
+            with system_transaction() as connection:
+                taken = [Outgoing(**row) for row in queries.take_due(connection, room)]
+            with self._changed:
+                self._count += len(taken)
+                self._running += len(taken)
+                self._in_hand |= {message.id: message for message in taken}
+            for message in taken:
+                self._served.pop(message.org_id, None)
+                self._served[message.org_id] = None
+                self._pool.submit(self._send, message)
+
+    def _room(self) -> Room:
+        with self._changed:
+            in_hand = list(self._in_hand.values())
+        troubled = sum(message.is_troubled for message in in_hand)
+        return Room(
+            channels=list(self._senders),
+            messages=self._at_once - len(in_hand),
+            to_troubled=max(0, min(_TO_THE_TROUBLED, self._at_once) - troubled),
+            of_organisation=_OF_ONE_ORGANISATION,
+            of_receiver=_OF_ONE_RECEIVER,
+            served=list(self._served),
         )
-    except Misconfigured as fault:  # ours: nothing was tried
-        error = fault.message
-        status, delay = _later(message)
-    except Exception as trouble:  # noqa: BLE001  whatever it was, the message may have gone out
-        is_harmless = senders[message.channel].repeat_is_harmless
-        error = f"The answer was lost: {type(trouble).__name__}"
-        status, delay = _later(message) if is_harmless else ("unknown", None)
+
+    def _send(self, message: Outgoing) -> None:
+        try:
+            failpoint("before-send")
+            _deliver(self._senders, message)
+        except Exception:
+            log.exception("what became of a message could not be noted", message=str(message.id))
+        finally:
+            with self._changed:
+                del self._in_hand[message.id]
+            try:
+                self.send_due()
+            except Unavailable:
+                log.warning("the outbox is looked at again later", exc_info=True)
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def finish(self) -> int:
+        with self._changed:
+            self._changed.wait_for(lambda: self._running == 0)
+            return self._count
+
+    def close(self) -> None:
+        with self._taking:
+            pass  # a take under way has handed its messages to the pool now
+        self._pool.shutdown()
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one attempt."""
+
+    status: MessageStatus
+    error: str | None = None
+    delay: timedelta | None = None
+    trouble: ReceiverInTrouble | None = None
+    is_gone: bool = False
+
+
+def _deliver(senders: Senders, message: Outgoing) -> None:
+    stopwatch = Stopwatch()
+    outcome = _kept_back(message) or _attempt(senders[message.channel], message)
     failpoint("after-send")
-    if status != "sent":
-        log.warning("message not sent", message=str(message.id), channel=message.channel, status=status, error=error)
-    row = {"id": message.id, "attempts": message.attempts, "status": status, "error": error, "delay": delay}
+    if outcome.status != "sent":
+        log.warning(
+            "message not sent", message=str(message.id), channel=message.channel, status=outcome.status,
+            error=outcome.error,
+        )  # fmt: skip
+    is_slow = stopwatch.elapsed() > _SLOW
+    for pause in _AGAIN_AFTER:  # what is known of a message must not be lost with the database's restart
+        try:
+            _note(message, outcome, is_slow=is_slow)
+        except Unavailable:
+            time.sleep(pause)
+        else:
+            return
+    _note(message, outcome, is_slow=is_slow)
+
+
+def _note(message: Outgoing, outcome: _Outcome, *, is_slow: bool) -> None:
+    """Write down what became of a message, and of its receiver. Nothing where it is not in this hand any more."""
     with system_transaction() as connection:
-        if queries.note_result(connection, row) in {"failed", "cancelled"}:
-            service.pay_back(connection, message.org_id, message.id, message.task_id, message.seq, str(error))
+        row = {"id": message.id, "attempts": message.attempts, "status": outcome.status, "error": outcome.error}
+        status = queries.note_result(connection, row | {"delay": outcome.delay})
+        if status is None:
+            return
+        if status in {"failed", "cancelled"}:
+            service.pay_back(connection, message.org_id, message.id, message.task_id, message.seq, str(outcome.error))
+        if outcome.trouble is not None:
+            service.note_trouble(connection, message, outcome.trouble.message, _pause(message, outcome.trouble))
+        elif outcome.status == "sent":
+            service.note_success(connection, message, is_slow=is_slow)
+        if outcome.is_gone and message.webhook_id is not None:
+            service.disable_webhook(connection, message.org_id, message.webhook_id, str(outcome.error))
 
 
-def _later(message: Outgoing) -> tuple[str, timedelta | None]:
+def _kept_back(message: Outgoing) -> _Outcome | None:
+    """The outcome of a message that must not leave the organisation; None where it may."""
+    stays = message.is_rehearsal and message.channel != "in_app" and not message.is_demonstration
+    return _Outcome("failed", REFUSAL) if stays else None
+
+
+def _attempt(sender: Sender, message: Outgoing) -> _Outcome:
+    try:
+        sender.send(marked(message) if message.is_rehearsal else message)
+    except Undeliverable as refusal:
+        return _Outcome("failed", refusal.message, is_gone=isinstance(refusal, Gone))
+    except ReceiverInTrouble as trouble:
+        return _again(message, trouble.message, trouble)
+    except NotSent as failure:
+        return _again(message, failure.message)
+    except Misconfigured as fault:  # ours: nothing was tried
+        return _again(message, fault.message)
+    except Exception as trouble:  # noqa: BLE001  whatever it was, the message may have gone out
+        error = f"The answer was lost: {type(trouble).__name__}"
+        return _again(message, error) if sender.repeat_is_harmless else _Outcome("unknown", error)
+    return _Outcome("sent")
+
+
+def _again(message: Outgoing, error: str, trouble: ReceiverInTrouble | None = None) -> _Outcome:
     """Queued again after a while, or failed when it was tried often enough."""
-    return ("queued", _backoff(message.attempts)) if message.attempts < _MOST_ATTEMPTS else ("failed", None)
+    delay = delay_after(message.channel, message.attempts, trouble.retry_after if trouble else timedelta(0))
+    return _Outcome("queued" if delay is not None else "failed", error, delay, trouble)
 
 
-def _backoff(attempts: int) -> timedelta:
-    delay: timedelta = _FIRST_DELAY * 2 ** min(attempts - 1, 16)
-    return min(_LONGEST_DELAY, delay)
+def _pause(message: Outgoing, trouble: ReceiverInTrouble) -> timedelta:
+    return pause_after(message.receiver_failures + 1, trouble.retry_after)
 
 
 def take_back_left_behind(senders: Senders) -> dict[UUID, str]:

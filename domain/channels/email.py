@@ -9,12 +9,13 @@ from email.message import EmailMessage
 from email.utils import formataddr, formatdate
 
 from core.addresses import Address, checked_address
+from core.deadlines import Deadline
 from core.errors import InvalidInput, Unavailable
 from core.vault import Vault
 from domain.channels.schemas import EmailSettings, Outgoing
-from domain.channels.senders import NotSent, Undeliverable, capped
+from domain.channels.senders import NotSent, ReceiverInTrouble, Undeliverable
 
-_TIMEOUT, _WHOLE_TIME = 10.0, 60.0
+_TIMEOUT = 10.0
 _PERMANENT = 500
 
 
@@ -23,9 +24,11 @@ class EmailSender:
 
     repeat_is_harmless = False
 
-    def __init__(self, vault: Vault, private_networks: Sequence[str]) -> None:
+    def __init__(self, vault: Vault, private_networks: Sequence[str], *, cap: float = 60) -> None:
+        """A whole exchange takes `cap` seconds at most."""
         self._vault = vault
         self._private_networks = private_networks
+        self._cap = cap
 
     def send(self, message: Outgoing) -> None:
         """Carry `message` (see `Sender`)."""
@@ -34,36 +37,46 @@ class EmailSender:
         settings = EmailSettings.model_validate(message.settings)
         password = self._vault.open(message.secret) if message.secret else None
         mail = _as_bytes(settings, message)
-        server = self._connect(settings)
-        with capped(server, _WHOLE_TIME):
+        with Deadline(self._cap) as deadline:
+            server = self._connect(settings, deadline)
             try:
                 _introduce(server, settings, password, message.recipient)
                 _hand_over(server, mail)
             finally:
                 _part(server)
 
-    def _connect(self, settings: EmailSettings) -> smtplib.SMTP:
+    def _connect(self, settings: EmailSettings, deadline: Deadline) -> smtplib.SMTP:
         try:
-            address = checked_address(settings.host, settings.port, self._private_networks)
+            address = checked_address(settings.host, settings.port, self._private_networks, within=deadline.left())
+            return _connected(settings, address, deadline)
         except InvalidInput as error:
             raise Undeliverable(error.message) from error
         except Unavailable as error:
-            raise NotSent(error.message) from error
-        try:
-            return _connected(settings, address)
+            raise ReceiverInTrouble(error.message) from error
         except (smtplib.SMTPException, OSError) as error:
-            raise _failure(error) from error
+            raise _in_trouble(error) from error
 
 
 def _introduce(server: smtplib.SMTP, settings: EmailSettings, password: str | None, recipient: str) -> None:
-    """Everything up to the message itself: until then nothing can have gone out."""
+    """Everything up to the message itself: until then nothing can have gone out. What the server says of the recipient
+    concerns this message; before that it is the server that does not work.
+    """
     try:
         if settings.security == "starttls":
             server.starttls(context=ssl.create_default_context())
         server.ehlo_or_helo_if_needed()
         if password is not None:
             server.login(settings.username or settings.sender, password)
-        code, answer = server.mail(settings.sender)
+    except UnicodeError as error:
+        raise Undeliverable(f"The mail server cannot be told this: {error}") from error
+    except (smtplib.SMTPException, OSError, ValueError) as error:
+        raise _in_trouble(error) from error
+    _address_to(server, settings.sender, recipient)
+
+
+def _address_to(server: smtplib.SMTP, sender: str, recipient: str) -> None:
+    try:
+        code, answer = server.mail(sender)
         if code == _ACCEPTED:
             code, answer = server.rcpt(recipient)
     except UnicodeError as error:
@@ -80,23 +93,27 @@ def _hand_over(server: smtplib.SMTP, mail: bytes) -> None:
         code, answer = server.data(mail)
     except smtplib.SMTPDataError as error:
         raise _refusal(int(error.smtp_code), error.smtp_error) from error
+    if code not in _REFUSALS and code != _ACCEPTED:
+        raise smtplib.SMTPServerDisconnected("The answer was cut short.")  # it may have been accepted
     if code != _ACCEPTED:
         raise _refusal(code, answer)
 
 
 _READY, _ACCEPTED, _FORWARDED = 220, 250, 251
+_REFUSALS = range(400, 600)
 
 
 class _CheckedSMTP(smtplib.SMTP):
     """SMTP to the address that was checked, under the name that certificates are issued for."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, deadline: Deadline) -> None:
         self._address = address
+        self._deadline = deadline
         super().__init__(timeout=_TIMEOUT)
         self._host = address.host  # for starttls
 
     def _get_socket(self, host: str, port: int, timeout: float | None) -> socket.socket:  # noqa: ARG002
-        return self._address.connect(timeout or _TIMEOUT)
+        return self._deadline.connect(self._address, timeout or _TIMEOUT)
 
 
 class _CheckedTlsSMTP(_CheckedSMTP):
@@ -105,11 +122,10 @@ class _CheckedTlsSMTP(_CheckedSMTP):
         return ssl.create_default_context().wrap_socket(plain, server_hostname=self._address.host)
 
 
-def _connected(settings: EmailSettings, address: Address) -> smtplib.SMTP:
+def _connected(settings: EmailSettings, address: Address, deadline: Deadline) -> smtplib.SMTP:
     kind = _CheckedTlsSMTP if settings.security == "tls" else _CheckedSMTP
-    server = kind(address)
-    with capped(server, _WHOLE_TIME):
-        code, answer = server.connect(address.host, address.port)
+    server = kind(address, deadline)
+    code, answer = server.connect(address.host, address.port)
     if code != _READY:
         server.close()
         raise smtplib.SMTPConnectError(code, answer)
@@ -136,6 +152,13 @@ def _written(settings: EmailSettings, message: Outgoing) -> EmailMessage:
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(message.body)
     return mail
+
+
+def _in_trouble(error: Exception) -> ReceiverInTrouble:
+    """What a failure before any recipient was named means: the next message would fail likewise, until the
+    server or its settings are corrected.
+    """
+    return ReceiverInTrouble(_failure(error).message)
 
 
 def _failure(error: Exception) -> NotSent | Undeliverable:

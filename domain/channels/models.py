@@ -1,6 +1,7 @@
-"""Tables: channels, webhooks, templates, outbox, inbox, notifications."""
+"""Tables: channels, webhooks, templates, outbox, whatsapp_conversations, troubled_receivers,
+inbox, notifications."""
 
-from sqlalchemy import Boolean, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, Computed, DateTime, Integer, LargeBinary, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.tables import metadata, org_column
@@ -27,6 +28,7 @@ webhooks = Table(
     Column("secret", LargeBinary, nullable=False),
     Column("created_at", _Moment, nullable=False),
     Column("disabled_at", _Moment),
+    Column("disabled_because", Text),
 )
 
 templates = Table(
@@ -61,6 +63,33 @@ outbox = Table(
     Column("sent_at", _Moment),
     Column("leave_by", _Moment),
     Column("is_unwanted", Boolean, nullable=False),
+    Column("receiver", Text, Computed("coalesce(webhook_id::text, channel)")),
+    Column("is_rehearsal", Boolean, nullable=False),
+    Column("conversation_id", Uuid),
+)
+
+whatsapp_conversations = Table(
+    "whatsapp_conversations",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    org_column(),
+    Column("number", Text, nullable=False),
+    Column("opened_by", Text, nullable=False),
+    Column("opened_at", _Moment, nullable=False),
+    Column("message_id", Uuid),
+    Column("task_id", Uuid),
+    Column("seq", Integer),
+)
+
+troubled_receivers = Table(
+    "troubled_receivers",
+    metadata,
+    org_column(),
+    Column("receiver", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("since", _Moment, nullable=False),
+    Column("error", Text),
+    Column("retry_at", _Moment, nullable=False),
 )
 
 inbox = Table(
@@ -73,6 +102,7 @@ inbox = Table(
     Column("body", Text, nullable=False),
     Column("outside_id", Text),
     Column("received_at", _Moment, nullable=False),
+    Column("kind", Text, nullable=False),
 )
 
 notifications = Table(

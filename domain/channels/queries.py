@@ -1,5 +1,6 @@
 """All SQL about channels, templates, the outbox and notifications."""
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping, text
 
 from core.db import dump_json
+from domain.channels.schemas import Payer, Room
 
 # ── channels, webhooks, templates ────────────────────────────────────────────────────────────────────────────────────
 
@@ -39,19 +41,24 @@ def delete_channel(connection: Connection, kind: str) -> bool:
     return connection.execute(text("DELETE FROM channels WHERE kind = :kind"), {"kind": kind}).rowcount == 1
 
 
-_WEBHOOK = "id, url, events, created_at, disabled_at"
+_WEBHOOK = """
+    SELECT w.id, w.url, w.events, w.created_at, w.disabled_at, w.disabled_because,
+           CASE WHEN t.failures > 0 THEN t.since END AS failing_since, t.error AS last_error,
+           CASE WHEN t.failures > 0 THEN t.retry_at END AS retry_at
+      FROM webhooks w LEFT JOIN troubled_receivers t ON t.org_id = w.org_id AND t.receiver = w.id::text
+"""
+_WEBHOOKS = text(f"{_WEBHOOK} WHERE w.org_id = :org ORDER BY w.id")
+_ONE_WEBHOOK = text(f"{_WEBHOOK} WHERE w.id = :id")
 
 
 def webhooks(connection: Connection, org: UUID) -> list[RowMapping]:
     """Where an organisation's events are posted, without secrets."""
-    statement = text(f"SELECT {_WEBHOOK} FROM webhooks WHERE org_id = :org ORDER BY id")  # noqa: S608
-    return list(connection.execute(statement, {"org": org}).mappings())
+    return list(connection.execute(_WEBHOOKS, {"org": org}).mappings())
 
 
 def webhook(connection: Connection, webhook_id: UUID) -> RowMapping | None:
     """One webhook, without its secret."""
-    statement = text(f"SELECT {_WEBHOOK} FROM webhooks WHERE id = :id")  # noqa: S608
-    return connection.execute(statement, {"id": webhook_id}).mappings().one_or_none()
+    return connection.execute(_ONE_WEBHOOK, {"id": webhook_id}).mappings().one_or_none()
 
 
 def insert_webhook(connection: Connection, row: dict[str, Any]) -> None:
@@ -64,12 +71,31 @@ def insert_webhook(connection: Connection, row: dict[str, Any]) -> None:
 
 def set_webhook_secret(connection: Connection, webhook_id: UUID, secret: bytes) -> None:
     """Sign with another secret from now on."""
-    statement = text("UPDATE webhooks SET secret = :secret, disabled_at = NULL WHERE id = :id")
+    statement = text("UPDATE webhooks SET secret = :secret WHERE id = :id")
     connection.execute(statement, {"id": webhook_id, "secret": secret})
+
+
+_ENABLE = text("UPDATE webhooks SET disabled_at = NULL, disabled_because = NULL WHERE id = :id")
+_DISABLE = text("""
+    UPDATE webhooks SET disabled_at = rota_now(), disabled_because = :because WHERE id = :id AND disabled_at IS NULL
+    RETURNING url
+""")
+
+
+def enable_webhook(connection: Connection, webhook_id: UUID) -> None:
+    """Post there again."""
+    connection.execute(_ENABLE, {"id": webhook_id})
+
+
+def disable_webhook(connection: Connection, webhook_id: UUID, because: str) -> str | None:
+    """Post there no more, until it is enabled again. Returns its URL; None where it was disabled, or is not there."""
+    url: str | None = connection.execute(_DISABLE, {"id": webhook_id, "because": because}).scalar_one_or_none()
+    return url
 
 
 def delete_webhook(connection: Connection, webhook_id: UUID) -> bool:
     """Take a webhook away."""
+    connection.execute(text("DELETE FROM troubled_receivers WHERE receiver = :id"), {"id": str(webhook_id)})
     return connection.execute(text("DELETE FROM webhooks WHERE id = :id"), {"id": webhook_id}).rowcount == 1
 
 
@@ -122,21 +148,32 @@ def set_secret(connection: Connection, table: str, row: dict[str, Any]) -> None:
 
 # ── the outbox ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_INSERT = text("""
+# Steps go with their task after some days; usage stays. A reply from the cache has no usage.
+_IS_REHEARSED = """
+    (EXISTS (SELECT FROM steps s WHERE s.task_id = ANY(CAST(:writers AS uuid[])) AND s.stage = 'decide'
+                AND s.output ->> 'is_rehearsal' = 'true')
+     OR EXISTS (SELECT FROM usage u WHERE u.task_id = ANY(CAST(:writers AS uuid[])) AND u.is_rehearsal))
+"""
+_INSERT = text(f"""
     INSERT INTO outbox (id, org_id, channel, recipient, contact, subject, body, webhook_id, send_after, leave_by,
-                        task_id, seq)
+                        task_id, seq, conversation_id, is_rehearsal)
     VALUES (:id, :org, :channel, :recipient, :contact, :subject, :body, :webhook_id,
-            coalesce(CAST(:send_after AS timestamptz), rota_now()), :leave_by, :task_id, :seq)
-""")
+            coalesce(CAST(:send_after AS timestamptz), rota_now()), :leave_by, :task_id, :seq, :conversation,
+            {_IS_REHEARSED})
+""")  # noqa: S608
+_MUST_STAY = text(f"""
+    SELECT NOT is_demonstration AND {_IS_REHEARSED} FROM organisations WHERE id = :org
+""")  # noqa: S608
 _MESSAGE = """
-    SELECT id, channel, recipient, contact, subject, body, status, send_after, attempts, error, task_id, seq,
-           created_at, sent_at FROM outbox
+    SELECT id, channel, recipient, contact, webhook_id, is_rehearsal, subject, body, status, send_after, attempts,
+           error, task_id, seq, created_at, sent_at FROM outbox
 """
 _PAGE = text(f"""{_MESSAGE}
      WHERE channel <> 'in_app' AND (CAST(:before AS uuid) IS NULL OR id < :before)
        AND (CAST(:status AS text) IS NULL OR status = :status)
        AND (CAST(:channel AS text) IS NULL OR channel = :channel)
        AND (CAST(:task AS uuid) IS NULL OR task_id = :task)
+       AND (CAST(:webhook AS uuid) IS NULL OR webhook_id = :webhook)
      ORDER BY id DESC LIMIT :limit
 """)
 _ONE = text(f"{_MESSAGE} WHERE id = :id AND channel <> 'in_app'")
@@ -145,6 +182,11 @@ _ONE = text(f"{_MESSAGE} WHERE id = :id AND channel <> 'in_app'")
 def insert_message(connection: Connection, row: dict[str, Any]) -> None:
     """Put a message into the outbox."""
     connection.execute(_INSERT, row)
+
+
+def must_stay(connection: Connection, org: UUID, writers: list[UUID]) -> bool:
+    """Whether the rehearsal model answered in one of these tasks and the organisation is not a demonstration."""
+    return bool(connection.execute(_MUST_STAY, {"org": org, "writers": writers}).scalar_one())
 
 
 def messages(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
@@ -157,31 +199,95 @@ def message(connection: Connection, message_id: UUID) -> RowMapping | None:
     return connection.execute(_ONE, {"id": message_id}).mappings().one_or_none()
 
 
-# One at a time: what a sender takes in hand it begins to send at once, so `sending` means just that.
+# A lane is what is queued for one receiver. The recursion reads one index entry for each lane, so neither a backlog nor
+# a receiver that is left alone hides what is behind it. Takers hold a lock: two at once would count the same messages
+# in hand and exceed the limits.
+_TAKE_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('rota.outbox'))")
 _TAKE = text("""
-    WITH taken AS (
-        UPDATE outbox SET status = 'sending', sending_since = rota_now(), attempts = attempts + 1
-         WHERE id = (SELECT id FROM outbox o
-                      WHERE status = 'queued' AND send_after <= rota_now()
-                        AND (leave_by IS NULL OR leave_by > rota_now())
-                        AND (SELECT count(*) FROM outbox s WHERE s.org_id = o.org_id AND s.status = 'sending')
-                            < :of_one
-                      ORDER BY send_after LIMIT 1 FOR UPDATE SKIP LOCKED)
-        RETURNING *
+    WITH RECURSIVE lane AS (
+        (SELECT org_id, receiver, channel FROM outbox WHERE status = 'queued' ORDER BY org_id, receiver LIMIT 1)
+         UNION ALL
+        SELECT n.* FROM lane l, LATERAL (
+            SELECT org_id, receiver, channel FROM outbox
+             WHERE status = 'queued' AND (org_id, receiver) > (l.org_id, l.receiver)
+             ORDER BY org_id, receiver LIMIT 1) n
+    ), in_hand AS (
+        SELECT org_id, receiver, count(*) AS number FROM outbox
+         WHERE status = 'sending' AND channel = ANY(:channels) GROUP BY 1, 2
+    ), head AS (
+        SELECT h.id, h.send_after, l.org_id, t.receiver IS NOT NULL AS is_troubled, coalesce(t.failures, 0) AS failures,
+               coalesce((SELECT sum(number) FROM in_hand i WHERE i.org_id = l.org_id), 0) AS of_organisation,
+               coalesce((SELECT number FROM in_hand i WHERE i.org_id = l.org_id AND i.receiver = l.receiver), 0)
+               AS of_receiver
+          FROM lane l
+          LEFT JOIN troubled_receivers t ON t.org_id = l.org_id AND t.receiver = l.receiver
+         CROSS JOIN LATERAL (
+            SELECT id, send_after FROM outbox
+             WHERE status = 'queued' AND org_id = l.org_id AND receiver = l.receiver AND send_after <= rota_now()
+               AND (leave_by IS NULL OR leave_by > rota_now())
+             ORDER BY send_after LIMIT 1) h
+         WHERE l.channel = ANY(:channels) AND (t.retry_at IS NULL OR t.retry_at <= rota_now())
+    ), turn AS (
+        SELECT *, row_number() OVER (PARTITION BY org_id ORDER BY is_troubled, send_after) AS number FROM head
+         WHERE of_receiver < CASE WHEN is_troubled THEN 1 ELSE :of_receiver END
+    ), place AS (
+        SELECT *, row_number() OVER (PARTITION BY is_troubled
+                                     ORDER BY number, array_position(CAST(:served AS uuid[]), org_id) NULLS FIRST,
+                                              send_after) AS place
+          FROM turn WHERE of_organisation + number <= :of_organisation
+    ), chosen AS (
+        SELECT * FROM place WHERE NOT is_troubled OR place <= :to_troubled ORDER BY is_troubled, place LIMIT :messages
+    ), taken AS (
+        UPDATE outbox o SET status = 'sending', sending_since = rota_now(), attempts = attempts + 1
+          FROM chosen c WHERE o.id = c.id AND o.status = 'queued'
+        RETURNING o.*, c.is_troubled, c.failures
     )
     SELECT m.id, m.org_id, m.channel, m.recipient, m.subject, m.body, m.attempts, m.webhook_id, m.task_id, m.seq,
+           m.receiver, m.failures AS receiver_failures, m.is_troubled, m.is_rehearsal, o.is_demonstration,
            c.settings, coalesce(c.secret, w.secret) AS secret, w.url
       FROM taken m
+      JOIN organisations o ON o.id = m.org_id
       LEFT JOIN channels c ON c.org_id = m.org_id AND c.kind = m.channel
       LEFT JOIN webhooks w ON w.org_id = m.org_id AND w.id = m.webhook_id AND w.disabled_at IS NULL
 """)
 
 
-def take_due(connection: Connection, of_one: int) -> RowMapping | None:
-    """The next message that is due, marked as being sent, with what its channel needs; passing over organisations that
-    have `of_one` messages in hand.
+def take_due(connection: Connection, room: Room) -> list[RowMapping]:
+    """The next messages that are due, marked as being sent, with what their channels need: one of each organisation
+    before a second of any, those first that had no turn for longest.
     """
-    return connection.execute(_TAKE, {"of_one": of_one}).mappings().one_or_none()
+    connection.execute(_TAKE_LOCK)
+    return list(connection.execute(_TAKE, asdict(room)).mappings())
+
+
+_TROUBLE = text("""
+    INSERT INTO troubled_receivers AS t (org_id, receiver, failures, error, retry_at)
+    VALUES (:org, :receiver, :failures, :error, rota_now() + CAST(:pause AS interval))
+    ON CONFLICT (org_id, receiver) DO UPDATE
+       SET since = CASE WHEN t.failures = 0 THEN rota_now() ELSE t.since END,
+           failures = CASE WHEN :failures = 0 THEN 0 ELSE t.failures + 1 END,
+           error = excluded.error, retry_at = excluded.retry_at
+""")
+_WELL_AGAIN = text("DELETE FROM troubled_receivers WHERE org_id = :org AND receiver = :receiver")
+_WAKE = text("""
+    UPDATE outbox SET send_after = rota_now()
+     WHERE org_id = :org AND receiver = :receiver AND status = 'queued' AND attempts > 0 AND send_after > rota_now()
+""")
+
+
+def note_trouble(connection: Connection, row: dict[str, Any]) -> None:
+    """Note that a receiver failed, and how long it is left alone; or, with no failures, that it was slow."""
+    connection.execute(_TROUBLE, row)
+
+
+def note_well(connection: Connection, org: UUID, receiver: str) -> None:
+    """Note that a receiver works again."""
+    connection.execute(_WELL_AGAIN, {"org": org, "receiver": receiver})
+
+
+def wake_retries(connection: Connection, org: UUID, receiver: str) -> None:
+    """Let what waits for another attempt at a receiver go at once."""
+    connection.execute(_WAKE, {"org": org, "receiver": receiver})
 
 
 _RESULT = text("""
@@ -222,6 +328,21 @@ _CHANGE = text("UPDATE outbox SET status = :to, sent_at = CASE WHEN :to = 'sent'
 def change_status(connection: Connection, message_id: UUID, *, was: str, to: str) -> bool:
     """Move a message from one status to another. False where it is in neither."""
     return connection.execute(_CHANGE, {"id": message_id, "was": was, "to": to}).rowcount == 1
+
+
+_REQUEUE = text("""
+    UPDATE outbox SET status = 'queued', send_after = rota_now(), attempts = 0, is_unwanted = false, sent_at = NULL
+     WHERE webhook_id = :webhook AND status <> 'sending'
+       AND (id = :message OR CAST(:message AS uuid) IS NULL AND status = 'failed')
+       AND (CAST(:since AS timestamptz) IS NULL OR created_at >= :since)
+""")
+
+
+def requeue(
+    connection: Connection, webhook: UUID, *, message_id: UUID | None = None, since: datetime | None = None
+) -> int:
+    """Queue one delivery of a webhook again, or all that failed. Returns how many."""
+    return connection.execute(_REQUEUE, {"webhook": webhook, "message": message_id, "since": since}).rowcount
 
 
 # ── notifications ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,21 +387,97 @@ def now(connection: Connection) -> datetime:
     return found
 
 
+# ── WhatsApp conversations ───────────────────────────────────────────────────────────────────────────────────────────
+
+_LOCK_NUMBERS = text("""
+    SELECT pg_advisory_xact_lock(key)
+      FROM (SELECT DISTINCT hashtextextended(:org || ' ' || number, 24) AS key
+              FROM unnest(CAST(:numbers AS text[])) AS number ORDER BY key) AS keys
+""")
+# `rota_now()` is the transaction's beginning. A transaction that waits for the lock began before the one it waits for.
+_THEN = "coalesce(CAST(:at AS timestamptz), rota_now() + (clock_timestamp() - now()))"
+_OPEN_CONVERSATION = text(f"""
+    SELECT id FROM whatsapp_conversations
+     WHERE org_id = :org AND number = :number AND opened_at <= {_THEN} AND opened_at > {_THEN} - interval '24 hours'
+     ORDER BY opened_at DESC LIMIT 1
+""")  # noqa: S608
+_INSERT_CONVERSATION = text(f"""
+    INSERT INTO whatsapp_conversations (id, org_id, number, opened_by, opened_at)
+    VALUES (:id, :org, :number, :opened_by, {_THEN})
+""")  # noqa: S608
+_CLAIM_PAYMENT = text("""
+    UPDATE whatsapp_conversations c SET message_id = :message_id, task_id = :task_id, seq = :seq
+      FROM outbox o WHERE o.id = :message_id AND c.id = o.conversation_id AND c.message_id IS NULL
+""")
+_UNCLAIM_PAYMENT = text("""
+    WITH paid AS (
+        SELECT c.id, c.message_id, c.task_id, c.seq
+          FROM outbox o JOIN whatsapp_conversations c ON c.id = o.conversation_id
+         WHERE o.id = :message AND c.message_id IS NOT NULL
+           AND NOT EXISTS (SELECT FROM outbox other
+                            WHERE other.conversation_id = c.id AND other.id <> :message
+                              AND other.status IN ('queued', 'sending', 'sent', 'unknown'))
+    ), unpaid AS (
+        UPDATE whatsapp_conversations c SET message_id = NULL, task_id = NULL, seq = NULL FROM paid WHERE c.id = paid.id
+    )
+    SELECT message_id, task_id, seq FROM paid
+""")
+_NUMBER_OF = text("""
+    SELECT c.number FROM outbox o JOIN whatsapp_conversations c ON c.id = o.conversation_id WHERE o.id = :message
+""")
+
+
+def lock_numbers(connection: Connection, org: UUID, numbers: list[str]) -> None:
+    """Lock the conversations with these numbers until the transaction ends, in one order."""
+    connection.execute(_LOCK_NUMBERS, {"org": str(org), "numbers": numbers})
+
+
+def open_conversation(connection: Connection, org: UUID, number: str, at: datetime | None) -> UUID | None:
+    """The conversation with a number that is open at a moment, or now."""
+    found: UUID | None = connection.execute(
+        _OPEN_CONVERSATION, {"org": org, "number": number, "at": at}
+    ).scalar_one_or_none()
+    return found
+
+
+def insert_conversation(connection: Connection, row: dict[str, Any]) -> None:
+    """Open a conversation."""
+    connection.execute(_INSERT_CONVERSATION, row)
+
+
+def claim_payment(connection: Connection, payer: Payer) -> bool:
+    """Note who pays for the conversation of a message. False where something pays already."""
+    return connection.execute(_CLAIM_PAYMENT, payer.model_dump()).rowcount == 1
+
+
+def unclaim_payment(connection: Connection, message_id: UUID) -> RowMapping | None:
+    """Note that nothing pays for the conversation of a message, where no other message of ours is left in it. Returns
+    what paid.
+    """
+    return connection.execute(_UNCLAIM_PAYMENT, {"message": message_id}).mappings().one_or_none()
+
+
+def number_of(connection: Connection, message_id: UUID) -> str | None:
+    """The number that the conversation of a message is with; None where it belongs to none."""
+    found: str | None = connection.execute(_NUMBER_OF, {"message": message_id}).scalar_one_or_none()
+    return found
+
+
 # ── received ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _RECEIVE = text("""
-    INSERT INTO inbox (id, org_id, contact, channel, body, outside_id)
-    VALUES (:id, :org, :contact, :channel, :body, :outside_id)
+    INSERT INTO inbox (id, org_id, contact, channel, body, outside_id, kind)
+    VALUES (:id, :org, :contact, :channel, :body, :outside_id, :kind)
     ON CONFLICT (org_id, channel, outside_id) WHERE outside_id IS NOT NULL DO NOTHING
 """)
-_RECEIVED = "SELECT id, contact, channel, body, outside_id, received_at FROM inbox"
+_RECEIVED = "SELECT id, contact, channel, body, outside_id, received_at, kind FROM inbox"
 _CORRESPONDENCE = text("""
     (SELECT 'sent' AS direction, channel, coalesce(sent_at, send_after) AS at, subject, body FROM outbox
       WHERE contact = :contact AND status IN ('queued', 'sending', 'sent', 'unknown')
       ORDER BY created_at DESC LIMIT :limit)
      UNION ALL
     (SELECT 'received', channel, received_at, '', body FROM inbox
-      WHERE contact = :contact ORDER BY received_at DESC LIMIT :limit)
+      WHERE contact = :contact AND kind <> 'bounce' ORDER BY received_at DESC LIMIT :limit)
       ORDER BY at DESC LIMIT :limit
 """)
 _POSTPONE = text("UPDATE outbox SET send_after = :to, leave_by = :leave_by WHERE id = :id AND status = 'queued'")
@@ -288,7 +485,7 @@ _WITHDRAW = text("""
     UPDATE outbox SET status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END, is_unwanted = true
      WHERE id IN (SELECT id FROM outbox WHERE id = ANY(:ids) AND status IN ('queued', 'sending', 'unknown')
                    ORDER BY id FOR UPDATE)
-    RETURNING id, status, task_id, seq
+    RETURNING id, status, task_id, seq, channel, recipient
 """)
 
 

@@ -1,11 +1,21 @@
 """Channels, messages, notifications."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+)
 
 from core.text import Storable, unstorable
 from domain.tenants.schemas import Email, Slug
@@ -103,6 +113,12 @@ class Webhook(BaseModel):
     events: list[str]
     created_at: datetime
     disabled_at: datetime | None
+    disabled_because: str | None
+    failing_since: datetime | None = Field(
+        description="of the failures in a row until now; null where the last went out"
+    )
+    last_error: str | None = Field(description="what the latest of these failures was")
+    retry_at: datetime | None = Field(description="until when nothing is posted there because of these failures")
 
 
 class MadeWebhook(Webhook):
@@ -140,6 +156,13 @@ class NewMessage(BaseModel):
     leave_by: datetime | None = None
     task_id: UUID | None = None
     seq: int | None = None
+    written_by: UUID | None = None
+    """the task whose words these are, where it is another than the one that sends and pays"""
+
+    @property
+    def writers(self) -> list[UUID]:
+        """The tasks that it comes from."""
+        return [task for task in (self.task_id, self.written_by) if task is not None]
 
 
 class Message(BaseModel):
@@ -149,6 +172,8 @@ class Message(BaseModel):
     channel: Carrier
     recipient: str
     contact: UUID | None
+    webhook_id: UUID | None
+    is_rehearsal: bool = Field(description="the rehearsal model answered in its task; it is marked when it leaves")
     subject: str
     body: str
     status: MessageStatus
@@ -168,6 +193,22 @@ class MessagePage(BaseModel):
     next_before: UUID | None
 
 
+class FailedDeliveries(BaseModel):
+    """Which deliveries of a webhook to send again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: AwareDatetime | None = Field(
+        default=None, description="only of events from then on; default: all that failed"
+    )
+
+
+class SentAgain(BaseModel):
+    """How many deliveries were queued again."""
+
+    queued: int
+
+
 class Received(BaseModel):
     """Words that a client or lead sent, or said."""
 
@@ -177,6 +218,7 @@ class Received(BaseModel):
     body: str
     outside_id: str | None
     received_at: datetime
+    kind: Literal["words", "auto_reply", "bounce"]
 
 
 class Letter(BaseModel):
@@ -220,6 +262,29 @@ class Notification(BaseModel):
     read_at: datetime | None
 
 
+class Payer(BaseModel):
+    """What pays for a conversation: a message, and the step that charged for it."""
+
+    message_id: UUID
+    task_id: UUID
+    seq: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many messages may be taken from the outbox now, and whose turn it is."""
+
+    channels: list[Carrier]
+    messages: int
+    to_troubled: int
+    """of these, to receivers that failed or were slow"""
+    of_organisation: int
+    """that one organisation may have in hand altogether"""
+    of_receiver: int
+    served: list[UUID]
+    """organisations in the order of their last turn, the latest last"""
+
+
 class Outgoing(BaseModel):
     """A message in the hands of who sends it."""
 
@@ -236,3 +301,11 @@ class Outgoing(BaseModel):
     settings: dict[str, Any] | None
     secret: bytes | None
     url: str | None
+    receiver: str
+    receiver_failures: int
+    """in a row until now"""
+    is_troubled: bool
+    """whether the receiver failed, or was slow, last time"""
+    is_rehearsal: bool
+    is_demonstration: bool
+    """whether the organisation is one"""

@@ -1,10 +1,7 @@
 """What a channel is: something that carries one message, and says honestly what became of it."""
 
-import contextlib
-import socket
-import threading
-from collections.abc import Iterator
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Protocol
 
 from core.errors import RotaError
 from domain.channels.schemas import Outgoing
@@ -14,8 +11,21 @@ class NotSent(RotaError):
     """It certainly did not go out, for a reason that may pass."""
 
 
+class ReceiverInTrouble(NotSent):
+    """It did not go out because the receiver as a whole does not work: its other messages would not go out either."""
+
+    def __init__(self, message: str, *, retry_after: timedelta = timedelta(0)) -> None:
+        """The receiver asks for a pause of `retry_after`."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Undeliverable(RotaError):
     """It did not go out and never will."""
+
+
+class Gone(Undeliverable):
+    """The receiver wants no more messages, ever."""
 
 
 class Sender(Protocol):
@@ -32,20 +42,3 @@ class Sender(Protocol):
             Undeliverable: do not.
         """
         ...
-
-
-@contextlib.contextmanager
-def capped(connection: Any, seconds: float) -> Iterator[None]:
-    """Within, the exchange over `connection.sock` takes no longer than so, however slowly the other side dribbles."""
-
-    def cut() -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -3,7 +3,7 @@
 import base64
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 from uuid import UUID
@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from core.db import dump_json
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.ids import new_id
+from core.mailboxes import routable
 from core.templates import fill
 from core.vault import Vault, vault
-from domain.channels import queries
+from domain.channels import queries, whatsapp
+from domain.channels.rehearsal import REFUSAL
 from domain.channels.schemas import (
     Carrier,
     ChannelKind,
@@ -29,9 +31,12 @@ from domain.channels.schemas import (
     Message,
     MessageOutcome,
     MessagePage,
+    MessageStatus,
     NewMessage,
     NewWebhook,
     Notification,
+    Outgoing,
+    Payer,
     Received,
     ReceivedBy,
     SetUpChannel,
@@ -65,7 +70,7 @@ def set_up_email(connection: Connection, org: UUID, wanted: EmailChannel) -> Set
         "secret": vault().lock(password) if password else None,
     }
     queries.put_channel(connection, row)
-    return _set_up(connection, "email", None)
+    return _set_up(connection, org, "email", None)
 
 
 _WHERE_TO = ("host", "port", "security", "username")
@@ -86,12 +91,19 @@ def set_up_gateway(connection: Connection, org: UUID, kind: ChannelKind, wanted:
     secret = _new_signing_secret()
     row = {"org": org, "kind": kind, "settings": wanted.model_dump(), "secret": vault().lock(secret)}
     queries.put_channel(connection, row)
-    return _set_up(connection, kind, secret)
+    return _set_up(connection, org, kind, secret)
 
 
-def _set_up(connection: Connection, kind: str, secret: str | None) -> SetUpChannel:
+def _set_up(connection: Connection, org: UUID, kind: str, secret: str | None) -> SetUpChannel:
+    _try_again(connection, org, kind)
     found = next(view for view in list_channels(connection) if view.kind == kind)
     return SetUpChannel(**found.model_dump(), signing_secret=secret)
+
+
+def _try_again(connection: Connection, org: UUID, receiver: str) -> None:
+    """Let what waits for another attempt at a receiver go at once, after a correction of its settings."""
+    queries.note_well(connection, org, receiver)
+    queries.wake_retries(connection, org, receiver)
 
 
 def remove_channel(connection: Connection, kind: ChannelKind) -> None:
@@ -160,6 +172,100 @@ def remove_webhook(connection: Connection, webhook_id: UUID) -> None:
     """
     if not queries.delete_webhook(connection, webhook_id):
         raise NotFound(f"There is no webhook {webhook_id}.")
+
+
+def enable_webhook(connection: Connection, org: UUID, webhook_id: UUID) -> Webhook:
+    """Post there again, after it was disabled, or at once where it was left alone for a while. Twice is fine.
+
+    Raises:
+        NotFound: there is no such webhook.
+    """
+    _webhook(connection, webhook_id)
+    queries.enable_webhook(connection, webhook_id)
+    _try_again(connection, org, str(webhook_id))
+    return _webhook(connection, webhook_id)
+
+
+def disable_webhook(connection: Connection, org: UUID, webhook_id: UUID, because: str) -> None:
+    """Post there no more, and tell the owners and managers why. Nothing where it is disabled already."""
+    url = queries.disable_webhook(connection, webhook_id, because)
+    if url is None:
+        return
+    event = Event(
+        kind="webhook.disabled",
+        title=f"The webhook to {url} was disabled",
+        body=f"{because} Nothing more is posted there. Once the receiver takes posts again: rota webhooks enable "
+        f"{webhook_id}, then rota webhooks send-again {webhook_id}",
+        data={"webhook_id": str(webhook_id), "url": url, "because": because},
+    )
+    tell(connection, org, [person["id"] for person in tenants.holders_of(connection, org, ["owner", "manager"])], event)
+
+
+def deliveries(
+    connection: Connection,
+    webhook_id: UUID,
+    *,
+    status: MessageStatus | None = None,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> MessagePage:
+    """What was posted to a webhook, or is to be, the newest first.
+
+    Raises:
+        NotFound: there is no such webhook.
+    """
+    _webhook(connection, webhook_id)
+    return list_messages(connection, status=status, webhook=webhook_id, before=before, limit=limit)
+
+
+def send_again(connection: Connection, webhook_id: UUID, message_id: UUID) -> Message:
+    """Post an event once more, under the id that it had, with all its attempts before it again.
+
+    Raises:
+        NotFound: there is no such webhook, or no such delivery of it.
+        Conflict: the webhook is disabled, or the event is being posted just now.
+    """
+    _ensure_enabled(connection, webhook_id)
+    found = get_message(connection, message_id)
+    if found.webhook_id != webhook_id:
+        raise NotFound(f"Webhook {webhook_id} has no delivery {message_id}.")
+    if not queries.requeue(connection, webhook_id, message_id=message_id):
+        raise Conflict("This event is being posted just now; look again in a minute.")
+    return get_message(connection, message_id)
+
+
+def send_failed_again(connection: Connection, webhook_id: UUID, since: datetime | None = None) -> int:
+    """Post every event once more whose delivery failed, of those made after `since` where that is given. Returns how
+    many.
+
+    Raises:
+        NotFound: there is no such webhook.
+        Conflict: it is disabled.
+    """
+    _ensure_enabled(connection, webhook_id)
+    return queries.requeue(connection, webhook_id, since=since)
+
+
+def _ensure_enabled(connection: Connection, webhook_id: UUID) -> None:
+    if _webhook(connection, webhook_id).disabled_at is not None:
+        raise Conflict(f"This webhook is disabled. Enable it first: POST /v1/webhooks/{webhook_id}/enable")
+
+
+def note_trouble(connection: Connection, message: Outgoing, error: str, pause: timedelta) -> None:
+    """Note that the receiver of a message does not work, and leave it alone for `pause`."""
+    row = {"org": message.org_id, "receiver": message.receiver, "failures": 1, "error": error, "pause": pause}
+    queries.note_trouble(connection, row)
+
+
+def note_success(connection: Connection, message: Outgoing, *, is_slow: bool) -> None:
+    """Note that a message went out. What waits for another attempt at a receiver that had failed goes at once."""
+    if is_slow:
+        row = {"org": message.org_id, "receiver": message.receiver, "failures": 0, "error": None, "pause": timedelta(0)}
+        queries.note_trouble(connection, row)
+    elif message.is_troubled:
+        queries.note_well(connection, message.org_id, message.receiver)
+    if message.receiver_failures:
+        queries.wake_retries(connection, message.org_id, message.receiver)
 
 
 def rotate_secrets(connection: Connection, keys: Vault) -> int:
@@ -233,29 +339,91 @@ def enqueue(connection: Connection, org: UUID, message: NewMessage, message_id: 
 
     Raises:
         Conflict: the organisation has no such channel.
+        InvalidInput: no mail server could be told the address.
+        NotPermitted: the rehearsal model answered in its task, and the organisation is not a demonstration.
     """
     ensure_channel(connection, org, message.channel)
-    chosen = message_id or new_id()
-    queries.insert_message(connection, {"id": chosen, "org": org, **message.model_dump()})
+    if message.channel != "in_app":
+        refuse_rehearsed(connection, org, message.writers)
+    chosen, conversation = message_id or new_id(), None
+    if message.channel == "whatsapp":
+        conversation = whatsapp.join(connection, org, message.recipient, message.send_after)
+    row = {"id": chosen, "org": org, "conversation": conversation, "writers": message.writers}
+    queries.insert_message(connection, message.model_dump() | row | {"recipient": _addressable(message)})
     return chosen
 
 
-def tell(connection: Connection, org: UUID, people: Iterable[UUID], event: Event) -> None:
+def _addressable(message: NewMessage) -> str:
+    if message.channel != "email":
+        return message.recipient
+    try:
+        return routable(message.recipient)
+    except ValueError as error:
+        raise InvalidInput(f"This e-mail cannot be sent: {error}.") from error
+
+
+def hold_recipients(connection: Connection, org: UUID, channel: Carrier, recipients: Iterable[str]) -> None:
+    """Before several messages are put into the outbox in one transaction: lock what they have in common with those of
+    other transactions, all at once.
+    """
+    if channel == "whatsapp":
+        whatsapp.hold(connection, org, recipients)
+
+
+def is_to_be_paid(connection: Connection, message_id: UUID, channel: Carrier, task: UUID, seq: int) -> bool:
+    """Whether step `seq` of a task must pay for the message that it put into the outbox: not in a WhatsApp conversation
+    that is paid for.
+    """
+    payer = Payer(message_id=message_id, task_id=task, seq=seq)
+    return channel != "whatsapp" or whatsapp.claim_payment(connection, payer)
+
+
+def note_inbound(connection: Connection, org: UUID, channel: ReceivedBy, number: str | None) -> None:
+    """Note that a message came from a contact: over WhatsApp it opens a conversation, where none is open."""
+    if channel == "whatsapp" and number:
+        whatsapp.join(connection, org, number, None, is_ours=False)
+
+
+def refuse_rehearsed(connection: Connection, org: UUID, tasks: list[UUID]) -> None:
+    """Refuse what would reach people outside, where the rehearsal model answered in one of the `tasks` it comes from
+    and the organisation is not a demonstration.
+
+    Raises:
+        NotPermitted: saying what to do.
+    """
+    if tasks and queries.must_stay(connection, org, tasks):
+        raise NotPermitted(REFUSAL)
+
+
+def tell(
+    connection: Connection, org: UUID, people: Iterable[UUID], event: Event, *, written_by: UUID | None = None
+) -> None:
     """Let users hear of an event: in the app, by e-mail where there is a channel, and post it to webhooks that want
-    it.
+    it. `written_by` is the task whose words the event holds: where the rehearsal model answered in it, users of an
+    organisation that is not a demonstration are told in the app only.
     """
     body = event.model_dump_json()
-    by_email = queries.has_channel(connection, org, "email")
+    stays = written_by is not None and queries.must_stay(connection, org, [written_by])
+    by_email = not stays and queries.has_channel(connection, org, "email")
     for person in dict.fromkeys(people):
-        enqueue(connection, org, NewMessage(channel="in_app", recipient=str(person), subject=event.title, body=body))
+        note = NewMessage(
+            channel="in_app", recipient=str(person), subject=event.title, body=body, written_by=written_by
+        )
+        enqueue(connection, org, note)
         if by_email:
             address = tenants.get_user(connection, person).email
-            mail = NewMessage(channel="email", recipient=address, subject=event.title, body=event.body)
+            mail = NewMessage(
+                channel="email", recipient=address, subject=event.title, body=event.body, written_by=written_by
+            )
             enqueue(connection, org, mail)
+    if stays:
+        return
     posted = dump_json({"type": event.kind, "data": {"title": event.title, **event.data}})
     for webhook in list_webhooks(connection, org):
         if webhook.disabled_at is None and any(fnmatchcase(event.kind, pattern) for pattern in webhook.events):
-            wanted = NewMessage(channel="webhook", recipient=webhook.url, body=posted, webhook_id=webhook.id)
+            wanted = NewMessage(
+                channel="webhook", recipient=webhook.url, body=posted, webhook_id=webhook.id, written_by=written_by
+            )
             enqueue(connection, org, wanted)
 
 
@@ -265,11 +433,12 @@ def list_messages(
     status: str | None = None,
     channel: str | None = None,
     task: UUID | None = None,
+    webhook: UUID | None = None,
     before: UUID | None = None,
     limit: int = 50,
 ) -> MessagePage:
     """Messages of the outbox, newest first."""
-    wanted = {"status": status, "channel": channel, "task": task, "before": before, "limit": limit}
+    wanted = {"status": status, "channel": channel, "task": task, "webhook": webhook, "before": before, "limit": limit}
     found = [Message(**row) for row in queries.messages(connection, wanted)]
     return MessagePage(messages=found, next_before=found[-1].id if len(found) == limit else None)
 
@@ -319,8 +488,13 @@ def cancel_message(connection: Connection, org: UUID, message_id: UUID) -> Messa
 
 
 def pay_back(connection: Connection, org: UUID, message_id: UUID, task: UUID | None, seq: int | None, why: str) -> None:
-    """Refund what a message cost that did not go out, where it cost anything."""
-    if task is not None and seq is not None:
+    """Refund what a message cost that did not go out, where it cost anything. What a conversation cost is refunded with
+    the last message of ours in it.
+    """
+    payer = whatsapp.take_payment_back(connection, org, message_id)
+    if payer is not None:
+        wallet.refund(connection, org, payer.task_id, payer.seq, why, note=str(payer.message_id))
+    elif task is not None and seq is not None and queries.number_of(connection, message_id) is None:
         wallet.refund(connection, org, task, seq, why, note=str(message_id))
 
 
@@ -330,6 +504,7 @@ def withdraw(connection: Connection, org: UUID, ids: list[UUID]) -> set[UUID]:
     """
     rows = queries.withdraw(connection, ids) if ids else []
     cancelled = [row for row in rows if row["status"] == "cancelled"]
+    whatsapp.hold(connection, org, [row["recipient"] for row in cancelled if row["channel"] == "whatsapp"])
     for row in cancelled:
         pay_back(connection, org, row["id"], row["task_id"], row["seq"], "the message was cancelled")
     return {row["id"] for row in cancelled}
@@ -349,14 +524,20 @@ def last_written_to(connection: Connection, contacts: list[UUID]) -> UUID | None
 
 
 def receive(
-    connection: Connection, org: UUID, contact: UUID, channel: ReceivedBy, body: str, outside_id: str | None = None
+    connection: Connection,
+    org: UUID,
+    contact: UUID,
+    channel: ReceivedBy,
+    body: str,
+    outside_id: str | None = None,
+    kind: str = "words",
 ) -> tuple[Received, bool]:
     """Keep what a client or lead wrote or said. Returns it, and whether it is new: what is delivered twice under the
     same id from outside is kept once.
     """
     row_id = new_id()
     row = {"id": row_id, "org": org, "contact": contact, "channel": channel, "body": body, "outside_id": outside_id}
-    is_new = queries.receive(connection, row)
+    is_new = queries.receive(connection, row | {"kind": kind})
     if is_new or outside_id is None:
         found = queries.received(connection, row_id)
     else:

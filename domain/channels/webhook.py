@@ -1,31 +1,33 @@
 """Signed webhooks (Standard Webhooks 1.0), and text messages through a gateway that takes such webhooks.
 
 Safe towards our own network: the name is resolved once, every address must be public, the connection goes to the
-address that was looked at, redirects are not followed, and both size and time of the answer are capped.
+address that was looked at, redirects are not followed, and one deadline covers the whole exchange.
 """
 
-import contextlib
 import http.client
 import json
 import socket
 import ssl
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from standardwebhooks import Webhook
 
 from core.addresses import Address, checked_address
+from core.deadlines import Deadline
 from core.errors import InvalidInput, Unavailable
 from core.vault import Vault
 from domain.channels.schemas import Outgoing
-from domain.channels.senders import NotSent, Undeliverable, capped
+from domain.channels.senders import Gone, NotSent, ReceiverInTrouble, Undeliverable
 
 _TIMEOUT = 5.0
-_WHOLE_TIME = 15.0
-_MOST_BYTES = 64_000
-_PASSING = {408, 409, 425, 429}
-_FIRST_REDIRECT, _FIRST_REFUSAL, _FIRST_FAULT = 300, 400, 500
+_FIRST_REDIRECT, _FIRST_REFUSAL, _GONE, _FIRST_FAULT = 300, 400, 410, 500
+_BUSY = {408, 425, 429}
+# A gateway says with these that it will never carry this message.
+_REFUSES_THE_MESSAGE = {400, 410, 413, 422}
+_LONGEST_PAUSE = timedelta(days=1)
 
 
 class WebhookSender:
@@ -33,9 +35,11 @@ class WebhookSender:
 
     repeat_is_harmless = True
 
-    def __init__(self, vault: Vault, private_networks: Sequence[str]) -> None:
+    def __init__(self, vault: Vault, private_networks: Sequence[str], *, cap: float = 15) -> None:
+        """A whole exchange takes `cap` seconds at most."""
         self._vault = vault
         self._private_networks = private_networks
+        self._cap = cap
 
     def send(self, message: Outgoing) -> None:
         """Carry `message` (see `Sender`)."""
@@ -51,33 +55,76 @@ class WebhookSender:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": Webhook(self._vault.open(message.secret)).sign(str(message.id), now, body),
         }
-        status = self._post(url, body.encode(), headers)
-        if status >= _FIRST_FAULT or status in _PASSING:
-            raise NotSent(f"It answered {status}.")
+        status, retry_after = self._post(url, body.encode(), headers)
         if status >= _FIRST_REDIRECT:
-            said = "It answered with a redirect, which is not followed." if status < _FIRST_REFUSAL else ""
-            raise Undeliverable(said or f"It answered {status}.")
+            raise failure_of(status, is_gateway=message.channel != "webhook", retry_after=retry_after)
 
-    def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
+    def _post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, timedelta]:
+        """The status, and the pause that the receiver asks for. The body of the answer says nothing and is not read."""
         parts = urlsplit(url)
-        try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            address = checked_address(parts.hostname or "", port, self._private_networks)
-        except (InvalidInput, ValueError) as error:
-            raise Undeliverable(str(error)) from error
-        except Unavailable as error:
-            raise NotSent(error.message) from error
-        connection = _CheckedConnection(address, is_tls=parts.scheme == "https")
         target = parts.path or "/"
         target += f"?{parts.query}" if parts.query else ""
         try:
-            with capped(connection, _WHOLE_TIME), contextlib.closing(connection):
-                connection.request("POST", target, body, headers | {"host": parts.netloc})
-                answer = connection.getresponse()
-                answer.read(_MOST_BYTES)
-                return answer.status
+            with Deadline(self._cap) as deadline:
+                address = checked_address(
+                    parts.hostname or "", port_of(url), self._private_networks, within=deadline.left()
+                )
+                connection = _CheckedConnection(address, deadline, is_tls=parts.scheme == "https")
+                try:
+                    connection.request("POST", target, body, headers | {"host": parts.netloc})
+                    answer = connection.getresponse()
+                    if deadline.has_passed:  # the headers may have been cut short
+                        raise TimeoutError
+                    return answer.status, pause_asked_for(answer.getheader("retry-after"), datetime.now(UTC))
+                finally:
+                    connection.close()
+        except (InvalidInput, ValueError) as error:
+            raise Undeliverable(str(error)) from error
+        except Unavailable as error:
+            raise ReceiverInTrouble(error.message) from error
         except (OSError, http.client.HTTPException) as error:
-            raise NotSent(f"It cannot be reached: {type(error).__name__}") from error
+            raise ReceiverInTrouble(self._trouble(error, is_over=deadline.has_passed)) from error
+
+    def _trouble(self, error: Exception, *, is_over: bool) -> str:
+        if is_over:
+            return f"It did not answer within {self._cap:g} s."
+        return f"It cannot be reached: {type(error).__name__}"
+
+
+def port_of(url: str) -> int:
+    """The port that a URL leads to."""
+    parts = urlsplit(url)
+    return parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
+
+
+def failure_of(status: int, *, is_gateway: bool, retry_after: timedelta = timedelta(0)) -> NotSent | Undeliverable:
+    """What an answer other than success means. An event is lost only where the receiver wants none any more (410); a
+    wrong path or a wrong signature is mended within days. A gateway also refuses single messages, for good.
+    """
+    words = f"It answered {status}."
+    if status >= _FIRST_FAULT or status in _BUSY:
+        return ReceiverInTrouble(words, retry_after=retry_after)
+    if is_gateway:
+        return Undeliverable(words) if status in _REFUSES_THE_MESSAGE else NotSent(words)
+    if status == _GONE:
+        return Gone("It answered 410: the address is gone.")
+    if status < _FIRST_REFUSAL:
+        return NotSent(f"It answered {status}, a redirect, which is not followed.")
+    return NotSent(words)
+
+
+def pause_asked_for(header: str | None, now: datetime) -> timedelta:
+    """The pause that a `Retry-After` asks for (RFC 9110, 10.2.3: seconds or a date), a day at most."""
+    if header is None:
+        return timedelta(0)
+    if header.strip().isdecimal():
+        return min(timedelta(seconds=int(header.strip()[:9])), _LONGEST_PAUSE)
+    try:
+        until = parsedate_to_datetime(header)
+    except ValueError:
+        return timedelta(0)
+    until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
+    return min(max(until - now, timedelta(0)), _LONGEST_PAUSE)
 
 
 def _as_event(message: Outgoing) -> str:
@@ -88,13 +135,14 @@ def _as_event(message: Outgoing) -> str:
 class _CheckedConnection(http.client.HTTPConnection):
     """HTTP to the address that was checked, under the name that certificates are issued for."""
 
-    def __init__(self, address: Address, *, is_tls: bool) -> None:
+    def __init__(self, address: Address, deadline: Deadline, *, is_tls: bool) -> None:
         super().__init__(address.host, address.port, timeout=_TIMEOUT)
         self._address = address
+        self._deadline = deadline
         self._is_tls = is_tls
 
     def connect(self) -> None:
-        plain = self._address.connect(_TIMEOUT)
+        plain = self._deadline.connect(self._address, _TIMEOUT)
         self.sock: socket.socket = (
             ssl.create_default_context().wrap_socket(plain, server_hostname=self._address.host)
             if self._is_tls

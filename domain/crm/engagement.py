@@ -17,14 +17,17 @@ def engagement_score(activity: Activity, today: date) -> EngagementScore:
 
     Recency falls in a line from 35 on the day of a visit to 0 after 45 days without one. Frequency grows in a line to
     35 at 8 visits in 30 days. Reliability is the share of the last 90 days' bookings that were kept (7 when there were
-    none). Payments lose 5 points for each failed payment in 90 days, and all without an active subscription.
+    none). Payments lose 5 points for each failed payment in 90 days, at least 5 while a subscription is past due, and
+    all without a subscription.
     """
     days_away = _RECENCY_DAYS if activity.last_visit is None else max(0, (today - activity.last_visit).days)
     recency = round(35 * max(0, _RECENCY_DAYS - days_away) / _RECENCY_DAYS)
     frequency = round(35 * min(activity.visits_30_days, _FULL_FREQUENCY) / _FULL_FREQUENCY)
     booked = activity.visits_90_days + activity.no_shows_90_days
     reliability = round(15 * activity.visits_90_days / booked) if booked else 7
-    payments = max(0, 15 - 5 * activity.failed_payments_90_days) if activity.has_active_subscription else 0
+    missed = max(activity.failed_payments_90_days, 1 if activity.is_past_due else 0)
+    is_subscribed = activity.has_active_subscription or activity.is_past_due
+    payments = max(0, 15 - 5 * missed) if is_subscribed else 0
     score = recency + frequency + reliability + payments
     return EngagementScore(
         score=score,

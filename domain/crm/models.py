@@ -118,6 +118,11 @@ payments = Table(
     Column("method", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("paid_at", _Moment, nullable=False),
+    Column("task_id", Uuid),
+    Column("created_by", Text),
+    Column("reference", Text),
+    Column("note", Text, nullable=False),
+    Column("settled_at", _Moment),
 )
 
 contact_preferences = Table(

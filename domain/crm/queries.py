@@ -1,10 +1,12 @@
 """All SQL about the gym's records."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import JSON, Connection, RowMapping, bindparam, text
 
 from core.db import Hot
 
@@ -37,8 +39,9 @@ def client_names(connection: Connection, limit: int) -> list[str]:
 
 _CLIENT = Hot("""
     SELECT c.id AS client_id, c.name, c.email, c.phone, c.status, c.language, c.tags, c.notes, c.joined_on,
-           (SELECT jsonb_build_object('plan', s.plan, 'amount', s.amount, 'currency', s.currency, 'period', s.period,
-                                      'status', s.status, 'started_on', s.started_on, 'renews_on', s.renews_on)
+           (SELECT jsonb_build_object('plan', s.plan, 'amount', CAST(s.amount AS text), 'currency', s.currency,
+                                      'period', s.period, 'status', s.status, 'started_on', s.started_on,
+                                      'renews_on', s.renews_on)
               FROM subscriptions s WHERE s.client_id = c.id
              ORDER BY s.started_on DESC, s.id DESC LIMIT 1) AS subscription,
            (SELECT count(*) FROM bookings b WHERE b.client_id = c.id AND b.status = 'attended') AS visits,
@@ -80,10 +83,11 @@ def payments_of_client(connection: Connection, client_id: UUID, *, limit: int) -
 
 _SET_CLIENT_STATUS = text("""
     UPDATE clients c SET status = :status, updated_at = rota_now(),
-           notes = concat_ws(E'\n', nullif(c.notes, ''), to_char(rota_now(), 'YYYY-MM-DD') || ': ' || :status
+           notes = concat_ws(E'\n', nullif(c.notes, ''),
+                             to_char(rota_now() AT TIME ZONE o.time_zone, 'YYYY-MM-DD') || ': ' || :status
                              || coalesce(' (' || CAST(:reason AS text) || ')', ''))
-      FROM (SELECT id, status FROM clients WHERE id = :client FOR UPDATE) AS before
-     WHERE c.id = before.id
+      FROM (SELECT id, status FROM clients WHERE id = :client FOR UPDATE) AS before, organisations o
+     WHERE c.id = before.id AND o.id = c.org_id
     RETURNING c.id AS client_id, c.name, before.status AS status_before, c.status
 """)
 
@@ -101,19 +105,21 @@ _ACTIVITY = text("""
                               AND s.starts_at > rota_now() - interval '90 days') AS visits_90_days,
            count(*) FILTER (WHERE b.status = 'no_show'
                               AND s.starts_at > rota_now() - interval '90 days') AS no_shows_90_days,
-           max(s.starts_at) FILTER (WHERE b.status = 'attended')::date AS last_visit,
+           CAST(max(s.starts_at) FILTER (WHERE b.status = 'attended') AT TIME ZONE CAST(:zone AS text) AS date)
+               AS last_visit,
            (SELECT count(*) FROM payments p WHERE p.client_id = :client AND p.status = 'failed'
                AND p.paid_at > rota_now() - interval '90 days') AS failed_payments_90_days,
            EXISTS (SELECT FROM subscriptions u WHERE u.client_id = :client AND u.status = 'active')
-               AS has_active_subscription
+               AS has_active_subscription,
+           EXISTS (SELECT FROM subscriptions u WHERE u.client_id = :client AND u.status = 'past_due') AS is_past_due
       FROM bookings b JOIN class_sessions s ON s.id = b.session_id
      WHERE b.client_id = :client
 """)
 
 
-def activity_of_client(connection: Connection, client_id: UUID) -> RowMapping:
-    """What a client did in the last 30 and 90 days."""
-    return connection.execute(_ACTIVITY, {"client": client_id}).mappings().one()
+def activity_of_client(connection: Connection, client_id: UUID, zone: ZoneInfo) -> RowMapping:
+    """What a client did in the last 30 and 90 days, and when they came last by the clock of `zone`."""
+    return connection.execute(_ACTIVITY, {"client": client_id, "zone": str(zone)}).mappings().one()
 
 
 # ── leads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -151,10 +157,11 @@ def lead(connection: Connection, lead_id: UUID) -> dict[str, Any] | None:
 
 _SET_LEAD_STATUS = text("""
     UPDATE leads l SET status = :status, updated_at = rota_now(),
-           notes = concat_ws(E'\n', nullif(l.notes, ''), to_char(rota_now(), 'YYYY-MM-DD') || ': ' || :status
+           notes = concat_ws(E'\n', nullif(l.notes, ''),
+                             to_char(rota_now() AT TIME ZONE o.time_zone, 'YYYY-MM-DD') || ': ' || :status
                              || coalesce(' (' || CAST(:note AS text) || ')', ''))
-      FROM (SELECT id, status FROM leads WHERE id = :lead FOR UPDATE) AS before
-     WHERE l.id = before.id
+      FROM (SELECT id, status FROM leads WHERE id = :lead FOR UPDATE) AS before, organisations o
+     WHERE l.id = before.id AND o.id = l.org_id
     RETURNING l.id AS lead_id, l.name, before.status AS status_before, l.status
 """)
 
@@ -342,6 +349,17 @@ def classes_by_name(connection: Connection) -> dict[str, tuple[UUID, int]]:
 # ── set-up ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def store_rows(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
+    """Insert rows into a table of this slice, all in one statement. COPY would be quicker still, but is refused where
+    row-level security holds.
+    """
+    columns = ", ".join(f'"{name}"' for name in rows[0])
+    statement = f"""
+        INSERT INTO "{table}" ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::"{table}", :rows)
+    """  # noqa: S608  names from our own models
+    connection.execute(text(statement).bindparams(bindparam("rows", type_=JSON)), {"rows": rows})
+
+
 def has_clients(connection: Connection) -> bool:
     """Whether the organisation has any client."""
     return connection.execute(text("SELECT true FROM clients LIMIT 1")).scalar() is not None
@@ -371,6 +389,50 @@ def people(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
     return list(connection.execute(_PEOPLE, {"ids": ids}).mappings())
 
 
+_LOCAL = 9  # digits of a telephone number without its country's code
+_KNOWN_BY = text("""
+    WITH known AS (
+        SELECT id, name, email, phone, rota_fold(name) AS folded FROM clients
+         WHERE id = ANY(:ids) OR lower(email) = ANY(:addresses)
+            OR right(regexp_replace(phone, '[^0-9]', '', 'g'), :local) = ANY(:numbers)
+         UNION ALL
+        SELECT id, name, email, phone, rota_fold(name) FROM leads
+         WHERE id = ANY(:ids) OR lower(email) = ANY(:addresses)
+            OR right(regexp_replace(phone, '[^0-9]', '', 'g'), :local) = ANY(:numbers)
+    )
+    SELECT id, name, email, phone,
+           (SELECT count(*) FROM clients c WHERE starts_with(c.folded, k.folded)
+               AND starts_with(rota_fold(c.name) || ' ', k.folded || ' ') AND c.id <> k.id)
+           + (SELECT count(*) FROM leads l WHERE starts_with(l.folded, k.folded)
+                 AND starts_with(rota_fold(l.name) || ' ', k.folded || ' ')
+                 AND l.id <> k.id AND lower(l.email) <> lower(k.email)) AS namesakes
+      FROM known k
+""")
+
+
+def people_known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> list[RowMapping]:
+    """Clients and leads with these ids, e-mail addresses or telephone numbers (spelled in any way, with a country's
+    code or without), and how many others have their name, or one that begins with it; a lead with the same e-mail
+    address is the same person.
+    """
+    numbers = ["".join(letter for letter in one if letter.isdigit())[-_LOCAL:] for one in addresses if "@" not in one]
+    numbers = [number for number in numbers if len(number) == _LOCAL]
+    bound = {"ids": ids, "addresses": addresses, "numbers": numbers, "local": _LOCAL}
+    return list(connection.execute(_KNOWN_BY, bound).mappings())
+
+
+_CLIENTS_BEHIND = text("""
+    SELECT client_id FROM payments WHERE id = ANY(:ids)
+     UNION
+    SELECT client_id FROM bookings WHERE id = ANY(:ids)
+""")
+
+
+def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
+    """The clients whose payments and bookings have these ids."""
+    return list(connection.execute(_CLIENTS_BEHIND, {"ids": ids}).scalars())
+
+
 _CONTACTS = text("""
     SELECT p.*, f.time_zone, coalesce(f.has_consented, false) AS has_consented, f.opted_out_at
       FROM (SELECT id, org_id, 'client' AS kind, name, email, phone, status, language, location_id FROM clients
@@ -379,10 +441,20 @@ _CONTACTS = text("""
             SELECT id, org_id, 'lead', name, email, phone, status, NULL, location_id FROM leads WHERE id = ANY(:ids)) p
       LEFT JOIN contact_preferences f ON f.org_id = p.org_id AND f.contact = p.id
 """)
+_SEARCH = text("""
+    SELECT id FROM (SELECT id, 'client' AS kind, name, email, phone FROM clients
+                     UNION ALL
+                    SELECT id, 'lead', name, email, phone FROM leads) p
+     WHERE kind = ANY(:kinds)
+       AND (:words = '' OR name ILIKE :part OR email ILIKE :part OR phone ILIKE :part OR id::text ILIKE :beginning)
+     ORDER BY name, id LIMIT :limit
+""")
 _FIND = text("""
-    SELECT id FROM clients WHERE lower(email) = :address OR regexp_replace(phone, '[^0-9+]', '', 'g') = :address
+    SELECT id FROM clients
+     WHERE lower(email) = ANY(:spelled) OR regexp_replace(phone, '[^0-9+]', '', 'g') = ANY(:spelled)
      UNION ALL
-    SELECT id FROM leads WHERE lower(email) = :address OR regexp_replace(phone, '[^0-9+]', '', 'g') = :address
+    SELECT id FROM leads
+     WHERE lower(email) = ANY(:spelled) OR regexp_replace(phone, '[^0-9+]', '', 'g') = ANY(:spelled)
      LIMIT 20
 """)
 _PUT_PREFERENCES = text("""
@@ -408,9 +480,18 @@ def contacts(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
     return list(connection.execute(_CONTACTS, {"ids": ids}).mappings())
 
 
-def contacts_at(connection: Connection, address: str) -> list[UUID]:
-    """Who has this e-mail address or telephone number: clients first."""
-    return list(connection.execute(_FIND, {"address": address}).scalars())
+def search_contacts(connection: Connection, words: str, kinds: list[str], limit: int) -> list[UUID]:
+    """Clients and leads, by name, in whose name, e-mail address or telephone number these words are, or whose id begins
+    so; all where there are no words.
+    """
+    literal = words.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+    values = {"words": words, "part": f"%{literal}%", "beginning": f"{literal}%", "kinds": kinds, "limit": limit}
+    return list(connection.execute(_SEARCH, values).scalars())
+
+
+def contacts_at(connection: Connection, spelled: Iterable[str]) -> list[UUID]:
+    """Who has this e-mail address or telephone number, in one of its spellings: clients first."""
+    return list(connection.execute(_FIND, {"spelled": list(spelled)}).scalars())
 
 
 def preferences(connection: Connection, contact: UUID) -> RowMapping | None:

@@ -10,7 +10,8 @@ from core.zones import known_zone
 
 ClientStatus = Literal["active", "frozen", "lapsed", "cancelled"]
 LeadStatus = Literal["new", "contacted", "trial_booked", "trial_done", "won", "lost"]
-PaymentStatus = Literal["paid", "failed", "refunded", "pending"]
+PaymentStatus = Literal["paid", "failed", "refunded", "pending", "lapsed"]
+"""`pending` is asked for and not collected yet; `lapsed` was never collected, which is nobody's failure"""
 PaymentKind = Literal["membership", "personal_training", "shop", "day_pass"]
 SubscriptionStatus = Literal["active", "past_due", "paused", "cancelled"]
 ClassLevel = Literal["all levels", "beginner", "intermediate", "advanced"]
@@ -25,6 +26,8 @@ class Activity(BaseModel):
     last_visit: date | None
     failed_payments_90_days: int
     has_active_subscription: bool
+    is_past_due: bool = False
+    """whether a subscription is past due, which is what its failed payments led to: the two are one fault"""
 
 
 class EngagementScore(BaseModel):

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, RowMapping
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
+from core.mailboxes import spellings
 from domain.crm import demo, queries
 from domain.crm.engagement import engagement_score
 from domain.crm.schemas import (
@@ -94,17 +96,29 @@ def update_client_status(
     return _found(row, "client", client_id, "Find clients with search_clients.")
 
 
-def calculate_engagement(connection: Connection, client_id: UUID, today: date) -> dict[str, Any]:
+def calculate_engagement(connection: Connection, client_id: UUID, today: date, zone: ZoneInfo) -> dict[str, Any]:
     """A client's engagement score, with the activity it was computed from."""
     who = view_client(connection, client_id)
-    activity = Activity(**queries.activity_of_client(connection, client_id))
+    activity = Activity(**queries.activity_of_client(connection, client_id, zone))
     score = engagement_score(activity, today)
     return {"client_id": client_id, "name": who["name"], **score.model_dump(), "activity": activity.model_dump()}
 
 
 def ways_to_reach(connection: Connection, contact: UUID) -> set[str]:
     """Id, e-mail and phone of a client or lead, in small letters. Empty where there is no such person."""
-    return set(queries.ways_to_reach(connection, contact))
+    return {spelled for way in queries.ways_to_reach(connection, contact) for spelled in spellings(way)}
+
+
+def people_known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> Rows:
+    """Clients and leads with these ids, e-mail addresses or telephone numbers: id, name, email, phone, and the number
+    of `namesakes`, others with the same name or one that begins with it.
+    """
+    return _rows(queries.people_known_by(connection, ids, addresses))
+
+
+def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
+    """The clients whose payments and bookings have these ids."""
+    return queries.clients_behind(connection, ids)
 
 
 def people(connection: Connection, ids: list[UUID]) -> Rows:
@@ -123,20 +137,28 @@ def people(connection: Connection, ids: list[UUID]) -> Rows:
 
 
 def search_leads(
-    connection: Connection, query: str | None, *, status: LeadStatus | None, source: str | None, limit: int
+    connection: Connection,
+    query: str | None,
+    *,
+    status: LeadStatus | None,
+    source: str | None,
+    limit: int,
+    zone: ZoneInfo,
 ) -> Rows:
     """Leads in whose name, e-mail, phone or interest every word of `query` occurs, newest first."""
     words = (query or "").split()
-    return _rows(queries.leads_matching(connection, words, status=status, source=source, limit=limit))
+    found = queries.leads_matching(connection, words, status=status, source=source, limit=limit)
+    return [_in_zone(row, zone) for row in found]
 
 
-def view_lead(connection: Connection, lead_id: UUID) -> dict[str, Any]:
-    """A lead.
+def view_lead(connection: Connection, lead_id: UUID, zone: ZoneInfo | None = None) -> dict[str, Any]:
+    """A lead; with a `zone`, its times by the clock there.
 
     Raises:
         NotFound: there is no such lead.
     """
-    return _found(queries.lead(connection, lead_id), "lead", lead_id, "Find leads with search_leads.")
+    row = _found(queries.lead(connection, lead_id), "lead", lead_id, "Find leads with search_leads.")
+    return _in_zone(row, zone) if zone else row
 
 
 def update_lead_status(connection: Connection, lead_id: UUID, status: LeadStatus, note: str | None) -> dict[str, Any]:
@@ -242,7 +264,7 @@ def query_payments(
     last: date,
     status: PaymentStatus | None,
     kind: PaymentKind | None,
-    least: float | None,
+    least: Decimal | None,
     zone: ZoneInfo,
     limit: int,
 ) -> dict[str, Any]:
@@ -277,6 +299,11 @@ def query_subscriptions(
 # ── demonstration ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def has_clients(connection: Connection) -> bool:
+    """Whether there is any client."""
+    return queries.has_clients(connection)
+
+
 def seed_demonstration(
     connection: Connection, org: UUID, *, zone: ZoneInfo, today: date, progress: Callable[[str], None] = lambda _: None
 ) -> bool:
@@ -302,6 +329,15 @@ def contacts(connection: Connection, ids: list[UUID]) -> dict[UUID, Contact]:
     }
 
 
+def search_contacts(connection: Connection, words: str, kinds: list[str], *, limit: int) -> list[Contact]:
+    """Contacts of these kinds, by name, whom these words fit: part of a name, an address, a number, or how an id
+    begins.
+    """
+    ids = queries.search_contacts(connection, words.strip(), kinds, limit)
+    found = contacts(connection, ids)
+    return [found[one] for one in ids if one in found]
+
+
 def contacts_at(connection: Connection, address: str) -> list[UUID]:
     """The clients and leads with an e-mail address or telephone number: often one person's several records.
 
@@ -311,7 +347,7 @@ def contacts_at(connection: Connection, address: str) -> list[UUID]:
     cleaned = address.strip().lower()
     if "@" not in cleaned:
         cleaned = "".join(letter for letter in cleaned if letter.isdigit() or letter == "+")
-    found = queries.contacts_at(connection, cleaned)
+    found = queries.contacts_at(connection, spellings(cleaned))
     if not found:
         raise NotFound(f"No client or lead has the address {address!r}.")
     return found

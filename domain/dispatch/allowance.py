@@ -12,6 +12,7 @@ class Allowance:
         self._rules = rules
         self._organisations = Counter(counts.organisations)
         self._agents = Counter(counts.agents)
+        self._priorities = Counter(counts.priorities)
         self._providers = Counter(counts.providers)
         # What is published will start: it is counted as if it had, so that a burst of workers breaks no rate.
         self._starting = Counter(counts.unclaimed)
@@ -19,7 +20,8 @@ class Allowance:
 
     def block(self, lane: Lane) -> Block | None:
         """What keeps the next task of `lane` from going on; None when nothing does."""
-        return self._pause(lane) or self._organisation(lane) or self._agent(lane) or self._provider(lane)
+        limits = (switched_off, self._pause, self._organisation, self._agent, self._provider, self._share)
+        return next((block for limit in limits if (block := limit(lane))), None)
 
     def take(self, lane: Lane) -> None:
         """Count one task of `lane` against every limit it falls under."""
@@ -37,6 +39,8 @@ class Allowance:
         self._organisations[what.org_id] += change
         self._starting[what.org_id] += change
         self._agents[what.agent_id] += change
+        if isinstance(what, Lane):  # what is given back makes way for a more urgent lane, which has no such limit
+            self._priorities[what.priority] += change
         for key in _provider_keys(what):
             self._providers[key] += change
             self._provider_starting[key] += change
@@ -75,17 +79,39 @@ class Allowance:
             return Block("agent", f"The agent {lane.agent} has {in_flight} tasks in flight, its limit.")
         return None
 
+    def _share(self, lane: Lane) -> Block | None:
+        most = self._rules.priorities.get(lane.priority)
+        in_flight = self._priorities[lane.priority]
+        if most is None or in_flight < most:
+            return None
+        return Block(
+            "share",
+            f"{in_flight} tasks of priority {lane.priority} are in flight; the workers' other slots are kept for more "
+            "urgent ones.",
+        )
+
     def _provider(self, lane: Lane) -> Block | None:
         for key in _provider_keys(lane):
-            if (limit := self._rules.providers.get(key)) and (block := self._provider_block(key, limit)):
+            limit = self._rules.providers.get(key)
+            if limit and (block := self._pace(key, limit, lane) or self._provider_block(key, limit)):
                 return block
+        return None
+
+    def _pace(self, key: tuple[str, str], limit: ProviderLimit, lane: Lane) -> Block | None:
+        """What the provider's pace leaves. While it is down, agents with a fallback go on: they ask that one."""
+        if limit.cause is None or (limit.cause == "outage" and lane.has_fallback):
+            return None
+        name = " ".join(filter(None, key))
+        why = "limits how often it is called" if limit.cause == "limit" else "is down"
+        if limit.held_for > 0:
+            return Block("held", f"{name} {why}: the next call is made in {limit.held_for:.1f} s.", key[1])
+        if limit.room is not None and self._provider_starting[key] >= limit.room:
+            pace = f"{60 * limit.rate:.0f} calls a minute are made for now"
+            return Block("held", f"{name} {why}: {pace}, and those before it come first.", key[1])
         return None
 
     def _provider_block(self, key: tuple[str, str], limit: ProviderLimit) -> Block | None:
         name = " ".join(filter(None, key))
-        if limit.held_for > 0:
-            said = f" ({limit.held_because})" if limit.held_because else ""
-            return Block("held", f"{name} asked to be left alone for another {limit.held_for:.0f} s{said}.")
         in_flight = self._providers[key]
         if limit.max_in_flight is not None and in_flight >= limit.max_in_flight:
             return Block("provider", f"{in_flight} tasks are in flight at {name}, its limit.", key[1])
@@ -93,6 +119,13 @@ class Allowance:
         if rate is not None and limit.started + self._provider_starting[key] >= rate:
             return Block("provider_rate", f"{rate} tasks have started at {name} within a minute, its limit.", key[1])
         return None
+
+
+def switched_off(lane: Lane) -> Block | None:
+    """What keeps a lane whose agent is switched off from going on."""
+    if not lane.is_off:
+        return None
+    return Block("agent_off", f"The agent {lane.agent} is switched off; its tasks start again when it is switched on.")
 
 
 def _provider_keys(lane: Lane | Unclaimed) -> tuple[tuple[str, str], tuple[str, str]]:

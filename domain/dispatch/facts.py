@@ -1,7 +1,7 @@
 """What dispatch decides on, read from the database: lanes, counts and rules."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +10,9 @@ from sqlalchemy import Connection
 from domain.billing.routing import provider_of
 from domain.dispatch import queries
 from domain.dispatch.schemas import Counts, Lane, OrganisationLimit, ProviderLimit, Rules
+from domain.pacing.rules import room
+from domain.providers import service as providers
+from domain.tasks.schemas import Priority
 
 Row = Any
 """a row of the database, by column name"""
@@ -20,29 +23,44 @@ def read_counts(connection: Connection, crowding: Mapping[str, int] | None = Non
     return _counts(queries.in_flight(connection), crowding or {})
 
 
-def lane_of(row: Row) -> Lane:
-    """The lane that a row describes."""
+def lane_of(row: Row, usable: Collection[str]) -> Lane:
+    """The lane that a row describes. `usable` are the providers that can be called."""
     return Lane(
         priority=row["priority"],
         org_id=row["org_id"],
         agent_id=row["agent_id"],
         agent=row["agent"],
-        provider=row["own_provider"] or provider_of(row["model"]),
+        provider=_provider(row),
         model=row["model"],
         due=row["due"],
         waited=row["waited"],
+        has_fallback=row["fallback_model"] is not None and _can_be_called(row["fallback_model"], usable),
         weight=row["weight"],
+        is_off=row["is_off"],
     )
+
+
+def _can_be_called(model: str, usable: Collection[str]) -> bool:
+    return providers.of_installation(model) is not None or provider_of(model) in usable
+
+
+def _provider(row: Row) -> str:
+    """The name under which limits and holds count a lane's model."""
+    if row["own_endpoint"]:
+        return str(row["own_endpoint"])
+    shared = providers.of_installation(row["model"])
+    return shared.name if shared else row["own_provider"] or provider_of(row["model"])
 
 
 def _counts(rows: Sequence[Row], crowding: Mapping[str, int]) -> Counts:
     organisations, agents_, unclaimed = Counter[UUID](), Counter[UUID](), Counter[UUID]()
     providers, unclaimed_providers = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    on_queue, promoted = Counter[Any](dict(crowding)), Counter[Any]()
+    on_queue, promoted, priorities = Counter[Any](dict(crowding)), Counter[Any](), Counter[Any]()
     for row in rows:
         number = row["tasks"]
         organisations[row["org_id"]] += number
         agents_[row["agent_id"]] += number
+        priorities[row["priority"]] += number
         keys = ((row["provider"], ""), (row["provider"], row["model"]))
         for key in keys:
             providers[key] += number
@@ -53,11 +71,11 @@ def _counts(rows: Sequence[Row], crowding: Mapping[str, int]) -> Counts:
                 unclaimed_providers[key] += number
         if row["is_promoted"]:
             promoted[row["queue"]] += number
-    return Counts(organisations, agents_, providers, unclaimed, unclaimed_providers, on_queue, promoted)
+    return Counts(organisations, agents_, providers, unclaimed, unclaimed_providers, on_queue, promoted, priorities)
 
 
-def read_rules(connection: Connection, rows: Sequence[Row]) -> Rules:
-    """Every limit and pause that the lanes of `rows` fall under."""
+def read_rules(connection: Connection, rows: Sequence[Row], most: Mapping[Priority, int]) -> Rules:
+    """Every limit and pause that the lanes of `rows` fall under, with how many tasks of a priority may be in flight."""
     rates = {row["org_id"]: row["starts_per_minute"] for row in rows if row["starts_per_minute"] is not None}
     started = queries.started_last_minute(connection, rates) if rates else {}
     return Rules(
@@ -68,15 +86,20 @@ def read_rules(connection: Connection, rows: Sequence[Row]) -> Rules:
             for row in rows
         },
         agents={row["agent_id"]: row["max_in_flight"] for row in rows if row["max_in_flight"] is not None},
-        providers={
-            (row["provider"], row["model"]): ProviderLimit(
-                row["max_in_flight"],
-                row["starts_per_minute"],
-                row["started"],
-                row["held_for"],
-                row["held_because"] or "",
-            )
-            for row in queries.provider_limits(connection)
-        },
+        providers={(row["provider"], row["model"]): provider_limit(row) for row in queries.provider_limits(connection)},
+        priorities=most,
         pauses={(row["org_id"], row["kind"], row["name"]): row["reason"] or "" for row in queries.paused(connection)},
+    )
+
+
+def provider_limit(row: Row) -> ProviderLimit:
+    """The limits, and the pace, that a row describes."""
+    return ProviderLimit(
+        row["max_in_flight"],
+        row["starts_per_minute"],
+        row["started"],
+        held_for=row["held_for"],
+        cause=row["cause"],
+        rate=row["rate"] or 0.0,
+        room=None if row["cause"] is None else room(row["rate"], row["ahead"]),
     )

@@ -7,11 +7,23 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping, text
 
 from core.db import Hot
+from domain.pacing import service as pacing
+from domain.providers import service as providers
 
 # ── what is due ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+# The task `t` is neither past its expiry, which counts until it is started, nor past its deadline, nor of a user who is
+# shut out. (The backlog of such a user is held back; this is for tasks that are queued afterwards.)
+_MAY_START = """
+    (t.expires_at IS NULL OR t.expires_at > {now} OR t.started_at IS NOT NULL)
+    AND (t.deadline IS NULL OR t.deadline > {now})
+    AND t.user_id <> ALL ({shut_out})
+"""
+# Read once for a statement: joined, it would cost more for each task than all else that is looked at.
+_SHUT_OUT = "ARRAY(SELECT id FROM users WHERE disabled_at IS NOT NULL)"
+
 # A loose index scan: one probe into `tasks_due` for each lane, however many tasks stand in it.
-_LANES = Hot("""
+_LANES = Hot(f"""
     WITH RECURSIVE lane AS (
         (SELECT t.priority, t.org_id, t.agent_id FROM tasks t
           WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
@@ -22,16 +34,17 @@ _LANES = Hot("""
              WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
                AND (t.priority, t.org_id, t.agent_id) > (lane.priority, lane.org_id, lane.agent_id)
              ORDER BY t.priority, t.org_id, t.agent_id LIMIT 1) AS following
-    ), present AS MATERIALIZED (SELECT rota_now() AS now)
-    SELECT lane.priority, lane.org_id, lane.agent_id, a.slug AS agent, a.model, p.provider AS own_provider,
-           a.max_in_flight, o.weight, o.max_in_flight AS org_max_in_flight, o.starts_per_minute,
+    ), present AS MATERIALIZED (SELECT rota_now() AS now, {_SHUT_OUT} AS shut_out)
+    SELECT lane.priority, lane.org_id, lane.agent_id, a.slug AS agent, a.model, a.fallback_model,
+           p.provider AS own_provider, o.slug || '/' || s.name AS own_endpoint, a.max_in_flight,
+           NOT a.enabled AS is_off, o.weight, o.max_in_flight AS org_max_in_flight, o.starts_per_minute,
            due.tasks AS due, extract(epoch FROM present.now - head.run_after)::float AS waited
       FROM present CROSS JOIN lane
      CROSS JOIN LATERAL (
         SELECT t.run_after FROM tasks t
          WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
            AND t.priority = lane.priority AND t.org_id = lane.org_id AND t.agent_id = lane.agent_id
-           AND (t.expires_at IS NULL OR t.expires_at > present.now OR t.started_at IS NOT NULL)
+           AND {_MAY_START.format(now="present.now", shut_out="present.shut_out")}
          ORDER BY t.run_after, t.id LIMIT 1) AS head
      CROSS JOIN LATERAL (
         SELECT count(*) AS tasks FROM (
@@ -39,12 +52,13 @@ _LANES = Hot("""
              WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
                AND t.priority = lane.priority AND t.org_id = lane.org_id AND t.agent_id = lane.agent_id
                AND t.run_after <= present.now
-               AND (t.expires_at IS NULL OR t.expires_at > present.now OR t.started_at IS NOT NULL)
+               AND {_MAY_START.format(now="present.now", shut_out="present.shut_out")}
              LIMIT :most) AS counted) AS due
       JOIN agents a ON a.id = lane.agent_id
       JOIN organisations o ON o.id = lane.org_id
       LEFT JOIN prices p ON p.org_id = lane.org_id AND p.model = a.model
-""")
+      LEFT JOIN LATERAL ({providers.SERVING.format(org="lane.org_id", model="a.model")}) s ON true
+""")  # noqa: S608
 
 
 def lanes(connection: Connection, most: int) -> list[dict[str, Any]]:
@@ -53,12 +67,12 @@ def lanes(connection: Connection, most: int) -> list[dict[str, Any]]:
 
 
 _IN_FLIGHT = Hot("""
-    SELECT org_id, agent_id, provider, model, queue, true AS is_unclaimed, queue < priority AS is_promoted,
+    SELECT org_id, agent_id, provider, model, priority, queue, true AS is_unclaimed, queue < priority AS is_promoted,
            count(*) AS tasks
-      FROM tasks WHERE status = 'queued' AND dispatched_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 7
+      FROM tasks WHERE status = 'queued' AND dispatched_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6
      UNION ALL
-    SELECT org_id, agent_id, provider, model, NULL, false, false, count(*)
-      FROM tasks WHERE status = 'running' GROUP BY 1, 2, 3, 4
+    SELECT org_id, agent_id, provider, model, priority, NULL, false, false, count(*)
+      FROM tasks WHERE status = 'running' GROUP BY 1, 2, 3, 4, 5
 """)
 
 
@@ -82,19 +96,19 @@ def started_last_minute(connection: Connection, most: dict[UUID, int]) -> dict[U
     return {row["org_id"]: row["started"] for row in found}
 
 
-_PROVIDERS = Hot("""
-    SELECT l.provider, l.model, l.max_in_flight, l.starts_per_minute, l.held_until, l.held_because,
-           greatest(0, coalesce(extract(epoch FROM l.held_until - rota_now()), 0))::float AS held_for,
+_PROVIDERS = Hot(f"""
+    SELECT provider, model, l.max_in_flight, l.starts_per_minute,
+           p.cause, p.rate, p.held_until, coalesce(p.held_for, 0) AS held_for, p.ahead,
            CASE WHEN l.starts_per_minute IS NULL THEN 0 ELSE (
                SELECT count(*) FROM attempts a
                 WHERE a.provider = l.provider AND (l.model = '' OR a.model = l.model)
                   AND a.started_at > rota_now() - interval '60 seconds') END AS started
-      FROM provider_limits l ORDER BY l.provider, l.model
-""")
+      FROM provider_limits l FULL JOIN ({pacing.STANDINGS}) p USING (provider, model) ORDER BY provider, model
+""")  # noqa: S608
 
 
 def provider_limits(connection: Connection) -> list[dict[str, Any]]:
-    """The providers' limits, and how far they are used."""
+    """The limits and paces of providers and models, and how far they are used."""
     return _PROVIDERS.run(connection, {}).all
 
 
@@ -108,22 +122,21 @@ def paused(connection: Connection) -> list[dict[str, Any]]:
     return _PAUSES.run(connection, {}).all
 
 
-_SLOTS = Hot("""
-    SELECT queue, sum(concurrency) AS slots
-      FROM workers CROSS JOIN unnest(queues) AS queue
+_CREWS = Hot("""
+    SELECT queues, sum(concurrency) AS slots FROM workers
      WHERE stopped_at IS NULL AND draining_because IS NULL AND last_seen_at > rota_now() - CAST(:lease AS interval)
-     GROUP BY queue
+     GROUP BY queues
 """)
 
 
-def slots_by_queue(connection: Connection, lease: timedelta) -> dict[str, int]:
-    """How many tasks the living workers of each queue can have in hand."""
-    return {row["queue"]: row["slots"] for row in _SLOTS.run(connection, {"lease": lease}).all}
+def crews(connection: Connection, lease: timedelta) -> list[dict[str, Any]]:
+    """How many tasks the living workers can have in hand, by the queues that they serve."""
+    return _CREWS.run(connection, {"lease": lease}).all
 
 
 # ── taking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_TAKE = Hot("""
+_TAKE = Hot(f"""
     WITH lanes AS (
         SELECT * FROM unnest(CAST(:priority AS task_priority[]), CAST(:org AS uuid[]), CAST(:agent AS uuid[]),
                              CAST(:provider AS text[]), CAST(:model AS text[]), CAST(:number AS int[]))
@@ -137,7 +150,7 @@ _TAKE = Hot("""
              WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
                AND t.priority = l.priority AND t.org_id = l.org_id AND t.agent_id = l.agent_id
                AND t.run_after <= rota_now()
-               AND (t.expires_at IS NULL OR t.expires_at > rota_now() OR t.started_at IS NOT NULL)
+               AND {_MAY_START.format(now="rota_now()", shut_out=_SHUT_OUT)}
              ORDER BY t.run_after, t.id
              LIMIT l.number
                FOR UPDATE SKIP LOCKED
@@ -152,7 +165,7 @@ _TAKE = Hot("""
         RETURNING t.id, t.org_id, t.claim, t.queue, t.agent, picks.turn
     )
     SELECT * FROM taken ORDER BY turn
-""")
+""")  # noqa: S608
 
 
 def mark_as_dispatched(
@@ -252,19 +265,20 @@ def take_back_unclaimed(connection: Connection, ids: list[UUID] | None) -> int:
     return connection.execute(_TAKE_BACK_UNCLAIMED, {"ids": ids}).rowcount
 
 
-_UNWANTED = Hot("""
+_UNWANTED = Hot(f"""
     SELECT t.id FROM tasks t
      WHERE t.status = 'queued' AND t.dispatched_at IS NOT NULL
        AND (NOT t.queue = ANY(CAST(:served AS task_priority[]))
+            OR t.agent_id = ANY(ARRAY(SELECT id FROM agents WHERE NOT enabled)) OR t.user_id = ANY({_SHUT_OUT})
             OR EXISTS (SELECT FROM pauses p WHERE p.org_id = t.org_id
                         AND (p.kind = 'organisation' OR (p.kind = 'queue' AND p.name = t.priority::text)
                              OR (p.kind = 'agent' AND p.name = t.agent))))
-""")
+""")  # noqa: S608
 
 
 def published_in_vain(connection: Connection, served: list[str]) -> list[UUID]:
-    """Published tasks that nobody should claim now, or nobody will: paused since, or on a queue that no worker
-    serves.
+    """Published tasks that nobody should claim now, or nobody will: paused since, of an agent or a user that is off, or
+    on a queue that no worker serves.
     """
     return [row["id"] for row in _UNWANTED.run(connection, {"served": served}).all]
 
@@ -281,20 +295,7 @@ def unclaimed(connection: Connection) -> list[RowMapping]:
     return list(connection.execute(_UNCLAIMED).mappings())
 
 
-# ── holds, pauses, limits ────────────────────────────────────────────────────────────────────────────────────────────
-
-_HOLD = text("""
-    INSERT INTO provider_limits (provider, model, held_until, held_because)
-    VALUES (:provider, :model, rota_now() + CAST(:wait AS interval), :because)
-    ON CONFLICT (provider, model) DO UPDATE
-       SET held_until = greatest(provider_limits.held_until, excluded.held_until), held_because = excluded.held_because
-""")
-
-
-def hold_provider(connection: Connection, provider: str, model: str, wait: timedelta, because: str) -> None:
-    """Leave a provider's model alone for `wait` from now."""
-    connection.execute(_HOLD, {"provider": provider, "model": model, "wait": wait, "because": because})
-
+# ── pauses, limits ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PAUSE = text("""
     INSERT INTO pauses (org_id, kind, name, reason) VALUES (:org, :kind, :name, :reason)
@@ -355,22 +356,25 @@ def set_provider_limits(connection: Connection, values: dict[str, Any]) -> None:
 
 # ── why a task waits ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-_STANDING = text("""
+_STANDING = text(f"""
     SELECT t.status, t.priority, t.org_id, t.agent_id, t.agent, t.parked, t.concurrency_key, t.key_position, t.queue,
            t.waiting_for, t.attempts, t.worker, t.error ->> 'message' AS error, t.claim,
            t.dispatched_at IS NOT NULL AS is_published, t.cancel_requested_at IS NOT NULL AS is_stopping,
-           t.expires_at <= rota_now() AND t.started_at IS NULL AS is_expired,
+           t.expires_at <= rota_now() AND t.started_at IS NULL AS is_expired, t.deadline <= rota_now() AS is_late,
            extract(epoch FROM rota_now() - t.run_after)::float AS waited,
            extract(epoch FROM rota_now() - t.dispatched_at)::float AS published_for,
            extract(epoch FROM rota_now() - coalesce(t.started_at, t.created_at))::float AS age,
-           a.model, a.max_in_flight, p.provider AS own_provider, o.weight,
+           a.model, a.fallback_model, a.max_in_flight, NOT a.enabled AS is_off, p.provider AS own_provider,
+           o.slug || '/' || s.name AS own_endpoint, o.weight,
+           EXISTS (SELECT FROM users u WHERE u.id = t.user_id AND u.disabled_at IS NOT NULL) AS is_shut_out,
            o.max_in_flight AS org_max_in_flight, o.starts_per_minute
       FROM tasks t
       JOIN agents a ON a.id = t.agent_id
       JOIN organisations o ON o.id = t.org_id
       LEFT JOIN prices p ON p.org_id = t.org_id AND p.model = a.model
+      LEFT JOIN LATERAL ({providers.SERVING.format(org="t.org_id", model="a.model")}) s ON true
      WHERE t.id = :task AND t.org_id = :org
-""")
+""")  # noqa: S608
 
 
 def standing(connection: Connection, org: UUID, task_id: UUID) -> RowMapping | None:

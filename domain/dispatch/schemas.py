@@ -1,6 +1,6 @@
 """What dispatch knows and decides."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -8,10 +8,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from domain.pacing.schemas import Cause
 from domain.tasks.schemas import Priority
 
 PauseKind = Literal["organisation", "queue", "agent"]
-Hindrance = Literal["paused", "organisation", "agent", "provider", "rate", "provider_rate", "held"]
+Hindrance = Literal[
+    "agent_off", "paused", "organisation", "agent", "provider", "rate", "provider_rate", "held", "share"
+]
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,12 @@ class Lane:
     """how many are due, counted up to what can be taken at once"""
     waited: float = 0.0
     """seconds for which the first has been due; negative when its time has not come"""
+    has_fallback: bool = False
+    """whether its agent asks another model while the provider is down"""
     weight: int = 1
     """turns its organisation gets for one turn of an organisation of weight 1"""
+    is_off: bool = False
+    """whether its agent is switched off"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,15 @@ class Block:
     why: str
     model: str = ""
     """whose limit it is, where it is that of one model"""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The living workers that serve the same queues."""
+
+    queues: Collection[str]
+    slots: int
+    """tasks that they can have in hand"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,8 @@ class Counts:
     """unclaimed, by the Celery queue they were published on"""
     promoted: Mapping[Priority, int] = field(default_factory=dict)
     """of those, the ones that came there by their age"""
+    priorities: Mapping[Priority, int] = field(default_factory=dict)
+    """by their own priority, whatever queue they are on"""
 
 
 @dataclass(frozen=True)
@@ -83,14 +101,19 @@ class OrganisationLimit:
 
 @dataclass(frozen=True)
 class ProviderLimit:
-    """As for organisations, for a provider or one of its models; and how long it asked to be left alone."""
+    """As for organisations, for a provider or one of its models; and how often it may be called now."""
 
     max_in_flight: int | None = None
     starts_per_minute: int | None = None
     started: int = 0
     held_for: float = 0.0
     """seconds; 0 when it is not held"""
-    held_because: str = ""
+    cause: Cause | None = None
+    """why its calls are paced; None where they are not"""
+    rate: float = 0.0
+    """calls a second, where they are paced"""
+    room: int | None = None
+    """tasks that may be on their way to it, published and unclaimed; None for no limit"""
 
 
 @dataclass(frozen=True)
@@ -101,6 +124,8 @@ class Rules:
     agents: Mapping[UUID, int] = field(default_factory=dict)
     """tasks in flight at most, for agents with such a limit"""
     providers: Mapping[tuple[str, str], ProviderLimit] = field(default_factory=dict)
+    priorities: Mapping[Priority, int] = field(default_factory=dict)
+    """tasks in flight at most, for priorities with such a limit"""
     pauses: Mapping[tuple[UUID, PauseKind, str], str] = field(default_factory=dict)
     """what is paused, and the reason, which may be empty"""
 
@@ -127,8 +152,8 @@ class Why(BaseModel):
 
     status: str
     waiting_for: str | None = Field(
-        description="one stable word: time, key, paused, organisation, agent, provider, rate, provider_rate, held, "
-        "turn, dispatcher, worker, or what the task itself waits for; null when it waits for nothing",
+        description="one stable word: time, key, agent_off, user, paused, organisation, agent, provider, rate, "
+        "provider_rate, held, share, turn, dispatcher, worker, or what the task itself waits for; null for nothing",
     )
     why: str = Field(description="one sentence for people")
 
@@ -152,5 +177,8 @@ class ProviderLimitView(BaseModel):
     in_flight: int
     starts_per_minute: int | None
     started_last_minute: int
-    held_until: datetime | None
-    held_because: str | None
+    held_until: datetime | None = Field(description="no call begins before; null when it is not held")
+    held_because: Cause | None = Field(
+        description="why calls are paced: limit (it refused some), outage (it is down); null when they are not"
+    )
+    calls_per_minute: float | None = Field(description="what is let through while calls are paced")

@@ -18,6 +18,7 @@ from domain.dispatch.facts import lane_of, read_counts, read_rules
 from domain.dispatch.planner import Planner, effective_queue, make_way, room_for_aged
 from domain.dispatch.schemas import (
     Counts,
+    Crew,
     Lane,
     LimitsView,
     Pause,
@@ -26,11 +27,10 @@ from domain.dispatch.schemas import (
     ProviderLimitView,
     Unclaimed,
 )
+from domain.providers import service as providers
 from domain.tasks.schemas import PRIORITIES, Due, Priority
 from domain.tenants import service as tenants
 
-_LONGEST_HOLD = timedelta(seconds=60)
-"""A provider may ask for hours; after a minute some tasks go to see whether it means it."""
 _FEWEST = 16
 
 # ── the dispatcher ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -49,26 +49,31 @@ class Taken:
 
 
 def take_due(
-    connection: Connection, planner: Planner, bounds: Mapping[Priority, int], crowding: Mapping[str, int] | None = None
+    connection: Connection,
+    planner: Planner,
+    bounds: Mapping[Priority, int],
+    crowding: Mapping[str, int] | None = None,
+    usable: Collection[str] = (),
+    most: Mapping[Priority, int] | None = None,
 ) -> Taken:
     """Mark the tasks that go next as dispatched: by priority, in turns, within every limit.
 
     `bounds` says how many unclaimed messages each queue may hold, 0 for a queue that nobody serves, `crowding` how many
-    it holds that claim nothing. Only one dispatcher may call this: between counting and marking, tasks may end but none
-    may start otherwise.
+    it holds that claim nothing, `usable` which providers can be called, `most` how many tasks of a priority may be in
+    flight. Only one dispatcher may call this: between counting and marking, tasks may end but none may start otherwise.
     """
     queries.advance_keys(connection)
     if vain := queries.published_in_vain(connection, [queue for queue, bound in bounds.items() if bound > 0]):
         queries.take_back_unclaimed(connection, vain)
     rows = queries.lanes(connection, max(1, *bounds.values()))
     next_due = min((-row["waited"] for row in rows if row["waited"] < 0), default=None)
-    lanes = [lane_of(row) for row in rows if row["due"]]
+    lanes = [lane_of(row, usable) for row in rows if row["due"]]
     if not lanes:
         return Taken([], next_due)
     # What is unclaimed is counted before what has started: who is claimed in between is counted twice, never not at
     # all.
     counts = read_counts(connection, crowding)
-    allowance = Allowance(read_rules(connection, rows), counts)
+    allowance = Allowance(read_rules(connection, rows, most or {}), counts)
     picks = planner.plan(lanes, allowance, counts, bounds)
     due = _mark(connection, picks) if picks else []
     return Taken(due, next_due, made_room=_make_way(connection, lanes, picks, allowance, counts, bounds))
@@ -92,16 +97,9 @@ def _make_way(
     return bool(found) and queries.take_back_unclaimed(connection, found) > 0
 
 
-def bounds_for(slots: Mapping[str, int], ceiling: int) -> dict[Priority, int]:
-    """How many unclaimed messages each queue may hold: as many as its workers have slots, so that nobody waits behind a
-    long queue that no turn can shorten; some at least; never more than `ceiling`; none where no worker lives.
-    """
-    return {queue: min(ceiling, max(_FEWEST, slots[queue])) if slots.get(queue) else 0 for queue in PRIORITIES}
-
-
-def slots_by_queue(connection: Connection, lease: timedelta) -> dict[str, int]:
-    """How many tasks the living workers of each queue can have in hand."""
-    return queries.slots_by_queue(connection, lease)
+def crews(connection: Connection, lease: timedelta) -> list[Crew]:
+    """The slots of the living workers, by the queues that they serve."""
+    return [Crew(**row) for row in queries.crews(connection, lease)]
 
 
 def unclaimed_by_queue(connection: Connection) -> dict[str, int]:
@@ -166,11 +164,6 @@ def take_back(connection: Connection, lost: Collection[UUID]) -> int:
 def take_back_everything_published(connection: Connection) -> int:
     """Make every published and unclaimed task due again: the broker has lost its memory."""
     return queries.take_back_unclaimed(connection, None)
-
-
-def hold_provider(connection: Connection, provider: str, model: str, wait: timedelta, because: str) -> None:
-    """Give a model's tasks no start for `wait`, a minute at most: its provider answered that it is asked too often."""
-    queries.hold_provider(connection, provider, model, min(wait, _LONGEST_HOLD), because)
 
 
 # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,20 +232,28 @@ def set_provider_limits(connection: Connection, provider: str, limits: dict[str,
     Raises:
         InvalidInput: there is no such provider.
     """
-    if provider not in PROVIDERS:
-        raise InvalidInput(f"There is no provider {provider!r}. The providers: {', '.join(PROVIDERS)}.")
+    if provider not in PROVIDERS and not providers.is_known(connection, provider):
+        raise InvalidInput(
+            f"There is no provider {provider!r}. Name {', '.join(PROVIDERS)}, an endpoint of the installation, or an "
+            f"organisation's as organisation/name."
+        )
     queries.set_provider_limits(connection, {"provider": provider, **limits})
 
 
 def provider_limits(connection: Connection) -> list[ProviderLimitView]:
-    """The providers' limits, and how far they are used."""
+    """The providers' limits and paces, and how far they are used."""
     in_flight = read_counts(connection).providers
     return [
         ProviderLimitView(
-            **{name: value for name, value in row.items() if name not in {"held_for", "started", "held_until"}},
-            held_until=row["held_until"] if row["held_for"] else None,
+            provider=row["provider"],
+            model=row["model"],
+            max_in_flight=row["max_in_flight"],
             in_flight=in_flight.get((row["provider"], row["model"]), 0),
+            starts_per_minute=row["starts_per_minute"],
             started_last_minute=row["started"],
+            held_until=row["held_until"] if row["held_for"] else None,
+            held_because=row["cause"],
+            calls_per_minute=60 * row["rate"] if row["rate"] else None,
         )
         for row in queries.provider_limits(connection)
     ]

@@ -1,6 +1,6 @@
 """What a task is waiting for, in a sentence. Asks the very rules that dispatch goes by."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,9 +8,11 @@ from sqlalchemy import Connection
 
 from core.errors import NotFound
 from domain.dispatch import queries
-from domain.dispatch.allowance import Allowance
+from domain.dispatch import service as dispatch
+from domain.dispatch.allowance import Allowance, switched_off
 from domain.dispatch.facts import Row, lane_of, read_counts, read_rules
-from domain.dispatch.schemas import Why
+from domain.dispatch.schemas import Crew, Why
+from domain.dispatch.shares import most_in_flight, slots_by_queue
 
 Answer = tuple[str | None, str]
 """a stable word, and the sentence"""
@@ -23,13 +25,16 @@ _WAITING = {
     "approval": "A person must decide on an action that it proposes: rota approvals.",
     "advice": "A coordinator was asked for advice on an action that it proposes: rota approvals.",
     "funds": "The wallet cannot pay for its next step; it goes on by itself after a top-up (rota wallet).",
+    "user": "The user for whom it is done is shut out; it goes on when they are let in again (rota users change "
+    "… --enable).",
     "budget": "The month's budget does not cover its next model call; it goes on when the budget is raised (rota "
     "budgets) or next month.",
 }
 
 
-def why(connection: Connection, org: UUID, task_id: UUID, lease: timedelta) -> Why:
-    """What a task of organisation `org` is waiting for. Looks across organisations, as dispatch does.
+def why(connection: Connection, org: UUID, task_id: UUID, lease: timedelta, usable: Collection[str] = ()) -> Why:
+    """What a task of organisation `org` is waiting for. Looks across organisations, as dispatch does. `usable` are the
+    providers that can be called.
 
     Raises:
         NotFound: the organisation has no such task.
@@ -37,34 +42,47 @@ def why(connection: Connection, org: UUID, task_id: UUID, lease: timedelta) -> W
     row = queries.standing(connection, org, task_id)
     if row is None:
         raise NotFound(f"There is no task {task_id}.")
-    word, sentence = _why(connection, row, task_id, lease)
+    word, sentence = _why(connection, row, task_id, lease, usable)
     return Why(status=row["status"], waiting_for=word, why=sentence)
 
 
-def _why(connection: Connection, row: Row, task_id: UUID, lease: timedelta) -> Answer:
+def _why(connection: Connection, row: Row, task_id: UUID, lease: timedelta, usable: Collection[str]) -> Answer:
     if row["status"] == "queued":
-        return _why_queued(connection, row, task_id, lease)
+        return _why_queued(connection, row, task_id, lease, usable)
     if row["status"] == "running":
         stopping = "; it was asked to stop" if row["is_stopping"] else ""
         return None, f"It is running on {row['worker']}{stopping}."
     if row["status"] == "waiting":
         return row["waiting_for"], _WAITING.get(row["waiting_for"], f"It waits for {row['waiting_for']}.")
     verb = "was" if row["status"] == "cancelled" else "has"
-    return None, f"It {verb} {row['status']}, and waits for nothing."
+    because = f" {row['error']}" if row["status"] in {"cancelled", "expired"} and row["error"] else ""
+    return None, f"It {verb} {row['status']}, and waits for nothing.{because}"
 
 
-def _why_queued(connection: Connection, row: Row, task_id: UUID, lease: timedelta) -> Answer:
-    if row["is_expired"]:
-        return "time", "It was not started in time and is about to be marked as expired."
+def _why_queued(connection: Connection, row: Row, task_id: UUID, lease: timedelta, usable: Collection[str]) -> Answer:
+    if answer := _why_it_may_not_start(row, usable):
+        return answer
     if row["parked"]:
         return _why_parked(connection, row)
     if row["waited"] < 0:
         again = f" after an error ({row['error']})" if row["error"] else ""
         return "time", f"Its time comes in {_span(-row['waited'])}{again}."
-    slots = queries.slots_by_queue(connection, lease)
+    crews = dispatch.crews(connection, lease)
     if row["is_published"]:
-        return _why_unclaimed(row, slots)
-    return _why_undispatched(connection, row, task_id, slots, lease)
+        return _why_unclaimed(row, slots_by_queue(crews))
+    return _why_undispatched(connection, row, task_id, crews, lease, usable)
+
+
+def _why_it_may_not_start(row: Row, usable: Collection[str]) -> Answer | None:
+    """What forbids a queued task to start, whatever its place in the queue."""
+    if row["is_expired"]:
+        return "time", "It was not started in time and is about to be marked as expired."
+    if row["is_late"]:
+        return "time", "Its deadline has passed; it is about to be ended as expired."
+    if row["is_shut_out"]:
+        return "user", _WAITING["user"]
+    block = switched_off(lane_of(dict(row) | {"due": 1}, usable))
+    return (block.by, block.why) if block else None
 
 
 def _why_parked(connection: Connection, row: Row) -> Answer:
@@ -91,12 +109,17 @@ def _why_unclaimed(row: Row, slots: Mapping[str, int]) -> Answer:
 
 
 def _why_undispatched(
-    connection: Connection, row: Row, task_id: UUID, slots: Mapping[str, int], lease: timedelta
+    connection: Connection,
+    row: Row,
+    task_id: UUID,
+    crews: list[Crew],
+    lease: timedelta,
+    usable: Collection[str],
 ) -> Answer:
-    if not slots.get(row["priority"]):
+    if not slots_by_queue(crews).get(row["priority"]):
         return "worker", f"No living worker serves the queue {row['priority']}: start one with `rota worker`."
-    lane = lane_of(dict(row) | {"due": 1})
-    allowance = Allowance(read_rules(connection, [row]), read_counts(connection))
+    lane = lane_of(dict(row) | {"due": 1}, usable)
+    allowance = Allowance(read_rules(connection, [row], most_in_flight(crews)), read_counts(connection))
     if block := allowance.block(lane):
         return block.by, block.why
     ahead = queries.number_ahead(connection, row["org_id"], task_id, priority=lane.priority, agent=lane.agent_id)

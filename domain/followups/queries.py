@@ -259,7 +259,7 @@ def note_queued(connection: Connection, row_id: UUID, message: UUID) -> None:
 
 _ANSWERED = text("""
     SELECT a.id FROM jsonb_to_recordset(CAST(:asked AS jsonb)) AS a (id uuid, contact uuid, since timestamptz)
-     WHERE EXISTS (SELECT FROM inbox i WHERE i.contact = a.contact AND i.received_at >= a.since)
+     WHERE EXISTS (SELECT FROM inbox i WHERE i.contact = a.contact AND i.kind = 'words' AND i.received_at >= a.since)
 """)
 _OTHERS = text("""
     SELECT coalesce(sent_at, rota_now()) FROM follow_ups

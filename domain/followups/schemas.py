@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from core.text import Storable
 from domain.agents.schemas import Slug
 from domain.channels.schemas import ChannelKind, ReceivedBy
+from domain.followups.inbound import InboundKind
 from domain.tasks.schemas import Priority
 
 Status = Literal["planned", "writing", "queued", "sent", "stopped", "skipped", "failed"]
@@ -109,8 +110,8 @@ class Step(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     after: timedelta = Field(
-        ge=-30 * _DAY, le=365 * _DAY, description="from what the rule begins with; ISO 8601 or seconds",
-        examples=["PT24H"],
+        ge=-30 * _DAY, le=365 * _DAY, description="from what the rule begins with; ISO 8601, with a sign, or seconds",
+        examples=["PT24H"], json_schema_extra={"format": "signed-duration"},  # what RFC 3339 calls one has no sign
     )  # fmt: skip
     brief: _Words = Field(description="what this message is to do; the agent writes it")
 
@@ -300,6 +301,13 @@ class NewReply(BaseModel):
         default=None, description="the id that the deliverer knows it by: delivered twice, it is kept once"
     )
 
+    subject: Annotated[str, StringConstraints(max_length=1_000), Storable] | None = None
+    headers: Annotated[dict[str, Annotated[str, StringConstraints(max_length=10_000)]], Field(max_length=200)] = Field(
+        default={},
+        description="of an e-mail: by these an automatic reply and a mail that came back are told from an answer",
+        examples=[{"Auto-Submitted": "auto-replied"}],
+    )
+
     @model_validator(mode="after")
     def _is_from_somebody(self) -> Self:
         if (self.contact is None) == (self.sender is None):
@@ -316,6 +324,7 @@ class KeptReply(BaseModel):
     body: str
     outside_id: str | None
     received_at: datetime
+    kind: InboundKind = Field(description="words; an automatic reply or a mail that came back is no answer")
     is_opt_out: bool = Field(description="they want no follow-up any more")
     stopped: int = Field(description="follow-ups that will not be sent now")
 

@@ -1,7 +1,5 @@
 """Verbs on follow-ups and on what people answer. What plans, starts and stops them by the clock is in `sweep.py`."""
 
-import re
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,15 +12,12 @@ from domain.channels import service as channels
 from domain.crm import service as crm
 from domain.crm.schemas import Contact, PreferenceChange, Preferences
 from domain.followups import queries, rules, timing
+from domain.followups.inbound import InboundKind, failed_recipients, is_opt_out, kind_of
 from domain.followups.schemas import OPEN, Effect, FollowUp, KeptReply, NewReply, Status
 from domain.followups.standing import Present, attribution, closing, latest_moment, skip, stop, stop_all_of
 from domain.followups.sweep import note_ends
 from domain.learning import service as learning
 
-# The whole of a message, or its first line: longer ones may speak of stopping something else.
-_OPT_OUTS = frozenset(
-    {"stop", "stop all", "unsubscribe", "opt out", "remove me", "baja", "darme de baja", "dadme de baja", "no mas"}
-)
 _CLOSING = {
     "en": "If you would rather not hear from us like this, answer STOP.",
     "es": "Si prefieres no recibir mensajes como este, responde BAJA.",
@@ -111,7 +106,7 @@ def change_preferences(connection: Connection, org: UUID, contact: UUID, change:
 def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
     """Keep what a client or lead wrote or said, and stop what is open for them. It counts for the last follow-up
     before it. A STOP or BAJA opts them out, and counts against it. What is delivered twice under one outside_id changes
-    nothing more.
+    nothing more. An automatic reply, or a mail that came back, is kept, and is no answer.
 
     Often one person has several records, a lead's and a client's, with one address: it is kept with the one that was
     written to last, and stops what is open for all of them.
@@ -120,11 +115,14 @@ def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
         NotFound: there is no such client or lead.
     """
     queries.one_at_a_time(connection, org)
-    contact, all_of_them = _who(connection, reply)
-    kept, is_new = channels.receive(connection, org, contact, reply.channel, reply.body, reply.outside_id)
-    opts_out = _is_opt_out(kept.body)
+    kind = kind_of(reply.headers, sender=reply.sender or "", subject=reply.subject or "", body=reply.body)
+    contact, all_of_them = _who(connection, reply, kind)
+    kept, is_new = channels.receive(connection, org, contact, reply.channel, reply.body, reply.outside_id, kind)
+    opts_out = kept.kind == "words" and is_opt_out(kept.body)
     stopped = 0
-    if is_new:
+    if is_new and kind == "words":
+        (person,) = crm.people(connection, [contact])
+        channels.note_inbound(connection, org, reply.channel, reply.sender or person["phone"])
         note_ends(Present.of(connection, org))  # what was sent a moment ago may be what they answer
         for one in all_of_them:
             if opts_out:
@@ -134,10 +132,13 @@ def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
     return KeptReply(**kept.model_dump(), is_opt_out=opts_out, stopped=stopped)
 
 
-def _who(connection: Connection, reply: NewReply) -> tuple[UUID, list[UUID]]:
-    """Whose the words are, and every record with the same e-mail address or telephone number."""
+def _who(connection: Connection, reply: NewReply, kind: InboundKind) -> tuple[UUID, list[UUID]]:
+    """Whose the words are, or to whom the mail was that came back, and every record with the same e-mail address or
+    telephone number.
+    """
     if reply.sender is not None:
-        found = crm.contacts_at(connection, reply.sender)
+        returned = failed_recipients(reply.headers, reply.body) if kind == "bounce" else []
+        found = crm.contacts_at(connection, returned[0] if returned else reply.sender)
         return channels.last_written_to(connection, found) or found[0], found
     if reply.contact is None:
         raise NotFound("Say whose words these are.")
@@ -145,12 +146,6 @@ def _who(connection: Connection, reply: NewReply) -> tuple[UUID, list[UUID]]:
     addresses = [address for address in (person["email"], person["phone"]) if address]
     others = {other for address in addresses for other in crm.contacts_at(connection, address)}
     return reply.contact, sorted(others | {reply.contact})
-
-
-def _is_opt_out(body: str) -> bool:
-    said = (line for line in body.splitlines() if line.strip() and not line.lstrip().startswith(">"))
-    letters = unicodedata.normalize("NFKD", next(said, "")).encode("ascii", "ignore").decode()
-    return " ".join(re.sub(r"[^\w ]", " ", letters).casefold().split()) in _OPT_OUTS
 
 
 def _credit(connection: Connection, contact: UUID, at: datetime, *, is_welcome: bool) -> None:

@@ -26,6 +26,7 @@ _LETTERS = 12
 """messages of the correspondence that the writer is shown"""
 _LETTER = 2_000
 """characters of each that the writer is shown"""
+_REFUSED = "its agent is switched off or deleted, or the user of its rule is shut out"
 _AGAIN = timedelta(hours=1)
 """when to look again where an earlier message of the sequence has not left"""
 
@@ -196,7 +197,7 @@ class Starting:
                 queries.start(self._connection, {"id": due.row["id"], "task_id": task_id, **_columns(variant)})
                 self.done.started += 1
             else:
-                failed = ending(due.row, "failed", "the agent is switched off, or gone")
+                failed = ending(due.row, "failed", _REFUSED)
                 self.done.failed += end(self._connection, [failed | {"choice_id": variant.choice_id}])
 
     def _submission(self, due: _Due, variant: _Variant) -> tuple[UUID, TaskSubmission, Terms]:

@@ -40,6 +40,32 @@ def workers(connection: Connection, lease: timedelta) -> list[RowMapping]:
     return list(connection.execute(_WORKERS, {"lease": lease}).mappings())
 
 
+# A worker with free slots takes a message within a fraction of a second. Messages that the broker lost are not counted
+# against it: their tasks are published again, under a later `dispatched_at`.
+_NOT_ACCEPTING = text("""
+    SELECT w.id, w.name, w.concurrency - in_hand.running AS free_slots, waiting.tasks AS waiting_tasks,
+           extract(epoch FROM rota_now() - w.last_claimed_at)::float AS idle_seconds
+      FROM workers w
+     CROSS JOIN LATERAL (SELECT count(*) AS running FROM tasks t WHERE t.worker = w.id AND t.status = 'running')
+           AS in_hand
+     CROSS JOIN LATERAL (SELECT count(*) AS tasks FROM tasks t
+                          WHERE t.status = 'queued' AND t.queue::text = ANY(w.queues)
+                            AND t.dispatched_at < rota_now() - CAST(:patience AS interval)) AS waiting
+     WHERE w.stopped_at IS NULL AND w.draining_because IS NULL
+       AND w.last_seen_at > rota_now() - CAST(:lease AS interval)
+       AND w.last_claimed_at < rota_now() - CAST(:patience AS interval)
+       AND in_hand.running < w.concurrency AND waiting.tasks > 0
+     ORDER BY w.id
+""")
+
+
+def workers_not_accepting(connection: Connection, lease: timedelta, patience: timedelta) -> list[RowMapping]:
+    """Living workers with free slots that have claimed nothing for `patience`, though tasks were published to their
+    queues before that.
+    """
+    return list(connection.execute(_NOT_ACCEPTING, {"lease": lease, "patience": patience}).mappings())
+
+
 def revision(connection: Connection) -> str | None:
     """The migration that the database is at."""
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

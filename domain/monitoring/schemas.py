@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Leader(BaseModel):
@@ -23,6 +23,24 @@ class TaskCount(BaseModel):
     priority: str
     tasks: int
     oldest_seconds: float
+
+
+class WorkerNotAccepting(BaseModel):
+    """A living worker that claims nothing, though it has free slots and tasks wait on its queues."""
+
+    id: str
+    name: str
+    free_slots: int
+    waiting_tasks: int
+    idle_seconds: float = Field(description="since its last claim, or its start")
+
+    @property
+    def problem(self) -> str:
+        """What is wrong and what to do, in a sentence."""
+        return (
+            f"The worker {self.name} ({self.id}) accepts no tasks: it has claimed none for {self.idle_seconds:.0f} s, "
+            f"has {self.free_slots} free slots, and {self.waiting_tasks} tasks wait on its queues. Restart it."
+        )
 
 
 class WorkerCount(BaseModel):

@@ -5,7 +5,9 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from domain.monitoring import queries
-from domain.monitoring.schemas import Leader, TaskCount, WorkerCount
+from domain.monitoring.schemas import Leader, TaskCount, WorkerCount, WorkerNotAccepting
+
+_PATIENCE = timedelta(seconds=10)
 
 
 def leaders(connection: Connection) -> list[Leader]:
@@ -21,6 +23,11 @@ def unfinished(connection: Connection) -> list[TaskCount]:
 def workers(connection: Connection, lease: timedelta) -> list[WorkerCount]:
     """Workers that are there, and those that went silent within the hour."""
     return [WorkerCount(**row) for row in queries.workers(connection, lease)]
+
+
+def workers_not_accepting(connection: Connection, lease: timedelta) -> list[WorkerNotAccepting]:
+    """Living workers that have claimed nothing for 10 s, though they have free slots and tasks wait for them."""
+    return [WorkerNotAccepting(**row) for row in queries.workers_not_accepting(connection, lease, _PATIENCE)]
 
 
 def revision(connection: Connection) -> str | None:

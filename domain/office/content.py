@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from domain.office.schemas import POST_LENGTH, Language, Platform, Subject, Tone
+from domain.office.tongues import description_in, kind_in, name_in
 
 _TEMPLATES: dict[Language, dict[Tone, tuple[str, ...]]] = {
     "en": {
@@ -22,7 +23,7 @@ _TEMPLATES: dict[Language, dict[Tone, tuple[str, ...]]] = {
         "informative": (
             "{name}, in short: {description} Ask us if you want to know more.",
             "What to expect from {name}: {description} Places are limited; book ahead.",
-            "On our timetable: {name} ({category}). {description}",
+            "On our timetable: {name}{kind}. {description}",
         ),
     },
     "es": {
@@ -39,7 +40,7 @@ _TEMPLATES: dict[Language, dict[Tone, tuple[str, ...]]] = {
         "informative": (
             "{name}, en pocas palabras: {description} Pregúntanos lo que quieras.",
             "Qué esperar de {name}: {description} Las plazas son limitadas; reserva con tiempo.",
-            "En nuestro horario: {name} ({category}). {description}",
+            "En nuestro horario: {name}{kind}. {description}",
         ),
     },
 }
@@ -73,7 +74,10 @@ def posts(subjects: Sequence[Subject], count: int, *, platform: Platform, tone: 
 
 
 def _post(subject: Subject, template: str, platform: Platform, language: Language) -> str:
-    words = template.format(name=subject.name, category=subject.category, description=_sentence(subject.description))
+    said = _sentence(description_in(subject.description, subject.category, language))
+    kind = kind_in(subject.category, language)
+    words = template.format(name=subject.name, kind=f" ({kind})" if kind else "", description=said)
+    words = " ".join(words.split())
     if subject.when:
         words += " " + _NEXT[language].format(when=subject.when)
     most = POST_LENGTH[platform]
@@ -90,7 +94,9 @@ def _sentence(text: str) -> str:
 
 def hashtags(subjects: Iterable[Subject], topic: str | None, language: Language, count: int) -> list[str]:
     """Up to `count` hashtags: the topic, the classes and their kinds, then what every gym says."""
-    words = [topic or "", *(word for subject in subjects for word in (subject.name, subject.category))]
+    words = [topic or ""]
+    for subject in subjects:
+        words += [name_in(subject.name, language), kind_in(subject.category, language) or ""]
     different: dict[str, str] = {}
     for tag in map(_tag, (*words, *_COMMON_TAGS[language])):
         different.setdefault(tag.casefold(), tag)

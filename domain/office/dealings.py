@@ -9,10 +9,12 @@ from sqlalchemy import Connection, RowMapping
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
+from domain.channels.schemas import Event
 from domain.crm import service as crm
 from domain.crm.schemas import PaymentKind
 from domain.office import queries
 from domain.office.schemas import CollectedBy, Maker, Trial, TrialOutcome
+from domain.office.telling import tell_managers
 from domain.office.times import in_zone, shown
 
 Row = dict[str, Any]
@@ -172,7 +174,8 @@ def _place(session: Row) -> Row:
 def charge_client(
     connection: Connection, maker: Maker, *, client_id: UUID, amount: Decimal, kind: PaymentKind, method: CollectedBy
 ) -> Row:
-    """Record a payment for the payment provider to collect, in the currency of the client's subscription.
+    """Ask for a payment, in the currency of the client's subscription: it is pending, and owners, managers and webhooks
+    hear of it. Who collects it says so; in a week without a word it lapses.
 
     Raises:
         NotFound: there is no such client.
@@ -185,12 +188,22 @@ def charge_client(
     if queries.is_charged(connection, row):
         raise Conflict(f"{amount} {currency} for {kind} was charged to {who['name']} already and is being collected.")
     payment_id = new_id()
-    queries.insert_payment(connection, row | {"id": payment_id, "org": maker.org_id})
+    made_by = {"org": maker.org_id, "task": maker.task_id, "agent": maker.agent}
+    queries.insert_payment(connection, row | {"id": payment_id, **made_by})
+    event = Event(
+        kind="payment.wanted",
+        title=f"Collect {amount} {currency} from {who['name']}",
+        body=f"{maker.agent} charged it for {kind}, by {method}. Say what came of it within a week: "
+        f"rota payments settle {payment_id} paid",
+        data={"payment_id": str(payment_id), **{name: str(value) for name, value in row.items()}},
+    )
+    tell_managers(connection, maker.org_id, event)
     return {"payment_id": payment_id, "client_id": client_id, **row, "client": who["name"], "status": "pending"}
 
 
-def refund_payment(connection: Connection, payment_id: UUID, amount: Decimal) -> Row:
-    """Let a paid payment be refunded, the whole of it. `amount` says what the one who asks takes that to be.
+def refund_payment(connection: Connection, maker: Maker, payment_id: UUID, amount: Decimal) -> Row:
+    """Let a paid payment be refunded, the whole of it: owners, managers and webhooks hear of it, to return the money.
+    `amount` says what the one who asks takes that to be.
 
     Raises:
         NotFound: there is no such payment.
@@ -208,4 +221,11 @@ def refund_payment(connection: Connection, payment_id: UUID, amount: Decimal) ->
             f"This payment was of {payment['amount']} {payment['currency']}; only the whole amount can be refunded."
         )
     queries.mark_refunded(connection, payment_id)
+    event = Event(
+        kind="payment.refunded",
+        title=f"Give {payment['amount']} {payment['currency']} back to {payment['client']}",
+        body=f"{maker.agent} refunded this payment. Return the money the way it came.",
+        data={name: str(payment[name]) for name in ("payment_id", "client_id", "amount", "currency", "kind")},
+    )
+    tell_managers(connection, maker.org_id, event)
     return dict(payment) | {"status_before": payment["status"], "status": "refunded"}

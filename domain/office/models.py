@@ -4,7 +4,7 @@ trial_bookings.
 
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Date, DateTime, Integer, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, Date, DateTime, Integer, Table, Text, Uuid, column, table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from core.tables import metadata, org_column
@@ -26,6 +26,11 @@ def _record(name: str, *columns: Column[Any]) -> Table:
     )
 
 
+def _changed() -> list[Column[Any]]:
+    """What people note when they move a record on, and when that was."""
+    return [Column("note", Text, nullable=False), Column("changed_at", _Moment, nullable=False)]
+
+
 support_tickets = _record(
     "support_tickets",
     Column("subject", Text, nullable=False),
@@ -34,6 +39,7 @@ support_tickets = _record(
     Column("status", Text, nullable=False),
     Column("client_id", Uuid),
     Column("assignee", Text),
+    *_changed(),
 )
 
 staff_tasks = _record(
@@ -45,6 +51,7 @@ staff_tasks = _record(
     Column("status", Text, nullable=False),
     Column("lead_id", Uuid),
     Column("client_id", Uuid),
+    *_changed(),
 )
 
 campaigns = _record(
@@ -54,6 +61,11 @@ campaigns = _record(
     Column("audience", JSONB, nullable=False),
     Column("message", Text, nullable=False),
     Column("status", Text, nullable=False),
+    Column("launched_by", Uuid),
+    Column("launched_at", _Moment),
+    Column("ended_at", _Moment),
+    Column("made_within", Text, nullable=False),
+    *_changed(),
 )
 
 campaign_members = Table(
@@ -62,6 +74,9 @@ campaign_members = Table(
     Column("campaign_id", Uuid, primary_key=True),
     Column("client_id", Uuid, primary_key=True),
     org_column(),
+    Column("status", Text, nullable=False),
+    Column("message_id", Uuid),
+    Column("reason", Text),
 )
 
 social_posts = _record(
@@ -71,6 +86,10 @@ social_posts = _record(
     Column("media_url", Text),
     Column("scheduled_at", _Moment),
     Column("status", Text, nullable=False),
+    Column("handed_over_at", _Moment),
+    Column("url", Text),
+    Column("made_within", Text, nullable=False),
+    *_changed(),
 )
 
 calendar_events = _record(
@@ -83,6 +102,7 @@ calendar_events = _record(
     Column("lead_id", Uuid),
     Column("client_id", Uuid),
     Column("status", Text, nullable=False),
+    *_changed(),
 )
 
 exports = _record(
@@ -111,3 +131,14 @@ trial_bookings = _record(
     Column("session_id", Uuid, nullable=False),
     Column("status", Text, nullable=False),
 )
+
+# Of the customer records, what is looked at and moved on here: their tables belong to another slice.
+bookings = table("bookings", *map(column, ("id", "client_id", "session_id", "status", "created_at")))
+payments = table(
+    "payments",
+    *map(
+        column,
+        ("id", "client_id", "amount", "currency", "kind", "method", "status", "paid_at", "task_id", "created_by",
+         "reference", "note", "settled_at"),
+    ),
+)  # fmt: skip

@@ -1,10 +1,10 @@
 """All SQL about the records that agents keep, and about what they do to clients, places and payments."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, Table, TextClause, text
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, TableClause, TextClause, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from domain.office import models
@@ -99,33 +99,36 @@ def set_client_tags(connection: Connection, client_id: UUID, tags: list[str]) ->
     connection.execute(statement, {"client": client_id, "tags": tags})
 
 
-_ADD_MEMBERS = text("""
-    INSERT INTO campaign_members (campaign_id, client_id, org_id)
-    SELECT :campaign, c.id, :org
-      FROM clients c
+_FITTING = text("""
+    SELECT c.id
+      FROM clients c JOIN organisations o ON o.id = c.org_id
      WHERE (CAST(:status AS text) IS NULL OR c.status = :status)
        AND NOT EXISTS (
             SELECT FROM unnest(CAST(:tags AS text[])) AS wanted
              WHERE rota_fold(wanted) <> ALL (SELECT rota_fold(tag) FROM unnest(c.tags) AS tag))
        AND (CAST(:days AS integer) IS NULL
-            OR (c.joined_on < (rota_now() - make_interval(days => :days))::date
+            OR (c.joined_on < ((rota_now() - make_interval(days => :days)) AT TIME ZONE o.time_zone)::date
                 AND NOT EXISTS (
                     SELECT FROM bookings b JOIN class_sessions s ON s.id = b.session_id
                      WHERE b.client_id = c.id AND b.status = 'attended'
                        AND s.starts_at > rota_now() - make_interval(days => :days))))
+     ORDER BY c.id
 """)
 
 
-def add_members(connection: Connection, maker: Maker, campaign_id: UUID, audience: Audience) -> int:
-    """Make the clients who fit the audience now the campaign's members, and count them."""
-    values = {
-        "campaign": campaign_id,
-        "org": maker.org_id,
-        "status": audience.status,
-        "tags": audience.tags,
-        "days": audience.inactive_days,
-    }
-    return connection.execute(_ADD_MEMBERS, values).rowcount
+def clients_fitting(connection: Connection, audience: Audience) -> list[UUID]:
+    """The clients who fit an audience now."""
+    values = {"status": audience.status, "tags": audience.tags, "days": audience.inactive_days}
+    return list(connection.execute(_FITTING, values).scalars())
+
+
+def add_members(connection: Connection, maker: Maker, campaign_id: UUID, clients: list[UUID]) -> None:
+    """Make clients the members of a campaign."""
+    statement = text("""
+        INSERT INTO campaign_members (campaign_id, client_id, org_id)
+        SELECT :campaign, client, :org FROM unnest(CAST(:clients AS uuid[])) AS client
+    """)
+    connection.execute(statement, {"campaign": campaign_id, "org": maker.org_id, "clients": clients})
 
 
 def member_names(connection: Connection, campaign_id: UUID, limit: int) -> list[str]:
@@ -245,8 +248,8 @@ def is_charged(connection: Connection, row: dict[str, Any]) -> bool:
 
 
 _INSERT_PAYMENT = text("""
-    INSERT INTO payments (id, org_id, client_id, amount, currency, kind, method, status, paid_at)
-    VALUES (:id, :org, :client, :amount, :currency, :kind, :method, 'pending', rota_now())
+    INSERT INTO payments (id, org_id, client_id, amount, currency, kind, method, status, paid_at, task_id, created_by)
+    VALUES (:id, :org, :client, :amount, :currency, :kind, :method, 'pending', rota_now(), :task, :agent)
 """)
 
 
@@ -391,3 +394,175 @@ def mark_resource_deleted(connection: Connection, resource_id: UUID) -> RowMappi
         RETURNING id AS resource_id, kind, name, version
     """)
     return connection.execute(statement, {"resource": resource_id}).mappings().one_or_none()
+
+
+# ── looking at records, and moving them on ───────────────────────────────────────────────────────────────────────────
+
+
+def page(
+    connection: Connection, table: TableClause, wanted: dict[str, Any], *, before: UUID | None, limit: int
+) -> list[RowMapping]:
+    """Rows of a table, the latest first, whose columns have the `wanted` values; None stands for any."""
+    conditions = [*_there(table), *(table.c[name] == value for name, value in wanted.items() if value is not None)]
+    if before is not None:
+        conditions.append(table.c.id < before)
+    statement = select(*_shown(table)).where(*conditions).order_by(table.c.id.desc()).limit(limit)
+    return list(connection.execute(statement).mappings())
+
+
+def record(connection: Connection, table: TableClause, row_id: UUID, *, locked: bool = False) -> RowMapping | None:
+    """One row; held until the transaction ends where it is `locked`."""
+    statement = select(*_shown(table)).where(table.c.id == row_id, *_there(table))
+    return connection.execute(statement.with_for_update() if locked else statement).mappings().one_or_none()
+
+
+def _shown(table: TableClause) -> list[ColumnElement[Any]]:
+    """Every column but what may be megabytes long, and has its own query."""
+    return [column for column in table.c if column.name != "content"]
+
+
+def _there(table: TableClause) -> list[ColumnElement[bool]]:
+    """Leaves out what was taken away and whose row stays."""
+    return [table.c.deleted_at.is_(None)] if "deleted_at" in table.c else []
+
+
+def change_record(connection: Connection, table: TableClause, row_id: UUID, values: dict[str, Any]) -> None:
+    """Change columns of a row."""
+    stamp = {"changed_at": func.rota_now()} if "changed_at" in table.c else {}
+    connection.execute(table.update().where(table.c.id == row_id).values(**values, **stamp))
+
+
+def delete_record(connection: Connection, table: TableClause, row_id: UUID) -> bool:
+    """Delete a row. False where there is none."""
+    return connection.execute(table.delete().where(table.c.id == row_id)).rowcount == 1
+
+
+# ── endings ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_IN_NEED = text("""
+    SELECT org_id FROM social_posts
+     WHERE (status = 'scheduled' AND scheduled_at <= rota_now())
+        OR (status = 'due' AND handed_over_at <= rota_now() - CAST(:post AS interval))
+     UNION
+    SELECT org_id FROM payments WHERE status = 'pending' AND paid_at <= rota_now() - CAST(:charge AS interval)
+     UNION
+    SELECT org_id FROM campaigns WHERE status = 'active'
+     UNION
+    SELECT org_id FROM exports WHERE created_at <= rota_now() - CAST(:export AS interval)
+""")
+
+
+def organisations_in_need(
+    connection: Connection, *, post: timedelta, charge: timedelta, export: timedelta
+) -> list[UUID]:
+    """The organisations in which something is due, overdue or under way."""
+    values = {"post": post, "charge": charge, "export": export}
+    return list(connection.execute(_IN_NEED, values).scalars())
+
+
+_HAND_OVER = text("""
+    UPDATE social_posts SET status = 'due', handed_over_at = rota_now(), changed_at = rota_now()
+     WHERE id IN (SELECT id FROM social_posts WHERE status = 'scheduled' AND scheduled_at <= rota_now()
+                   ORDER BY scheduled_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING id, platform, text, media_url, scheduled_at, created_by, task_id
+""")
+_MISS = text("""
+    UPDATE social_posts SET status = 'missed', changed_at = rota_now()
+     WHERE id IN (SELECT id FROM social_posts
+                   WHERE status = 'due' AND handed_over_at <= rota_now() - CAST(:patience AS interval)
+                   LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING id, platform, text, scheduled_at, task_id
+""")
+_LAPSE = text("""
+    UPDATE payments SET status = 'lapsed', settled_at = rota_now()
+     WHERE id IN (SELECT id FROM payments
+                   WHERE status = 'pending' AND paid_at <= rota_now() - CAST(:patience AS interval)
+                   LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING id, client_id, amount, currency, kind
+""")
+_FORGET_EXPORTS = text("DELETE FROM exports WHERE created_at <= rota_now() - CAST(:kept AS interval)")
+
+
+def hand_over_posts(connection: Connection, limit: int) -> list[RowMapping]:
+    """Posts whose time has come, which are `due` from now on."""
+    return list(connection.execute(_HAND_OVER, {"limit": limit}).mappings())
+
+
+def miss_posts(connection: Connection, patience: timedelta, limit: int) -> list[RowMapping]:
+    """Posts that nobody published, or said that they did, which are `missed` from now on."""
+    return list(connection.execute(_MISS, {"patience": patience, "limit": limit}).mappings())
+
+
+def lapse_charges(connection: Connection, patience: timedelta, limit: int) -> list[RowMapping]:
+    """Payments that nobody collected, which have `lapsed` from now on."""
+    return list(connection.execute(_LAPSE, {"patience": patience, "limit": limit}).mappings())
+
+
+def forget_exports(connection: Connection, kept: timedelta) -> None:
+    """Delete exports that are older than they are kept."""
+    connection.execute(_FORGET_EXPORTS, {"kept": kept})
+
+
+# ── campaigns ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_STANDING = "CASE m.status WHEN 'written' THEN coalesce(o.status, 'unknown') ELSE m.status END"
+_MEMBERS = text(f"""
+    SELECT m.client_id, c.name, {_STANDING} AS status, m.message_id, m.reason
+      FROM campaign_members m JOIN clients c ON c.id = m.client_id LEFT JOIN outbox o ON o.id = m.message_id
+     WHERE m.campaign_id = :campaign AND (CAST(:after AS uuid) IS NULL OR m.client_id > :after)
+     ORDER BY m.client_id LIMIT :limit
+""")  # noqa: S608
+_MEMBERS_BY_STANDING = text(f"""
+    SELECT m.campaign_id, {_STANDING} AS status, count(*) AS members
+      FROM campaign_members m LEFT JOIN outbox o ON o.id = m.message_id
+     WHERE m.campaign_id = ANY(:campaigns) GROUP BY 1, 2
+""")  # noqa: S608
+_ACTIVE = text("SELECT id FROM campaigns WHERE status = 'active' ORDER BY id")
+_TAKE_MEMBERS = text("""
+    SELECT client_id FROM campaign_members WHERE campaign_id = :campaign AND status = 'chosen'
+     ORDER BY client_id LIMIT :limit FOR UPDATE
+""")
+_NOTE_MEMBER = text("""
+    UPDATE campaign_members SET status = :status, message_id = :message, reason = :reason
+     WHERE campaign_id = :campaign AND client_id = :client
+""")
+_QUEUED = text("""
+    SELECT m.message_id FROM campaign_members m JOIN outbox o ON o.id = m.message_id
+     WHERE m.campaign_id = :campaign AND o.status IN ('queued', 'sending')
+""")
+
+
+def members(connection: Connection, campaign: UUID, *, after: UUID | None, limit: int) -> list[RowMapping]:
+    """The members of a campaign, by id, with what became of the message to them."""
+    return list(connection.execute(_MEMBERS, {"campaign": campaign, "after": after, "limit": limit}).mappings())
+
+
+def members_by_standing(connection: Connection, campaigns: list[UUID]) -> dict[UUID, dict[str, int]]:
+    """How many members of each campaign stand how."""
+    found: dict[UUID, dict[str, int]] = {}
+    for row in connection.execute(_MEMBERS_BY_STANDING, {"campaigns": campaigns}):
+        found.setdefault(row.campaign_id, {})[row.status] = row.members
+    return found
+
+
+def active_campaigns(connection: Connection) -> list[UUID]:
+    """The campaigns that are under way."""
+    return list(connection.execute(_ACTIVE).scalars())
+
+
+def take_members(connection: Connection, campaign: UUID, limit: int) -> list[UUID]:
+    """Members to whom nothing was written yet, held until the transaction ends."""
+    return list(connection.execute(_TAKE_MEMBERS, {"campaign": campaign, "limit": limit}).scalars())
+
+
+def note_member(
+    connection: Connection, campaign: UUID, client: UUID, status: str, *, message: UUID | None, reason: str | None
+) -> None:
+    """Note that a member was written to or left out."""
+    values = {"campaign": campaign, "client": client, "status": status, "message": message, "reason": reason}
+    connection.execute(_NOTE_MEMBER, values)
+
+
+def messages_under_way(connection: Connection, campaign: UUID) -> list[UUID]:
+    """Messages of a campaign that have not left yet."""
+    return list(connection.execute(_QUEUED, {"campaign": campaign}).scalars())

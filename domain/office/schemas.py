@@ -1,12 +1,15 @@
 """Words of the records that agents keep."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from domain.crm.schemas import ClientStatus
+from core.text import Storable
+from domain.crm.schemas import ClientStatus, PaymentStatus
 
 TicketPriority = Literal["low", "normal", "high", "urgent"]
 Platform = Literal["instagram", "facebook", "x", "linkedin"]
@@ -18,6 +21,18 @@ CollectedBy = Literal["card", "direct_debit"]
 TrialOutcome = Literal["attended", "no_show", "cancelled"]
 Tone = Literal["friendly", "energetic", "informative"]
 Language = Literal["en", "es"]
+
+TicketStatus = Literal["open", "in_progress", "resolved", "closed"]
+StaffTaskStatus = Literal["open", "done", "cancelled"]
+PostStatus = Literal["draft", "scheduled", "due", "published", "missed", "cancelled"]
+EventStatus = Literal["scheduled", "held", "no_show", "cancelled"]
+CampaignStatus = Literal["draft", "active", "finished", "cancelled"]
+MemberStatus = Literal["chosen", "left_out", "queued", "sending", "sent", "failed", "unknown", "cancelled"]
+TrialStatus = Literal["booked", "attended", "no_show", "cancelled"]
+BookingStatus = TrialStatus
+Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000), Storable]
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), Storable]
+_Address = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=2_000), Storable]
 
 POST_LENGTH: dict[Platform, int] = {"instagram": 2_200, "facebook": 5_000, "x": 280, "linkedin": 3_000}
 """Characters that a post may have."""
@@ -37,7 +52,7 @@ class Trial(BaseModel):
     id: UUID
     lead_id: UUID
     session_id: UUID
-    status: Literal["booked", "attended", "no_show", "cancelled"]
+    status: TrialStatus
 
 
 class Maker(Protocol):
@@ -84,3 +99,206 @@ class Sheet:
     row_count: int
     is_complete: bool
     """whether every row found its place"""
+
+
+# ── what is kept, as people see it and move it on ────────────────────────────────────────────────────────────────────
+
+
+class Kept(BaseModel):
+    """A record that an agent made, or had made."""
+
+    id: UUID
+    task_id: UUID | None = Field(description="the task in which it was made")
+    created_by: str | None = Field(description="the agent, by its slug")
+    created_at: datetime
+
+
+class Moving(Kept):
+    """A record that people move on."""
+
+    note: str = Field(description="what was noted last when it was moved on")
+    changed_at: datetime
+
+
+class Ticket(Moving):
+    """A support ticket."""
+
+    subject: str
+    body: str
+    priority: TicketPriority
+    status: TicketStatus
+    client_id: UUID | None
+    assignee: str | None
+
+
+class TicketChange(BaseModel):
+    """What changes of a ticket; what is not sent stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: TicketStatus | None = None
+    priority: TicketPriority | None = None
+    assignee: _Name | None = Field(default=None, description="null: nobody")
+    note: Note | None = None
+
+
+class StaffTask(Moving):
+    """A task for staff."""
+
+    title: str
+    details: str
+    assignee: str | None
+    due_on: date | None
+    status: StaffTaskStatus
+    lead_id: UUID | None
+    client_id: UUID | None
+
+
+class StaffTaskChange(BaseModel):
+    """What changes of a task for staff; what is not sent stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: StaffTaskStatus | None = None
+    assignee: _Name | None = Field(default=None, description="null: nobody")
+    due_on: date | None = None
+    note: Note | None = None
+
+
+class Post(Moving):
+    """A social post. At its time it becomes `due` and is handed to people and webhooks (`post.due`), who publish it and
+    say so; two days without a word and it is `missed`.
+    """
+
+    platform: Platform
+    text: str
+    media_url: str | None
+    scheduled_at: datetime | None
+    status: PostStatus
+    handed_over_at: datetime | None = Field(description="when people and webhooks were told that it is due")
+    url: str | None = Field(description="where it was published")
+
+
+class PostOutcome(BaseModel):
+    """What became of a post."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["published", "cancelled"]
+    url: _Address | None = Field(default=None, description="where it was published")
+    note: Note = ""
+
+
+class CalendarEvent(Moving):
+    """An event in the calendar: a tour, an event, a reminder, a milestone."""
+
+    kind: EventKind
+    title: str
+    starts_at: datetime
+    ends_at: datetime
+    location: str | None
+    lead_id: UUID | None
+    client_id: UUID | None
+    status: EventStatus
+
+
+class EventOutcome(BaseModel):
+    """How an event ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["held", "no_show", "cancelled"]
+    note: Note = ""
+
+
+class Charge(BaseModel):
+    """A payment. One that is `pending` was asked for by an agent: the payment provider, or a person, collects it and
+    says so; seven days without a word and it has `lapsed`.
+    """
+
+    id: UUID
+    client_id: UUID
+    amount: Decimal
+    currency: str
+    kind: str
+    method: str
+    status: PaymentStatus
+    paid_at: datetime = Field(description="while it is pending, when it was asked for")
+    task_id: UUID | None
+    created_by: str | None
+    reference: str | None = Field(description="what the payment provider calls it")
+    note: str
+    settled_at: datetime | None
+
+
+class ChargeOutcome(BaseModel):
+    """What became of a pending payment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["paid", "failed"]
+    reference: _Name | None = Field(default=None, description="what the payment provider calls it")
+    note: Note = ""
+
+
+class Campaign(Moving):
+    """A campaign. A draft sends nothing; launched, it is `active` until every message has left or failed, then
+    `finished`.
+    """
+
+    name: str
+    kind: str
+    audience: dict[str, Any]
+    message: str
+    status: CampaignStatus
+    launched_by: UUID | None
+    launched_at: datetime | None
+    ended_at: datetime | None
+    members: dict[MemberStatus, int] = Field(description="how many members stand how")
+
+
+class Member(BaseModel):
+    """A member of a campaign and the message to them."""
+
+    client_id: UUID
+    name: str
+    status: MemberStatus
+    message_id: UUID | None
+    reason: str | None = Field(description="why they were left out")
+
+
+class ExportFile(Kept):
+    """A file of records, without its content. It is deleted after 30 days."""
+
+    what: ExportWhat
+    format: ExportFormat
+    row_count: int
+    is_complete: bool
+
+
+class Resource(Kept):
+    """A record of whatever kind an organisation needs."""
+
+    kind: str
+    name: str
+    data: dict[str, Any]
+    version: int
+    updated_at: datetime
+
+
+class Booking(BaseModel):
+    """A client's place in a session."""
+
+    id: UUID
+    client_id: UUID
+    session_id: UUID
+    status: BookingStatus
+    created_at: datetime
+
+
+class BookingOutcome(BaseModel):
+    """Whether a client came."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["attended", "no_show"]

@@ -1,8 +1,10 @@
 """Verbs on the records that agents keep. What comes back is plain data, as an agent's tool passes it on.
 
-What agents do to clients, places and payments is in `dealings.py`; records of any other kind are in `resources.py`.
+What agents do to clients, places and payments is in `dealings.py`; records of any other kind are in `resources.py`. How
+people look at records and move them on is in `records.py`, what comes to its end by the clock in `endings.py`.
 """
 
+from collections import Counter
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,7 +14,9 @@ from sqlalchemy import Connection
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
+from domain.channels.schemas import Event
 from domain.crm import service as crm
+from domain.crm.reaching import why_not_win
 from domain.office import content, queries, sheets
 from domain.office.schemas import (
     POST_LENGTH,
@@ -27,6 +31,7 @@ from domain.office.schemas import (
     TicketPriority,
     Tone,
 )
+from domain.office.telling import tell_managers
 from domain.office.times import in_zone, shown
 
 Row = dict[str, Any]
@@ -109,7 +114,8 @@ def create_lead_task(
 def create_campaign(
     connection: Connection, maker: Maker, *, name: str, kind: str, audience: Audience, message: str
 ) -> Row:
-    """Draft a campaign for the clients who fit the audience now. Nothing is sent.
+    """Draft a campaign for the clients who fit the audience now and may be written to. Nothing is sent until somebody
+    launches it (`campaigns.py`); owners and managers hear of it.
 
     Raises:
         InvalidInput: the audience is everybody.
@@ -122,18 +128,45 @@ def create_campaign(
     row = {"id": campaign_id, "name": name, "kind": kind, "message": message, "status": "draft"}
     if not queries.insert_campaign(connection, maker, **row, audience=criteria):
         raise Conflict(f"A campaign {name!r} is drafted or active already. Choose another name.")
-    members = queries.add_members(connection, maker, campaign_id, audience)
+    members, left_out = _reachable(connection, queries.clients_fitting(connection, audience))
     if not members:
-        raise Conflict("No client fits this audience, so no campaign was made. Ask for less at once.")
+        why = f"; {_listed(left_out)}" if left_out else ""
+        raise Conflict(f"No client fits this audience{why}, so no campaign was made. Ask for less at once.")
+    queries.add_members(connection, maker, campaign_id, members)
+    tell_managers(
+        connection,
+        maker.org_id,
+        Event(
+            kind="campaign.drafted",
+            title=f"{maker.agent} drafted the campaign {name}",
+            body=f"It is for {len(members)} clients and sends nothing until it is launched: "
+            f"rota campaigns launch {campaign_id}",
+            data={"campaign_id": str(campaign_id), "members": len(members)},
+        ),
+    )
     return {
         "campaign_id": campaign_id,
         "name": name,
         "kind": kind,
         "status": "draft",
         "audience": criteria,
-        "members": members,
+        "members": len(members),
+        "left_out": left_out,
         "some_members": queries.member_names(connection, campaign_id, _NAMES_SHOWN),
     }
+
+
+def _reachable(connection: Connection, clients: list[UUID]) -> tuple[list[UUID], dict[str, int]]:
+    """Those of these clients to whom a campaign may write, and how many may not be written to for which reason."""
+    reasons = {client: why_not_win(contact) for client, contact in crm.contacts(connection, clients).items()}
+    return (
+        [client for client in clients if reasons[client] is None],
+        dict(Counter(reason for reason in reasons.values() if reason is not None)),
+    )
+
+
+def _listed(left_out: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
 
 
 def schedule_post(

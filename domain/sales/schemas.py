@@ -7,11 +7,12 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from core.numbers import PlainDecimal
 from core.text import Storable
 
 QuoteStatus = Literal["open", "accepted", "declined", "withdrawn"]
 CartStatus = Literal["open", "bought", "emptied"]
-Amount = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=2)]
+Amount = Annotated[PlainDecimal, Field(ge=0, le=1_000_000, decimal_places=2)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Storable]
 _Category = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80), Storable]

@@ -17,12 +17,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, croniter
 
 LONGEST = 500
 """characters that an expression may have: more would be a mistake, or an attack"""
+
+
+Language = Literal["en", "es"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,27 @@ class Refused(ValueError):
         self.problems = problems
 
 
+class _Fault(ValueError):
+    """What is wrong with one field, or (without a field) with the expression, in each language."""
+
+    def __init__(self, english: str, spanish: str, field: str = "cron") -> None:
+        super().__init__(english)
+        self.field = field
+        self._told: dict[Language, str] = {"en": english, "es": spanish}
+
+    def problem(self, language: Language, field: str | None = None) -> Problem:
+        """The fault, told."""
+        return Problem(field or self.field, self._told[language])
+
+
 @dataclass(frozen=True)
 class Cron:
-    """An expression that was read. `text` is how it was written, its fields parted by single spaces."""
+    """An expression that was read. `text` is how it was written, its fields parted by single spaces; `parts` says what
+    the five fields mean.
+    """
 
     text: str
+    parts: tuple["Part", ...]
     strands: tuple[str, ...]
     is_interval_like: bool
 
@@ -93,8 +113,9 @@ class _Field:
     low: int
     high: int
     names: dict[str, int]
-    else_: str
+    else_: tuple[str, str] | tuple[()]
     ends: tuple[str, str]
+    in_spanish: str
 
     def number(self, word: str, *, is_end: bool = False) -> int:
         if word.isdigit():
@@ -104,24 +125,30 @@ class _Field:
             if is_end and self.name == "day of week" and value == 0:
                 return 7  # SAT-SUN: a week may end with Sunday as well as begin with it
         else:
-            known = f", or {self.else_}" if self.else_ else ""
-            raise ValueError(f"{word!r} is not a {self.name}; write a number from {self.low} to {self.high}{known}")
+            known, conocido = (f", or {self.else_[0]}", f", o {self.else_[1]}") if self.else_ else ("", "")
+            raise _Fault(
+                f"{word!r} is not a {self.name}; write a number from {self.low} to {self.high}{known}",
+                f"{word!r} no vale como {self.in_spanish}; escribe un número de {self.low} a {self.high}{conocido}",
+            )
         if not self.low <= value <= self.high:
-            raise ValueError(f"{value} is out of range; a {self.name} goes from {self.low} to {self.high}")
+            raise _Fault(
+                f"{value} is out of range; a {self.name} goes from {self.low} to {self.high}",
+                f"{value} está fuera de rango; el campo {self.in_spanish} va de {self.low} a {self.high}",
+            )
         return value
 
 
 _FIELDS = (
-    _Field("minute", 0, 59, {}, "", ("59", "0")),
-    _Field("hour", 0, 23, {}, "", ("23", "0")),
-    _Field("day of month", 1, 31, {}, "L for the last day", ("31", "1")),
-    _Field("month", 1, 12, _MONTHS, "JAN to DEC", ("DEC", "JAN")),
-    _Field("day of week", 0, 7, _DAYS, "SUN to SAT", ("SAT", "SUN")),
+    _Field("minute", 0, 59, {}, (), ("59", "0"), "minuto"),
+    _Field("hour", 0, 23, {}, (), ("23", "0"), "hora"),
+    _Field("day of month", 1, 31, {}, ("L for the last day", "L para el último día"), ("31", "1"), "día del mes"),
+    _Field("month", 1, 12, _MONTHS, ("JAN to DEC", "JAN a DEC"), ("DEC", "JAN"), "mes"),
+    _Field("day of week", 0, 7, _DAYS, ("SUN to SAT", "SUN a SAT"), ("SAT", "SUN"), "día de la semana"),
 )
 
 
 @dataclass(frozen=True)
-class _Read:
+class Part:
     """A field that was read: the plain values, and days that depend on the month, as croniter spells them."""
 
     is_any: bool
@@ -129,58 +156,71 @@ class _Read:
     special: tuple[str, ...] = ()
 
 
-def parse(text: str) -> Cron:
-    """Read an expression.
+def parse(text: str, language: Language = "en") -> Cron:
+    """Read an expression; faults are told in `language`.
 
     Raises:
         Refused: it is not well formed, or means no date that there is; every field at fault is named.
     """
-    words = _words(text)
-    read: list[_Read] = []
     problems: list[Problem] = []
-    for field, word in zip(_FIELDS, words, strict=True):
-        try:
-            read.append(_read(field, word.upper()))
-        except ValueError as error:
-            problems.append(Problem(field.name, str(error)))
+    read: list[Part] = []
+    try:
+        words = _words(text)
+        for field, word in zip(_FIELDS, words, strict=True):
+            try:
+                read.append(_read(field, word.upper()))
+            except _Fault as fault:
+                problems.append(fault.problem(language, field.name))
+        if not problems:
+            _refuse_dates_that_never_come(*read[2:])
+    except _Fault as fault:
+        problems.append(fault.problem(language))
     if problems:
         raise Refused(problems)
-    _refuse_dates_that_never_come(*read[2:])
-    return Cron(" ".join(words), tuple(_strands(*read)), any(map(_reads_like_an_interval, words[:2])))
+    return Cron(" ".join(words), tuple(read), tuple(_strands(*read)), any(map(_reads_like_an_interval, words[:2])))
 
 
 def _words(text: str) -> list[str]:
     if len(text) > LONGEST:
-        raise Refused([Problem("cron", f"{len(text)} characters are too many; {LONGEST} are the most")])
+        raise _Fault(
+            f"{len(text)} characters are too many; {LONGEST} are the most",
+            f"{len(text)} caracteres son demasiados; se admiten {LONGEST} como máximo",
+        )
     words = text.split()
     if len(words) == 1 and words[0].startswith("@"):
         macro = _MACROS.get(words[0].lower())
         if macro is None:
-            raise Refused([Problem("cron", f"{words[0]!r} is not known; there are {', '.join(_MACROS)}")])
+            known = ", ".join(_MACROS)
+            raise _Fault(f"{words[0]!r} is not known; there are {known}", f"{words[0]!r} no existe; hay {known}")
         return macro.split()
     if len(words) != len(_FIELDS):
-        names = ", ".join(field.name for field in _FIELDS)
-        hint = "; seconds and years cannot be given" if len(words) in {6, 7} else ""
-        raise Refused([Problem("cron", f"has {len(words)} fields, not 5: {names}{hint}")])
+        names, nombres = ", ".join(one.name for one in _FIELDS), ", ".join(one.in_spanish for one in _FIELDS)
+        has_more = len(words) in {6, 7}
+        raise _Fault(
+            f"has {len(words)} fields, not 5: {names}" + ("; seconds and years cannot be given" if has_more else ""),
+            f"tiene {len(words)} campos y no 5: {nombres}" + ("; no admite segundos ni años" if has_more else ""),
+        )
     return words
 
 
-def _read(field: _Field, word: str) -> _Read:
+def _read(field: _Field, word: str) -> Part:
     by_day = field.name in {"day of month", "day of week"}
     if word == "*" or (word == "?" and by_day):
-        return _Read(is_any=True)
+        return Part(is_any=True)
     values: set[int] = set()
     special: list[str] = []
     for part in word.split(","):
         if not part:
-            raise ValueError("is empty between two commas; leave the comma out")
+            raise _Fault(
+                "is empty between two commas; leave the comma out", "está vacío entre dos comas; quita la coma"
+            )
         if by_day and (found := _special(field, part)):
             special.append(found)
         else:
             values.update(_values(field, part))
     if field.name == "day of week":
         values = {value % 7 for value in values}
-    return _Read(is_any=False, values=frozenset(values), special=tuple(dict.fromkeys(special)))
+    return Part(is_any=False, values=frozenset(values), special=tuple(dict.fromkeys(special)))
 
 
 def _special(field: _Field, part: str) -> str | None:
@@ -189,7 +229,10 @@ def _special(field: _Field, part: str) -> str | None:
         if part == "L":
             return "L"
         if part.startswith("L"):
-            raise ValueError(f"{part!r} cannot be read; L, the last day, stands alone, and 31W is the last weekday")
+            raise _Fault(
+                f"{part!r} cannot be read; L, the last day, stands alone, and 31W is the last weekday",
+                f"{part!r} no se entiende; L, el último día, va sola, y 31W es el último día laborable",
+            )
         if nearest := _NEAREST.fullmatch(part):
             return f"{field.number(nearest[1])}W"
         return None
@@ -197,7 +240,10 @@ def _special(field: _Field, part: str) -> str | None:
         return f"L{field.number(last[1] or last[2]) % 7}"
     if nth := _NTH_DAY_OF_WEEK.fullmatch(part):
         if not 1 <= int(nth[2]) <= _MOST_WEEKS:
-            raise ValueError(f"{part} cannot be: a month has a first to fifth {nth[1]}, so write #1 to #5")
+            raise _Fault(
+                f"{part} cannot be: a month has a first to fifth {nth[1]}, so write #1 to #5",
+                f"{part} no puede ser: un mes tiene del primer al quinto {nth[1]}; escribe de #1 a #5",
+            )
         return f"{field.number(nth[1]) % 7}#{nth[2]}"
     return None
 
@@ -205,36 +251,53 @@ def _special(field: _Field, part: str) -> str | None:
 def _values(field: _Field, part: str) -> range:
     found = _PART.fullmatch(part)
     if found is None:
-        raise ValueError(f"{part!r} cannot be read; write a value, a range such as a-b, or a step such as */n")
+        raise _Fault(
+            f"{part!r} cannot be read; write a value, a range such as a-b, or a step such as */n",
+            f"{part!r} no se entiende; escribe un valor, un rango como a-b o un paso como */n",
+        )
     low, high, step = found["low"], found["high"], found["step"]
     if low == "*":
         if high is not None:
-            raise ValueError(f"{part!r} cannot be read; a range has a value at both ends")
+            raise _Fault(
+                f"{part!r} cannot be read; a range has a value at both ends",
+                f"{part!r} no se entiende; un rango tiene un valor en cada extremo",
+            )
         first, last = field.low, 6 if field.name == "day of week" else field.high
     else:
         first = field.number(low)
         last = field.number(high, is_end=True) if high is not None else field.high if step else first
     if last < first:
         end, start = field.ends
-        raise ValueError(f"{part} runs backwards; write {low}-{end},{start}-{high} for the two ends")
+        instead = f"{low}-{end},{start}-{high}"
+        raise _Fault(
+            f"{part} runs backwards; write {instead} for the two ends",
+            f"{part} va hacia atrás; escribe {instead} para los dos extremos",
+        )
     every = int(step) if step else 1
     if not 1 <= every <= field.high:
-        raise ValueError(f"a step of {every} is out of range; it goes from 1 to {field.high}")
+        raise _Fault(
+            f"a step of {every} is out of range; it goes from 1 to {field.high}",
+            f"un paso de {every} está fuera de rango; va de 1 a {field.high}",
+        )
     return range(first, last + 1, every)
 
 
-def _refuse_dates_that_never_come(day: _Read, month: _Read, day_of_week: _Read) -> None:
+def _refuse_dates_that_never_come(day: Part, month: Part, day_of_week: Part) -> None:
     if not day_of_week.is_any or day.is_any or day.special:
         return
     months = range(1, 13) if month.is_any else month.values
     longest = max(_MOST_DAYS[number] for number in months)
     if min(day.values) > longest:
         named = ", ".join(calendar.month_name[number] for number in sorted(months))
-        message = f"{min(day.values)} never comes in {named}, which has {longest} days at most"
-        raise Refused([Problem("day of month", message)])
+        numbers = ", ".join(str(number) for number in sorted(months))
+        raise _Fault(
+            f"{min(day.values)} never comes in {named}, which has {longest} days at most",
+            f"el día {min(day.values)} no existe en el mes {numbers}, que tiene {longest} días como máximo",
+            "day of month",
+        )
 
 
-def _strands(minute: _Read, hour: _Read, day: _Read, month: _Read, day_of_week: _Read) -> Iterator[str]:
+def _strands(minute: Part, hour: Part, day: Part, month: Part, day_of_week: Part) -> Iterator[str]:
     """Expressions for croniter that together mean this one. Each restricts one of the two days at most, so that nothing
     depends on how croniter joins them, and none mixes plain days with special ones, which it cannot.
     """
@@ -247,11 +310,11 @@ def _strands(minute: _Read, hour: _Read, day: _Read, month: _Read, day_of_week: 
         yield f"{clock} * {months} {each}"
 
 
-def _alternatives(days: _Read) -> list[str]:
+def _alternatives(days: Part) -> list[str]:
     return [*([_written(days)] if days.values else []), *days.special]
 
 
-def _written(read: _Read) -> str:
+def _written(read: Part) -> str:
     return "*" if read.is_any else ",".join(map(str, sorted(read.values)))
 
 

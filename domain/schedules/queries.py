@@ -19,7 +19,8 @@ _FIELDS = (
 )
 _SCHEDULE = f"""
     SELECT s.id, {_FIELDS}, scopes, is_paused, note, failures_in_a_row, next_at, due_at, created_at, changed_at,
-           EXISTS (SELECT FROM schedulers) AS is_stopped
+           EXISTS (SELECT FROM schedulers) AS is_stopped,
+           (SELECT time_zone FROM organisations o WHERE o.id = s.org_id) AS time_zone
       FROM schedules s
 """  # noqa: S608
 _NOW = text("SELECT rota_now()")
@@ -216,13 +217,16 @@ _SPENT = text("""
     SELECT r.schedule_id, coalesce(sum(r.billed_cost), 0) AS spent,
            array_remove(array_agg(r.task_id) FILTER (WHERE r.status = 'running'), NULL) AS running
       FROM schedule_runs r
-     WHERE r.schedule_id = ANY(:schedules) AND r.created_at >= date_trunc('month', rota_now())
+     WHERE r.schedule_id = ANY(:schedules)
+       AND r.created_at >= rota_month_begins(r.org_id, rota_month(r.org_id, rota_now()))
      GROUP BY r.schedule_id
 """)
 
 
 def spent_this_month(connection: Connection, schedules: Iterable[UUID]) -> list[RowMapping]:
-    """What the ended runs of these schedules cost since the month (UTC) began, and the tasks of those that run."""
+    """What the ended runs of these schedules cost since their organisation's month began, and the tasks of those that
+    run.
+    """
     return list(connection.execute(_SPENT, {"schedules": list(schedules)}).mappings())
 
 

@@ -7,14 +7,15 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from core.numbers import PlainDecimal
 from core.text import Storable
 from core.zones import known_zone
 from domain.agents.schemas import Slug
 from domain.schedules import cron
+from domain.schedules.cron import Language, Problem
 from domain.tasks.schemas import Priority, TaskInput
 
 Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "allow_all"]
-Language = Literal["en", "es"]
 RunKind = Literal["due", "manual", "backfill", "event"]
 RunStatus = Literal["buffered", "running", "succeeded", "failed", "cancelled", "expired", "skipped", "missed"]
 State = Literal["active", "paused", "finished", "stopped"]
@@ -152,7 +153,7 @@ class ScheduleFields(BaseModel):
     remaining_runs: int | None = Field(
         default=None, ge=0, le=1_000_000, description="it may come due so often; null for no end"
     )
-    monthly_budget: Decimal | None = Field(
+    monthly_budget: PlainDecimal | None = Field(
         default=None, gt=0, le=1_000_000, description="US dollars that its runs may cost in a month; then it skips"
     )
 
@@ -176,6 +177,7 @@ class Schedule(ScheduleFields):
     created_at: datetime
     changed_at: datetime
     description: str = Field(description="its times in words")
+    descriptions: dict[Language, str] = Field(description="the same in each language")
 
 
 class ScheduleDetail(Schedule):
@@ -216,7 +218,7 @@ class Answer(BaseModel):
     """What was found about it."""
 
     valid: bool
-    errors: list[cron.Problem]
+    errors: list[Problem]
     description: str | None
     next_runs: list[datetime]
 

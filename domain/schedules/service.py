@@ -40,6 +40,10 @@ from domain.tenants import service as tenants
 _SHOWN = 5
 _MOST_BACKFILLED = 5_000
 _ZONE = TypeAdapter(Zone)
+_NO_ZONE: dict[cron.Language, str] = {
+    "en": "{!r} is no time zone; write an IANA name such as Europe/Madrid",
+    "es": "{!r} no es una zona horaria; escribe un nombre IANA como Europe/Madrid",
+}
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -50,14 +54,14 @@ def validate(connection: Connection, org: UUID, question: Question) -> Answer:
     problems: list[cron.Problem] = []
     read: cron.Cron | None = None
     try:
-        read = cron.parse(question.cron)
+        read = cron.parse(question.cron, question.language)
     except cron.Refused as refused:
         problems += refused.problems
     zone = tenants.get_organisation(connection, org).time_zone if question.timezone is None else question.timezone
     try:
         _ZONE.validate_python(zone)
     except ValidationError:
-        problems.append(cron.Problem("timezone", f"{zone!r} is no time zone; write an IANA name such as Europe/Madrid"))
+        problems.append(cron.Problem("timezone", _NO_ZONE[question.language].format(zone)))
     if read is None or problems:
         return Answer(valid=False, errors=problems, description=None, next_runs=[])
     after = question.after or queries.now(connection)
@@ -97,6 +101,7 @@ def _found(connection: Connection, slug: str, *, locked: bool = False) -> RowMap
 def _shown(row: RowMapping) -> Schedule:
     fields = {name: row[name] for name in ScheduleFields.model_fields if name not in {"times", "task"}}
     times = sweep.calendar_of(row).times
+    descriptions = words.describe_in_each(times, row["time_zone"])
     return Schedule(
         **fields,
         times=times,
@@ -110,7 +115,8 @@ def _shown(row: RowMapping) -> Schedule:
         user_id=row["user_id"],
         created_at=row["created_at"],
         changed_at=row["changed_at"],
-        description=words.describe(times),
+        description=descriptions["en"],
+        descriptions=descriptions,
     )
 
 
@@ -187,7 +193,11 @@ def _settled(connection: Connection, org: UUID, fields: ScheduleFields, old: Row
 
 
 def _next_at(fields: ScheduleFields, old: RowMapping | None, now: datetime) -> datetime | None:
-    if fields.remaining_runs == 0 or isinstance(fields.times, OnEvent):
+    if isinstance(fields.times, OnEvent):
+        if fields.ends_at is not None and fields.ends_at <= now and (old is None or old["ends_at"] != fields.ends_at):
+            raise InvalidInput(f"ends_at has passed; it is now {now.isoformat(timespec='seconds')}. Give a later time.")
+        return None
+    if fields.remaining_runs == 0:
         return None
     wanted = timing.Calendar(fields.times, fields.starts_at, fields.ends_at)
     if old is not None and sweep.calendar_of(old) == wanted and old["next_at"] is not None:

@@ -25,7 +25,7 @@ from domain.tasks.schemas import TaskSubmission, Terms
 PORTION = 500
 """schedules that one transaction attends to"""
 _TIMES: TypeAdapter[Any] = TypeAdapter(Times)
-_NO_AGENT = "the agent is switched off, or gone"
+_NO_AGENT = "its agent is switched off or deleted, or the user for whom it runs is shut out"
 _TOO_LATE = "it was found later than its catch-up window allows"
 _NO_BUDGET = "its budget for this month is spent"
 
@@ -270,7 +270,7 @@ def submission_of(
 
 
 def over_budget(connection: Connection, schedules: Iterable[RowMapping]) -> set[UUID]:
-    """Which of these schedules have spent their budget for this month (UTC), with what is being spent."""
+    """Which of these schedules have spent their budget for their organisation's month, with what is being spent."""
     limits = {row["id"]: row["monthly_budget"] for row in schedules if row["monthly_budget"] is not None}
     if not limits:
         return set()

@@ -1,23 +1,13 @@
 """Times in words, English and Spanish. Pure."""
 
-import re
 from datetime import datetime, timedelta
+from typing import get_args
 from zoneinfo import ZoneInfo
 
-from cron_descriptor import ExpressionDescriptor, Options
+from domain.schedules import cron, cron_words
+from domain.schedules.cron import Language
+from domain.schedules.schemas import CronTimes, Interval, Once, OnEvent, Times
 
-from domain.schedules import cron
-from domain.schedules.schemas import CronTimes, Interval, Language, Once, OnEvent, Times
-
-_LOCALES = {"en": "en_US", "es": "es_ES"}
-# The library takes the names of days and months from the process's locale, which is English.
-_SPANISH = {
-    "Monday": "lunes", "Tuesday": "martes", "Wednesday": "miércoles", "Thursday": "jueves", "Friday": "viernes",
-    "Saturday": "sábado", "Sunday": "domingo", "January": "enero", "February": "febrero", "March": "marzo",
-    "April": "abril", "May": "mayo", "June": "junio", "July": "julio", "August": "agosto", "September": "septiembre",
-    "October": "octubre", "November": "noviembre", "December": "diciembre",
-}  # fmt: skip
-_ENGLISH_NAME = re.compile(rf"\b({'|'.join(_SPANISH)})\b")
 _UNITS: list[tuple[int, dict[Language, tuple[str, str]]]] = [
     (86_400, {"en": ("day", "days"), "es": ("día", "días")}),
     (3_600, {"en": ("hour", "hours"), "es": ("hora", "horas")}),
@@ -39,15 +29,14 @@ def describe(times: Times, zone: str = "UTC", language: Language = "en") -> str:
             return _describe_event(times, language)
 
 
+def describe_in_each(times: Times, zone: str) -> dict[Language, str]:
+    """The same in every language."""
+    return {language: describe(times, zone, language) for language in get_args(Language)}
+
+
 def describe_cron(read: cron.Cron, zone: str, language: Language = "en") -> str:
     """What a cron expression means, with its time zone."""
-    options = Options()
-    options.locale_code = _LOCALES[language]
-    options.use_24hour_time_format = True
-    words = ExpressionDescriptor(read.text.upper(), options).get_full_description()
-    if language == "es":
-        words = _ENGLISH_NAME.sub(lambda found: _SPANISH[found[1]], words)
-    return f"{words} ({zone})"
+    return f"{cron_words.in_words(read, language)} ({zone})"
 
 
 def describe_interval(every: timedelta, language: Language = "en") -> str:
@@ -69,13 +58,32 @@ def _describe_event(times: OnEvent, language: Language) -> str:
     if not times.filter:
         return start
     where = {"en": " where ", "es": " si "}[language]
-    return start + where + ", ".join(f"{path} {_wanted(value)}" for path, value in times.filter.items())
+    return start + where + ", ".join(f"{path} {_wanted(value, language)}" for path, value in times.filter.items())
 
 
-def _wanted(value: object) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{name} {operand}" for name, operand in value.items())
-    return f"= {value}"
+_SIGNS = {"eq": "=", "ne": "≠", "gt": ">", "gte": "≥", "lt": "<", "lte": "≤"}
+_EXISTS: dict[Language, dict[bool, str]] = {
+    "en": {True: "is given", False: "is not given"},
+    "es": {True: "está presente", False: "no está presente"},
+}
+_ONE_OF: dict[Language, str] = {"en": "is one of {}", "es": "es uno de {}"}
+
+
+def _wanted(value: object, language: Language) -> str:
+    if not isinstance(value, dict):
+        return f"= {value}"
+    return {"en": " and ", "es": " y "}[language].join(
+        _comparison(name, operand, language) for name, operand in value.items()
+    )
+
+
+def _comparison(name: str, operand: object, language: Language) -> str:
+    if name == "exists":
+        return _EXISTS[language][bool(operand)]
+    if name == "in":
+        listed = operand if isinstance(operand, list) else [operand]
+        return _ONE_OF[language].format(", ".join(map(str, listed)))
+    return f"{_SIGNS[name]} {operand}"
 
 
 def _shown(moment: datetime, zone: str) -> str:

@@ -8,6 +8,7 @@ and not recorded becomes `unknown`, and its task waits for a person.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from domain.wallet.schemas import Payment
 _INTERNAL = {
     "org_id", "agent_id", "idempotency_key", "request_digest", "dispatched_at", "claim", "parent_seq", "key_position",
     "parked", "queue", "provider", "model", "action", "wakes", "scopes",
-    "waiting_amount",
+    "waiting_amount", "bounds", "approvals_from",
 }  # fmt: skip
 _VISIBLE = [column for column in tasks.c if column.name not in _INTERNAL]
 _VISIBLE_NAMES = ", ".join(column.name for column in _VISIBLE)
@@ -37,10 +38,14 @@ _SUBMIT = Hot(f"""
         SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:lines AS jsonb)) AS (
             id uuid, agent text, priority text, input jsonb, run_after timestamptz, deadline timestamptz,
             expires_at timestamptz, idempotency_key text, request_digest text, origin_id uuid, concurrency_key text,
-            user_id uuid, location_id uuid, contact uuid, action jsonb, workflow_run uuid, scopes text[]
+            user_id uuid, location_id uuid, contact uuid, action jsonb, workflow_run uuid, scopes text[],
+            root_id uuid, depth smallint, bounds jsonb
         )) WITH ORDINALITY AS l (
             id, agent, priority, input, run_after, deadline, expires_at, idempotency_key, request_digest, origin_id,
-            concurrency_key, user_id, location_id, contact, action, workflow_run, scopes, nth)
+            concurrency_key, user_id, location_id, contact, action, workflow_run, scopes, root_id,
+            depth, bounds, nth)
+         WHERE (l.deadline IS NULL OR l.deadline > rota_now()) AND (l.expires_at IS NULL OR l.expires_at > rota_now())
+           AND NOT EXISTS (SELECT FROM users u WHERE u.id = l.user_id AND u.disabled_at IS NOT NULL)
     ), place AS (
         INSERT INTO concurrency_keys (org_id, key, last_position)
         SELECT a.org_id, l.concurrency_key, count(*)
@@ -53,14 +58,15 @@ _SUBMIT = Hot(f"""
     )
     INSERT INTO tasks (id, org_id, agent_id, agent, priority, input, run_after, deadline, expires_at,
                        idempotency_key, request_digest, max_attempts, origin_id, concurrency_key, key_position, parked,
-                       user_id, location_id, contact, action, workflow_run, scopes)
+                       user_id, location_id, contact, action, workflow_run, scopes, root_id, depth, bounds)
     SELECT l.id, a.org_id, a.id, a.slug, CAST(l.priority AS task_priority), l.input,
            coalesce(l.run_after, rota_now()), l.deadline, l.expires_at,
            l.idempotency_key, decode(l.request_digest, 'hex'), coalesce((a.retry ->> 'max_attempts')::int, 3),
            l.origin_id, l.concurrency_key,
            (SELECT p.last_position FROM place p WHERE p.key = l.concurrency_key) + 1
                - row_number() OVER (PARTITION BY l.concurrency_key ORDER BY l.nth DESC),
-           l.concurrency_key IS NOT NULL, l.user_id, l.location_id, l.contact, l.action, l.workflow_run, l.scopes
+           l.concurrency_key IS NOT NULL, l.user_id, l.location_id, l.contact, l.action, l.workflow_run, l.scopes,
+           l.root_id, l.depth, l.bounds
       FROM line l JOIN agents a ON a.slug = l.agent AND a.enabled AND a.deleted_at IS NULL
      ORDER BY l.idempotency_key, l.nth
     ON CONFLICT (org_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
@@ -70,7 +76,8 @@ _SUBMIT = Hot(f"""
 
 def insert_tasks(at: Connection | Alone, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Submit tasks of one organisation. Those that are there now, in no order: left out are those whose agent is not
-    there (or switched off), or whose idempotency key was used before.
+    there (or switched off), whose user is shut out, whose deadline or expiry has passed, or whose idempotency key was
+    used before.
     """
     return _SUBMIT.run(at, {"lines": dump_json(rows)}).all
 
@@ -142,6 +149,7 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
     column = tasks.c
     conditions: dict[str, Callable[[Any], ColumnElement[bool]]] = {
         "ids": column.id.in_,
+        "id_prefix": _begins,
         "status": column.status.in_,
         "agent": column.agent.__eq__,
         "priority": column.priority.in_,
@@ -153,6 +161,12 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
         "created_before": column.created_at.__lt__,
     }
     return [condition(value) for name, condition in conditions.items() if (value := getattr(wanted, name)) is not None]
+
+
+def _begins(prefix: str) -> ColumnElement[bool]:
+    """Whether a task's id begins so: a range of the primary key."""
+    digits = prefix.replace("-", "")[:32]
+    return tasks.c.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
 
 
 _STEP_COLUMNS = """seq, stage, name, status, claim, input, output, model, input_tokens, output_tokens, billed_cost,
@@ -220,6 +234,29 @@ _ATTEMPTS = text("""
 def attempts_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
     """Every time a worker had the task."""
     return list(connection.execute(_ATTEMPTS, {"task": task_id}).mappings())
+
+
+# A turn that succeeded is progress: what went wrong before it is over. So is what came before a person's retry.
+_SPELL = text("""
+    WITH progress AS (
+        SELECT max(claim) AS claim FROM steps WHERE task_id = :task AND stage = 'decide' AND status = 'done'
+    ), past AS (
+        SELECT max(claim) FILTER (WHERE counted) AS counted,
+               max(claim) FILTER (WHERE outcome IN ('failed', 'cancelled')) AS ended
+          FROM attempts WHERE task_id = :task
+    )
+    SELECT coalesce(progress.claim > coalesce(past.counted, 0), false) AS has_progressed,
+           coalesce(rota_now() - min(a.ended_at), interval '0') AS outage, count(a.claim) AS outages
+      FROM progress CROSS JOIN past
+      LEFT JOIN attempts a ON a.task_id = :task AND a.claim >= coalesce(progress.claim, 0)
+                          AND a.claim > coalesce(past.ended, 0) AND NOT a.counted AND a.error ->> 'kind' = ANY(:kinds)
+     GROUP BY progress.claim, past.counted
+""")
+
+
+def spell(connection: Connection, task_id: UUID, kinds: Iterable[str]) -> RowMapping:
+    """How a task fared since its last progress; an outage is an attempt that ended with one of `kinds`, uncounted."""
+    return connection.execute(_SPELL, {"task": task_id, "kinds": list(kinds)}).mappings().one()
 
 
 _QUEUE_STATISTICS = text("""
@@ -306,9 +343,12 @@ _CLAIM = Hot(f"""
                started_at = coalesce(started_at, rota_clock())
          WHERE id = :task AND status = 'queued' AND claim = :claim AND dispatched_at IS NOT NULL
            AND (expires_at IS NULL OR expires_at > rota_now() OR started_at IS NOT NULL)
+           AND (deadline IS NULL OR deadline > rota_now())
+           AND EXISTS (SELECT FROM agents a WHERE a.id = agent_id AND a.enabled)
+           AND EXISTS (SELECT FROM users u WHERE u.id = user_id AND u.disabled_at IS NULL)
         RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input, provider, model, queue, run_after,
-                  user_id, location_id, contact, scopes, action, wakes, deadline - rota_now() AS remaining,
-                  rota_clock() AS claimed_at
+                  user_id, location_id, contact, scopes, action, wakes, root_id, depth, bounds, approvals_from,
+                  deadline - rota_now() AS remaining, rota_clock() AS claimed_at
     ), attempt AS (
         INSERT INTO attempts (task_id, claim, org_id, worker, started_at, provider, model, queue, waited)
         SELECT id, claim, org_id, :worker, claimed_at, provider, model, queue, claimed_at - greatest(run_after, (
@@ -316,7 +356,8 @@ _CLAIM = Hot(f"""
           FROM claimed c
     ), {wallet.promised("(SELECT org_id FROM claimed WHERE :tokens > 0)")}
     SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining, user_id, location_id, contact,
-           scopes, action, wakes, rota_now() AS now, coalesce((SELECT tokens FROM promised), 0) AS promised,
+           scopes, action, wakes, root_id, depth, bounds, approvals_from, rota_now() AS now,
+           coalesce((SELECT tokens FROM promised), 0) AS promised,
            (SELECT CAST(o.xmin AS text) FROM organisations o WHERE o.id = c.org_id) AS organisation_version,
            (SELECT CAST(a.xmin AS text) FROM agents a WHERE a.id = c.agent_id) AS agent_version
       FROM claimed c
@@ -356,7 +397,7 @@ _JOURNAL = """
             id uuid, seq integer, stage text, name text, status text, input jsonb, output jsonb, duration_ms integer,
             age_ms integer, usage_id uuid, provider text, model text, input_tokens integer, cached_tokens integer,
             cache_write_tokens integer, output_tokens integer, base_cost numeric, markup numeric, billed_cost numeric,
-            price jsonb, is_rehearsal boolean)
+            price jsonb, is_rehearsal boolean, is_estimated boolean, is_unpriced boolean)
     ), step AS (
         INSERT INTO steps (id, org_id, task_id, seq, claim, stage, name, status, input, output, started_at, duration_ms,
                            model, input_tokens, output_tokens, billed_cost)
@@ -367,10 +408,10 @@ _JOURNAL = """
     ), bill AS (
         INSERT INTO usage (id, org_id, task_id, seq, step_id, agent_id, agent, provider, model, input_tokens,
                            cached_tokens, cache_write_tokens, output_tokens, base_cost, markup, billed_cost, price,
-                           is_rehearsal, conversation, workflow_run)
+                           is_rehearsal, is_estimated, is_unpriced, conversation, workflow_run)
         SELECT l.usage_id, f.org_id, f.id, l.seq, l.id, f.agent_id, f.agent, l.provider, l.model, l.input_tokens,
                l.cached_tokens, l.cache_write_tokens, l.output_tokens, l.base_cost, l.markup, l.billed_cost, l.price,
-               l.is_rehearsal, f.concurrency_key, f.workflow_run
+               l.is_rehearsal, l.is_estimated, l.is_unpriced, f.concurrency_key, f.workflow_run
           FROM fence f, line l WHERE l.usage_id IS NOT NULL
     )
 """
@@ -482,7 +523,8 @@ _LEAVE = Hot("""
            SET status = decided.status::task_status, worker = NULL, dispatched_at = NULL,
                waiting_for = CASE WHEN decided.status = 'waiting' THEN coalesce(:waiting_for, 'outcome') END,
                waiting_amount = :waiting_amount,
-               attempts = attempts + CAST(:counted AS boolean)::int,
+               attempts = CASE WHEN CAST(:counts_anew AS boolean) THEN 0 ELSE attempts END
+                          + CAST(:counted AS boolean)::int,
                run_after = coalesce(rota_now() + CAST(:delay AS interval), run_after),
                result = CAST(:result AS jsonb), error = CAST(:error AS jsonb),
                finished_at = CASE WHEN decided.status NOT IN ('queued', 'waiting') THEN rota_now() END,
@@ -529,7 +571,7 @@ _WAKE = """
        SET wakes = wakes + 1, status = CASE WHEN waits THEN 'queued' ELSE status END,
            waiting_for = CASE WHEN NOT waits THEN waiting_for END, error = CASE WHEN NOT waits THEN error END
       FROM chosen WHERE t.id = chosen.id
-    RETURNING waits
+    RETURNING waits, coalesce(waiting_amount, 0) AS amount
 """
 _WAKE_ONE = text(_WAKE.format(which="id = :task AND status IN ('queued', 'running', 'waiting')"))
 _WAKE_WHAT_FITS = text(
@@ -554,11 +596,11 @@ def wake_task(connection: Connection, task_id: UUID, what: list[str]) -> None:
     connection.execute(_WAKE_ONE, {"task": task_id, "what": what}).all()
 
 
-def wake_what_fits(connection: Connection, values: dict[str, Any]) -> int:
+def wake_what_fits(connection: Connection, values: dict[str, Any]) -> list[Decimal]:
     """Queue those of an organisation's tasks that wait for one of `what` and together need no more than `amount`, the
-    longest waiting first; those that run will not begin to wait. Returns how many were queued.
+    longest waiting first; those that run will not begin to wait. Returns what each that was queued needs.
     """
-    return sum(connection.execute(_WAKE_WHAT_FITS, values).scalars())
+    return [row.amount for row in connection.execute(_WAKE_WHAT_FITS, values) if row.waits]
 
 
 _WAITING_ORGANISATIONS = text("SELECT DISTINCT org_id FROM tasks WHERE status = 'waiting' AND waiting_for = ANY(:what)")
@@ -616,12 +658,70 @@ def request_cancel(connection: Connection, ids: list[UUID]) -> list[UUID]:
     return list(connection.execute(_CANCEL, {"tasks": ids}).scalars())
 
 
-# A person who retries wants it done: limits in time that have passed would only end it again at once. With a
+_OFF = text("""
+    SELECT a.deleted_at IS NOT NULL AS is_deleted, NOT a.enabled AS is_switched_off,
+           u.disabled_at IS NOT NULL AS is_shut_out
+      FROM tasks t JOIN agents a ON a.id = t.agent_id JOIN users u ON u.id = t.user_id WHERE t.id = :task
+""")
+
+
+def whoever_is_off(connection: Connection, task_id: UUID) -> RowMapping:
+    """Whether a task's agent was deleted or is switched off, and whether its user is shut out."""
+    return connection.execute(_OFF, {"task": task_id}).mappings().one()
+
+
+_HOLD_BACK = text("""
+    UPDATE tasks SET status = 'waiting', waiting_for = 'user', dispatched_at = NULL
+     WHERE id IN (SELECT id FROM tasks WHERE user_id = :user AND status = 'queued' ORDER BY id FOR UPDATE)
+""")
+_LET_GO_ON = text("""
+    UPDATE tasks SET status = 'queued', waiting_for = NULL
+     WHERE id IN (SELECT id FROM tasks WHERE user_id = :user AND status = 'waiting' AND waiting_for = 'user'
+                   ORDER BY id FOR UPDATE)
+""")
+
+
+def hold_back(connection: Connection, user: UUID) -> None:
+    """Have the queued tasks of a user wait, so that dispatch need not step over them at every look."""
+    connection.execute(_HOLD_BACK, {"user": user})
+
+
+def let_go_on(connection: Connection, user: UUID) -> None:
+    """Queue again what was held back of a user."""
+    connection.execute(_LET_GO_ON, {"user": user})
+
+
+# A submission that was under way while its agent was deleted may commit after that; hence the sweep.
+_CANCEL_OF_DELETED = text("""
+    UPDATE tasks
+       SET cancel_requested_at = coalesce(cancel_requested_at, rota_now()),
+           status = CASE WHEN status = 'running' THEN status ELSE 'cancelled' END,
+           finished_at = CASE WHEN status = 'running' THEN NULL ELSE rota_now() END,
+           dispatched_at = NULL, waiting_for = NULL,
+           error = jsonb_build_object('kind', 'agent_deleted', 'message', 'Its agent was deleted.')
+     WHERE id IN (
+        SELECT t.id FROM agents a JOIN tasks t ON t.org_id = a.org_id AND t.agent_id = a.id
+         WHERE NOT a.enabled AND a.deleted_at > rota_now() - interval '1 hour'
+           AND t.status IN ('queued', 'waiting', 'running') AND t.cancel_requested_at IS NULL
+         ORDER BY t.id FOR UPDATE OF t)
+""")
+
+
+def cancel_of_deleted(connection: Connection) -> int:
+    """Cancel the unfinished tasks of agents that were deleted lately. Returns how many."""
+    return connection.execute(_CANCEL_OF_DELETED).rowcount
+
+
+# A person who retries wants it done: limits in time that have passed would only end it again at once. A time to come
+# stays, unless it is to run now. With a
 # concurrency key it is accepted anew: the conversation has gone on since, so it stands at the end of the line.
 _RETRY = text("""
     WITH chosen AS (
-        SELECT id, org_id, concurrency_key FROM tasks
-         WHERE id = ANY(:tasks) AND status IN ('failed', 'cancelled', 'expired') ORDER BY id FOR UPDATE
+        SELECT id, org_id, concurrency_key, status = 'cancelled' AS was_cancelled FROM tasks
+         WHERE id = ANY(:tasks) AND status IN ('failed', 'cancelled', 'expired')
+           AND EXISTS (SELECT FROM agents a WHERE a.id = agent_id AND a.enabled)
+           AND EXISTS (SELECT FROM users u WHERE u.id = user_id AND u.disabled_at IS NULL)
+         ORDER BY id FOR UPDATE
     ), places AS (
         INSERT INTO concurrency_keys (org_id, key, last_position)
         SELECT org_id, concurrency_key, count(*) FROM chosen WHERE concurrency_key IS NOT NULL
@@ -635,8 +735,11 @@ _RETRY = text("""
           FROM chosen c JOIN places p ON p.org_id = c.org_id AND p.key = c.concurrency_key
     )
     UPDATE tasks t
-       SET status = 'queued', attempts = 0, run_after = rota_now(), finished_at = NULL, error = NULL, result = NULL,
+       SET status = 'queued', attempts = 0,
+           run_after = CASE WHEN :now THEN rota_now() ELSE greatest(run_after, rota_now()) END,
+           finished_at = NULL, error = NULL, result = NULL,
            cancel_requested_at = NULL, dispatched_at = NULL, waiting_for = NULL,
+           approvals_from = CASE WHEN was_cancelled THEN rota_now() ELSE approvals_from END,
            key_position = placed.position, parked = placed.position IS NOT NULL,
            deadline = CASE WHEN deadline > rota_now() THEN deadline END,
            expires_at = CASE WHEN expires_at > rota_now() THEN expires_at END
@@ -646,19 +749,77 @@ _RETRY = text("""
 """)
 
 
-def requeue_ended(connection: Connection, ids: list[UUID]) -> list[UUID]:
-    """Put tasks that failed, expired or were cancelled back on their queues. Leaves out those that did not."""
-    return list(connection.execute(_RETRY, {"tasks": ids}).scalars())
+def requeue_ended(connection: Connection, ids: list[UUID], *, now: bool = False) -> list[UUID]:
+    """Put tasks that failed, expired or were cancelled back on their queues. Leaves out those that did not, and those
+    whose agent or user is off. Those whose time has not come wait for it, unless they are to run `now`.
+    """
+    return list(connection.execute(_RETRY, {"tasks": ids, "now": now}).scalars())
 
 
 _ORIGINALS = text("""
-    SELECT id, agent, priority, input, concurrency_key, location_id, contact, action, scopes FROM tasks
+    SELECT id, agent, priority, input, concurrency_key, location_id, contact, action, scopes, root_id, depth, bounds,
+           CASE WHEN run_after > rota_now() THEN run_after END AS run_after,
+           CASE WHEN deadline > rota_now() THEN deadline END AS deadline,
+           CASE WHEN expires_at > rota_now() THEN expires_at END AS expires_at
+      FROM tasks
      WHERE id = ANY(:tasks) ORDER BY concurrency_key NULLS FIRST, id
 """)
 
 
+_LINEAGE = text("SELECT root_id, depth, bounds FROM tasks WHERE id = :task")
+
+
+def lineage_of(connection: Connection, task_id: UUID) -> RowMapping | None:
+    """What a task stems from."""
+    return connection.execute(_LINEAGE, {"task": task_id}).mappings().one_or_none()
+
+
+_GROW = text("""
+    INSERT INTO task_trees AS t (org_id, root_id, descendants) VALUES (:org, :root, :more)
+    ON CONFLICT (org_id, root_id) DO UPDATE SET descendants = t.descendants + excluded.descendants, used_at = rota_now()
+    RETURNING descendants
+""")
+_CHILDREN = text("SELECT count(*) FROM tasks WHERE root_id = :root AND origin_id = :task")
+_SPENT_BY_TREE = text("""
+    SELECT coalesce(sum(billed_cost), 0) FROM usage
+     WHERE task_id IN (SELECT id FROM tasks WHERE root_id = :root UNION ALL SELECT :root)
+""")
+_FORGET_TREES = text("""
+    DELETE FROM task_trees WHERE (org_id, root_id) IN (
+        SELECT r.org_id, r.root_id FROM task_trees r
+         WHERE r.used_at < rota_now() - interval '1 day'
+           AND NOT EXISTS (SELECT FROM tasks t WHERE t.root_id = r.root_id OR t.id = r.root_id)
+         ORDER BY r.used_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+""")
+
+
+def grow_tree(connection: Connection, org: UUID, root: UUID, more: int) -> int:
+    """Count `more` tasks that stem from `root`; its row stays locked. Returns how many there are now."""
+    found: int = connection.execute(_GROW, {"org": org, "root": root, "more": more}).scalar_one()
+    return found
+
+
+def number_of_children(connection: Connection, root: UUID, task_id: UUID) -> int:
+    """How many tasks a task has started."""
+    found: int = connection.execute(_CHILDREN, {"root": root, "task": task_id}).scalar_one()
+    return found
+
+
+def spent_by_tree(connection: Connection, root: UUID) -> Decimal:
+    """Dollars billed for a task and all that stem from it."""
+    found: Decimal = connection.execute(_SPENT_BY_TREE, {"root": root}).scalar_one()
+    return found
+
+
+def delete_unused_trees(connection: Connection, batch: int) -> int:
+    """Delete the counts of trees of which no task is left."""
+    return connection.execute(_FORGET_TREES, {"batch": batch}).rowcount
+
+
 def originals(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
-    """What these tasks were asked, of whom and how urgently; by key, so that two who replay lock keys in one order."""
+    """What these tasks were asked, of whom, how urgently, and for what times to come; by key, so that two who replay
+    lock keys in one order.
+    """
     return list(connection.execute(_ORIGINALS, {"tasks": ids}).mappings())
 
 
@@ -673,7 +834,12 @@ _LOCK_ORPHANED = text("""
 """)
 _REAP = text("""
     WITH orphaned AS (
-        SELECT t.id, t.attempts + 1 AS attempts, t.max_attempts, t.cancel_requested_at,
+        SELECT t.id, t.max_attempts, t.cancel_requested_at,
+               1 + CASE WHEN EXISTS (
+                       SELECT FROM steps s WHERE s.task_id = t.id AND s.stage = 'decide' AND s.status = 'done'
+                          AND s.claim > coalesce((SELECT max(claim) FROM attempts a
+                                                   WHERE a.task_id = t.id AND a.counted), 0)
+                   ) THEN 0 ELSE t.attempts END AS attempts,
                EXISTS (SELECT FROM steps s WHERE s.task_id = t.id AND s.status IN ('begun', 'unknown')) AS is_in_doubt
           FROM tasks t WHERE t.id = ANY(:tasks) AND t.status = 'running'
     ), spent AS (
@@ -684,13 +850,13 @@ _REAP = text("""
         UPDATE steps s SET status = 'unknown', recorded_at = rota_now()
           FROM orphaned o WHERE s.task_id = o.id AND s.status = 'begun'
     ), decided AS (
-        SELECT o.id, CASE WHEN o.cancel_requested_at IS NOT NULL THEN 'cancelled'
+        SELECT o.id, o.attempts, CASE WHEN o.cancel_requested_at IS NOT NULL THEN 'cancelled'
                           WHEN o.is_in_doubt THEN 'waiting'
                           WHEN o.attempts >= o.max_attempts THEN 'failed' ELSE 'queued' END AS status
           FROM orphaned o
     ), taken AS (
         UPDATE tasks t
-           SET attempts = t.attempts + 1, worker = NULL, dispatched_at = NULL,  -- and keeps its place in the line
+           SET attempts = decided.attempts, worker = NULL, dispatched_at = NULL,  -- and keeps its place in the line
                status = decided.status::task_status,
                waiting_for = CASE WHEN decided.status = 'waiting' THEN 'outcome' END,
                finished_at = CASE WHEN decided.status IN ('cancelled', 'failed') THEN rota_now() END,
@@ -718,18 +884,36 @@ def take_back_orphaned(connection: Connection, lease: timedelta, message: str) -
     return list(connection.execute(_REAP, {"tasks": orphaned, "message": message}).mappings())
 
 
-_EXPIRE = text("""
-    UPDATE tasks SET status = 'expired', finished_at = rota_now(), dispatched_at = NULL,
-           error = jsonb_build_object('kind', 'expired', 'message', 'Nobody could start this before it expired.')
-     WHERE id IN (SELECT id FROM tasks WHERE status IN ('queued', 'waiting') AND expires_at <= rota_now()
-                     AND started_at IS NULL
-                   ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED)
-""")
+_EXPIRE = """
+    UPDATE tasks SET status = 'expired', finished_at = rota_now(), dispatched_at = NULL, waiting_for = NULL,
+           waiting_amount = NULL, error = jsonb_build_object('kind', CAST(:kind AS text), 'message', {message})
+     WHERE id IN (SELECT id FROM tasks WHERE status IN ('queued', 'waiting') AND {limit} <= rota_now() AND {only}
+                   ORDER BY {limit} LIMIT :batch FOR UPDATE SKIP LOCKED)
+"""
+_EXPIRE_UNSTARTED = text(
+    _EXPIRE.format(
+        limit="expires_at", only="started_at IS NULL", message="'Nobody could start this before it expired.'"
+    )
+)
+# A task in doubt goes on waiting: whether its action happened must be settled, whatever the time.
+_EXPIRE_LATE = text(
+    _EXPIRE.format(
+        limit="deadline",
+        only="waiting_for IS DISTINCT FROM 'outcome'",
+        message="""'The deadline passed while it '
+            || CASE WHEN status = 'waiting' THEN 'waited for ' || waiting_for ELSE 'was queued' END || '.'""",
+    )
+)
 
 
-def expire_overdue(connection: Connection, batch: int) -> int:
+def expire_unstarted(connection: Connection, batch: int) -> int:
     """End up to `batch` tasks whose time to start has passed. Returns how many."""
-    return connection.execute(_EXPIRE, {"batch": batch}).rowcount
+    return connection.execute(_EXPIRE_UNSTARTED, {"batch": batch, "kind": "expired"}).rowcount
+
+
+def expire_late(connection: Connection, batch: int) -> int:
+    """End up to `batch` queued or waiting tasks whose deadline has passed. Returns how many."""
+    return connection.execute(_EXPIRE_LATE, {"batch": batch, "kind": "deadline"}).rowcount
 
 
 _CLEAN_UP = text("""

@@ -1,5 +1,6 @@
 """What a task is, from outside and from inside."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -9,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from core.clock import Moment
 from core.text import Storable
+from domain.agents.schemas import Mode
 from domain.billing.schemas import Cost, Tokens
 
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]
@@ -16,6 +18,7 @@ Priority = Literal["critical", "high", "normal", "low"]
 Stage = Literal["perceive", "decide", "act", "learn"]
 StepStatus = Literal["begun", "unknown", "done", "failed"]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200), Storable]
+IdPrefix = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F][0-9a-fA-F-]{0,35}$")]
 ConcurrencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200), Storable]
 
 STATUSES: tuple[Status, ...] = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired")
@@ -61,7 +64,10 @@ class TaskSubmission(BaseModel):
     input: TaskInput
     priority: Priority = "normal"
     run_after: Moment | None = Field(default=None, description="not to be started before")
-    deadline: Moment | None = Field(default=None, description="to be finished by; then it fails")
+    deadline: Moment | None = Field(
+        default=None,
+        description="to be finished by: after it a queued or waiting task ends as expired, a running one as failed",
+    )
     expires_at: Moment | None = Field(default=None, description="not worth starting after; then it expires")
     concurrency_key: ConcurrencyKey | None = Field(
         default=None,
@@ -96,6 +102,23 @@ class Action(BaseModel):
     approval_id: UUID
 
 
+class TreeLimits(BaseModel):
+    """How far what stems from one task may go; set by the agent of the root."""
+
+    max_depth: int
+    max_descendants: int
+    max_cost: Decimal = Field(description="US dollars, root included")
+
+
+class Bounds(BaseModel):
+    """What the agents that led to a task could do: it does no more, whatever its own agent may."""
+
+    agents: list[str] = Field(description="slugs, from the root's on; the rules for each of them hold")
+    tools: list[str]
+    mode: Mode
+    tree: TreeLimits
+
+
 class Terms(BaseModel):
     """What a task is submitted under, beside what was asked: for whom, where, and what it stems from."""
 
@@ -105,6 +128,9 @@ class Terms(BaseModel):
     action: Action | None = None
     workflow_run: UUID | None = None
     scopes: list[str] | None = Field(default=None, description="of the key it is submitted with; null for all")
+    root_id: UUID | None = Field(default=None, description="the task at the beginning, where an agent started this one")
+    depth: int = Field(default=0, description="how many agents led to it")
+    bounds: Bounds | None = None
 
 
 class Offer(NamedTuple):
@@ -148,6 +174,8 @@ class Task(BaseModel):
     contact: UUID | None = Field(description="the client or lead that it is about")
     parent_id: UUID | None
     origin_id: UUID | None
+    root_id: UUID | None = Field(description="the task at the beginning, where an agent started this one")
+    depth: int = Field(description="how many agents led to it; 0 for a person's own")
     workflow_run: UUID | None
     model_calls: int
     input_tokens: int
@@ -176,6 +204,7 @@ class TaskFilter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ids: list[UUID] | None = Field(default=None, min_length=1, max_length=1000)
+    id_prefix: IdPrefix | None = Field(default=None, description="how the id begins")
     status: list[Status] | None = Field(default=None, min_length=1)
     agent: Word | None = None
     priority: list[Priority] | None = Field(default=None, min_length=1)
@@ -205,8 +234,29 @@ class BulkRequest(BaseModel):
     limit: int = Field(default=500, ge=1, le=1000, description="of tasks at one request, the oldest first")
 
 
+Now = Annotated[
+    bool, Field(description="start at once what was to start at a time that has not come; without it that time is kept")
+]
+
+
+class Retry(BaseModel):
+    """How a task is queued again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    now: Now = False
+
+
+class BulkRetry(BulkRequest):
+    """Tasks to be queued again."""
+
+    now: Now = False
+
+
 class BulkReplay(BulkRequest):
     """Tasks to be done anew, each as a new task."""
+
+    now: Now = False
 
     priority: Priority | None = Field(default=None, description="of the new tasks; without it, that of the old")
 
@@ -230,6 +280,7 @@ class Replay(BaseModel):
     agent: Annotated[str, StringConstraints(min_length=1, max_length=63), Storable] | None = None
     priority: Priority | None = None
     concurrency_key: ConcurrencyKey | None = None
+    now: Now = False
 
 
 class Settlement(BaseModel):
@@ -322,6 +373,12 @@ class Claimed(BaseModel):
     contact: UUID | None = None
     action: Action | None = None
     scopes: list[str] | None = None
+    root_id: UUID | None = None
+    depth: int = 0
+    bounds: Bounds | None = None
+    approvals_from: datetime | None = Field(
+        default=None, description="approvals given before do not stand: it was cancelled and retried"
+    )
     wakes: int = Field(default=0, description="how often something that tasks wait for had come when it was claimed")
     now: datetime = Field(description="when it was claimed, by the database's clock")
     organisation_version: str | None = Field(description="of the organisation's row; another one, another row")
@@ -360,12 +417,25 @@ class Line(NamedTuple):
     age_ms: int = 0
 
 
+@dataclass(frozen=True)
+class Spell:
+    """How a task fared since its last progress, which is a turn of its model that succeeded."""
+
+    has_progressed: bool = False
+    """whether it made progress since the last attempt that counted"""
+    outage: timedelta = timedelta(0)
+    """for how long its provider has been down; zero where this is the first sign of it"""
+    outages: int = 0
+    """tries that ended in an outage and were not counted"""
+
+
 class Departure(BaseModel):
     """How a worker leaves a task: its new status, and what the attempt came to."""
 
     status: Status
     outcome: Literal["succeeded", "failed", "retry", "deferred", "released", "waiting", "cancelled"]
     counted: bool = False
+    counts_anew: bool = Field(default=False, description="progress was made: attempts before it do not count")
     delay: timedelta | None = None
     waiting_for: str | None = None
     waiting_amount: Decimal | None = Field(default=None, description="tokens or dollars that it waits for")

@@ -2,9 +2,10 @@
 
 import base64
 import binascii
+import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
@@ -24,6 +25,7 @@ from domain.tasks.schemas import (
     BulkOutcome,
     BulkReplay,
     BulkRequest,
+    BulkRetry,
     Claimed,
     Departure,
     Failures,
@@ -32,6 +34,7 @@ from domain.tasks.schemas import (
     QueueStatistics,
     Replay,
     Settlement,
+    Spell,
     Status,
     Step,
     StepRecord,
@@ -67,7 +70,8 @@ def submit(
 
     Raises:
         NotFound: there is no such agent.
-        Conflict: the agent is switched off, or the key was used for a different submission.
+        Conflict: the agent is switched off, the user shut out, or the key was used for a different submission.
+        InvalidInput: its deadline or expiry has passed.
     """
     (found,) = accept(connection, [Offer(submission, terms, idempotency_key)])
     return found or _earlier_or_refusal(connection, submission, terms, idempotency_key)
@@ -115,14 +119,29 @@ def _row(task_id: UUID, submission: TaskSubmission, terms: Terms, idempotency_ke
 def _earlier_or_refusal(connection: Connection, submission: TaskSubmission, terms: Terms, key: str | None) -> Task:
     earlier = queries.task_by_idempotency_key(connection, key) if key else None
     if earlier is None:
-        agents.get_agent(connection, submission.agent)
-        raise Conflict(f"The agent {submission.agent!r} is switched off. Enable it, or choose another.")
+        _refuse_past(submission, queries.now(connection))
+        if not agents.get_agent(connection, submission.agent).enabled:
+            raise Conflict(f"The agent {submission.agent!r} is switched off. Enable it, or choose another.")
+        raise Conflict(_SHUT_OUT)
     if bytes(earlier["request_digest"]) != _digest(submission, terms):
         raise Conflict(
             "This idempotency key was used for a different task. Use a new key for a new task.",
             task_id=str(earlier["id"]),
         )
     return Task(**earlier)
+
+
+_SHUT_OUT = "The user for whom it is to be done is shut out. Let them in again, or have it done for another."
+
+
+def _refuse_past(submission: TaskSubmission, now: datetime) -> None:
+    for name in ("deadline", "expires_at"):
+        limit = getattr(submission, name)
+        if limit is not None and limit <= now:
+            raise InvalidInput(
+                f"{name} has passed: {limit.isoformat()}; it is now {now.isoformat(timespec='seconds')}. "
+                "Give a later time, or leave it out."
+            )
 
 
 def get_task(connection: Connection, task_id: UUID) -> Task:
@@ -146,6 +165,53 @@ def find_task(connection: Connection, task_id: UUID) -> Task | None:
 def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
     """The scopes of the key that a task was submitted with; None for all."""
     return queries.scopes_of(connection, task_id)
+
+
+def lineage_of(connection: Connection, task_id: UUID) -> dict[str, Any]:
+    """What a task stems from, as fields of `Terms`; nothing where the task is gone."""
+    row = queries.lineage_of(connection, task_id)
+    return dict(row) if row else {}
+
+
+def start_by_agent(connection: Connection, org: UUID, terms: Terms, more: int, *, max_children: int) -> None:
+    """Count `more` tasks that the task `terms.origin_id` is about to start under `terms`. To be called in their
+    transaction, before they are submitted.
+
+    Raises:
+        Conflict: it would pass a limit of the tree; the message is for the model.
+    """
+    root, bounds, origin = terms.root_id, terms.bounds, terms.origin_id
+    if root is None or bounds is None or origin is None:
+        raise RotaError("A task that an agent starts has a root, an origin and bounds.")
+    limits = bounds.tree
+    if terms.depth > limits.max_depth:
+        raise Conflict(
+            f"Nothing was started: this task stems from {terms.depth - 1} others already, and the limit of depth is "
+            f"{limits.max_depth}. Do it yourself, or tell a person."
+        )
+    descendants = queries.grow_tree(connection, org, root, more)
+    children = queries.number_of_children(connection, root, origin)
+    if children + more > max_children:
+        raise Conflict(
+            f"Nothing was started: this task has started {children}, and the limit is {max_children} for one task."
+        )
+    if descendants > limits.max_descendants:
+        raise Conflict(
+            f"Nothing was started: {descendants - more} tasks stem from the same task already, and the limit is "
+            f"{limits.max_descendants}."
+        )
+    ensure_tree_affordable(connection, root, limits.max_cost)
+
+
+def ensure_tree_affordable(connection: Connection, root: UUID, limit: Decimal) -> None:
+    """Refuse to go on when a task and all that stem from it have cost as much as they may.
+
+    Raises:
+        Conflict: they have.
+    """
+    spent = queries.spent_by_tree(connection, root)
+    if spent >= limit:
+        raise Conflict(f"The first task and all that stem from it have cost ${spent:f}; the limit is ${limit:f}.")
 
 
 def get_task_detail(connection: Connection, task_id: UUID) -> TaskDetail:
@@ -214,17 +280,35 @@ def cancel_unended(connection: Connection, ids: list[UUID]) -> None:
         queries.request_cancel(connection, ids)
 
 
-def retry(connection: Connection, task_id: UUID) -> Task:
-    """Queue a task again that failed, expired or was cancelled. It goes on after the last step that is done.
+def hold_back(connection: Connection, user: UUID) -> None:
+    """A user is shut out: their queued tasks wait until they are let in. Those that run stop with the heartbeat."""
+    queries.hold_back(connection, user)
+
+
+def let_go_on(connection: Connection, user: UUID) -> None:
+    """A user is let in again: what was held back goes on."""
+    queries.let_go_on(connection, user)
+
+
+def cancel_of_deleted(connection: Connection) -> int:
+    """Cancel the unfinished tasks of agents that were deleted within the hour. Returns how many."""
+    return queries.cancel_of_deleted(connection)
+
+
+def retry(connection: Connection, task_id: UUID, *, now: bool = False) -> Task:
+    """Queue a task again that failed, expired or was cancelled. It goes on after the last step that is done. If its
+    time has not come it waits for it, unless it is to run `now`.
 
     Raises:
         NotFound: there is no such task.
-        Conflict: it succeeded, or has not ended.
+        Conflict: it succeeded, or has not ended; or its agent or user is off.
     """
-    is_queued = bool(queries.requeue_ended(connection, [task_id]))
+    is_queued = bool(queries.requeue_ended(connection, [task_id], now=now))
     task = get_task(connection, task_id)
     if is_queued:
         return task
+    if task.status in _ENDED_BADLY:
+        raise Conflict(_why_off(task, queries.whoever_is_off(connection, task_id)))
     raise Conflict(
         "This task succeeded; replay it, or submit a new one, to do it again."
         if task.status == "succeeded"
@@ -232,11 +316,19 @@ def retry(connection: Connection, task_id: UUID) -> Task:
     )
 
 
+def _why_off(task: Task, off: RowMapping) -> str:
+    if off["is_deleted"]:
+        return f"Its agent {task.agent!r} was deleted. Replay it with another agent."
+    if off["is_switched_off"]:
+        return f"Its agent {task.agent!r} is switched off. Enable it, or replay the task with another."
+    return _SHUT_OUT
+
+
 def replay(
     connection: Connection, task_id: UUID, changes: Replay, by: Terms, *, idempotency_key: str | None = None
 ) -> Task:
     """Do a task anew: a new task with an empty journal, linked to the old one by `origin_id`, for the user and within
-    the scopes that `by` names.
+    the scopes that `by` names. Of its times those are kept that have not come.
 
     Raises:
         NotFound: there is no such task, or no such agent.
@@ -256,6 +348,9 @@ def _replay(
         priority=changes.priority or original["priority"],
         concurrency_key=changes.concurrency_key or original["concurrency_key"],
         contact=original["contact"],
+        run_after=None if changes.now else original["run_after"],
+        deadline=original["deadline"],
+        expires_at=original["expires_at"],
     )
     terms = Terms(
         user_id=by.user_id,
@@ -263,6 +358,9 @@ def _replay(
         origin_id=original["id"],
         action=original["action"],
         scopes=by.scopes,
+        root_id=original["root_id"],
+        depth=original["depth"],
+        bounds=original["bounds"],
     )
     return submit(connection, submission, terms, idempotency_key=idempotency_key)
 
@@ -306,13 +404,14 @@ def cancel_many(connection: Connection, request: BulkRequest) -> BulkOutcome:
     return _do_to_many(connection, request, _UNENDED, queries.request_cancel, unasked=True)
 
 
-def retry_many(connection: Connection, request: BulkRequest) -> BulkOutcome:
+def retry_many(connection: Connection, request: BulkRetry) -> BulkOutcome:
     """Queue tasks again that match and failed, expired or were cancelled.
 
     Raises:
         InvalidInput: the filter is empty.
     """
-    return _do_to_many(connection, request, _ENDED_BADLY, queries.requeue_ended)
+    requeue = functools.partial(queries.requeue_ended, now=request.now)
+    return _do_to_many(connection, request, _ENDED_BADLY, requeue)
 
 
 def replay_many(
@@ -327,7 +426,7 @@ def replay_many(
     """
 
     def replay_all(connection: Connection, ids: list[UUID]) -> list[UUID]:
-        changes = Replay(priority=request.priority)
+        changes = Replay(priority=request.priority, now=request.now)
         return [
             _replay(
                 connection,
@@ -440,6 +539,11 @@ def spent_on(connection: Connection, task_id: UUID) -> tuple[int, Decimal]:
     return row["tokens"], row["cost"]
 
 
+def spell(connection: Connection, task: Claimed, outages: Iterable[str]) -> Spell:
+    """How a task fared since its last progress. `outages` are the kinds of errors that mean its provider is down."""
+    return Spell(**queries.spell(connection, task.id, outages))
+
+
 def now(connection: Connection) -> datetime:
     """The database's time, by which everything between machines goes."""
     return queries.now(connection)
@@ -522,7 +626,7 @@ def _row_of(line: Line) -> dict[str, Any]:
             "usage_id": new_id(), "provider": bill.provider, "model": bill.model, "input_tokens": tokens.input,
             "cached_tokens": tokens.cached, "cache_write_tokens": tokens.cache_write, "output_tokens": tokens.output,
             "base_cost": cost.base, "markup": cost.markup, "billed_cost": cost.billed, "price": cost.price,
-            "is_rehearsal": bill.is_rehearsal,
+            "is_rehearsal": bill.is_rehearsal, "is_estimated": tokens.is_estimated, "is_unpriced": cost.is_unpriced,
         }  # fmt: skip
     return row
 
@@ -623,10 +727,10 @@ def wake_what_fits(
     *,
     agent: str | None = None,
     except_for: Sequence[str] = (),
-) -> int:
+) -> list[Decimal]:
     """Let go on those of an organisation's (or of one agent's) tasks that wait for `what`, money, and together need no
     more than `amount`: the longest waiting first, all where it is None; agents in `except_for` are left out. Returns
-    how many go on.
+    what each that goes on needs.
 
     In a transaction of its own: it locks tasks, which whoever locks a wallet must have done before.
     """
@@ -645,13 +749,20 @@ _BATCH = 1_000
 
 
 def expire_overdue(connection: Connection) -> int:
-    """End the tasks whose time to start has passed; at most a thousand at a call. Returns how many."""
-    return queries.expire_overdue(connection, _BATCH)
+    """End the tasks whose time to start has passed, and those whose deadline passed while they were queued or waiting;
+    at most a thousand of each at a call. Returns how many.
+    """
+    return queries.expire_unstarted(connection, _BATCH) + queries.expire_late(connection, _BATCH)
 
 
 def forget_unused_keys(connection: Connection) -> int:
     """Delete concurrency keys that no task names any more; at most a thousand at a call. Returns how many."""
     return queries.delete_unused_keys(connection, _BATCH)
+
+
+def forget_unused_trees(connection: Connection) -> int:
+    """Delete the counts of trees of which no task is left; at most a thousand at a call. Returns how many."""
+    return queries.delete_unused_trees(connection, _BATCH)
 
 
 def clean_up(connection: Connection, *, keep_succeeded: timedelta, keep_failed: timedelta) -> int:

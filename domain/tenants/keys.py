@@ -5,8 +5,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.crypto import ApiKey, new_secret, parse_api_key, secret_digest
-from core.errors import Conflict, NotAuthenticated, NotFound, NotPermitted
+from core.crypto import ApiKey, new_api_key, parse_api_key, secret_digest
+from core.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted
 from core.ids import new_id
 from domain.tenants import permissions, queries, service
 from domain.tenants.permissions import Grant
@@ -24,7 +24,7 @@ def create_api_key(
     expires_at: datetime | None = None,
 ) -> ApiKey:
     """Make an API key that speaks for a user of `org`. The key returned is the only time its secret is seen."""
-    key = ApiKey(new_id(), new_secret())
+    key = new_api_key(new_id(), pepper)
     row = {
         "id": key.id,
         "org_id": org,
@@ -45,11 +45,14 @@ def issue(connection: Connection, owner: KeyOwner, fields: KeyFields, pepper: st
         NotFound: there is no such user.
         NotPermitted: the key would go beyond the one it is made with.
         Conflict: the user is shut out.
+        InvalidInput: its expiry has passed.
     """
     user_id = owner.user_id
     if fields.user is not None:
         user_id = service.user_with_email(connection, owner.org_id, fields.user).id
     _refuse_beyond(connection, owner, user_id, fields.scopes)
+    if fields.expires_at is not None and queries.has_passed(connection, fields.expires_at):
+        raise InvalidInput("expires_at has passed: the key would open nothing. Give a later time, or leave it out.")
     if service.get_user(connection, user_id).disabled_at is not None:
         raise Conflict("That user is shut out; a key of theirs would open nothing.")
     # A key must not outlive the one it is made with.

@@ -16,7 +16,9 @@ organisations = Table(
     Column("weight", Integer, nullable=False),
     Column("max_in_flight", Integer),
     Column("starts_per_minute", Integer),
+    Column("prepaid_since", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("is_demonstration", Boolean, nullable=False),
 )
 
 users = Table(

@@ -1,5 +1,6 @@
 """All SQL about organisations, their people and API keys."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from core.db import Hot, run_with_key
 
-_ORGANISATION = "id, slug, name, time_zone, markup"
+_ORGANISATION = "id, slug, name, time_zone, markup, prepaid_since IS NOT NULL AS is_prepaid, is_demonstration"
 
 
 def organisation_by_slug(connection: Connection, slug: str) -> RowMapping | None:
@@ -29,6 +30,20 @@ def insert_organisation(connection: Connection, row: dict[str, Any]) -> bool:
         "ON CONFLICT (slug) DO NOTHING"
     )
     return connection.execute(statement, row).rowcount == 1
+
+
+def set_prepaid(connection: Connection, org: UUID, *, is_prepaid: bool) -> None:
+    """Have an organisation buy tokens from now on, or not any more. Since when it does stays."""
+    statement = text(
+        "UPDATE organisations SET prepaid_since = CASE WHEN :prepaid THEN coalesce(prepaid_since, rota_now()) END "
+        "WHERE id = :org"
+    )
+    connection.execute(statement, {"org": org, "prepaid": is_prepaid})
+
+
+def mark_demonstration(connection: Connection, org: UUID) -> None:
+    """Note that the contacts of an organisation are invented."""
+    connection.execute(text("UPDATE organisations SET is_demonstration = true WHERE id = :org"), {"org": org})
 
 
 # ── users, roles, grants, locations ──────────────────────────────────────────────────────────────────────────────────
@@ -83,6 +98,14 @@ def change_user(connection: Connection, user_id: UUID, *, name: str | None, is_d
 def make_operator(connection: Connection, user_id: UUID) -> None:
     """Let a user govern the installation. Only the system's role may."""
     connection.execute(text("UPDATE users SET is_operator = true WHERE id = :user"), {"user": user_id})
+
+
+_OPERATORS = text("SELECT id, org_id FROM users WHERE is_operator AND disabled_at IS NULL ORDER BY org_id, id")
+
+
+def operators(connection: Connection) -> list[RowMapping]:
+    """The users of all organisations who govern the installation."""
+    return list(connection.execute(_OPERATORS).mappings())
 
 
 _GRANTS = """
@@ -217,6 +240,11 @@ def insert_api_key(connection: Connection, row: dict[str, Any]) -> None:
         "VALUES (:id, :org_id, :user_id, :name, :secret_digest, :scopes, :expires_at)"
     )
     connection.execute(statement, row)
+
+
+def has_passed(connection: Connection, moment: datetime) -> bool:
+    """Whether a moment lies in the past, by the database's clock."""
+    return bool(connection.execute(text("SELECT :moment <= rota_now()"), {"moment": moment}).scalar())
 
 
 _KEYS = """

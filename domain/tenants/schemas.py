@@ -5,8 +5,9 @@ from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from core.mailboxes import routable
 from core.text import Storable
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -14,8 +15,12 @@ Pattern = Annotated[str, StringConstraints(pattern=r"^(\*|(\*|[a-z][a-z0-9_-]*):
 Patterns = Annotated[list[Pattern], Field(max_length=200, examples=[["tasks:*", "clients:read"]])]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Storable]
 Email = Annotated[
-    str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s,;<>\"]+@[^@\s,;<>\"]+$", max_length=254), Storable
+    str,
+    StringConstraints(strip_whitespace=True, pattern=r"^[^@\s,;<>\"]+@[^@\s,;<>\"]+$", max_length=254),
+    Storable,
+    AfterValidator(routable),
 ]
+"""an e-mail address that mail servers take: a domain such as bücher.example is kept as xn--bcher-kva.example"""
 
 
 class Organisation(BaseModel):
@@ -26,6 +31,9 @@ class Organisation(BaseModel):
     name: str
     time_zone: str
     markup: Decimal
+    is_prepaid: bool = Field(description="whether it buys tokens, which its tasks spend; without it no wallet is asked")
+    is_demonstration: bool
+    """whether its contacts are invented: only there may what the rehearsal model writes leave"""
 
 
 class Location(BaseModel):

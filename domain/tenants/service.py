@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.ids import new_id
+from core.zones import known_zone
 from domain.tenants import permissions, queries
 from domain.tenants.permissions import Grant, Reach
 from domain.tenants.schemas import (
@@ -25,7 +26,15 @@ from domain.tenants.schemas import (
 
 
 def ensure_organisation(connection: Connection, *, slug: str, name: str, time_zone: str) -> Organisation:
-    """The organisation called `slug`, made now, with the built-in roles, if it is not there yet."""
+    """The organisation called `slug`, made now, with the built-in roles, if it is not there yet.
+
+    Raises:
+        InvalidInput: `time_zone` is not the IANA name of one.
+    """
+    try:
+        known_zone(time_zone)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
     row = {"id": new_id(), "slug": slug, "name": name, "time_zone": time_zone}
     is_new = queries.insert_organisation(connection, row)
     made = organisation_called(connection, slug)
@@ -59,6 +68,18 @@ def organisation_called(connection: Connection, slug: str) -> Organisation:
     return Organisation(**found)
 
 
+def set_prepaid(connection: Connection, org: UUID, *, is_prepaid: bool) -> None:
+    """Choose whether an organisation buys tokens that its tasks spend. Where it does not, no wallet is asked and no
+    monthly fee is charged.
+    """
+    queries.set_prepaid(connection, org, is_prepaid=is_prepaid)
+
+
+def mark_demonstration(connection: Connection, org: UUID) -> None:
+    """Note that an organisation is a demonstration: its contacts are invented. Not for one with contacts of its own."""
+    queries.mark_demonstration(connection, org)
+
+
 # ── who may do what, where ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -84,6 +105,14 @@ def holders_of(
 ) -> list[dict[str, Any]]:
     """Id, e-mail and name of the users of an organisation who have one of `roles`, everywhere or at `location`."""
     return [dict(row) for row in queries.holders_of(connection, org, roles, location)]
+
+
+def operators(connection: Connection) -> dict[UUID, list[UUID]]:
+    """The users who govern the installation, by organisation. Only the system's role sees them all."""
+    found: dict[UUID, list[UUID]] = {}
+    for row in queries.operators(connection):
+        found.setdefault(row["org_id"], []).append(row["id"])
+    return found
 
 
 # ── users ────────────────────────────────────────────────────────────────────────────────────────────────────────────

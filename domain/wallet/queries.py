@@ -18,7 +18,8 @@ from domain.wallet.schemas import Payment
 
 _BALANCE = text("""
     SELECT w.balance - h.spent AS balance, w.held - h.spent - h.freed AS held,
-           w.balance - w.held + h.freed AS available, w.owed
+           w.balance - w.held + h.freed AS available, w.owed,
+           (SELECT prepaid_since IS NOT NULL FROM organisations o WHERE o.id = w.org_id) AS is_prepaid
       FROM wallets w, (SELECT coalesce(sum(spent), 0)::bigint AS spent,
                               coalesce(sum(reserved - spent) FILTER (WHERE is_over), 0)::bigint AS freed
                          FROM holds WHERE org_id = :org) h
@@ -210,14 +211,15 @@ def unrefunded(connection: Connection, task: UUID, seq: int, note: str | None) -
 _FEES_DUE = text("""
     SELECT o.id AS org_id, CAST(month AS date) AS month
       FROM organisations o,
-           generate_series(date_trunc('month', o.created_at) + interval '1 month', rota_now(), interval '1 month') month
+           generate_series(date_trunc('month', o.prepaid_since) + interval '1 month', rota_now(),
+                           interval '1 month') month
      WHERE NOT EXISTS (SELECT FROM fees f WHERE f.org_id = o.id AND f.month = CAST(month AS date))
      ORDER BY o.id, month LIMIT 500
 """)
 
 
 def fees_due(connection: Connection) -> list[RowMapping]:
-    """Organisations and months for which no fee was charged: every month but the one in which they came."""
+    """Prepaid organisations and months without a fee: every month after the one in which they became prepaid."""
     return list(connection.execute(_FEES_DUE).mappings())
 
 

@@ -27,6 +27,7 @@ class Balance(BaseModel):
     held: int = Field(description="of these, promised to tasks at work and not spent yet")
     available: int = Field(description="free for new tasks")
     owed: int = Field(description="fees that could not be paid; the next top-up pays them first, and actions wait")
+    is_prepaid: bool = Field(default=True, description="false: nothing is paid with tokens here, and no task waits")
 
 
 class TopUp(BaseModel):

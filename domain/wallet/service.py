@@ -212,7 +212,7 @@ def release_left_behind(connection: Connection, task: UUID) -> bool:
 
 
 def fees_due(connection: Connection) -> list[tuple[UUID, date]]:
-    """Organisations and months whose fee was not charged yet. The month in which an organisation came is free."""
+    """Prepaid organisations and months whose fee was not charged yet. The month in which one became prepaid is free."""
     return [(row["org_id"], row["month"]) for row in queries.fees_due(connection)]
 
 

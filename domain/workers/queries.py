@@ -5,6 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
+from domain.pacing import service as pacing
+
 _REGISTER = text("""
     INSERT INTO workers (id, name, hostname, pid, queues, concurrency, pool)
     VALUES (:id, :name, :hostname, :pid, :queues, :concurrency, :pool)
@@ -18,16 +20,20 @@ def register_worker(connection: Connection, row: dict[str, Any]) -> None:
 
 
 # On a connection outside the pool, plain: a busy pool must not make a worker look dead.
-BEAT = """
+BEAT = f"""
     UPDATE workers w
        SET last_seen_at = rota_now(), stopped_at = NULL, concurrency = %(concurrency)s, stuck = %(stuck)s,
-           memory_bytes = %(memory_bytes)s, draining_because = %(draining_because)s
+           memory_bytes = %(memory_bytes)s, draining_because = %(draining_because)s, claims = %(claims)s,
+           last_claimed_at = CASE WHEN claims = %(claims)s THEN last_claimed_at ELSE rota_now() END
      WHERE id = %(worker)s
-    RETURNING (SELECT t.concurrency FROM worker_targets t WHERE t.name = w.name) AS wanted_concurrency
-"""
+    RETURNING (SELECT t.concurrency FROM worker_targets t WHERE t.name = w.name) AS wanted_concurrency,
+              {pacing.KNOWN} AS known
+"""  # noqa: S608
 HELD = """
-    SELECT id, claim, cancel_requested_at IS NOT NULL AS cancel_requested
-      FROM tasks WHERE worker = %(worker)s AND status = 'running'
+    SELECT t.id, t.claim, CASE WHEN t.cancel_requested_at IS NOT NULL THEN 'cancelled'
+                               WHEN NOT a.enabled OR u.disabled_at IS NOT NULL THEN 'switched_off' END AS stop
+      FROM tasks t JOIN agents a ON a.id = t.agent_id JOIN users u ON u.id = t.user_id
+     WHERE t.worker = %(worker)s AND t.status = 'running'
 """
 
 _STOPPED = text("UPDATE workers SET stopped_at = rota_now() WHERE id = :id")

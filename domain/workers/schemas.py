@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from domain.pacing.schemas import Known
+
 Concurrency = Annotated[int, Field(ge=1, le=5000)]
 
 
@@ -46,13 +48,19 @@ class Vitals(BaseModel):
     memory_bytes: int
     stuck: int = 0
     draining_because: str | None = None
+    claims: int = Field(default=0, description="tasks claimed since its start")
+
+
+Stop = Literal["cancelled", "switched_off"]
+"""why a task is to stop: that was asked for, or its agent is switched off, or its user shut out"""
 
 
 class Beat(BaseModel):
     """What a heartbeat brings back: the tasks the database says are held, and the concurrency that is wanted."""
 
-    held: dict[tuple[UUID, int], bool] = Field(description="(task, claim) → whether its end was asked for")
+    held: dict[tuple[UUID, int], Stop | None] = Field(description="(task, claim) → why it is to stop, if it is")
     wanted_concurrency: int | None
+    known: Known = Field(default=Known(), description="paces and alerts of providers")
 
 
 class ScaledWorkers(BaseModel):

@@ -7,6 +7,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from core.errors import Conflict, NotFound
+from domain.pacing.schemas import Known
 from domain.workers import queries
 from domain.workers.schemas import Beat, ScaledWorkers, Vitals, Worker
 
@@ -21,8 +22,9 @@ def beat(connection: psycopg.Connection[dict[str, Any]], worker: str, vitals: Vi
     target = connection.execute(queries.BEAT, {"worker": worker, **vitals.model_dump()}).fetchone()
     rows = connection.execute(queries.HELD, {"worker": worker}).fetchall()
     return Beat(
-        held={(row["id"], row["claim"]): row["cancel_requested"] for row in rows},
+        held={(row["id"], row["claim"]): row["stop"] for row in rows},
         wanted_concurrency=target["wanted_concurrency"] if target else None,
+        known=Known.model_validate(target["known"]) if target else Known(),
     )
 
 

@@ -33,6 +33,15 @@ def get_workflow(connection: Connection, slug: str) -> Workflow:
     return Workflow(**row)
 
 
+def number_of_tasks(connection: Connection, slug: str) -> int:
+    """How many tasks a run of the workflow called `slug` submits.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return len(get_workflow(connection, slug).steps)
+
+
 def put_workflow(connection: Connection, org: UUID, slug: str, fields: WorkflowFields) -> Workflow:
     """Add or change a workflow. Runs under way stay as they were started.
 

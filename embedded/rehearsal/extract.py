@@ -1,10 +1,12 @@
 """Values that a message holds: days, people, addresses, numbers. Nothing here knows any tool."""
 
+import calendar
 import functools
 import re
 from datetime import date, timedelta
 
-from embedded.rehearsal.lexicon import MONTHS, WEEKDAYS, fold, is_ordinary, words
+from core.text import fold
+from embedded.rehearsal.lexicon import MONTHS, WEEKDAYS, is_ordinary, words
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+\.[\w.-]*\w")
 _PHONE = re.compile(r"\+?\d[\d \-]{7,}\d")
@@ -25,7 +27,8 @@ _PRECEDES_A_NAME = {
     "book", "for", "is", "am", "im", "para", "a", "reserva", "apunta", "inscribe", "reservar", "apuntar", "of", "de",
     "about", "sobre", "freeze", "cancel", "pause", "congela", "does", "did", "has", "put", "sign", "add", "can",
 }  # fmt: skip
-_NOON = 12
+_ISO_MONTH = re.compile(r"\b(20\d\d)-(\d\d)\b")
+_NOON, _MONTHS_A_YEAR = 12, 12
 
 
 def today_in(system: str, fallback: date) -> date:
@@ -90,6 +93,59 @@ def _day_of_month(listed: list[str], index: int, today: date) -> date | None:
         return None
     day = _date(today.year, MONTHS[listed[index]], numbers[-1])
     return _not_past(day, today) if day else None
+
+
+_YEAR_SAID = re.compile(r"20\d\d")
+_ALSO_OTHER_WORDS = {"may", "march", "april", "june", "august"}  # verbs and first names
+_BEFORE_A_MONTH = {"in", "of", "for", "during", "since", "last", "this", "next", "en", "de", "del", "durante", "from"}
+
+
+def months(text: str, today: date, *, ahead: bool = False) -> list[tuple[date, date]]:
+    """The whole months a text names without a day, as their first and last days, in the order in which it names them.
+
+    A month without a year is the latest that has begun, as far as it has come; with `ahead`, the first not over.
+    """
+    cleaned = _SLASHED_DAY.sub(" ", _ISO_DAY.sub(" ", text))
+    found = [
+        (match.start(), _month_span(int(match[1]), int(match[2])))
+        for match in _ISO_MONTH.finditer(cleaned)
+        if 1 <= int(match[2]) <= _MONTHS_A_YEAR
+    ]
+    listed = words(_ISO_MONTH.sub(" ", cleaned))
+    for index, word in enumerate(listed):
+        if word in MONTHS and _is_a_month_alone(listed, index):
+            year = _year_said(listed, index, today) or _year_of(MONTHS[word], today, ahead=ahead)
+            found.append((len(text) + index, _month_span(year, MONTHS[word])))
+    spans = [span for _, span in sorted(found)]
+    return spans if ahead else [(first, max(first, min(last, today))) for first, last in spans]
+
+
+def _is_a_month_alone(listed: list[str], index: int) -> bool:
+    if _day_of_month(listed, index, date(2000, 1, 1)):
+        return False
+    before, after = (listed[at] if 0 <= at < len(listed) else "" for at in (index - 1, index + 1))
+    return listed[index] not in _ALSO_OTHER_WORDS or before in _BEFORE_A_MONTH or bool(_YEAR_SAID.fullmatch(after))
+
+
+def _year_said(listed: list[str], index: int, today: date) -> int | None:
+    following = listed[index + 1 : index + 5]
+    for word in following[:3]:
+        if _YEAR_SAID.fullmatch(word):
+            return int(word)
+    said = " ".join(following)
+    if re.match(r"(of |de |del )?(last year|ano pasado|el ano pasado|ano anterior)", said):
+        return today.year - 1
+    return today.year if re.match(r"(of |de |del )?(this year|este ano)", said) else None
+
+
+def _year_of(month: int, today: date, *, ahead: bool) -> int:
+    if ahead:
+        return today.year if month >= today.month else today.year + 1
+    return today.year if month <= today.month else today.year - 1
+
+
+def _month_span(year: int, month: int) -> tuple[date, date]:
+    return date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1])
 
 
 def _not_past(day: date, today: date) -> date:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from core.text import fold
 from embedded.rehearsal import extract
 from embedded.rehearsal.guess import guess_text, phrases
-from embedded.rehearsal.lexicon import concept, concepts, fold, is_ordinary, translate, words
+from embedded.rehearsal.lexicon import concept, concepts, is_ordinary, translate, words
 from embedded.rehearsal.talk import Call
 
 _FIRST_OF_A_SPAN = re.compile(r"from|first|start|begin|since|after", re.IGNORECASE)
@@ -66,10 +67,15 @@ def _words(name: str, schema: dict[str, Any], here: Situation) -> Any:
     if schema.get("type") != "string":
         return MISSING
     about = f"{name.replace('_', ' ')}: {schema.get('description', '')}"
-    found = _text(about, here)
+    found = _month(here) if name == "month" and "YYYY-MM" in about else _text(about, here)
     if found is not UNKNOWN:
         return found
     return guess_text(about, here.message, here.taken) if is_required else MISSING
+
+
+def _month(here: Situation) -> Any:
+    days = _named_days(here)
+    return f"{days[0]:%Y-%m}" if days else MISSING
 
 
 def _list(items: dict[str, Any], here: Situation) -> Any:
@@ -116,12 +122,27 @@ def _likeness(row: dict[str, Any], here: Situation) -> tuple[int, int]:
 
 
 def _day(about: str, here: Situation) -> Any:
-    named = extract.days(here.clause, here.today) or extract.days(here.message, here.today)
+    named = _named_days(here)
     if not named:
         return MISSING
     if _LAST_OF_A_SPAN.search(about.split(" ", maxsplit=1)[0]):
         return named[-1].isoformat()
     return named[0].isoformat() if _FIRST_OF_A_SPAN.search(about) or len(named) == 1 else named[-1].isoformat()
+
+
+# What these tools tell lies ahead: a month without a year is one that is not over.
+_AHEAD = frozenset({"schedule", "upcoming", "calendar", "availability"})
+
+
+def _named_days(here: Situation) -> list[date]:
+    """The days, or the first and last days of the months, that the clause names, or else the message."""
+    ahead = bool(here.topic & _AHEAD)
+    for text in (here.clause, here.message):
+        if days := extract.days(text, here.today):
+            return days
+        if spans := extract.months(text, here.today, ahead=ahead):
+            return [day for span in spans for day in span]
+    return []
 
 
 def _number(name: str, kind: str, here: Situation) -> Any:

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from embedded.rehearsal.lexicon import fold, is_ordinary
+from core.text import fold
+from embedded.rehearsal.lexicon import is_ordinary
 
 _QUOTED = re.compile(r"(?:^|[\s(:])(?:'([^']{1,200})'|\"([^\"]{1,200})\"|«([^»]{1,200})»|“([^”]{1,200})”)")
 _URL = re.compile(r"https?://[^\s'\"<>)]+")

@@ -2,7 +2,8 @@
 
 import functools
 import re
-import unicodedata
+
+from core.text import fold
 
 _CAMEL = re.compile(r"([a-z])([A-Z])")
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
@@ -144,12 +145,6 @@ have has this that class book want need it on at would could me tell show which 
 """.split()
 )
 _SPANISH_LETTERS = re.compile(r"[ñ¿¡áéíóú]", re.IGNORECASE)
-
-
-def fold(text: str) -> str:
-    """Lower case without accents."""
-    decomposed = unicodedata.normalize("NFKD", text.lower())
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
 def words(text: str) -> list[str]:

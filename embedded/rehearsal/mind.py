@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
+from core.text import fold
 from embedded.rehearsal import extract
 from embedded.rehearsal.fill import MISSING, Situation, fill
-from embedded.rehearsal.lexicon import concepts, fold, language_of
+from embedded.rehearsal.lexicon import concepts, language_of
 from embedded.rehearsal.summary import Finding, sum_up
 from embedded.rehearsal.talk import Call, Talk, ToolOffer, Turn
 
@@ -107,7 +108,7 @@ def _fit(clause: str, message: str, tool: ToolOffer, rarity: dict[str, float]) -
         rarity.get(one, 1.0) * _weight(one, in_name, in_description)
         for one in said & (in_name | in_description | in_parameters)
     )
-    if _takes_a_day(tool) and extract.days(clause, _SOME_DAY):
+    if _takes_a_day(tool) and (extract.days(clause, _SOME_DAY) or extract.months(clause, _SOME_DAY)):
         score += _NAMES_A_DAY
     verb = concepts(tool.name)[:1]
     if verb and verb[0] in _CHANGING:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from agents.llm.base import REHEARSAL_HEADER
 from embedded.rehearsal import wires
 from embedded.rehearsal.faults import GOOD, Fault, Script, parse_fault
 from embedded.rehearsal.mind import next_turn
@@ -19,7 +20,7 @@ from embedded.rehearsal.talk import Talk, Turn, count_tokens
 from embedded.rehearsal.wires import Answer
 
 Wire = Literal["openai", "anthropic"]
-_HEADERS = {"x-rota-rehearsal": "true"}
+_HEADERS = {REHEARSAL_HEADER: "true"}
 
 
 class Cut(Exception):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from embedded.rehearsal.spanish import LABELS, NAMES, VALUES
 from embedded.rehearsal.talk import Call, ToolOffer
 
 _MOST_ROWS, _MOST_FIELDS = 5, 6
@@ -15,12 +16,13 @@ _PHRASES = {
         "suggested": "Suggested ({tool}); it is done when it is accepted.",
         "found": "{count} found",
         "none": "nothing found",
-        "refused": "That was not possible",
+        "refused": "That was not possible ({tool}): {reason}",
         "missing": "For that I need to know {what}. Could you tell me?",
         "not_found": "I looked, but found no match for what you named. Could you check it?",
         "no_tool": "This is a rehearsal model without understanding: none of this agent's tools fits the message. "
         "A real model would answer here.",
         "tools": "Tools at hand: {tools}.",
+        "more": "more",
         "yes": "yes",
         "no": "no",
     },
@@ -30,32 +32,18 @@ _PHRASES = {
         "suggested": "Propuesto ({tool}); se hará cuando se acepte.",
         "found": "{count} resultados",
         "none": "no he encontrado nada",
-        "refused": "No ha sido posible",
+        "refused": "No ha sido posible ({tool}). El motivo está en los pasos de la tarea.",
         "missing": "Para eso necesito saber {what}. ¿Me lo puedes decir?",
         "not_found": "Lo he buscado, pero no encuentro nada que coincida. ¿Puedes comprobarlo?",
         "no_tool": "Esto es un modelo de ensayo que no entiende: ninguna herramienta de este agente encaja con el "
         "mensaje. Aquí respondería un modelo de verdad.",
         "tools": "Herramientas disponibles: {tools}.",
+        "more": "algo más",
         "yes": "sí",
         "no": "no",
     },
 }
 
-_SPANISH = {
-    "client": "cliente", "clients": "clientes", "class_name": "clase", "starts_at": "hora", "instructor": "instructor",
-    "room": "sala", "places_left": "plazas libres", "status": "estado", "status_before": "estado anterior",
-    "name": "nombre", "email": "correo", "phone": "teléfono", "amount": "importe", "currency": "moneda",
-    "kind": "tipo", "method": "método", "paid_at": "pagado el", "plan": "plan", "period": "periodo",
-    "score": "puntuación",
-    "band": "nivel de compromiso", "sessions": "sesiones", "bookings": "reservas", "payments": "pagos",
-    "totals": "totales", "subscriptions": "suscripciones", "leads": "interesados", "classes": "clases",
-    "joined_on": "alta", "renews_on": "renovación", "visits": "visitas", "total_paid": "total pagado",
-    "is_available": "disponible", "capacity": "aforo", "level": "nivel", "category": "categoría", "interest": "interés",
-    "source": "origen", "subscription": "suscripción", "from_date": "desde", "to_date": "hasta",
-    "monthly_amount": "importe mensual", "duration_minutes": "minutos", "session_id": "la clase",
-    "client_id": "el cliente",
-    "lead_id": "el contacto", "recency": "recencia", "frequency": "frecuencia", "reliability": "asistencia",
-}  # fmt: skip
 _ASKED_FOR = {
     "en": {"client_id": "which member this is about (name or e-mail)", "session_id": "which class, and on which day",
            "lead_id": "which lead this is about", "query": "a name, e-mail or phone number to look for"},
@@ -90,28 +78,30 @@ def _tell(finding: Finding, language: str) -> str:
     if finding.missing:
         if call is not None and isinstance(call.result, dict) and call.result.get("count") == 0:
             return say["not_found"]
-        what = _ASKED_FOR[language].get(finding.missing, _label(finding.missing, language))
+        what = _ASKED_FOR[language].get(finding.missing) or _label(finding.missing, language) or say["more"]
         return say["missing"].format(what=what)
     if call is None:
         return say["none"]
     if call.is_error:
         reason = call.result.get("error") if isinstance(call.result, dict) else call.result
-        return f"{say['refused']} ({finding.tool.name}): {reason}"
+        return say["refused"].format(tool=finding.tool.name, reason=reason)  # in English, as tools give it
     if isinstance(call.result, dict) and call.result.get("suggested"):
         return say["suggested"].format(tool=finding.tool.name)
-    return f"{say['done']} ({finding.tool.name}): {_describe(call.result, language)}"
+    told = _describe(call.result, language)
+    return f"{say['done']} ({finding.tool.name})" + (f": {told}" if told else ".")
 
 
 def _describe(result: Any, language: str) -> str:
     if not isinstance(result, dict):
-        return str(result)[:300]
+        return str(result)[:300] if language == "en" else ""
     plain = {key: value for key, value in result.items() if not isinstance(value, dict | list)}
-    parts = [_fields(plain, language)] if _visible(plain) else []
+    parts = [_fields(plain, language)]
     for key, value in result.items():
-        if isinstance(value, list):
-            parts.append(f"{_label(key, language)}: {_rows(value, language)}")
-        elif isinstance(value, dict):
-            parts.append(f"{_label(key, language)}: {_fields(value, language)}")
+        label = _label(key, language)
+        if isinstance(value, list) and label:
+            parts.append(f"{label}: {_rows(value, language)}")
+        elif isinstance(value, dict) and label and (fields := _fields(value, language)):
+            parts.append(f"{label}: {fields}")
     return "; ".join(part for part in parts if part)
 
 
@@ -119,26 +109,34 @@ def _rows(rows: list[Any], language: str) -> str:
     say = _PHRASES[language]
     if not rows:
         return say["none"]
-    listed = [f"\n  - {_fields(row, language)}" for row in rows[:_MOST_ROWS] if isinstance(row, dict)]
-    return say["found"].format(count=len(rows)) + "".join(listed)
+    listed = [_fields(row, language) if isinstance(row, dict) else str(row) for row in rows[:_MOST_ROWS]]
+    return say["found"].format(count=len(rows)) + "".join(f"\n  - {line}" for line in listed if line)
 
 
-def _visible(row: dict[str, Any]) -> dict[str, Any]:
+def _visible(row: dict[str, Any], language: str) -> dict[str, Any]:
     return {
         key: value
         for key, value in row.items()
-        if value not in (None, "", []) and not key.endswith(_HIDDEN) and not isinstance(value, dict | list)
+        if value not in (None, "", [])
+        and not key.endswith(_HIDDEN)
+        and not isinstance(value, dict | list)
+        and _label(key, language)
     }
 
 
 def _fields(row: dict[str, Any], language: str) -> str:
-    say = _PHRASES[language]
-    shown = list(_visible(row).items())[:_MOST_FIELDS]
-    as_text = {True: say["yes"], False: say["no"]}
-    return ", ".join(
-        f"{_label(key, language)} {as_text[value] if isinstance(value, bool) else value}" for key, value in shown
-    )
+    shown = list(_visible(row, language).items())[:_MOST_FIELDS]
+    return ", ".join(f"{_label(key, language)} {_value(key, value, language)}" for key, value in shown)
 
 
-def _label(key: str, language: str) -> str:
-    return _SPANISH.get(key, key.replace("_", " ")) if language == "es" else key.replace("_", " ")
+def _value(key: str, value: Any, language: str) -> Any:
+    if isinstance(value, bool):
+        return _PHRASES[language]["yes" if value else "no"]
+    if language == "es" and isinstance(value, str) and key not in NAMES:
+        return VALUES.get(value, value)
+    return value
+
+
+def _label(key: str, language: str) -> str | None:
+    """The name of a field; None where it has none in the language, and is left out."""
+    return LABELS.get(key) if language == "es" else key.replace("_", " ")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from core.settings import ROOT
+from embedded.environments import SECRETS
 from embedded.processes import free_port
 from tests.support.installation import Installation, installation
 from tests.support.servers import postgres, valkey, wait_until
@@ -39,6 +41,24 @@ def test_data_stay_over_a_stop_and_over_being_killed(home: Path) -> None:
         rota.stop()
         rota.start()
         assert rota.ended(task_id, seconds=40)["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("api", {"DATABASE_URL", "ROTA_SYSTEM_DATABASE_URL", "REDIS_URL", "ROTA_SECRET_KEY"}),
+        ("dispatcher", {"ROTA_SYSTEM_DATABASE_URL", "REDIS_URL"}),
+        # The vault's keys are derived from the secret key here, so who opens the vault has it.
+        ("worker", {"DATABASE_URL", "ROTA_SYSTEM_DATABASE_URL", "REDIS_URL", "ROTA_SECRET_KEY"}),
+        ("worker-system", {"DATABASE_URL", "ROTA_SYSTEM_DATABASE_URL", "REDIS_URL", "ROTA_SECRET_KEY"}),
+        ("beat", {"REDIS_URL"}),
+        ("flower", {"REDIS_URL", "ROTA_FLOWER_AUTH"}),
+        ("rehearsal", set()),
+    ],
+)
+def test_each_process_holds_the_secrets_that_it_needs(rota: Installation, name: str, expected: set[str]) -> None:
+    held = psutil.Process(rota.process_id(name)).environ()
+    assert held.keys() & SECRETS == expected
 
 
 def test_a_second_start_on_the_same_data_is_refused(rota: Installation) -> None:
@@ -70,6 +90,18 @@ def test_several_worker_processes_share_the_work_under_one_name(home: Path) -> N
         wait_until(
             lambda: there[0]["pid"] not in {one["pid"] for one in agents_workers(rota, 2)}, what="it is replaced"
         )
+
+
+def test_a_port_that_is_taken_is_moved_and_said(home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with installation(home / "moved", None, "--port", str(port), "--no-demonstration") as rota:
+            assert not rota.ready["api"].endswith(f":{port}")
+            said = (rota.data / "up.log").read_text()
+            where = rota.ready["api"].rpartition(":")[2]
+            assert f"port {port} is taken: api is at {where}" in said
 
 
 def is_replaced(rota: Installation, pid: int) -> bool:

@@ -81,7 +81,7 @@ def _aviary() -> Iterator[tuple[Parrot, str]]:
 def parrot(_aviary: tuple[Parrot, str]) -> tuple[Parrot, str]:
     """A server that says what it is given, and its URL."""
     bird, _ = _aviary
-    bird.answers, bird.asked = [], []
+    bird.answers, bird.asked, bird.bodies = [], [], []
     return _aviary
 
 

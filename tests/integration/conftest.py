@@ -27,6 +27,13 @@ def org(config: Settings) -> UUID:
     """An organisation of the test's own, with the ready-made agents. No task of an earlier test is left."""
     with db.system_transaction() as connection:
         connection.execute(text("DELETE FROM tasks"))
-        for table in ("workers", "provider_limits", "concurrency_keys", "key_changes"):
+        for table in (
+            "workers",
+            "provider_limits",
+            "provider_paces",
+            "provider_alerts",
+            "concurrency_keys",
+            "key_changes",
+        ):
             connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608
     return make_organisation(f"org-{new_id().hex[-12:]}")

@@ -1,6 +1,7 @@
 """The analytics tools, on real tables, against numbers worked out by hand."""
 
-from datetime import date, datetime, timedelta
+import json
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -10,11 +11,14 @@ import pytest
 
 from agents.tools.analytics import ANALYTICS_TOOLS
 from core import db
+from core.db import dump_json
 from core.errors import InvalidInput
 from core.ids import new_id
+from domain.analytics.schemas import month_start
 from domain.crm import service as crm
-from tests.support.factories import ZONE, make_organisation, make_row
-from tests.support.tools import NOW, TODAY, use
+from tests.support.clock import movable_clock
+from tests.support.factories import NOW, ZONE, make_organisation, make_row
+from tests.support.tools import TODAY, use
 
 YEAR_25 = {"from_date": "2025-01-01", "to_date": "2025-12-31"}
 WINTER = {"from_date": "2025-01-01", "to_date": "2025-03-31"}
@@ -183,6 +187,33 @@ def test_payment_trends_with_failure_rates_by_method_and_before(winter: UUID) ->
     assert use(winter, "analyze_payment_trends", **WINTER)["totals"][0]["as_many_days_before"] is None
 
 
+@pytest.fixture
+def young(org: UUID) -> UUID:
+    """A gym whose records begin four days before the last twelve months: 1 paid then, 59 in each month since."""
+    client = make_row(org, "clients")
+    for back in range(12):
+        pay(org, client, "59", datetime.combine(month_start(TODAY, back), time(12), ZONE))
+    pay(org, client, "1", datetime.combine(month_start(TODAY, 11) - timedelta(days=4), time(12), ZONE))
+    return org
+
+
+def test_growth_over_time_without_records_or_not_over_is_null_with_the_reason(young: UUID) -> None:
+    first, yesterday = month_start(TODAY, 11), TODAY - timedelta(days=1)
+    for last, said in ((TODAY, "is not over"), (yesterday, "the records begin")):
+        trends = use(young, "analyze_payment_trends", from_date=str(first), to_date=str(last))
+        [euros] = trends["totals"]
+        assert euros["paid_growth_percent"] is None
+        assert said in euros["no_growth_because"]
+    years = use(young, "generate_revenue_report", by="year")["periods"]
+    assert [row["growth_percent"] for row in years] == [None] * len(years)
+    assert all(row["no_growth_because"] for row in years)
+    before_last = month_start(TODAY, 11)
+    month = use(young, "generate_monthly_turnover_report", month=f"{before_last:%Y-%m}")["currencies"][0]
+    assert (month["growth_percent"], "records begin" in month["no_growth_because"]) == (None, True)
+    whole = use(young, "generate_monthly_turnover_report", month=f"{month_start(TODAY, 2):%Y-%m}")["currencies"][0]
+    assert (whole["growth_percent"], whole["no_growth_because"]) == (0.0, None)
+
+
 # ── retention ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -328,7 +359,8 @@ def test_operations_of_today_and_this_week(org: UUID) -> None:
         pay(org, late, "59", noon(-days), status="failed")
         make_row(org, "leads", created_at=noon(-days), status="contacted" if days else "new")
     make_row(org, "subscriptions", client_id=late, status="past_due", renews_on=TODAY + timedelta(days=6))
-    make_row(org, "subscriptions", client_id=late, renews_on=TODAY + timedelta(days=7))
+    for days in (6, 7):
+        make_row(org, "subscriptions", client_id=late, renews_on=TODAY + timedelta(days=days))
     make_row(org, "subscriptions", client_id=late, status="cancelled", ended_on=TODAY)
     report = use(org, "generate_operations_report")
     today, week = report["today"], report["this_week"]
@@ -341,7 +373,7 @@ def test_operations_of_today_and_this_week(org: UUID) -> None:
     assert (week["sessions"], week["booked"], week["places"], week["occupancy_percent"]) == (2, 3, 10, 30.0)
     assert report["clients_by_status"] == {"active": 1, "frozen": 1, "lapsed": 7}
     assert (report["new_leads_7_days"], report["leads_not_contacted"], report["failed_payments_7_days"]) == (2, 1, 2)
-    assert (report["subscriptions_past_due"], report["renewals_next_7_days"]) == (1, 1)
+    assert (report["subscriptions_past_due"], report["renewals_next_7_days"]) == (1, 1)  # each in one of the two
     assert (report["subscriptions_ended_this_month"], report["new_clients_this_month"]) == (1, 1)
 
 
@@ -389,6 +421,70 @@ def test_members_at_risk_are_named_with_the_reasons_highest_risk_first(org: UUID
     assert (report["members_judged"], report["by_level"]) == (3, {"high": 2, "medium": 0, "low": 1})
     few = use(org, "identify_at_risk_members", min_score=60, limit=1)
     assert (few["count"], [row["name"] for row in few["members"]]) == (1, ["Bo Lund"])
+
+
+def test_a_past_due_member_is_named_so_and_the_failed_payment_not_counted_again(org: UUID) -> None:
+    late = subscribe(org, date(2025, 1, 1), status="past_due")
+    attend(org, late, 15, 25, 31, 40, 45, 50)
+    pay(org, late, "59", noon(-5), status="failed")
+    [member] = use(org, "identify_at_risk_members", min_score=1)["members"]
+    # 10 for 15 days away and 15 for what is due, instead of 10 for the failed payment and 15 for no subscription
+    assert member["reasons"] == ["Subscription past due, failed payments in 90 days: 1", "No visit for 15 days"]
+    assert member["score"] == 25
+    score = use(org, "calculate_engagement_score", client_id=str(late))
+    assert score["payments"] == 10
+    assert score["activity"]["is_past_due"]
+
+
+def test_every_time_is_by_the_gyms_clock(org: UUID) -> None:
+    spin, client = make_row(org, "classes"), make_row(org, "clients")
+    late = datetime(2026, 1, 10, 0, 30, tzinfo=ZONE)  # the 9th by UTC
+    book(org, client, hold(org, spin, late), "attended", late)
+    lead = make_row(org, "leads", created_at=late)
+    activity = use(org, "calculate_engagement_score", client_id=str(client))["activity"]
+    assert activity["last_visit"] == date(2026, 1, 10)
+    [found] = use(org, "search_leads", query="Leo")["leads"]
+    profile = use(org, "view_lead_profile", lead_id=str(lead))
+    assert found["created_at"] == profile["created_at"] == "2026-01-10T00:30+01:00"
+    with movable_clock() as clock:
+        clock.move_to(datetime(2027, 1, 9, 23, 30, tzinfo=UTC))
+        use(org, "update_client_status", client_id=str(client), status="frozen")
+        use(org, "update_lead_status", lead_id=str(lead), status="contacted")
+        notes = [
+            use(org, "view_client_profile", client_id=str(client))["notes"],
+            use(org, "view_lead_profile", lead_id=str(lead))["notes"],
+        ]
+    assert [note.split(":")[0] for note in notes] == ["2027-01-10", "2027-01-10"]
+
+
+_SHARES = {"percent", "score", "band", "recency", "frequency", "reliability", "payments", "expected_lifetime_months"}
+
+
+def floats_within(value: Any, name: str = "") -> list[str]:
+    """Names under which there is a binary float that is no share, score or length of time."""
+    if isinstance(value, dict):
+        return [found for key, item in value.items() for found in floats_within(item, key)]
+    if isinstance(value, list):
+        return [found for item in value for found in floats_within(item, name)]
+    return [name] if isinstance(value, float) and name not in _SHARES and not name.endswith("_percent") else []
+
+
+def test_money_is_written_as_decimal_text_never_as_a_float(winter: UUID) -> None:
+    client = subscribe(winter, date(2025, 1, 1), amount=Decimal("59.90"))
+    pay(winter, client, "59.90", at(3, 1))
+    looks: dict[str, dict[str, Any]] = {tool.name: {} for tool in ANALYTICS_TOOLS} | {
+        "view_client_profile": {"client_id": str(client)},
+        "view_client_payments": {"client_id": str(client)},
+        "query_payments": {"from_date": "2025-01-01", "min_amount": 59.9},
+        "query_subscriptions": {},
+    }
+    for name, arguments in looks.items():
+        written = json.loads(dump_json(use(winter, name, **arguments)))
+        assert floats_within(written) == [], name
+    profile = json.loads(dump_json(use(winter, "view_client_profile", client_id=str(client))))
+    assert (profile["subscription"]["amount"], profile["total_paid"]) == ("59.90", "59.90")
+    found = use(winter, "query_payments", from_date="2025-01-01", min_amount=59.9)["payments"]
+    assert Decimal("59.90") in [row["amount"] for row in found]
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────

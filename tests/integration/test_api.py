@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,9 @@ from api.app import make_app
 from core import db
 from core.ids import new_id
 from core.settings import Settings
+from domain.billing import pricing
+from domain.billing import service as billing
+from domain.billing.schemas import Tokens
 from tests.support.factories import make_key, make_organisation, submit
 from tests.support.servers import SECRET_KEY
 
@@ -205,10 +209,41 @@ def test_seeding_adds_only_what_is_missing(client: TestClient) -> None:
     assert client.post("/v1/agents/seed").json() == {"added": ["lead-nurture"]}
 
 
+def own_prices(client: TestClient) -> list[str]:
+    return [price["model"] for price in client.get("/v1/prices").json() if price["source"] == "organisation"]
+
+
+def test_the_prices_are_those_that_the_organisation_is_billed(client: TestClient, org: UUID) -> None:
+    with db.system_transaction() as connection:
+        connection.execute(text("UPDATE organisations SET markup = 0.5 WHERE id = :org"), {"org": org})
+    price = {"provider": "openai", "input_per_million": "0.5", "output_per_million": "1.5"}
+    client.put("/v1/prices/my-model", json=price)
+    client.post("/v1/agents", json=agent_fields(model="gpt-5-mini"))
+    found = {one["model"]: one for one in client.get("/v1/prices", params={"model": "claude-sonnet-4-5"}).json()}
+    mine = found["my-model"]
+    assert [Decimal(mine[f"{part}_per_million"]) for part in ("input", "output", "cached")] == [
+        Decimal("0.75"), Decimal("2.25"), Decimal("0.75"),
+    ]  # fmt: skip
+    assert (mine["source"], Decimal(mine["markup"])) == ("organisation", Decimal("0.5"))
+    assert Decimal(mine["base"]["input_per_million"]) == Decimal("0.5")
+    for model, provider in (("my-model", "openai"), ("gpt-5-mini", "openai"), ("claude-sonnet-4-5", "anthropic")):
+        with db.transaction(org) as connection:
+            own = billing.own_price(connection, model)
+        tokens = Tokens(input=1_000, output=1_000)
+        cost = pricing.cost_of(tokens, provider=provider, model=model, own=own, markup=Decimal("0.5"))
+        told = Decimal(found[model]["input_per_million"]) + Decimal(found[model]["output_per_million"])
+        assert told / 1_000 == cost.billed, model
+    [long] = found["claude-sonnet-4-5"]["long_prompts"]
+    cost = pricing.cost_of(
+        Tokens(input=1_000_000), provider="anthropic", model="claude-sonnet-4-5", own=None, markup=Decimal("0.5")
+    )
+    assert Decimal(long["input_per_million"]) == cost.billed
+
+
 def test_own_prices_are_set_listed_and_removed(client: TestClient) -> None:
     price = {"provider": "openai", "input_per_million": "0.5", "output_per_million": "1.5"}
     assert client.put("/v1/prices/vendor/my-model", json=price).status_code == 200
-    assert [p["model"] for p in client.get("/v1/prices").json()] == ["vendor/my-model"]
+    assert own_prices(client) == ["vendor/my-model"]
     assert client.post("/v1/agents", json=agent_fields(model="vendor/my-model")).status_code == 201
     client.delete("/v1/agents/tester")
     assert client.delete("/v1/prices/vendor/my-model").status_code == 204
@@ -262,8 +297,14 @@ def test_a_price_that_an_agent_lives_on_is_not_removed(client: TestClient) -> No
     client.put("/v1/prices/house-model", json=price)
     client.post("/v1/agents", json=agent_fields(model="house-model"))
     assert_problem(client.delete("/v1/prices/house-model"), 422, "house-model")
-    assert [p["model"] for p in client.get("/v1/prices").json()] == ["house-model"]
+    assert own_prices(client) == ["house-model"]
 
 
 def test_a_tool_is_given_once(client: TestClient) -> None:
     assert_problem(client.post("/v1/agents", json=agent_fields(tools=["book_class", "book_class"])), 422, "twice")
+
+
+@pytest.mark.parametrize(("message", "length"), [("", "1 character"), ("x" * 200_001, "200000 characters")])
+def test_a_message_of_a_wrong_length_is_told_so_in_characters(client: TestClient, message: str, length: str) -> None:
+    wanted = {"agent": "support-assistant", "input": {"message": message}}
+    assert_problem(client.post("/v1/tasks", json=wanted), 422, length)

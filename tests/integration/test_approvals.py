@@ -71,12 +71,14 @@ def open_approvals(org: UUID, task: UUID) -> list[Approval]:
 
 def say_yes(org: UUID, approval: UUID, by: UUID | None = None, **said: Any) -> Approval:
     with db.transaction(org) as connection:
-        return approve(connection, org, approval, by or owner_of(org), Yes(**said))
+        seen = {"digest": approvals.get(connection, approval).digest}
+        return approve(connection, org, approval, by or owner_of(org), Yes(**seen | said))
 
 
 def say_no(org: UUID, approval: UUID, reason: str = "not now", by: UUID | None = None) -> Approval:
     with db.transaction(org) as connection:
-        return reject(connection, org, approval, by or owner_of(org), No(reason=reason))
+        seen = approvals.get(connection, approval).digest
+        return reject(connection, org, approval, by or owner_of(org), No(reason=reason, digest=seen))
 
 
 def let_time_pass(org: UUID, approval: UUID) -> None:
@@ -229,6 +231,10 @@ def test_a_suggestion_is_offered_and_accepting_it_runs_it_as_a_linked_task(org: 
     bird.answers = [asking(call), saying("I suggested it")]
     task = desk.run(org, submit(org).id)
     assert task.status == "succeeded"  # it goes on without it
+    assert task.result is not None
+    assert task.result["actions"] == [
+        {"tool": "update_client_status", "ok": False, "suggested": True, "error": None}
+    ]  # nothing was done
     assert "Offered to the person" in bird.asked[-1]["messages"][-1]["content"]
     assert status_of(org, client) == "active"
     (offered,) = open_approvals(org, task.id)
@@ -264,7 +270,7 @@ def test_a_manual_agent_asks_for_everything_but_reading(org: UUID, desk: Desk, b
     bird.answers = [asking(("search_clients", '{"query": "Ana"}')), asking(("book_class", booking)), saying("done")]
     task = desk.run(org, submit(org).id)
     (asked,) = open_approvals(org, task.id)
-    assert (task.status, asked.tool, asked.decision.level) == ("waiting", "book_class", "automatic")
+    assert (task.status, asked.tool, asked.decision.level) == ("waiting", "book_class", "approval")
     say_yes(org, asked.id)
     assert desk.run(org, task.id, number=1).status == "succeeded"
 
@@ -390,8 +396,8 @@ def test_what_runs_waits_for_no_one_who_has_no_tokens(org: UUID, desk: Desk, bir
     with db.transaction(org) as connection:
         wallet.top_up(connection, org, TopUp(tokens=1))
     with db.transaction(org) as connection:
-        assert tasks.wake_what_fits(connection, org, "funds", Decimal(0)) == 0
-        assert tasks.wake_what_fits(connection, org, "funds", Decimal(1)) == 1
+        assert tasks.wake_what_fits(connection, org, "funds", Decimal(0)) == []
+        assert tasks.wake_what_fits(connection, org, "funds", Decimal(1)) == [Decimal(1)]
     assert desk.run(org, task.id, number=1).status == "succeeded"
     assert balance(org) == 0
     assert claim(org, task.id, number=2) is None
@@ -410,14 +416,15 @@ def test_an_edit_goes_no_further_than_those_who_are_asked_may_decide(org: UUID, 
     cashier, client = make_user(org, "cashier"), make_row(org, "clients")
     charge = {"client_id": str(client), "amount": 20, "kind": "shop"}
     bird.answers = [asking(("charge_client", json.dumps(charge))), saying("suggested")]
-    task = desk.run(org, submit(org, user=cashier).id)
+    task = desk.run(org, submit(org, user=cashier, priority="high").id)
     (offered,) = open_approvals(org, task.id)
     assert offered.kind == "suggestion"
     with pytest.raises(NotPermitted, match="need more"):
         say_yes(org, offered.id, cashier, arguments=offered.arguments | {"amount": 9000})
     cheaper = say_yes(org, offered.id, cashier, arguments=offered.arguments | {"amount": 15})
     assert cheaper.linked_task
-    assert desk.run(org, cheaper.linked_task).status == "succeeded"
+    carried_out = desk.run(org, cheaper.linked_task)
+    assert (carried_out.status, carried_out.priority) == ("succeeded", "high")
     with db.transaction(org) as connection:
         assert connection.execute(text("SELECT amount FROM payments")).scalars().all() == [15]
 

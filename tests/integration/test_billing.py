@@ -22,8 +22,10 @@ from domain.billing import service as billing
 from domain.billing.export import as_csv
 from domain.billing.schemas import BudgetFields
 from domain.channels import service as channels
+from tests.support.clock import movable_clock
 from tests.support.factories import make_organisation, owner_of
-from workers.periodic import deliver_messages, watch_budgets
+from tests.support.outbox import deliver_all
+from workers.periodic import watch_budgets
 
 _USAGE = text("""
     INSERT INTO usage (id, org_id, task_id, seq, step_id, agent_id, agent, provider, model, input_tokens, cached_tokens,
@@ -225,8 +227,66 @@ def test_people_are_told_once_at_each_mark(org: UUID) -> None:
             billing.draw(connection, task, Decimal(amount))
             billing.release_reserves(connection, task)
         watch_budgets()
-        deliver_messages()
+        deliver_all(org)
         with db.transaction(org) as connection:
             found = channels.notifications(connection, owner_of(org))
         assert len(found) == told, (amount, [one.title for one in found])
     assert [one.title.partition(" %")[0] for one in found] == ["100", "80", "50"]
+
+
+def told_of(org: UUID) -> list[str]:
+    """The marks that the owner was told of, the latest first."""
+    watch_budgets()
+    deliver_all(org)
+    with db.transaction(org) as connection:
+        found = channels.notifications(connection, owner_of(org))
+    return [one.title.partition(" %")[0] for one in found if one.kind == "budget.crossed"]
+
+
+@pytest.mark.parametrize("agent", ["", "a"])
+def test_a_limit_below_what_is_spent_is_crossed_at_once_and_told_once(org: UUID, agent: str) -> None:
+    spend(org, "0.5", agent="a")
+    set_budget(org, "0.000001", agent)
+    assert told_of(org) == ["100"]
+    set_budget(org, "0.000001", agent)
+    set_budget(org, "0", agent)
+    assert told_of(org) == ["100"]
+
+
+def test_a_changed_limit_is_told_of_only_at_marks_that_were_not_told(org: UUID) -> None:
+    spend(org, "0.5")
+    set_budget(org, "1")  # 60 % are spent
+    assert told_of(org) == ["50"]
+    set_budget(org, "1.1")
+    assert told_of(org) == ["50"]
+    set_budget(org, "0.7")
+    assert told_of(org) == ["80", "50"]
+    set_budget(org, "10")
+    assert told_of(org) == ["80", "50"]
+    set_budget(org, "1")  # it had fallen below
+    assert told_of(org) == ["50", "80", "50"]
+
+
+def test_months_are_those_of_the_organisations_clock(org: UUID) -> None:
+    # In Madrid, 23:30 of 31 October by UTC is half past midnight of 1 November.
+    spend(org, "1", at=datetime(2025, 10, 31, 23, 30, tzinfo=UTC))
+    spend(org, "2", at=datetime(2025, 10, 31, 22, 30, tzinfo=UTC))
+    for _ in range(2):  # before and after it is totalled
+        assert bill(org, date(2025, 10, 1)).total.base_cost == Decimal(2)
+        assert bill(org, date(2025, 11, 1)).total.base_cost == Decimal(1)
+        with db.transaction(org) as connection:
+            history = billing.usage_report(connection, org).history
+        assert [(one.month, one.base_cost) for one in history] == [
+            (date(2025, 11, 1), Decimal(1)), (date(2025, 10, 1), Decimal(2)),
+        ]  # fmt: skip
+        total()
+
+
+def test_a_budget_begins_anew_with_the_organisations_month(org: UUID) -> None:
+    with movable_clock() as clock:
+        clock.move_to(datetime(2027, 1, 31, 22, 45, tzinfo=UTC))  # a quarter to midnight in Madrid
+        set_budget(org, "1")
+        reserve(org, new_id(), "0.9")
+        clock.move(timedelta(minutes=20))
+        reserve(org, new_id(), "0.9")
+        assert used(org)[""] == (Decimal(0), Decimal("0.9"))

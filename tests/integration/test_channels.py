@@ -29,8 +29,9 @@ from domain.channels.schemas import (
     NewWebhook,
 )
 from domain.channels.webhook import WebhookSender
+from domain.crm import service as crm
 from domain.wallet import service as wallet
-from tests.support.factories import owner_of
+from tests.support.factories import make_row, owner_of
 from tests.support.mail import Mailbox, Receiver, mail_server, webhook_receiver
 
 
@@ -110,7 +111,7 @@ def channel(request: pytest.FixtureRequest, org: UUID, box: Mailbox, receiver: R
             "webhook",
             lambda words: put(org, channel="webhook", recipient=made.url, body=words, webhook_id=made.id),
             lambda: [body.decode() for _, body in receiver.posts[:1]],
-            lambda: receiver.answers.append(400),
+            lambda: receiver.answers.append(410),
             lambda: receiver.answers.append(429),
         )
 
@@ -293,3 +294,22 @@ def test_secrets_are_encrypted_rotated_and_never_shown(org: UUID, receiver: Rece
 
 def _keys(*keys: str) -> list[Any]:
     return Settings.model_validate({"encryption_keys": list(keys)}).encryption_keys
+
+
+def test_a_domain_with_letters_of_its_own_is_written_to_and_its_answers_are_known(org: UUID, box: Mailbox) -> None:
+    person = make_row(org, "clients", email="ana@bücher.example")
+    sender = EmailChannel(host="127.0.0.1", port=box.port, security="none", sender="gym@bücher.example")
+    with db.transaction(org) as connection:
+        channels.set_up_email(connection, org, sender)
+        message = NewMessage(channel="email", recipient="ana@bücher.example", subject="s", body="b")
+        queued = channels.enqueue(connection, org, message)
+        with pytest.raises(InvalidInput, match="before the @"):
+            channels.enqueue(connection, org, message.model_copy(update={"recipient": "añá@example.com"}))
+    deliver()
+    with db.transaction(org) as connection:
+        assert channels.get_message(connection, queued).status == "sent"
+        for spelled in ("ana@xn--bcher-kva.example", "Ana@Bücher.example"):
+            assert crm.contacts_at(connection, spelled) == [person]
+        assert "ana@xn--bcher-kva.example" in crm.ways_to_reach(connection, person)
+    [(to, _, _)] = box.texts()
+    assert to == "ana@xn--bcher-kva.example"

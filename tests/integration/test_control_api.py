@@ -1,7 +1,7 @@
 """Governing the queues over HTTP: pauses, limits, workers, many tasks at once, replay, doubt, failures."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,15 +10,32 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from api.app import make_app
+from cli.diagnosis import diagnose
 from core import db
 from core.ids import new_id
 from core.settings import Settings
+from domain.channels import service as channels
+from domain.pacing import service as pacing
+from domain.pacing.schemas import Account, Route
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Departure, StepRecord, TaskError
 from domain.tenants import service as tenants
 from domain.tenants.permissions import GOVERN
-from tests.support.factories import OWNER, claim, look, make_key, make_organisation, register_worker, submit
+from tests.support.clock import movable_clock
+from tests.support.factories import (
+    OWNER,
+    claim,
+    dispatch,
+    look,
+    make_key,
+    make_organisation,
+    owner_of,
+    register_worker,
+    submit,
+)
+from tests.support.outbox import deliver_all
 from tests.support.servers import SECRET_KEY
+from workers.periodic import watch_providers
 
 
 @pytest.fixture
@@ -142,6 +159,53 @@ def test_many_are_previewed_then_retried(client: TestClient, org: UUID) -> None:
     assert (nothing["matching"], nothing["changed"], nothing["last"], nothing["sample"]) == (0, 0, None, [])
 
 
+def later(hours: int) -> str:
+    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+
+
+@pytest.mark.parametrize("is_bulk", [False, True], ids=["one", "many"])
+@pytest.mark.parametrize("verb", ["retry", "replay"])
+def test_a_time_to_come_is_kept_unless_it_is_to_run_now(
+    client: TestClient, org: UUID, verb: str, is_bulk: bool
+) -> None:
+    register_worker()
+
+    def again(task_id: str, **more: Any) -> dict[str, Any]:
+        """The task as it stands after the verb: itself, or the new one that is linked to it."""
+        if is_bulk:
+            assert client.post(f"/v1/tasks/{verb}", json={"filter": {"ids": [task_id]}} | more).json()["changed"] == 1
+        else:
+            assert client.post(f"/v1/tasks/{task_id}/{verb}", json=more).status_code == 202
+        found: list[dict[str, Any]] = client.get("/v1/tasks").json()["tasks"]
+        return next(task for task in found if task["id" if verb == "retry" else "origin_id"] == task_id)
+
+    times = {"run_after": later(24), "deadline": later(48), "expires_at": later(36)}
+    body = {"agent": "support-assistant", "input": {"message": "hello"}} | times
+    task = client.post("/v1/tasks", json=body).json()
+    client.post(f"/v1/tasks/{task['id']}/cancel")
+    kept = again(task["id"])
+    assert [kept[name] for name in times] == [task[name] for name in times]
+    assert dispatch() == []
+
+    client.post(f"/v1/tasks/{kept['id']}/cancel")
+    now = again(kept["id"], now=True)
+    assert [now[name] for name in ("deadline", "expires_at")] == [task[name] for name in ("deadline", "expires_at")]
+    assert [str(due.id) for due in dispatch()] == [now["id"]]
+
+
+def test_what_has_passed_is_not_kept(client: TestClient, org: UUID) -> None:
+    body = {"agent": "support-assistant", "input": {"message": "hello"}}
+    body |= {"run_after": later(1), "deadline": later(3), "expires_at": later(2)}
+    task = client.post("/v1/tasks", json=body).json()
+    client.post(f"/v1/tasks/{task['id']}/cancel")
+    with movable_clock() as clock:
+        clock.move(timedelta(hours=4))
+        for verb in ("retry", "replay"):
+            again = client.post(f"/v1/tasks/{task['id']}/{verb}", json={}).json()
+            assert (again["deadline"], again["expires_at"]) == (None, None)
+            assert again["id"] in {str(due.id) for due in dispatch()}
+
+
 def test_many_are_cancelled_the_running_ones_asked(client: TestClient, org: UUID) -> None:
     queued, running = submit(org), submit(org)
     claim(org, running.id)
@@ -248,3 +312,55 @@ def test_statistics_tell_how_long_tasks_wait_and_run(client: TestClient, org: UU
     assert high["ended_per_minute"] == pytest.approx(1 / 15)
     assert 0 <= high["wait_p50"] <= high["wait_p95"] < 30
     assert 0 <= high["run_p50"] < 30
+
+
+# ── providers that need a person ─────────────────────────────────────────────────────────────────────────────────────
+
+CARD = "Your card was declined: account acct-7"
+
+
+def raise_alert() -> None:
+    with db.system_transaction() as connection:
+        pacing.raise_alert(connection, Account("openai", "a-digest"), "quota", CARD)
+
+
+def test_health_says_which_provider_is_down_or_needs_a_person(client: TestClient) -> None:
+    raise_alert()
+    with db.system_transaction() as connection:
+        pacing.failed(connection, Route("anthropic", "their-model", "a-digest"), timedelta(0), asked=None)
+    details = client.get("/health/detailed").json()
+    said = " ".join(details["problems"])
+    assert details["status"] == "degraded"
+    assert "openai has no quota left (since" in said
+    assert "Add credit" in said
+    assert "anthropic is down or cannot be reached" in said
+    assert not any(word in client.get("/health/detailed").text for word in ("acct-7", "their-model", "a-digest"))
+
+
+def test_operators_see_the_paces_of_all_models(client: TestClient, operator: str) -> None:
+    with db.system_transaction() as connection:
+        pacing.refused(
+            connection, Route("openai", "m", "k"), timedelta(0), number=None, asked=timedelta(seconds=30), limits=None
+        )
+    (pace,) = client.get("/health/detailed").json()["paces"]
+    assert (pace["provider"], pace["model"], pace["cause"], pace["rate"]) == ("openai", "m", "limit", 1)
+    (limit,) = client.get("/v1/provider-limits").json()
+    assert (limit["held_because"], limit["calls_per_minute"], limit["max_in_flight"]) == ("limit", 60, None)
+
+
+def test_operators_are_told_once_of_what_only_a_person_can_mend(org: UUID, operator: str) -> None:
+    for _ in range(2):
+        raise_alert()
+        watch_providers()
+        deliver_all(org)
+    with db.transaction(org) as connection:
+        (told,) = channels.notifications(connection, owner_of(org))
+    assert (told.kind, told.title) == ("provider.quota", "openai has no quota left")
+    assert CARD in told.body
+
+
+def test_the_doctor_names_what_only_a_person_can_mend(org: UUID) -> None:
+    raise_alert()
+    findings = [finding for finding in diagnose(timedelta(seconds=5)) if "openai" in finding.what]
+    assert [(finding.is_good, "no quota left" in finding.what) for finding in findings] == [(False, True)]
+    assert "Add credit" in findings[0].cure

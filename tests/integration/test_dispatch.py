@@ -12,9 +12,13 @@ from core.errors import InvalidInput, NotFound
 from domain.agents import service as agents
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
+from domain.dispatch.shares import bounds_for
 from domain.dispatch.why import why
+from domain.pacing import service as pacing
+from domain.pacing.schemas import Route
 from domain.tasks import service as tasks
 from domain.tasks.schemas import PRIORITIES, Claimed, Departure
+from tests.support.clock import movable_clock
 from tests.support.factories import change_agent, claim, dispatch, make_organisation, register_worker, submit
 
 LEASE = timedelta(seconds=10)
@@ -131,17 +135,60 @@ def test_one_hundred_starts_a_minute_are_the_default(org: UUID) -> None:
     assert (view.starts_per_minute, view.max_in_flight, view.weight) == (100, None, 1)
 
 
+HAIKU = Route("anthropic", "claude-haiku-4-5", "key")
+
+
+def refuse(asked: timedelta, route: Route = HAIKU) -> None:
+    with db.system_transaction() as connection:
+        pacing.refused(connection, route, timedelta(0), number=None, asked=asked, limits=None)
+
+
+def shift_paces(by: timedelta) -> None:
+    with db.system_transaction() as connection:
+        statement = text("UPDATE provider_paces SET held_until = held_until + :by, next_at = next_at + :by")
+        connection.execute(statement, {"by": by})
+
+
 def test_a_providers_rate_limit_holds_all_that_wait_for_the_model_a_minute_at_most(org: UUID) -> None:
     waiting = submit(org)
-    with db.system_transaction() as connection:
-        dispatching.hold_provider(connection, "anthropic", "claude-haiku-4-5", timedelta(hours=4), "rate limit")
+    refuse(timedelta(hours=4))
     assert dispatch() == []
     assert reason(org, waiting.id)[0] == "held"
     with db.system_transaction() as connection:
-        held = connection.execute(text("SELECT held_until - rota_now() FROM provider_limits")).scalar_one()
-        connection.execute(text("UPDATE provider_limits SET held_until = rota_now()"))
-    assert timedelta(seconds=50) < held <= timedelta(seconds=60)
+        (view,) = dispatching.provider_limits(connection)
+        now = tasks.now(connection)
+    assert view.held_until is not None
+    assert timedelta(seconds=50) < view.held_until - now <= timedelta(seconds=60)
+    assert (view.held_because, view.calls_per_minute) == ("limit", 60)
+    shift_paces(timedelta(minutes=-2))
     assert [due.id for due in dispatch()] == [waiting.id]
+
+
+def test_after_a_cool_down_a_few_tasks_go_and_not_all(org: UUID) -> None:
+    for _ in range(20):
+        submit(org)
+    refuse(timedelta(seconds=1))
+    shift_paces(timedelta(minutes=-1))
+    assert len(dispatch()) == 3
+    assert dispatch() == []  # those are on their way
+    assert reason(org, submit(org).id)[0] == "held"
+
+
+def test_another_key_of_the_same_model_is_not_held_by_the_first(org: UUID) -> None:
+    waiting = submit(org)
+    refuse(timedelta(hours=4))
+    refuse(timedelta(0), Route("anthropic", "claude-haiku-4-5", "another"))
+    shift_paces(timedelta(seconds=-1))
+    assert [due.id for due in dispatch()] == [waiting.id]
+
+
+def test_tasks_whose_fallback_can_be_called_go_on_during_an_outage(org: UUID) -> None:
+    waiting = submit(org)  # its agent has a fallback at openai
+    with db.system_transaction() as connection:
+        pacing.failed(connection, HAIKU, timedelta(0), asked=None)
+    assert dispatch(usable={"anthropic"}) == []
+    assert reason(org, waiting.id)[1].startswith("anthropic claude-haiku-4-5 is down")
+    assert [due.id for due in dispatch(usable={"anthropic", "openai"})] == [waiting.id]
 
 
 # ── concurrency keys ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,7 +319,7 @@ def test_a_published_task_that_nobody_takes_moves_up_as_it_ages(org: UUID) -> No
     task = submit(org, priority="low")
     planner = Planner(timedelta(minutes=2))
     assert [due.queue for due in dispatch(planner=planner)] == ["low"]
-    bounds = dispatching.bounds_for(dict.fromkeys(PRIORITIES, 1), 256)
+    bounds = bounds_for(dict.fromkeys(PRIORITIES, 1), 256)
     with db.system_transaction() as connection:
         assert dispatching.promote_old(connection, planner, bounds) == []
         connection.execute(text("UPDATE tasks SET run_after = run_after - interval '5 minutes'"))
@@ -282,9 +329,9 @@ def test_a_published_task_that_nobody_takes_moves_up_as_it_ages(org: UUID) -> No
 
 
 def test_a_queue_holds_as_many_messages_as_its_workers_have_slots() -> None:
-    bounds = dispatching.bounds_for({"normal": 40, "low": 1000}, 256)
+    bounds = bounds_for({"normal": 40, "low": 1000}, 256)
     assert bounds == {"critical": 0, "high": 0, "normal": 40, "low": 256}
-    assert dispatching.bounds_for({"high": 1}, 256)["high"] == 16
+    assert bounds_for({"high": 1}, 256)["high"] == 16
 
 
 def test_what_was_published_to_a_queue_that_nobody_serves_any_more_comes_back(org: UUID) -> None:
@@ -323,9 +370,12 @@ def test_an_urgent_task_takes_the_place_of_a_published_one_that_nobody_claims(or
 def test_expired_tasks_take_nobodys_place(org: UUID) -> None:
     change_agent(org, "support-assistant", max_in_flight=1)
     for _ in range(3):
-        submit(org, expires_at=datetime.now(UTC) - timedelta(seconds=1))
-    good = submit(org)
-    assert [due.id for due in dispatch()] == [good.id]
+        submit(org, expires_at=datetime.now(UTC) + timedelta(minutes=1))
+        submit(org, deadline=datetime.now(UTC) + timedelta(minutes=1))
+    with movable_clock() as clock:
+        clock.move(timedelta(minutes=2))
+        good = submit(org)
+        assert [due.id for due in dispatch()] == [good.id]
 
 
 def test_the_pause_of_an_agent_that_was_deleted_can_be_lifted(org: UUID) -> None:
@@ -333,6 +383,23 @@ def test_the_pause_of_an_agent_that_was_deleted_can_be_lifted(org: UUID) -> None
         dispatching.pause(connection, org, "agent", "support-assistant", None)
         agents.delete_agent(connection, "support-assistant")
         assert dispatching.resume(connection, org, "agent", "support-assistant")
+
+
+def test_bulk_leaves_a_slot_to_what_is_more_urgent_and_says_so(org: UUID) -> None:
+    with db.system_transaction() as connection:
+        connection.execute(text("UPDATE workers SET concurrency = 4"))
+    bulk = [submit(org, priority="low").id for _ in range(6)]
+    first = dispatch(keeps_share=True)
+    assert [due.id for due in first] == bulk[:3]
+    held = [start(org, due.id) for due in first]
+    urgent = submit(org, priority="critical").id
+    assert [due.id for due in dispatch(keeps_share=True)] == [urgent]
+    assert reason(org, bulk[3]) == (
+        "share",
+        "3 tasks of priority low are in flight; the workers' other slots are kept for more urgent ones.",
+    )
+    succeed(org, held[0])
+    assert [due.id for due in dispatch(keeps_share=True)] == [bulk[3]]
 
 
 # ── why ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

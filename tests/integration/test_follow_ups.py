@@ -22,7 +22,7 @@ from core.ids import new_id
 from core.settings import Settings, settings
 from domain.channels import delivery, queries
 from domain.channels import service as channels
-from domain.channels.schemas import EmailChannel, GatewaySettings
+from domain.channels.schemas import EmailChannel, GatewaySettings, Room
 from domain.followups import sweep
 from domain.followups.schemas import RuleFields
 from domain.tasks import service as tasks
@@ -587,6 +587,41 @@ def test_stop_opts_out_for_good(
     assert len(go_round(org, client)) == (0 if is_opt_out else 1)
 
 
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"sender": "ana@example.com", "body": "Away", "headers": {"Auto-Submitted": "auto-replied"}}, "auto_reply"),
+        ({"sender": "ana@example.com", "body": "STOP", "headers": {"Precedence": "auto_reply"}}, "auto_reply"),
+        ({"sender": "ana@example.com", "subject": "Out of office", "body": "Back on Monday"}, "auto_reply"),
+        (
+            {"sender": "mailer-daemon@mx.example.org",
+             "body": "Sorry.\n\nFinal-Recipient: rfc822; ana@example.com\nAction: failed\nStatus: 5.1.1\n"},
+            "bounce",
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_person_wrote_is_no_answer(
+    client: TestClient, org: UUID, ana: UUID, clock: Clock, *, fields: dict[str, Any], kind: str
+) -> None:
+    switch(client, "quotes", variants=[{"name": "a", "tone": "x"}])
+    put_quote(client, ana)
+    clock.move(24 * HOUR)
+    (sent,) = go_round(org, client)
+    clock.move(HOUR)
+    answer = reply(client, **fields)
+    assert (answer["contact"], answer["kind"], answer["stopped"], answer["is_opt_out"]) == (str(ana), kind, 0, False)
+    sweep.plan(org)
+    row = next(one for one in found(client) if one["id"] == sent["id"])
+    assert row["answered_at"] is None
+    assert {choice["outcome"] for choice in client.get("/v1/learning/choices").json()} == {None}
+    assert "planned" in statuses(client)  # the next message of the sequence still comes
+    assert not client.get(f"/v1/contacts/{ana}/preferences").json()["has_opted_out"]
+    assert [one["kind"] for one in client.get("/v1/inbox").json()] == [kind]
+    answer = reply(client, sender="ana@example.com", body="Yes please", headers={"Auto-Submitted": "no"})
+    assert (answer["kind"], answer["stopped"] > 0) == ("words", True)
+    assert {choice["outcome"] for choice in client.get("/v1/learning/choices").json()} == {"success"}
+
+
 def test_what_is_delivered_twice_is_kept_once(client: TestClient, org: UUID, ana: UUID, clock: Clock) -> None:
     switch(client, "quotes")
     put_quote(client, ana)
@@ -640,7 +675,7 @@ def test_the_tool_belongs_to_the_tasks_of_rules(client: TestClient, org: UUID, a
 
 
 @pytest.mark.parametrize(
-    ("ending", "reason"), [("no words", "its task ended without sending it"), ("off", "the agent")]
+    ("ending", "reason"), [("no words", "its task ended without sending it"), ("off", "its agent is switched off")]
 )
 def test_what_is_not_written_has_failed(
     client: TestClient, org: UUID, ana: UUID, clock: Clock, *, ending: str, reason: str
@@ -884,8 +919,8 @@ def in_hand(org: UUID, client: TestClient) -> dict[str, Any]:
     (row,) = found(client, status="writing")
     write(org, row)
     with db.system_transaction() as connection:
-        taken = queries.take_due(connection, 8)
-        assert taken is not None
+        room = Room(["email"], messages=1, to_troubled=1, of_organisation=8, of_receiver=8, served=[])
+        (taken,) = queries.take_due(connection, room)
         return dict(taken)
 
 

@@ -30,7 +30,7 @@ from core.ids import new_id
 from core.settings import Settings
 from domain.approvals import queries as approval_queries
 from domain.billing import service as billing
-from domain.billing.schemas import BudgetFields, PriceFields
+from domain.billing.schemas import BudgetFields, MoneyFacts, PriceFields
 from domain.tasks import queries as task_queries
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Due, Offer, Terms
@@ -362,7 +362,7 @@ def test_what_changes_while_it_is_read_is_not_taken_for_the_new_version(
         reads.append(len(reads))
         if len(reads) == 1:  # another task is claimed meanwhile, which sees the change
             books.claimed(task.model_copy(update={"organisation_version": "newer"}))
-        return None, False
+        return MoneyFacts(price=None, has_budgets=False, endpoint=None)
 
     monkeypatch.setattr(billing, "money_facts", read_as_it_changes)
     books.claimed(task)

@@ -14,6 +14,7 @@ import domain.billing.models
 import domain.channels.models
 import domain.crm.models
 import domain.office.models
+import domain.providers.models
 import domain.replies.models
 import domain.schedules.models
 import domain.tasks.models
@@ -35,6 +36,7 @@ _MODELS = [
     domain.channels.models,
     domain.crm.models,
     domain.office.models,
+    domain.providers.models,
     domain.replies.models,
     domain.schedules.models,
     domain.tasks.models,

@@ -20,8 +20,8 @@ from core import db
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.ids import new_id
 from domain.office import service as office
-from tests.support.factories import ZONE, make_location, make_organisation, make_row, owner_of
-from tests.support.tools import NOW, TODAY
+from tests.support.factories import NOW, ZONE, make_location, make_organisation, make_row, owner_of
+from tests.support.tools import TODAY
 
 TOMORROW = NOW + timedelta(days=1)
 NAIVE_TOMORROW = TOMORROW.replace(tzinfo=None).isoformat()
@@ -111,7 +111,7 @@ def test_the_amount_is_what_is_at_stake(name: str) -> None:
     [tool] = [tool for tool in OFFICE_TOOLS if tool.name == name]
     wanted: dict[str, Any] = {"amount": 49.9, "kind": "shop", "client_id": str(new_id()), "payment_id": str(new_id())}
     parameters = tool.validate({key: wanted[key] for key in wanted if key in tool.parameters.model_fields})
-    assert tool.stake(parameters).amount == Decimal("49.9")
+    assert tool.at_stake(parameters).amount == Decimal("49.9")
 
 
 # ── tickets, tasks, tags ─────────────────────────────────────────────────────────────────────────────────────────────

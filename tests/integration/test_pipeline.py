@@ -1,7 +1,7 @@
 """Tasks from claim to end: the real pipeline, real tools and tables, a real model server over HTTP."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -41,9 +41,10 @@ def desk(org: UUID, director: Director) -> Iterator[Desk]:
 
 @pytest.fixture
 def gym(org: UUID) -> dict[str, UUID]:
-    """Ana, and a spin class tomorrow."""
-    spin = make_row(org, "classes")
-    return {"client": make_row(org, "clients"), "session": make_row(org, "class_sessions", class_id=spin)}
+    """Ana, and a spin class tomorrow: counted from now, as the agent does that is asked for it."""
+    spin, tomorrow = make_row(org, "classes"), datetime.now(UTC) + timedelta(days=1)
+    session = make_row(org, "class_sessions", class_id=spin, starts_at=tomorrow)
+    return {"client": make_row(org, "clients"), "session": session}
 
 
 def count(org: UUID, table: str) -> int:
@@ -94,7 +95,7 @@ def test_a_retry_reads_finished_steps_back_and_goes_on(
     change_agent(org, "support-assistant", fallback_model=None)
     before = director.answered()
     task = desk.run(org, submit(org, message).id)
-    assert (task.status, task.attempts, task.error.kind) == ("queued", 1, "server_error")
+    assert (task.status, task.attempts, task.error.kind) == ("queued", 0, "server_error")
     assert [(s.seq, s.stage, s.status) for s in task.steps] == [
         (0, "perceive", "done"), (1, "decide", "done"), (2, "act", "done"), (3, "act", "done"), (4, "decide", "failed"),
     ]  # fmt: skip
@@ -103,7 +104,7 @@ def test_a_retry_reads_finished_steps_back_and_goes_on(
     assert task.status == "succeeded"
     assert [step.model_dump() for step in task.steps[:4]] == first
     assert director.answered() - before == 3  # one before the failure, two after: nothing asked twice
-    assert [(a.outcome, a.counted) for a in task.attempt_history] == [("retry", True), ("succeeded", True)]
+    assert [(a.outcome, a.counted) for a in task.attempt_history] == [("deferred", False), ("succeeded", True)]
     assert count(org, "bookings") == 1
     assert count(org, "usage") == 3
 
@@ -128,10 +129,10 @@ def test_a_rate_limit_defers_without_using_up_an_attempt(org: UUID, desk: Desk, 
 
 
 @pytest.mark.parametrize("fault", ["cut", "status=500", "status=529"])
-def test_three_failed_tries_are_the_end_and_a_retry_begins_anew(
+def test_three_failed_tries_without_patience_are_the_end_and_a_retry_begins_anew(
     org: UUID, desk: Desk, director: Director, fault: str
 ) -> None:
-    change_agent(org, "support-assistant", fallback_model=None)
+    change_agent(org, "support-assistant", fallback_model=None, retry={"patience": 0})
     director.expect(*[fault] * 3, match=f"(dead {fault})")
     task = submit(org, f"hello (dead {fault})")
     for number in range(3):
@@ -207,7 +208,7 @@ def test_own_price_is_billed_and_snapshotted(org: UUID, desk: Desk) -> None:
 def test_cancelling_interrupts_a_call_under_way(org: UUID, desk: Desk, director: Director) -> None:
     director.expect("hang", match="(cancelled)")
     task = submit(org, "hello (cancelled)")
-    future = desk.workplace.helpers.submit(desk.run, org, task.id)
+    future = desk.background.submit(desk.run, org, task.id)
     wait_until(lambda: look(org, task.id).status == "running")
     with db.transaction(org) as connection:
         tasks.cancel(connection, task.id)
@@ -217,7 +218,7 @@ def test_cancelling_interrupts_a_call_under_way(org: UUID, desk: Desk, director:
 def test_draining_hands_the_task_back_at_the_next_step(org: UUID, desk: Desk, director: Director) -> None:
     director.expect("slow=0.5", match="(drained)")
     task = submit(org, "hello (drained)")
-    future = desk.workplace.helpers.submit(desk.run, org, task.id)
+    future = desk.background.submit(desk.run, org, task.id)
     wait_until(lambda: look(org, task.id).steps)
     desk.presence.drain(timedelta(seconds=5))
     seen = future.result(5)
@@ -229,7 +230,7 @@ def test_a_worker_that_lost_its_task_stops_and_writes_nothing(org: UUID, desk: D
     director.expect("hang", match="(lost)")
     task = submit(org, "hello (lost)")
     publish(org, task.id)
-    future = desk.workplace.helpers.submit(desk.executor.execute, org, task.id, 0)
+    future = desk.background.submit(desk.executor.execute, org, task.id, 0)
     wait_until(lambda: look(org, task.id).steps)
     with db.system_transaction() as connection:
         connection.execute(
@@ -270,8 +271,25 @@ def test_bad_calls_go_back_to_the_model_as_errors_it_can_act_on(org: UUID) -> No
         errors, ["colour", "valid UUID", "no tool called", "no tool called", "JSON", "clients"], strict=True
     ):
         assert expected in content, (content, expected)
-    assert task.result["answer"] == "ok\ufffd ?"
+    assert task.result["answer"] == "ok\ufffd \ufffd"
     assert [m["role"] for m in bird.asked[1]["messages"]] == ["system", "user", "assistant"] + ["tool"] * 6
+
+
+def test_calls_beyond_an_agents_limit_are_answered_with_a_refusal(org: UUID) -> None:
+    bird = Parrot()
+    bird.answers = [asking(*[("search_clients", '{"query": "a"}')] * 7), saying("ok")]
+    change_agent(org, "support-assistant", model="gpt-4o-mini", limits={"max_calls": 3})
+    with serving(bird.app()) as url:
+        desk = Desk(Models(Settings(openai_base_url=f"{url}/v1")))
+        task = desk.run(org, submit(org, "hello").id)
+        desk.close()
+    assert task.status == "succeeded", task.error
+    acts = [step for step in task.steps if step.stage == "act"]
+    assert [step.output["ok"] for step in acts] == [True] * 3 + [False] * 4
+    answers = [message for message in bird.asked[1]["messages"] if message["role"] == "tool"]
+    assert [answer["tool_call_id"] for answer in answers] == [f"call{number:05}" for number in range(1, 8)]
+    assert "you called 7 tools at once, and only the first 3 were" in answers[3]["content"]
+    assert len(task.result["actions"]) == 7
 
 
 def test_a_stopped_interrupt_is_seen_before_the_first_step(org: UUID, desk: Desk) -> None:

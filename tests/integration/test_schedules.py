@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from fastapi.testclient import TestClient
@@ -125,6 +126,8 @@ def test_a_single_time_comes_once_and_then_it_is_finished(
     at = clock.now() + HOUR
     made = put("single", times={"kind": "once", "at": at.isoformat()})
     assert made["state"] == "active"
+    here = at.astimezone(ZoneInfo("Europe/Madrid"))
+    assert made["descriptions"]["es"] == f"Una vez, el {here:%Y-%m-%d %H:%M} (Europe/Madrid)"
     clock.move(HOUR + timedelta(seconds=1))
     assert sweep(org).started == 1
     assert client.get("/v1/schedules/single").json()["state"] == "finished"
@@ -137,6 +140,7 @@ def test_a_cron_schedule_without_a_zone_goes_by_the_organisations_clock(put: Put
     assert made["times"]["timezone"] == "Europe/Madrid"
     assert made["next_runs"][:2] == ["2027-03-28T01:00:00Z", "2027-03-29T00:30:00Z"]  # the clocks jump over 2:30
     assert made["description"] == "At 02:30 (Europe/Madrid)"
+    assert made["descriptions"] == {"en": "At 02:30 (Europe/Madrid)", "es": "A las 02:30 (Europe/Madrid)"}
 
 
 def test_jitter_delays_each_run_by_its_own_amount_and_never_more_than_said(
@@ -500,3 +504,9 @@ def test_validation_answers_with_words_and_times_or_with_every_field_at_fault(cl
     assert wrong["valid"] is False
     assert [error["field"] for error in wrong["errors"]] == ["minute", "hour", "timezone"]
     assert wrong["next_runs"] == []
+    asked = {"cron": "99 9 * * *", "timezone": "Nowhere", "language": "es"}
+    spanish = client.post("/v1/schedules/validate", json=asked).json()["errors"]
+    assert [error["message"].partition(";")[0] for error in spanish] == [
+        "99 está fuera de rango",
+        "'Nowhere' no es una zona horaria",
+    ]

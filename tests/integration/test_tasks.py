@@ -15,6 +15,7 @@ from domain.tasks import service as tasks
 from domain.tasks.schemas import Claimed, Departure, StepRecord, TaskError, TaskFilter
 from domain.workers import service as workers
 from domain.workers.schemas import Vitals
+from tests.support.clock import movable_clock
 from tests.support.factories import (
     change_agent,
     claim,
@@ -124,12 +125,14 @@ def test_an_old_message_claims_nothing(org: UUID) -> None:
 
 
 def test_an_expired_task_cannot_be_claimed_and_ends_as_expired(org: UUID) -> None:
-    task = submit(org, expires_at=datetime.now(UTC) - timedelta(seconds=1))
-    assert dispatch() == []
-    assert claim(org, task.id) is None
-    with db.system_transaction() as connection:
-        assert tasks.expire_overdue(connection) == 1
-    assert look(org, task.id).status == "expired"
+    task = submit(org, expires_at=datetime.now(UTC) + timedelta(minutes=1))
+    with movable_clock() as clock:
+        clock.move(timedelta(minutes=2))
+        assert dispatch() == []
+        assert claim(org, task.id) is None
+        with db.system_transaction() as connection:
+            assert tasks.expire_overdue(connection) == 1
+        assert look(org, task.id).status == "expired"
 
 
 def test_late_writes_of_a_worker_that_lost_its_task_are_refused(org: UUID) -> None:
@@ -198,7 +201,7 @@ def test_cancelling_a_running_task_asks_its_worker(org: UUID) -> None:
         assert tasks.cancel(connection, held.id).status == "running"
     with db.dedicated_connection(db.SYSTEM) as raw:
         beat = workers.beat(raw, "w1", Vitals(concurrency=1, memory_bytes=0))
-    assert beat.held == {(held.id, 1): True}
+    assert beat.held == {(held.id, 1): "cancelled"}
 
 
 def test_what_has_ended_cannot_be_cancelled(org: UUID) -> None:
@@ -209,7 +212,7 @@ def test_what_has_ended_cannot_be_cancelled(org: UUID) -> None:
 
 
 def test_a_failed_task_can_be_retried_with_fresh_attempts_and_its_journal(org: UUID) -> None:
-    held = claimed(org, deadline=datetime.now(UTC) + timedelta(milliseconds=50))
+    held = claimed(org, deadline=datetime.now(UTC) + timedelta(minutes=1))
     record(org, held)
     leave(org, held, status="failed", outcome="failed", counted=True, error=TaskError(kind="x", message="y"))
     with db.transaction(org) as connection:
@@ -278,6 +281,11 @@ def test_filters_choose_by_status_priority_agent_and_time(org: UUID) -> None:
     assert found(priority=["high"]) == [high.id]
     assert found(agent="lead-nurture") == [high.id]
     assert found(ids=[normal.id]) == [normal.id]
+    assert found(id_prefix=str(normal.id)) == [normal.id]
+    unlike = next(n for n, (a, b) in enumerate(zip(str(normal.id), str(high.id), strict=True)) if a != b)
+    assert found(id_prefix=str(high.id)[: unlike + 1].upper()) == [high.id]
+    assert found(id_prefix=str(high.id)[:unlike]) == [high.id, normal.id]
+    assert found(id_prefix="ffff") == []
     assert found(created_before=normal.created_at) == []
     assert len(found(created_after=normal.created_at)) == 2
 

@@ -14,7 +14,6 @@ from sqlalchemy import text
 from agents.llm.models import Models
 from agents.tools import ALL
 from api.app import make_app
-from api.auth import Needs
 from core import db
 from core.errors import RotaError
 from core.ids import new_id
@@ -34,8 +33,9 @@ from tests.support.models import Parrot, asking, saying
 from tests.support.outward import outside
 from tests.support.servers import SECRET_KEY, serving
 from tests.support.tools import use
+from web.auth import Needs
 
-APP = frozenset({"/health", "/health/ready", "/metrics"})
+APP = frozenset({"/", "/health", "/health/ready", "/metrics"})
 
 
 @pytest.fixture
@@ -92,7 +92,10 @@ BODIES: dict[str, Any] = {
     "set_agent_budget": {"monthly_limit": "1"}, "replay_task": {}, "rotate_key": {}, "start_workflow": {},
     "change_limits": {"weight": 2}, "scale_workers": {"concurrency": 2}, "switch_rule": {"is_on": False},
     "note_trial": {"outcome": "attended"}, "change_preferences": {"has_opted_out": True}, "run_schedule": {},
-    "pause_schedule": {}, "resume_schedule": {},
+    "pause_schedule": {}, "resume_schedule": {}, "change_ticket": {"status": "closed"},
+    "change_staff_task": {"status": "done"}, "settle_post": {"outcome": "cancelled"},
+    "settle_event": {"outcome": "held"}, "settle_payment": {"outcome": "paid"},
+    "settle_booking": {"outcome": "attended"},
     "backfill_schedule": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"},
 }  # fmt: skip
 NAMES = {
@@ -101,12 +104,12 @@ NAMES = {
 }  # fmt: skip
 OWN_NAMES = {
     "workflows": "secret-flow", "roles": "secret-role", "schedules": "secret-schedule",
-    "follow-up-rules": "secret-rule",
+    "follow-up-rules": "secret-rule", "providers": "secret-provider",
 }  # fmt: skip
 # A name of one's own may be anything: to set it makes it.
 MAKES = {
     "put_role", "put_template", "put_workflow", "set_price", "set_up_channel", "set_provider_limits", "put_schedule",
-    "put_rule", "put_product", "put_quote", "put_cart",
+    "put_rule", "put_product", "put_quote", "put_cart", "put_provider",
 }  # fmt: skip
 
 
@@ -241,7 +244,7 @@ def test_an_agent_sees_and_touches_only_where_its_user_may(org: UUID) -> None:
     bird.answers = [*(asking(call) for call in calls), saying("done")]
     with serving(bird.app()) as url:
         desk = Desk(Models(Settings(openai_base_url=f"{url}/v1")))
-        task = desk.run(org, submit(org, user=local).id)
+        task = desk.run(org, submit(org, "Freeze Near Person. Freeze Far Person.", user=local).id)
         desk.close()
     done = [(step.name, step.output["ok"]) for step in task.steps if step.stage == "act"]
     assert [ok for _, ok in done] == [True, True, False, False, True, False, True]

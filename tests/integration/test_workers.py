@@ -74,7 +74,7 @@ def test_the_task_of_a_thread_that_does_not_come_back_is_handed_back_and_the_wor
     with serving(bird.app()) as url:
         desk = Desk(Models(Settings(openai_base_url=f"{url}/v1")), vitals=dog.vitals, on_beat=dog.follow)
         task_id = submit(org).id
-        stuck = desk.workplace.helpers.submit(desk.run, org, task_id)
+        stuck = desk.background.submit(desk.run, org, task_id)
         task = wait_until(lambda: (t := look(org, task_id)).status == "queued" and t.attempts and t)
         assert (task.error.kind, task.error.message) == ("stuck", "Its thread did not come back from light_lamp.")
         wait_until(lambda: told_to_stop, what="the worker is told to leave")

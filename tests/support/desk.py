@@ -1,5 +1,6 @@
 """A worker in the test's own process: the real executor, pipeline and presence, without Celery."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 from agents.llm.models import Models
 from agents.sink import NobodyListens
 from agents.work import Workplace
+from domain.workers.schemas import Beat
 from tests.support.factories import look, publish
 from workers.executor import Executor
 from workers.presence import Presence
@@ -18,8 +20,15 @@ class Desk:
     def __init__(self, models: Models, **presence: Any) -> None:
         self.models = models
         self.workplace = Workplace.open(models)
-        self.presence = Presence("test", ["normal"], 4, timedelta(seconds=0.1), **presence)
+        follow = presence.pop("on_beat", lambda _presence, _beat: None)
+
+        def on_beat(present: Presence, beat: Beat) -> None:
+            follow(present, beat)
+            self.workplace.gates.learn(beat.known)
+
+        self.presence = Presence("test", ["normal"], 4, timedelta(seconds=0.1), on_beat=on_beat, **presence)
         self.presence.start()
+        self.background = ThreadPoolExecutor(4)
         self.executor = Executor(self.presence, self.workplace, NobodyListens())
 
     def run(self, org: UUID, task_id: UUID, number: int = 0) -> Any:
@@ -31,4 +40,5 @@ class Desk:
     def close(self) -> None:
         self.presence.stop()
         self.models.close()
-        self.workplace.helpers.shutdown()
+        self.workplace.threads.close()
+        self.background.shutdown()

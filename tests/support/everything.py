@@ -67,6 +67,8 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     fields = {"slug": "secret-agent", "name": MARK, "role": "x", "description": MARK, "system_prompt": MARK}
     post("/v1/agents", fields | {"model": "gpt-4o-mini"})
     post("/v1/budgets/secret-agent", {"monthly_limit": "42"}, "put")
+    served = {"url": f"http://127.0.0.1:9/{MARK}", "models": [f"model-{MARK}"], "key": MARK}
+    post("/v1/providers/secret-provider", served, "put")
     post("/v1/prices/secret-model", {"provider": "openai", "input_per_million": 1, "output_per_million": 1}, "put")
     post("/v1/pauses", {"kind": "agent", "name": "secret-agent", "reason": MARK})
     with db.system_transaction() as connection:
@@ -88,8 +90,30 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     ids["notification_id"] = _insert(
         org, "notifications", {"user_id": ids["user_id"], "kind": "x", "title": MARK, "body": MARK}
     )
-    ids["ticket_id"] = _insert(org, "support_tickets", {"subject": MARK, "body": MARK, "priority": "normal"})
+    _make_what_agents_keep(made)
     return made
+
+
+def _make_what_agents_keep(made: Everything) -> None:
+    """Tickets, tasks for staff, campaigns, posts, events, exports and resources."""
+    org, ids = made.org, made.ids
+    soon = datetime.now(UTC) + timedelta(days=1)
+    ids["ticket_id"] = _insert(org, "support_tickets", {"subject": MARK, "body": MARK, "priority": "normal"})
+    ids["staff_task_id"] = _insert(org, "staff_tasks", {"title": MARK, "details": MARK, "lead_id": ids["lead_id"]})
+    ids["campaign_id"] = _insert(
+        org, "campaigns", {"name": MARK, "kind": "retention", "audience": "{}", "message": MARK}
+    )
+    _insert_row(org, "campaign_members", {"campaign_id": ids["campaign_id"], "client_id": ids["client_id"]})
+    ids["post_id"] = _insert(
+        org, "social_posts", {"platform": "x", "text": MARK, "status": "scheduled", "scheduled_at": soon}
+    )
+    ids["event_id"] = _insert(
+        org, "calendar_events", {"kind": "tour", "title": MARK, "starts_at": soon, "ends_at": soon}
+    )
+    ids["export_id"] = _insert(
+        org, "exports", {"what": "clients", "format": "csv", "content": MARK, "row_count": 1, "is_complete": True}
+    )
+    ids["resource_id"] = _insert(org, "resources", {"kind": "secret-kind", "name": MARK, "data": "{}"})
 
 
 def _make_what_comes_by_itself(made: Everything, client: TestClient, post: Callable[..., Any]) -> None:
@@ -121,14 +145,16 @@ def _make_what_comes_by_itself(made: Everything, client: TestClient, post: Calla
 
 
 def _insert(org: UUID, table: str, row: dict[str, Any]) -> str:
-    columns = ", ".join(row)
-    places = ", ".join(f":{name}" for name in row)
-    statement = text(
-        f"INSERT INTO {table} (id, org_id, {columns}) VALUES (gen_random_uuid(), :org, {places}) RETURNING id::text"  # noqa: S608
-    )
+    made = str(new_id())
+    _insert_row(org, table, row | {"id": made})
+    return made
+
+
+def _insert_row(org: UUID, table: str, row: dict[str, Any]) -> None:
+    columns, places = ", ".join(row), ", ".join(f":{name}" for name in row)
+    statement = text(f"INSERT INTO {table} (org_id, {columns}) VALUES (:org, {places})")  # noqa: S608
     with db.transaction(org) as connection:
-        found: str = connection.execute(statement, row | {"org": org}).scalar_one()
-    return found
+        connection.execute(statement, row | {"org": org})
 
 
 def fingerprint(org: UUID, but: frozenset[str] = frozenset()) -> dict[str, str]:
@@ -153,7 +179,8 @@ def _is_wanted(name: str, schema: dict[str, Any]) -> bool:
     return name in schema["required"] or name.endswith(("_id", "_ids")) or name in {"query", "reason"}
 
 
-_SOON = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0).isoformat()
+def _soon() -> str:
+    return (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0).isoformat()
 
 
 def _value(name: str, field: dict[str, Any], ids: dict[str, str]) -> Any:  # noqa: PLR0911  one for each kind of value
@@ -164,9 +191,9 @@ def _value(name: str, field: dict[str, Any], ids: dict[str, str]) -> Any:  # noq
     if field.get("format") == "uuid":
         return ids.get(name, ids["client_id"])
     if field.get("format") == "date":
-        return _SOON[:10]
+        return _soon()[:10]
     if field.get("format") == "date-time":
-        return _SOON
+        return _soon()
     if field.get("type") in {"integer", "number"}:
         return max(field.get("minimum", 1), 1)
     if field.get("type") == "boolean":

@@ -1,6 +1,7 @@
 """Organisations, tasks and gyms for tests."""
 
 import functools
+from collections.abc import Collection
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from domain.agents.schemas import Agent, AgentChange
 from domain.crm import models as crm_models
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
+from domain.dispatch.shares import most_in_flight
 from domain.tasks import service as tasks
 from domain.tasks.schemas import PRIORITIES, Claimed, Due, Task, TaskInput, TaskSubmission, Terms
 from domain.tenants import keys
@@ -30,15 +32,26 @@ from domain.workers import service as workers
 
 OWNER = "owner@example.com"
 ZONE = ZoneInfo("Europe/Madrid")
+NOW = datetime.now(ZONE)
+"""The moment that records and tools share. It is read once: a run that goes past midnight must not make its records on
+one day and look for them on another."""
 assert crm_models  # declares the tables that `make_row` writes to
 
 
-def make_organisation(slug: str, *, tokens: int = 1_000_000) -> UUID:
-    """An organisation with the ready-made agents and some prepaid tokens."""
+def make_organisation(
+    slug: str, *, tokens: int = 1_000_000, is_prepaid: bool = True, is_demonstration: bool = True
+) -> UUID:
+    """An organisation with the ready-made agents, and prepaid with some tokens. Its people are invented, so what tests
+    have the rehearsal model write may leave.
+    """
     with db.system_transaction() as connection:
         org = tenants.ensure_organisation(connection, slug=slug, name=slug.title(), time_zone="Europe/Madrid").id
         tenants.ensure_owner(connection, org, OWNER)
-        wallet.top_up(connection, org, TopUp(tokens=tokens))
+        tenants.set_prepaid(connection, org, is_prepaid=is_prepaid)
+        if tokens:
+            wallet.top_up(connection, org, TopUp(tokens=tokens))
+        if is_demonstration:
+            tenants.mark_demonstration(connection, org)
     with db.transaction(org) as connection:
         agents.seed_agents(connection, org, load_catalogue(), agent_check(connection))
     return org
@@ -99,12 +112,20 @@ def submit(
         return tasks.submit(connection, submission(message, **more), terms, idempotency_key=idempotency_key)
 
 
-def dispatch(*, bound: int = 100, bounds: dict[Any, int] | None = None, planner: Planner | None = None) -> list[Due]:
-    """What the dispatcher would publish now."""
+def dispatch(
+    *,
+    bound: int = 100,
+    bounds: dict[Any, int] | None = None,
+    planner: Planner | None = None,
+    keeps_share: bool = False,
+    usable: Collection[str] = (),
+) -> list[Due]:
+    """What the dispatcher would publish now; with `keeps_share`, as far as bulk leaves slots to what is more urgent."""
     with db.system_transaction() as connection:
         planner = planner or Planner(timedelta(minutes=2))
         wanted = dict.fromkeys(PRIORITIES, bound) | (bounds or {})
-        return dispatching.take_due(connection, planner, wanted).due
+        most = most_in_flight(dispatching.crews(connection, timedelta(seconds=10))) if keeps_share else None
+        return dispatching.take_due(connection, planner, wanted, usable=usable, most=most).due
 
 
 def publish(org: UUID, task_id: UUID) -> None:
@@ -153,8 +174,7 @@ def make_row(org: UUID, table: str, **values: Any) -> UUID:
 
 
 def _defaults(table: str) -> dict[str, Any]:
-    now = datetime.now(ZONE)
-    stamps = {"created_at": now, "updated_at": now}
+    stamps = {"created_at": NOW, "updated_at": NOW}
     defaults: dict[str, dict[str, Any]] = {
         "clients": {
             "name": "Ana Torres", "email": "ana@example.com", "phone": "+34 600 111 222", "status": "active",
@@ -169,18 +189,18 @@ def _defaults(table: str) -> dict[str, Any]:
             "duration_minutes": 45, "capacity": 10,
         },
         "class_sessions": {
-            "instructor": "Marta Gil", "room": "One", "starts_at": now + timedelta(days=1), "capacity": 10,
+            "instructor": "Marta Gil", "room": "One", "starts_at": NOW + timedelta(days=1), "capacity": 10,
             "status": "scheduled",
         },
-        "bookings": {"status": "booked", "created_at": now},
-        "trial_bookings": {"task_id": new_id(), "created_by": "lead-nurture", "status": "booked", "created_at": now},
+        "bookings": {"status": "booked", "created_at": NOW},
+        "trial_bookings": {"task_id": new_id(), "created_by": "lead-nurture", "status": "booked", "created_at": NOW},
         "subscriptions": {
             "plan": "Unlimited", "amount": 59, "currency": "EUR", "period": "month", "status": "active",
             "started_on": date(2026, 1, 1), "renews_on": None, "ended_on": None,
         },
         "payments": {
             "subscription_id": None, "amount": 59, "currency": "EUR", "kind": "membership", "method": "card",
-            "status": "paid", "paid_at": now,
+            "status": "paid", "paid_at": NOW,
         },
     }  # fmt: skip
     return defaults[table]

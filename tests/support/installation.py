@@ -20,7 +20,8 @@ from embedded.state import read_state
 from tests.support.models import Director
 from tests.support.servers import wait_until
 
-_CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("ROTA_", "OPENAI_", "ANTHROPIC_"))}
+_OTHERS = ("ROTA_", "OPENAI_", "ANTHROPIC_", "COLUMNS")
+_CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
 
 
 class Installation:

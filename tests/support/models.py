@@ -1,14 +1,15 @@
 """A model server under the test's direction: the rehearsal model, and one that answers whatever it is told to."""
 
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 
@@ -46,9 +47,13 @@ def _completion(message: dict[str, Any], finish: str) -> Canned:
 class Parrot:
     """Says what it was given, one answer a call, and keeps what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_strict: bool = False) -> None:
+        """A strict one refuses what a provider would, before it answers."""
         self.answers: list[Canned] = []
         self.asked: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
+        self._is_strict = is_strict
 
     def app(self) -> Starlette:
         """The ASGI application, for both wires."""
@@ -56,7 +61,13 @@ class Parrot:
         return Starlette(routes=[Route(path, self._answer, methods=["POST"]) for path in paths])
 
     async def _answer(self, request: Request) -> Response:
-        self.asked.append(await request.json())
+        self.bodies.append(await request.body())
+        self.headers.append(dict(request.headers))
+        self.asked.append(json.loads(self.bodies[-1]))
+        find = anthropic_refusal if request.url.path == "/v1/messages" else openai_refusal
+        if self._is_strict and (refusal := find(self.asked[-1])):
+            error = {"type": "invalid_request_error", "message": refusal}
+            return JSONResponse({"type": "error", "error": error}, 400)
         canned = self.answers.pop(0)
         if canned.events is not None:
             return StreamingResponse(_spoken(canned.events), media_type="text/event-stream", headers=canned.headers)
@@ -64,11 +75,136 @@ class Parrot:
         return Response(body, canned.status, {"content-type": "application/json"} | canned.headers)
 
 
+class Actor:
+    """Plays the part that the task's message spells: for each turn the tools to call, and then words. So many tasks can
+    be at work at once, each with a script of its own.
+    """
+
+    def app(self) -> Starlette:
+        """The ASGI application, on OpenAI's wire."""
+        return Starlette(routes=[Route("/v1/chat/completions", self._answer, methods=["POST"])])
+
+    async def _answer(self, request: Request) -> Response:
+        messages = (await request.json())["messages"]
+        script = json.loads(next(message["content"] for message in messages if message["role"] == "user"))
+        turn = sum(message["role"] == "assistant" for message in messages)
+        canned = asking(*script[turn]) if turn < len(script) else saying("done")
+        return Response(json.dumps(canned.body), media_type="application/json")
+
+
 async def _spoken(events: list[Any]) -> AsyncIterator[bytes]:
     for event in events:
         kind = f"event: {event['type']}\n" if isinstance(event, dict) and "type" in event else ""
         data = event if isinstance(event, str) else json.dumps(event)
         yield f"{kind}data: {data}\n\n".encode()
+
+
+# What providers refuse a conversation for. Each function gives the first reason, in the provider's manner.
+
+
+def openai_refusal(body: dict[str, Any]) -> str | None:
+    """Why Chat Completions, or one of its stricter imitators, answers 400; None where it does not."""
+    return next(_openai_refusals(body), None)
+
+
+def _openai_refusals(body: dict[str, Any]) -> Iterator[str]:  # noqa: C901  one rule after the other
+    yield from _bad_names([tool["function"]["name"] for tool in body.get("tools", [])], 64)
+    messages = [message for message in body["messages"] if message["role"] != "system"]
+    yield from _bad_ends(messages)
+    open_calls: list[str] = []
+    seen: set[str] = set()
+    for index, message in enumerate(messages):
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in open_calls:
+                yield f"messages[{index}]: a tool message must follow the call it answers"
+            else:
+                open_calls.remove(message["tool_call_id"])
+            continue
+        if open_calls:
+            yield f"messages[{index}]: these calls have no tool message: {open_calls}"
+        calls = message.get("tool_calls", [])
+        if not isinstance(message["content"], str) and not (calls and message["content"] is None):
+            yield f"messages[{index}].content: expected a string"
+        if not calls and not str(message["content"]).strip():
+            yield f"messages[{index}].content: is empty"
+        if len(calls) > 128:
+            yield f"messages[{index}].tool_calls: array too long"
+        yield from _bad_names([call["function"]["name"] for call in calls], 64, may_repeat=True)
+        for call in calls:
+            if not re.fullmatch(r"[a-zA-Z0-9]{9}", call["id"]) or call["id"] in seen:
+                yield f"messages[{index}]: the call id {call['id']!r} is not nine letters and digits, or is used twice"
+            if not isinstance(_parsed(call["function"]["arguments"]), dict):
+                yield f"messages[{index}]: the arguments are no JSON object"
+            seen.add(call["id"])
+            open_calls.append(call["id"])
+    if open_calls:
+        yield f"these calls have no tool message: {open_calls}"
+
+
+def anthropic_refusal(body: dict[str, Any]) -> str | None:
+    """Why the Messages API answers 400; None where it does not."""
+    return next(_anthropic_refusals(body), None)
+
+
+def _anthropic_refusals(body: dict[str, Any]) -> Iterator[str]:  # noqa: C901, PLR0912  as above
+    names = [tool["name"] for tool in body.get("tools", [])]
+    yield from _bad_names(names, 128)
+    if "system" in body and not body["system"].strip():
+        yield "system: text content blocks must be non-empty"
+    yield from _bad_ends(body["messages"])
+    open_calls: list[str] = []
+    seen: set[str] = set()
+    for index, message in enumerate(body["messages"]):
+        kinds = [block["type"] for block in message["content"]]
+        if not kinds:
+            yield f"messages.{index}: content must be non-empty"
+        if "tool_use" in kinds and not names:
+            yield "requests which include tool_use or tool_result blocks must define tools"
+        if sorted(kinds, key=lambda kind: kind != "tool_result") != kinds:
+            yield f"messages.{index}: tool_result blocks must come first"
+        for block in message["content"]:
+            if block["type"] == "text" and not block["text"].strip():
+                yield f"messages.{index}: text content blocks must contain non-whitespace text"
+            if block["type"] == "tool_result":
+                if block["tool_use_id"] not in open_calls:
+                    yield f"messages.{index}: unexpected tool_use_id {block['tool_use_id']!r} in tool_result blocks"
+                else:
+                    open_calls.remove(block["tool_use_id"])
+        if open_calls:
+            yield f"messages.{index}: tool_use ids were found without tool_result blocks: {open_calls}"
+        for block in message["content"]:
+            if block["type"] == "tool_use":
+                yield from _bad_names([block["name"]], 128)
+                if not re.fullmatch(r"[a-zA-Z0-9_-]+", block["id"]) or block["id"] in seen:
+                    yield f"messages.{index}: the tool_use id {block['id']!r} has bad letters or is used twice"
+                if not isinstance(block["input"], dict):
+                    yield f"messages.{index}: input should be a valid dictionary"
+                seen.add(block["id"])
+                open_calls.append(block["id"])
+    if open_calls:
+        yield f"tool_use ids were found without tool_result blocks: {open_calls}"
+
+
+def _bad_names(names: list[str], longest: int, *, may_repeat: bool = False) -> Iterator[str]:
+    for name in names:
+        if not re.fullmatch(rf"[a-zA-Z0-9_-]{{1,{longest}}}", name):
+            yield f"the tool name {name!r} does not match the pattern"
+    if len(set(names)) < len(names) and not may_repeat:
+        yield "tool names must be unique"
+
+
+def _bad_ends(messages: list[dict[str, Any]]) -> Iterator[str]:
+    if not messages or messages[0]["role"] != "user":
+        yield "messages: the first must be the user's"
+    elif messages[-1]["role"] == "assistant":
+        yield "this model does not support assistant message prefill: the conversation must end with a user message"
+
+
+def _parsed(text: Any) -> Any:
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 class Director:

@@ -18,6 +18,7 @@ from core.settings import Settings, settings
 from embedded.postgres import EmbeddedPostgres
 from embedded.processes import free_port, remove_tree, spawn
 from embedded.valkey import EmbeddedValkey
+from web.rate_limits import reset_limits
 
 # Tests throw their data away; waiting for the disk would only make them slow.
 _CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -36,15 +37,16 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 20, what: str =
 
 
 @contextlib.contextmanager
-def postgres(home: Path, *, version: int = 18) -> Iterator[EmbeddedPostgres]:
-    """A running cluster with the database `rota`, empty."""
+def postgres(home: Path, *, version: int = 18, with_roles: bool = True) -> Iterator[EmbeddedPostgres]:
+    """A running cluster with the database `rota`, empty; without roles, with the superuser alone."""
     server = EmbeddedPostgres(home, port=free_port(), version=version, options=_CARELESS)
     server.prepare()
     with (home / "postgres.log").open("ab") as log:
         process = spawn(server.command(), env={"LC_ALL": "C"}, log=log, user=server.user, parting_signal=signal.SIGQUIT)
     try:
         wait_until(server.is_ready, what="PostgreSQL is ready")
-        server.create_database()
+        if with_roles:
+            server.create_database()
         yield server
     finally:
         _end(process, signal.SIGQUIT)
@@ -76,12 +78,11 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """An ASGI application on a free port, in a thread; its URL."""
+def serving(app: Any, **options: Any) -> Iterator[str]:
+    """An ASGI application on a free port, in a thread; its URL. uvicorn may be given further options."""
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=port, log_level="critical", lifespan="on", timeout_graceful_shutdown=1, ws="none")
-    )
+    usual: dict[str, Any] = {"log_level": "critical", "lifespan": "on", "timeout_graceful_shutdown": 1, "ws": "none"}
+    server = uvicorn.Server(uvicorn.Config(app, port=port, **(usual | options)))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started, what="the server started")
@@ -105,3 +106,19 @@ def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
     settings.cache_clear()
     migrate(settings())
     return settings()
+
+
+@contextlib.contextmanager
+def configured(**changes: str) -> Iterator[Settings]:
+    """This process with other settings, by the names of their environment variables without the prefix."""
+    variables = {f"ROTA_{name.upper()}": value for name, value in changes.items()}
+    os.environ |= variables
+    settings.cache_clear()
+    reset_limits()
+    try:
+        yield settings()
+    finally:
+        for name in variables:
+            del os.environ[name]
+        settings.cache_clear()
+        reset_limits()

@@ -1,6 +1,5 @@
 """Tools used without an agent: each in a transaction of its own, as its step would be."""
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +12,8 @@ from agents.tools.registry import Acting, ToolContext
 from agents.tools.schedule import SCHEDULE_TOOLS
 from core import db
 from core.ids import new_id
-from tests.support.factories import ZONE, owner_of
+from tests.support.factories import NOW, ZONE, owner_of
 
-NOW = datetime.now(ZONE)
 TODAY = NOW.date()
 FRONT_DESK = [*CLIENT_TOOLS, *LEAD_TOOLS, *SCHEDULE_TOOLS, *PAYMENT_TOOLS, *BOOKING_TOOLS]
 """what the rehearsal model is good at"""

@@ -12,7 +12,7 @@ from agents.catalog import load_catalogue
 from agents.tools import ALL
 from core.settings import ROOT
 
-PACKAGES = ("core", "domain", "agents", "workers", "api", "cli", "embedded")
+PACKAGES = ("core", "domain", "agents", "web", "workers", "api", "cli", "embedded")
 
 
 def modules(*packages: str) -> Iterator[tuple[Path, ast.Module]]:
@@ -40,10 +40,21 @@ def test_a_slice_is_seen_by_others_through_its_service_and_schemas_only() -> Non
 
 def test_only_core_commits() -> None:
     # Who commits decides what is atomic; that is the edge's business, and stands in one file.
-    for path, tree in modules("domain", "agents", "workers", "api", "cli"):
+    for path, tree in modules("domain", "agents", "web", "workers", "api", "cli"):
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in {"commit", "rollback"}:
                 pytest.fail(f"{path}:{node.lineno} calls {node.attr}()")
+
+
+def test_what_a_tenant_names_is_connected_to_at_a_checked_address_only() -> None:
+    # A client that resolves names by itself reaches our own network, today or when the name's address changes.
+    resolve_themselves = ("urllib.request", "httpx2", "requests", "aiohttp", "urllib3", "imap_tools", "socket.create_")
+    may_be_checked = ("http.client", "smtplib", "imaplib", "ftplib")
+    for path, tree in modules("domain"):
+        names = list(imported(tree))
+        assert not [name for name in names if name.startswith(resolve_themselves)], path
+        if any(name.startswith(may_be_checked) for name in names):
+            assert "core.addresses.checked_address" in names, path
 
 
 def test_domain_slices_have_the_same_files() -> None:
@@ -52,6 +63,20 @@ def test_domain_slices_have_the_same_files() -> None:
         if folder.is_dir() and folder.name != "__pycache__":
             names = {path.name for path in folder.glob("*.py")}
             assert {"__init__.py", "schemas.py", "queries.py", "service.py"} <= names, folder.name
+
+
+def test_tests_read_the_clock_when_they_run() -> None:
+    # A moment read at import is minutes old when the test runs, and after midnight it is on the day before. The one
+    # that records and tools share is for tests that hand it to the tool, too.
+    for path, tree in modules("tests"):
+        at_import = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        read = [
+            node
+            for part in at_import
+            for node in ast.walk(part)
+            if isinstance(node, ast.Attribute) and node.attr in {"now", "today", "utcnow"}
+        ]
+        assert len(read) == (path == Path("tests/support/factories.py")), path
 
 
 def test_migrations_do_not_hide_the_library_they_run_on() -> None:

@@ -1,5 +1,6 @@
 """Levels: every mode and level, the rules, and what holds whatever the rules say."""
 
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.levels import BY_RISK, EFFECTS, READING, UNTRUSTED, ProposedCall, raised, rule_on
-from domain.approvals.schemas import DEFAULT_POLICY, LEVELS, Ask, Conditions, Policy, Rule
+from agents.levels import ASKS as ASKS_ONLY
+from agents.levels import BY_RISK, CAPPED, EFFECTS, READING, UNTRUSTED, ProposedCall, rule_on
+from domain.approvals.schemas import DEFAULT_POLICY, LEVELS, Ask, Caps, Conditions, Count, Done, Policy, Rule, Tally
 
 ASKS = [Ask(roles=["owner"])]
 PLAIN = Policy(rules=[], asks=ASKS)
@@ -95,7 +97,45 @@ TABLE: list[tuple[str, list[Rule], dict[str, Any], str, str]] = [
         "a",
     ),
     ("read strangers' words", [], {"sends_outside": True, "read_untrusted": True}, "approval", UNTRUSTED),
-    ("read them, but stays inside", [], {"read_untrusted": True}, "consultation", "high risk"),
+    ("read them, and stays inside", [], {"risk": "low", "read_untrusted": True}, "approval", UNTRUSTED),
+    ("asked for by the request", [], {"read_untrusted": True, "is_requested": True}, "consultation", "high risk"),
+    (
+        "a rule that trusts the agent, after strangers' words",
+        [R(name="a", when=C(amount_up_to=Decimal(20)), then="set", level="automatic")],
+        {"risk": "critical", "amount": Decimal(20), "read_untrusted": True},
+        "approval",
+        "critical risk",
+    ),
+    (
+        "a rule that holds even then",
+        [
+            R(
+                name="a",
+                when=C(tools=["send_*"]),
+                then="set",
+                level="automatic",
+                even_after_untrusted=True,
+                caps=Caps(per_task=1, per_contact=1, per_day=9),
+            ),
+        ],
+        {"read_untrusted": True},
+        "automatic",
+        "a",
+    ),
+    (
+        "an amount that nobody knows",
+        DEFAULT_POLICY.rules,
+        {"risk": "low", "amount": None},
+        "approval",
+        "much is at stake",
+    ),
+    (
+        "asking is all it does",
+        [R(name="a", then="set", level="automatic")],
+        {"always_asks": True},
+        "approval",
+        ASKS_ONLY,
+    ),
     (
         "to the contact, no rule",
         [],
@@ -120,8 +160,8 @@ TABLE: list[tuple[str, list[Rule], dict[str, Any], str, str]] = [
     (
         "money by a stranger's words",
         [R(name="a", then="set", level="automatic")],
-        {"moves_money": True, "read_untrusted": True},
-        "suggestion",
+        {"risk": "high", "moves_money": True, "read_untrusted": True},
+        "approval",
         UNTRUSTED,
     ),
     ("reading", [R(name="a", then="set", level="approval")], {"changes_world": False}, "automatic", READING),
@@ -183,13 +223,15 @@ calls = st.builds(
 def test_whatever_the_rules_strangers_words_never_make_an_action_easier(
     rules: list[Rule], proposed: ProposedCall
 ) -> None:
-    blind = [rule for rule in rules if rule.when.read_untrusted is None]
-    clean = rule_on(proposed, policy(*blind))
-    tainted = rule_on(ProposedCall(**vars(proposed) | {"read_untrusted": True}), policy(*blind))
-    assert LEVELS.index(tainted.level) >= LEVELS.index(clean.level)
-    spared = proposed.to_contact and any(rule.then == "allow_contact" for rule in blind)
-    if (proposed.sends_outside or proposed.moves_money) and not spared:
-        assert tainted.level == raised(clean.level)
+    tainted = rule_on(ProposedCall(**vars(proposed) | {"read_untrusted": True}), policy(*rules))
+    spared = proposed.to_contact and any(rule.then == "allow_contact" for rule in rules)
+    if not spared:
+        assert (tainted.level, tainted.effect) == ("approval", "ask_approval")
+    else:
+        blind = [rule for rule in rules if rule.when.read_untrusted is None]
+        clean = rule_on(proposed, policy(*blind))
+        tainted = rule_on(ProposedCall(**vars(proposed) | {"read_untrusted": True}), policy(*blind))
+        assert LEVELS.index(tainted.level) >= LEVELS.index(clean.level)
 
 
 @given(rules, calls)
@@ -197,8 +239,97 @@ def test_a_ruling_says_what_decided_and_fits_the_table(rules: list[Rule], propos
     ruling = rule_on(proposed, policy(*rules))
     assert ruling.effect == EFFECTS[ruling.level][proposed.mode]
     assert any(line.startswith(ruling.rule) for line in ruling.because)
-    reading = rule_on(ProposedCall(**vars(proposed) | {"changes_world": False}), policy(*rules))
+    harmless = {"changes_world": False, "sends_outside": False, "moves_money": False}
+    reading = rule_on(ProposedCall(**vars(proposed) | harmless), policy(*rules))
     assert (reading.level, reading.effect) == ("automatic", "run")
+
+
+CHARGE = {"tool": "charge_client", "risk": "critical", "moves_money": True, "mode": "auto"}
+SMALL = Rule(name="small", when=Conditions(amount_up_to=Decimal(20)), then="set", level="automatic")
+EVEN_THEN = Rule(
+    name="even then",
+    when=Conditions(tools=["charge_client"], amount_up_to=Decimal(20)),
+    then="set",
+    level="automatic",
+    even_after_untrusted=True,
+    caps=Caps(per_task=2, per_contact=3, per_day=5),
+)
+
+
+@dataclass
+class Ledger:
+    """What ran without a person: by rule, task and contact."""
+
+    rows: list[tuple[str, int, int, Decimal]] = field(default_factory=list)
+
+    def tally(self, task: int, contact: int) -> Tally:
+        """As the database counts it, were all of it one day."""
+
+        def done(rows: list[tuple[str, int, int, Decimal]]) -> Done:
+            spans = ([r for r in rows if r[1] == task], [r for r in rows if r[2] == contact], rows)
+            return Done(*(Count(len(span), sum((r[3] for r in span), start=Decimal(0))) for span in spans))
+
+        names = {row[0] for row in self.rows}
+        return Tally(done(self.rows), {name: done([r for r in self.rows if r[0] == name]) for name in names})
+
+
+charges = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 40)), max_size=60)
+
+
+@given(charges, st.booleans())
+def test_small_amounts_do_not_add_up_to_a_large_one(made: list[tuple[int, int, int]], read: bool) -> None:
+    """Whatever charges come in whatever order, what runs without a person stays under the caps."""
+    ledger, rule = Ledger(), EVEN_THEN if read else SMALL
+    for task, contact, amount in made:
+        proposed = call(**CHARGE, amount=Decimal(amount), read_untrusted=read)
+        ruling = rule_on(proposed, policy(rule), ledger.tally(task, contact))
+        if ruling.runs:
+            assert ruling.is_counted
+            ledger.rows.append((ruling.rule, task, contact, Decimal(amount)))
+    for span in (1, 2):
+        for one in {row[span] for row in ledger.rows}:
+            assert sum(row[3] for row in ledger.rows if row[span] == one) <= 20
+    assert sum(row[3] for row in ledger.rows) <= 200
+    if read:
+        assert len(ledger.rows) <= 5
+        assert all(sum(row[1] == task for row in ledger.rows) <= 2 for task in range(4))
+
+
+def test_an_amount_in_parts_is_over_a_limit_as_a_whole() -> None:
+    much = Rule(name="much", when=Conditions(amount_over=Decimal(200)), then="at_least", level="approval")
+    proposed = call(risk="low", amount=Decimal(150), moves_money=True)
+    before = Done(task=Count(1, Decimal(100)))
+    assert rule_on(proposed, policy(much)).level == "automatic"
+    assert rule_on(proposed, policy(much), Tally(in_all=before)).level == "approval"
+    assert rule_on(proposed, policy(much), Tally(in_all=Done(contact=before.task))).level == "approval"
+
+
+def test_the_policys_caps_hold_whatever_rule_lets_pass() -> None:
+    capped = Policy(rules=[Rule(name="a", then="set", level="automatic")], asks=ASKS, caps=Caps(per_contact=2))
+    proposed = call(sends_outside=True, mode="auto")
+    for times, effect in ((1, "run"), (2, "ask_approval")):
+        ruling = rule_on(proposed, capped, Tally(in_all=Done(contact=Count(times))))
+        assert ruling.effect == effect
+    assert ruling.rule == CAPPED
+
+
+def test_a_call_that_sends_out_or_moves_money_is_no_reading() -> None:
+    for facts in ({"sends_outside": True}, {"moves_money": True}):
+        assert rule_on(call(changes_world=False, mode="manual", **facts), PLAIN).effect == "ask_approval"
+
+
+@pytest.mark.parametrize(
+    ("when", "caps", "said"),
+    [
+        (Conditions(), Caps(per_task=1, per_contact=1, per_day=1), "needs tools"),
+        (Conditions(tools=["*"]), Caps(per_task=1, per_contact=1, per_day=1), "needs tools"),
+        (Conditions(tools=["pay"]), None, "needs caps"),
+        (Conditions(tools=["pay"]), Caps(per_task=1, per_day=1), "needs caps"),
+    ],
+)
+def test_a_rule_that_holds_even_then_says_for_what_and_how_much(when: Conditions, caps: Caps, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Rule(name="a", when=when, then="set", level="automatic", even_after_untrusted=True, caps=caps)
 
 
 @given(rules, calls)

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from core.errors import InvalidInput
+from domain.crm.demo_data import CLASSES
 from domain.office import content, documents, sheets
 from domain.office.schemas import Language, Platform, Subject, Tone
 
@@ -113,6 +115,46 @@ def test_hashtags_name_the_topic_and_the_classes_first_and_each_once() -> None:
     assert tags[:6] == ["#NinosNinas", "#YogaFlow", "#MindAndBody", "#Spin", "#Cardio", "#Fitness"]
     assert len(tags) == 8 == len({tag.casefold() for tag in tags})
     assert content.hashtags([], None, "es", 2) == ["#Fitness", "#Gimnasio"]
+
+
+_ENGLISH = re.compile(
+    r"\b(the|and|of|with|for|to|in|your|training|class|strength|mind|body|combat|dance|water|music|whole|light)\b",
+    re.IGNORECASE,
+)
+_SPANISH = re.compile(r"\b(de|la|los|una|con|para|y|fuerza|baile|cuerpo|mente|agua)\b|[ñáéíóú]", re.IGNORECASE)
+_NAMES = re.compile("|".join(name for row in CLASSES for name in (row["name"], row["name"].replace(" ", ""))))
+
+
+def _own_words(text: str) -> str:
+    """A post without the names of classes, its hashtags taken apart."""
+    without_names = _NAMES.sub("", text)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", without_names.replace("#", " "))
+
+
+@pytest.mark.parametrize("tone", ["friendly", "energetic", "informative"])
+def test_posts_and_hashtags_are_wholly_in_their_language_whichever_the_gyms_own_is(tone: Tone) -> None:
+    english = [Subject(row["name"], row["category"], row["description"], None) for row in CLASSES]
+    spanish = [
+        Subject("Ritmo", "baile", "Música latina y mucha energía para todos.", None),
+        Subject("Fuerza total", "Fuerza", "Pesas ligeras y muchas repeticiones.", None),
+        Subject("Sala tres", "varios", "Lo que pida el día.", None),
+    ]
+    posts = content.posts(english, 30, platform="facebook", tone=tone, language="es")
+    assert [found for post in posts if (found := _ENGLISH.findall(_own_words(post)))] == []
+    posts = content.posts(spanish, 9, platform="facebook", tone=tone, language="en")
+    kept = [re.sub("Ritmo|Fuerza total|FuerzaTotal|Sala tres|SalaTres", "", post) for post in posts]
+    assert [found for post in kept if (found := _SPANISH.findall(_own_words(post)))] == []
+    tags = content.hashtags(english, None, "es", 40)
+    assert {"#CuerpoYMente", "#Fuerza", "#Combate", "#Boxeo", "#EstiramientosYMovilidad"} <= set(tags)
+    assert not {"#Strength", "#MindAndBody", "#Combat", "#Dance", "#Water"} & set(tags)
+
+
+def test_what_is_in_the_language_is_left_as_the_gym_wrote_it() -> None:
+    own = Subject("Yoga", "mente", "Respira y estira con calma en la sala grande.", None)
+    [post] = content.posts([own], 1, platform="instagram", tone="informative", language="es")
+    assert "Respira y estira con calma en la sala grande." in post
+    [post] = content.posts([SPIN], 1, platform="instagram", tone="informative", language="en")
+    assert SPIN.description in post
 
 
 def test_times_are_said_in_both_languages() -> None:

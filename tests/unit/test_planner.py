@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from core.ids import new_id
 from domain.dispatch.allowance import Allowance
 from domain.dispatch.planner import Planner, effective_queue, make_way
-from domain.dispatch.schemas import Counts, Lane, OrganisationLimit, PauseKind, Pick, ProviderLimit, Rules, Unclaimed
+from domain.dispatch.schemas import (
+    Counts,
+    Crew,
+    Lane,
+    OrganisationLimit,
+    PauseKind,
+    Pick,
+    ProviderLimit,
+    Rules,
+    Unclaimed,
+)
+from domain.dispatch.shares import most_in_flight
 from domain.tasks.schemas import PRIORITIES, Priority
 
 AGEING = timedelta(minutes=2)
@@ -88,6 +99,40 @@ def test_old_tasks_take_an_eighth_of_a_queue_and_leave_the_rest() -> None:
     assert queued["critical", "low"] == 2
     assert queued["critical", "critical"] == 14
     assert queued["low", "low"] == 16
+
+
+@pytest.mark.parametrize(
+    ("crews", "most"),
+    [
+        ([], {}),
+        ([Crew(PRIORITIES, 1)], {"low": 1}),  # one slot serves whatever is next
+        ([Crew(PRIORITIES, 2)], {"low": 1}),
+        ([Crew(PRIORITIES, 4)], {"low": 3}),
+        ([Crew(PRIORITIES, 16)], {"low": 14}),
+        ([Crew(PRIORITIES, 200)], {"low": 175}),
+        ([Crew(PRIORITIES, 1), Crew(["normal", "low"], 1)], {"low": 1}),  # two processes of one slot each
+        ([Crew(["low"], 6)], {"low": 6}),  # nobody more urgent could have these slots
+        ([Crew(["low", "system"], 6)], {"low": 6}),
+        ([Crew(["low"], 6), Crew(PRIORITIES, 4)], {"low": 9}),
+        ([Crew(["critical", "high"], 50)], {}),
+        ([Crew(["critical"], 50), Crew(PRIORITIES, 4)], {"low": 3}),
+    ],
+)
+def test_bulk_leaves_a_share_of_the_slots_it_has_in_common_with_others(crews: list[Crew], most: dict[str, int]) -> None:
+    assert most_in_flight(crews) == most
+
+
+def test_bulk_never_fills_all_slots_however_much_of_it_is_due() -> None:
+    most = most_in_flight([Crew(PRIORITIES, 4)])
+    rules = Rules(priorities=most)
+    bulk = [lane(org, priority="low", due=100) for org in (A, B)]
+    bulk.append(lane(C, priority="low", due=9, waited=999))
+    assert len(plan(bulk, rules=rules)) == 3
+    for running in range(5):  # running or published, on whatever queue
+        assert len(plan(bulk, rules=rules, counts=Counts(priorities={"low": running}))) == max(0, 3 - running)
+    others = [lane(A, due=5), lane(B, priority="critical", due=5)]
+    picks = plan([*bulk, *others], rules=rules, counts=Counts(priorities={"low": 3}))
+    assert Counter(pick.lane.priority for pick in picks) == {"critical": 5, "normal": 5}
 
 
 @pytest.mark.parametrize("urgent", ["critical", "high", "normal"])
@@ -187,7 +232,7 @@ def test_rates_count_what_has_started_and_what_is_about_to() -> None:
 
 
 def test_a_provider_that_asked_for_it_is_left_alone_and_the_others_go_on() -> None:
-    rules = Rules(providers={("openai", "m"): ProviderLimit(held_for=5)})
+    rules = Rules(providers={("openai", "m"): ProviderLimit(held_for=5, cause="limit")})
     picks = plan([lane(due=3), lane(agent="other", model="other", due=3)], rules=rules)
     assert {pick.lane.model for pick in picks} == {"other"}
 
@@ -211,10 +256,27 @@ def test_a_blocked_lane_does_not_hold_up_its_organisation() -> None:
 
 
 def test_what_blocks_is_said_in_a_sentence() -> None:
-    rules = Rules(providers={("openai", "m"): ProviderLimit(held_for=7, held_because="rate limit")})
+    rules = Rules(providers={("openai", "m"): ProviderLimit(held_for=7, cause="limit", rate=1, room=0)})
     block = Allowance(rules, Counts()).block(lane())
     assert block is not None
-    assert (block.by, block.why) == ("held", "openai m asked to be left alone for another 7 s (rate limit).")
+    expected = "openai m limits how often it is called: the next call is made in 7.0 s."
+    assert (block.by, block.why) == ("held", expected)
+
+
+def test_a_paced_model_gets_no_more_tasks_than_it_has_room_for() -> None:
+    rules = Rules(providers={("openai", "m"): ProviderLimit(cause="limit", rate=1, room=3)})
+    assert len(plan([lane(due=10)], rules=rules)) == 3
+    published = Counts(unclaimed_providers={("openai", "m"): 2})
+    assert len(plan([lane(due=10)], rules=rules, counts=published)) == 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "has_fallback", "expected"),
+    [("outage", True, 10), ("outage", False, 0), ("limit", True, 0), ("limit", False, 0)],
+)
+def test_only_an_outage_lets_tasks_with_a_fallback_go_on(cause: Any, has_fallback: bool, expected: int) -> None:
+    rules = Rules(providers={("openai", "m"): ProviderLimit(held_for=7, cause=cause, rate=1, room=0)})
+    assert len(plan([lane(due=10, has_fallback=has_fallback)], rules=rules)) == expected
 
 
 @given(

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from agents.catalog import load_catalogue
+from agents.tools import ALL
 from embedded.rehearsal import extract
 from embedded.rehearsal.faults import Script, parse_fault
 from embedded.rehearsal.guess import guess_text
@@ -16,6 +18,7 @@ from tests.support.tools import FRONT_DESK
 
 SYSTEM = "It is now Friday 2026-11-20 10:00 (Europe/Madrid)."
 TODAY = date(2026, 11, 20)
+AGENTS = {agent.slug: agent.tools for agent in load_catalogue()}
 OFFERS = [ToolOffer(spec.name, spec.description, spec.parameters) for spec in (tool.spec for tool in FRONT_DESK)]
 
 
@@ -61,6 +64,55 @@ def calls(message: str, *done: Call, tools: list[ToolOffer] = OFFERS) -> list[tu
 )  # fmt: skip
 def test_the_first_calls(message: str, expected: dict[str, dict[str, Any]]) -> None:
     assert dict(calls(message)) == expected
+
+
+FINANCE = [
+    ToolOffer(tool.spec.name, tool.spec.description, tool.spec.parameters)
+    for tool in map(ALL.get, AGENTS["financial-analyst"])
+    if tool is not None
+]
+
+
+@pytest.mark.parametrize(
+    ("message", "span"),
+    [
+        ("¿Cuánto facturamos en octubre?", ("2026-10-01", "2026-10-31")),
+        ("How much did we earn in October?", ("2026-10-01", "2026-10-31")),
+        ("¿Cuánto ingresamos en diciembre?", ("2025-12-01", "2025-12-31")),
+        ("revenue in september 2024", ("2024-09-01", "2024-09-30")),
+        ("ingresos de marzo del año pasado", ("2025-03-01", "2025-03-31")),
+        ("What was our revenue in May?", ("2026-05-01", "2026-05-31")),
+        ("¿Cuánto facturamos en noviembre?", ("2026-11-01", "2026-11-20")),  # as far as it has come
+        ("revenue 2026-02", ("2026-02-01", "2026-02-28")),
+    ],
+)
+def test_a_question_about_a_month_is_answered_for_that_month(message: str, span: tuple[str, str]) -> None:
+    [(_, given)] = calls(message, tools=FINANCE)
+    assert (given["from_date"], given["to_date"]) == span
+
+
+def test_a_month_is_filled_where_a_tool_wants_one_and_lies_ahead_where_it_tells_of_what_comes() -> None:
+    turnover = [tool for tool in FINANCE if tool.name == "generate_monthly_turnover_report"]
+    assert calls("turnover of september", tools=turnover) == [(turnover[0].name, {"month": "2026-09"})]
+    assert calls("Which classes are on the schedule in January?") == [
+        ("view_class_schedule", {"from_date": "2027-01-01", "to_date": "2027-01-31"})
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "may I ask",
+        "they march on",
+        "on 5 october",
+        "octubre 5",
+        "2026-10-05",
+        "March 3rd",
+        "book April Smith into spin",
+    ],
+)
+def test_what_is_no_month_alone_is_none(text: str) -> None:
+    assert extract.months(text, TODAY) == []
 
 
 def test_what_searches_found_is_used_by_the_tool_that_needs_it() -> None:

@@ -9,21 +9,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.interrupt import Stopped
-from agents.llm.errors import ModelError
+from agents.llm.errors import OUTAGE, ModelError
+from agents.llm.gates import HeldBack
 from core.errors import Unavailable
 from domain.agents.schemas import RetryPolicy
-from workers.retry import Failure, after_failure, after_stop, backoff, failure_of
+from domain.pacing.schemas import Route
+from domain.tasks.schemas import Spell
+from workers.retry import Failure, after_failure, after_hold, after_stop, after_stuck, backoff, failure_of
 
 POLICY = RetryPolicy()
 
 
-def decide(kind: str, *, attempts: int = 0, retry_after: float | None = None, remaining: float | None = None) -> Any:
+def decide(
+    kind: str,
+    *,
+    attempts: int = 0,
+    retry_after: float | None = None,
+    remaining: float | None = None,
+    patience: float = 0,
+    spell: Spell | None = None,
+) -> Any:
     return after_failure(
         Failure(kind, "said", None if retry_after is None else timedelta(seconds=retry_after)),
         attempts=attempts,
         tries=attempts + 1,
         max_attempts=3,
         policy=POLICY,
+        patience=timedelta(seconds=patience),
+        spell=spell or Spell(),
         remaining=None if remaining is None else timedelta(seconds=remaining),
         dice=random.Random(1),
     )
@@ -56,6 +69,62 @@ def test_kind_of_error_decides(kind: str, attempts: int, status: str, outcome: s
     assert (departure.status, departure.outcome, departure.counted) == (status, outcome, counted)
     assert departure.error is not None
     assert departure.error.kind == kind
+
+
+@pytest.mark.parametrize("kind", sorted(OUTAGE))
+@pytest.mark.parametrize(
+    ("lasted", "attempts", "outcome", "counted"),
+    [
+        (0, 0, "deferred", False),
+        (0, 2, "deferred", False),
+        (599, 2, "deferred", False),
+        (600, 0, "retry", True),
+        (600, 2, "failed", True),
+    ],
+)
+def test_an_outage_costs_no_attempt_as_long_as_patience_lasts(
+    kind: str, lasted: float, attempts: int, outcome: str, counted: bool
+) -> None:
+    spell = Spell(outage=timedelta(seconds=lasted), outages=3)
+    departure = decide(kind, attempts=attempts, patience=600, spell=spell)
+    assert (departure.outcome, departure.counted, departure.error.kind) == (outcome, counted, kind)
+
+
+def test_no_patience_is_had_with_errors_that_are_no_outage() -> None:
+    assert decide("tool_failed", attempts=2, patience=600).status == "failed"
+    assert decide("bad_request", patience=600).status == "failed"
+
+
+@given(outages=st.integers(0, 10_000))
+def test_tries_during_an_outage_stay_close_together(outages: int) -> None:
+    spell = Spell(outage=timedelta(seconds=1), outages=outages)
+    assert timedelta(0) <= decide("overloaded", patience=600, spell=spell).delay <= timedelta(seconds=15)
+
+
+@pytest.mark.parametrize("kind", ["tool_failed", "overloaded"])
+def test_attempts_are_counted_anew_after_progress(kind: str) -> None:
+    departure = decide(kind, attempts=2, spell=Spell(has_progressed=True))
+    assert (departure.status, departure.counted, departure.counts_anew) == ("queued", True, True)
+    assert not decide(kind, attempts=0).counts_anew
+
+
+def test_an_outage_ends_at_the_deadline_whatever_patience_is_left() -> None:
+    departure = decide("overloaded", retry_after=61, remaining=60, patience=600)
+    assert (departure.status, departure.error.kind) == ("failed", "deadline")
+
+
+def test_a_task_that_is_held_back_comes_back_when_its_model_may_be_called() -> None:
+    held = HeldBack(Route("openai", "m", "k"), "outage", timedelta(seconds=7))
+    departure = after_hold(held, remaining=timedelta(minutes=1), dice=random.Random(1))
+    assert (departure.status, departure.outcome, departure.counted) == ("queued", "deferred", False)
+    assert timedelta(seconds=7) <= (departure.delay or timedelta(0)) <= timedelta(seconds=8)
+    assert after_hold(held, remaining=timedelta(seconds=5), dice=random.Random(1)).status == "failed"
+
+
+def test_a_stuck_thread_counts_from_the_last_progress_as_well() -> None:
+    spells = [Spell(), Spell(has_progressed=True)]
+    statuses = [after_stuck(attempts=2, max_attempts=3, what="x", spell=spell).status for spell in spells]
+    assert statuses == ["failed", "queued"]
 
 
 def test_a_providers_retry_after_is_waited_for_and_a_little_more() -> None:

@@ -6,18 +6,19 @@ import weakref
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.crypto import ApiKey, new_secret, parse_api_key, secret_digest
+from core.crypto import ApiKey, new_api_key, new_secret, parse_api_key, secret_digest, was_issued_here
 from core.errors import Misconfigured
 from core.ids import new_id
 from core.memory import set_start_aside
 from core.money import exact, in_words
-from core.settings import load_settings
+from core.settings import Settings, load_settings
 from core.text import MAX_DEPTH, unstorable
 
 
@@ -53,6 +54,16 @@ def test_an_api_key_survives_being_written_and_read() -> None:
 @pytest.mark.parametrize("text", ["", "rota", "rota_", "rota_zz_x", "sk-123", "rota_1_2_3", "rota__", "röta_1_2"])
 def test_what_is_no_key_is_none(text: str) -> None:
     assert parse_api_key(text) is None
+
+
+def test_a_key_of_ours_is_told_from_a_made_up_one_by_itself() -> None:
+    key = new_api_key(new_id(), "p")
+    assert parse_api_key(str(key)) == key
+    assert was_issued_here(str(key), "p")
+    assert not was_issued_here(str(key), "q")
+    assert not was_issued_here(str(ApiKey(new_id(), key.secret)), "p")
+    made_up = ("0" * 64, "0" * 63, key.secret[:-1], key.secret[:-16] + "0" * 16, "", "é" * 64)
+    assert not any(was_issued_here(f"rota_{key.id.hex}_{secret}", "p") for secret in made_up)
 
 
 def test_digests_depend_on_secret_and_pepper() -> None:
@@ -143,3 +154,38 @@ def test_the_collector_leaves_alone_what_was_there_at_the_start_and_nothing_else
         assert gone() is None
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('["a.b:C", "d"]', ["a.b:C", "d"]),
+        ("a.b:C,d", ["a.b:C", "d"]),
+        (" a.b:C , ", ["a.b:C"]),
+        ('"a.b:C"', ["a.b:C"]),
+        ("", []),
+    ],
+)
+def test_a_list_may_be_written_plainly(monkeypatch: pytest.MonkeyPatch, written: str, read: list[str]) -> None:
+    monkeypatch.setenv("ROTA_TOOLS", written)
+    assert load_settings().tools == read
+
+
+_ANYTHING = {"api_host", "secret_key", "anthropic_api_key", "openai_api_key"}  # every text is one
+
+
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - _ANYTHING))
+@pytest.mark.parametrize("written", ['["unfinished', "http://[", "-1e400"])
+def test_every_setting_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, name: str, written: str) -> None:
+    field = Settings.model_fields[name]
+    monkeypatch.setenv(str(field.validation_alias or f"ROTA_{name.upper()}"), written)
+    if get_origin(field.annotation) is list and not written.startswith("["):
+        monkeypatch.setenv(f"ROTA_{name.upper()}", '{"not": "a list"}')
+    with pytest.raises(Misconfigured, match=name):
+        load_settings()
+
+
+@pytest.mark.parametrize(("written", "read"), [("debug", "DEBUG"), ("Warn", "WARNING"), ("ERROR", "ERROR")])
+def test_the_level_of_logs_is_one_that_there_is(monkeypatch: pytest.MonkeyPatch, written: str, read: str) -> None:
+    monkeypatch.setenv("ROTA_LOG_LEVEL", written)
+    assert load_settings().log_level == read

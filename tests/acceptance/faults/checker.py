@@ -1,10 +1,16 @@
 """One look over the database and the world: was anything lost, done twice, or let past a limit?"""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
+from agents.llm.errors import OUTAGE
+from core import db
+from domain.monitoring import service as monitoring
 from tests.acceptance.faults.cluster import Cluster
+from tests.acceptance.faults.letters import IN_TIME, Letters
 from tests.acceptance.faults.load import AGENT_LIMIT, LIMITS, MODEL_LIMIT, Load
+from tests.acceptance.faults.tools import RAISED
 
 # Written by triggers that only this suite's database has: every change of a status, whoever made it.
 WITNESS = """
@@ -32,7 +38,7 @@ _LEGAL = {
     (None, "queued"),
     ("queued", "running"), ("queued", "cancelled"), ("queued", "expired"),
     ("running", "queued"), ("running", "succeeded"), ("running", "failed"), ("running", "cancelled"),
-    ("running", "waiting"), ("waiting", "queued"), ("waiting", "cancelled"),
+    ("running", "waiting"), ("waiting", "queued"), ("waiting", "cancelled"), ("waiting", "expired"),
 }  # fmt: skip
 
 _OVERLAPS = """
@@ -72,9 +78,10 @@ _WALLETS_THAT_LIE = """
 class Checker:
     """Collects what is wrong, and what is worth telling."""
 
-    def __init__(self, cluster: Cluster, load: Load) -> None:
+    def __init__(self, cluster: Cluster, load: Load, letters: Letters) -> None:
         self.cluster = cluster
         self.load = load
+        self.letters = letters
         self.wrong: list[str] = []
         self.facts: dict[str, Any] = {}
         self.world = cluster.report()
@@ -86,9 +93,13 @@ class Checker:
         self._paid_once()
         self._happened_once()
         self._changed_legally()
-        self._in_doubt_only_after_crashes()
+        self._outages_cost_nothing()
+        self._in_doubt_only_with_reason()
+        self._foreign_exceptions_counted()
+        self._workers_accept()
         self._within_limits()
         self._conversations_in_order()
+        self._messages_left_in_time()
 
     def _ended_once(self) -> None:
         sent = self.load.sent
@@ -172,14 +183,40 @@ class Checker:
             self.cluster.query("SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1")
         )
 
-    def _in_doubt_only_after_crashes(self) -> None:
+    def _outages_cost_nothing(self) -> None:
+        """No attempt counts that ended because the provider was in trouble, and it was not hammered meanwhile."""
+        counted = self.cluster.query(
+            "SELECT task_id::text, claim, error ->> 'kind' FROM attempts WHERE counted AND error ->> 'kind' = ANY(%s)",
+            sorted(OUTAGE),
+        )
+        self._expect(not counted, f"attempts counted that ended in an outage: {counted[:5]}")
+        self.facts["calls while the provider was out"] = self.world["asked_while_out"]
+
+    def _in_doubt_only_with_reason(self) -> None:
+        """After a crash, or where the very tool raised in place of an answer."""
         rows = self.cluster.query(
             "SELECT DISTINCT w.task_id::text, w.seq, w.claim, a.outcome, a.error ->> 'message' FROM witness_steps w "
             "JOIN attempts a ON a.task_id = w.task_id AND a.claim = w.claim WHERE w.is_now = 'unknown'"
         )
         self.facts["outcomes in doubt"] = len(rows)
-        unfounded = [row for row in rows if row[3] != "lost"]
-        self._expect(not unfounded, f"in doubt without a crash: {unfounded[:5]}")
+        unfounded = [row for row in rows if row[3] != "lost" and not _names_a_foreign_exception(row[4])]
+        self._expect(not unfounded, f"in doubt without a reason: {unfounded[:5]}")
+
+    def _foreign_exceptions_counted(self) -> None:
+        """A try that ended so is a counted one, named after its tool."""
+        rows = self.cluster.query(
+            "SELECT task_id::text, counted, error ->> 'message' FROM attempts WHERE error IS NOT NULL"
+        )
+        ended_so = [row for row in rows if _names_a_foreign_exception(row[2])]
+        uncounted = [row for row in ended_so if not row[1]]
+        self._expect(not uncounted, f"tries that a tool ended and that do not count: {uncounted[:5]}")
+        self.facts["exceptions raised by tools"] = self.world["raised"]
+        self.facts["tries they ended"] = len(ended_so)
+
+    def _workers_accept(self) -> None:
+        with db.system_transaction() as connection:
+            found = monitoring.workers_not_accepting(connection, timedelta(seconds=self.cluster.lease))
+        self._expect(not found, f"workers that accept nothing: {found}")
 
     def _within_limits(self) -> None:
         limits = {str(org): LIMITS[slug]["max_in_flight"] for slug, org in self.load.organisations.items()}
@@ -214,9 +251,22 @@ class Checker:
             self._expect(ran == [task for task in expected if task in set(ran)], f"{key} ran out of order")
         self.facts["conversations"] = len(self.load.sent.conversations)
 
+    def _messages_left_in_time(self) -> None:
+        """Of organisations whose receivers answer: all, and soon where dribbling receivers were the only trouble."""
+        for letter in self.letters.sent:
+            self._expect(letter.seconds is not None, f"never left: {letter}")
+            is_late = letter.is_alone and letter.seconds is not None and letter.seconds > IN_TIME
+            self._expect(not is_late, f"held up by other organisations' receivers: {letter}")
+        self.facts["messages beside dribbling receivers"] = len(self.letters.sent)
+
     def _expect(self, holds: bool, otherwise: str) -> None:
         if not holds:
             self.wrong.append(otherwise)
+
+
+def _names_a_foreign_exception(message: str | None) -> bool:
+    said = message or ""
+    return said.startswith("The tool ") and any(f" failed: {kind}" in said for kind in RAISED)
 
 
 def unsettled(cluster: Cluster) -> Iterator[tuple[str, int, str]]:

@@ -191,6 +191,7 @@ class Cluster:
             "OPENAI_API_KEY": "none-needed",
             "OPENAI_BASE_URL": f"{self.world}/v1",
             "FAULTS_WORLD": self.world,
+            "ROTA_PRIVATE_NETWORKS": '["127.0.0.0/8"]',  # where the receivers of messages are
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -269,8 +270,18 @@ class Cluster:
 
     def set_mode(self, mode: str, seconds: float) -> None:
         """Have the model make trouble for a while."""
-        body = {"mode": mode, "seconds": seconds}
-        httpx2.post(f"{self.world}/control/mode", json=body, trust_env=False).raise_for_status()
+        self._control("mode", {"mode": mode, "seconds": seconds})
+
+    def have_tools_raise(self, seconds: float) -> None:
+        """Have every other tool raise something for a while."""
+        self._control("tools_raise", {"seconds": seconds})
+
+    def _control(self, what: str, body: dict[str, Any]) -> None:
+        httpx2.post(f"{self.world}/control/{what}", json=body, trust_env=False).raise_for_status()
+
+    def set_outage(self, seconds: float) -> None:
+        """Have the model answer nobody for a while."""
+        httpx2.post(f"{self.world}/control/outage", json={"seconds": seconds}, trust_env=False).raise_for_status()
 
 
 def _answers(url: str) -> bool:

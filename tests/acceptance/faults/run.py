@@ -16,6 +16,7 @@ from domain.tasks import service as tasks
 from domain.tasks.schemas import Settlement
 from tests.acceptance.faults.checker import WITNESS, Checker, unsettled
 from tests.acceptance.faults.cluster import Cluster
+from tests.acceptance.faults.letters import Letters
 from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.storm import Recoveries, Storm, patient
 from tests.support.servers import wait_until
@@ -75,12 +76,16 @@ def run(
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="rota-faults-") as folder:
         Path(folder).chmod(0o711)
-        with Cluster(Path(folder) / "cluster", lease=lease, threads=threads) as cluster:
+        with (
+            Cluster(Path(folder) / "cluster", lease=lease, threads=threads) as cluster,
+            Letters(cluster) as letters,
+        ):
             with psycopg.connect(cluster.postgres.url("postgres"), autocommit=True) as connection:
                 connection.execute(WITNESS.encode())
             load = Load(cluster, total=total, seconds=seconds, dice=random.Random(dice.random()))
             load.set_up()
-            storm = Storm(cluster, load, dice=random.Random(dice.random()))
+            letters.set_up(load.organisations)
+            storm = Storm(cluster, load, letters, dice=random.Random(dice.random()))
             started = time.monotonic()
             load.start()
             say("the storm begins")
@@ -88,7 +93,8 @@ def run(
             say("the storm is over")
             load.finish()
             settled = _calm(cluster, load)
-            checker = Checker(cluster, load)
+            letters.finish()
+            checker = Checker(cluster, load, letters)
             checker.check()
             checker.facts["settled by a person"] = settled
             checker.facts["refused late writes"] = _refused(cluster)

@@ -17,21 +17,23 @@ import redis
 from core.errors import Unavailable
 from core.failpoints import PLACES
 from tests.acceptance.faults.cluster import Cluster, Slot
+from tests.acceptance.faults.letters import Letters
 from tests.acceptance.faults.load import Load
 from tests.support.servers import wait_until
 
 _DISPATCHERS_PLACES = {"after-mark", "after-publish"}
-_SENDERS_PLACES = {"before-send", "after-send"}  # nobody sends messages in this storm
+_SENDERS_PLACES = {"before-send", "after-send"}  # what is in hand there is taken back after minutes only
 _AWAY = (psycopg.Error, redis.RedisError, Unavailable)
 
 _MEASURED = {
     "worker killed", "leader killed", "leader frozen", "Redis killed", "Redis flushed", "Redis frozen", "Redis full",
-    "Postgres stopped at once",
+    "Postgres stopped at once", "receivers dribble",
 }  # fmt: skip
 # The first of each of these, and this share of the others, are made when all is quiet, and nothing else until they are
 # over.
 _SHARE_MEASURED = 0.12
 _STEP_TIMEOUT = 8.0  # seconds until a hanging call is given up
+_SHORTEST_OUTAGE, _LONGEST_OUTAGE = 5.0, 90.0  # seconds
 _LONG = 15.0  # seconds; a recovery that takes longer is looked into
 
 
@@ -53,14 +55,17 @@ class Recoveries:
 class Storm:
     """Makes trouble until its time is over. The same seed makes the same trouble in the same order."""
 
-    def __init__(self, cluster: Cluster, load: Load, *, dice: random.Random) -> None:
+    def __init__(self, cluster: Cluster, load: Load, letters: Letters, *, dice: random.Random) -> None:
         self.cluster = cluster
         self.load = load
+        self.letters = letters
         self.dice = dice
         self.counts: Counter[str] = Counter()
         self.details: Counter[str] = Counter()
         self.recoveries = Recoveries()
         self.problems: list[str] = []
+        self.outage = 0.0
+        """seconds for which the provider is out"""
         self._probes = 0
         self._trouble_ends = 0.0
         self._is_alone = False
@@ -74,6 +79,7 @@ class Storm:
         kinds = {name: kind for name, kind in self._kinds().items() if only in name}
         order: list[str] = []
         ends = time.monotonic() + seconds
+        self.outage = min(_LONGEST_OUTAGE, max(_SHORTEST_OUTAGE, seconds / 8))
         while time.monotonic() < ends:
             if not order:  # every kind has its turn before any has a second
                 order = [name for name, (_, share) in kinds.items() for _ in range(share)]
@@ -128,6 +134,9 @@ class Storm:
             "API killed": (self.kill_api, 2),
             "beat killed": (self.kill_beat, 1),
             "provider in trouble": (self.trouble_provider, 6),
+            "provider out for minutes": (self.provider_out, 1),
+            "foreign exceptions in tools": (self.foreign_exceptions, 4),
+            "receivers dribble": (self.dribble, 2),
         }
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,6 +339,44 @@ class Storm:
         seconds = self.dice.uniform(1, 3)
         self.cluster.set_mode(mode, seconds)
         self._trouble_ends = time.monotonic() + seconds + _STEP_TIMEOUT
+
+    def provider_out(self) -> None:
+        """The provider answers nobody for as long as would take minutes in a run of an hour. Processes die meanwhile;
+        nothing that is not called can be measured. Then it is back, and calls must be answered again soon.
+        """
+        over = time.monotonic() + self.outage
+        self.cluster.set_outage(self.outage)
+        self._trouble_ends = over
+        while time.monotonic() < over:
+            victims = [slot for slot in (self._free_worker(), self.cluster.leader()) if slot is not None]
+            self.dice.choice(victims).send(signal.SIGKILL)
+            time.sleep(min(max(0, over - time.monotonic()), self.dice.uniform(2, 6)))
+        answered = self.cluster.report()["answered"]
+        self._watch(
+            "provider back → calls are answered",
+            lambda: self.cluster.report()["answered"] > answered,
+            lambda: str(self.cluster.query("SELECT model, cause, rate, held_until - rota_now() FROM provider_paces")),
+        )
+        self._await_watchers()
+
+    # ── tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def foreign_exceptions(self) -> None:
+        self.cluster.have_tools_raise(self.dice.uniform(1, 3))
+
+    # ── receivers of messages ────────────────────────────────────────────────────────────────────────────────────────
+
+    def dribble(self) -> None:
+        """Receivers of many organisations take a post and answer a byte at a time; messages of others must leave."""
+        self.letters.dribble()
+        wait_until(patient(self.letters.are_in_hand), seconds=40, what="receivers that dribble have something in hand")
+        started = time.monotonic()
+        written = self.letters.write(is_alone=self._is_alone)
+        self._watch(
+            "receivers dribble → others' messages leave",
+            lambda: self.letters.have_left(written, started),
+            lambda: f"not left: {[letter for letter in written if letter.seconds is None]}",
+        )
 
     # ── recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,11 +10,15 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 
+from tests.acceptance.faults.tools import RAISED
+
 _PLAN: tuple[tuple[str, ...], ...] = (("charge_card", "text_customer"), ("set_display",))
+_SIGNS = ("500", "502", "503", "504", "529", "cut")
 _TOKENS = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
 
 
@@ -23,6 +27,10 @@ class World:
 
     def __init__(self) -> None:
         self.mode, self.mode_ends = "well", 0.0
+        self.out_until = 0.0
+        self.asked_while_out = 0
+        self.tools_raise_until = 0.0
+        self.raised: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.charges: Counter[str] = Counter()
         self.texts: Counter[str] = Counter()
@@ -34,7 +42,18 @@ class World:
         """The answer to a request: status, headers, body; None for a body that breaks off."""
         if path == "/v1/chat/completions":
             return await self.complete(body)
-        return 200, {}, getattr(self, f"on_{path.rpartition('/')[2]}")(body)
+        act = getattr(self, f"on_{path.rpartition('/')[2]}")
+        if path.startswith("/effects/") and time.monotonic() < self.tools_raise_until and self.dice.random() < 0.5:
+            return 200, {}, self.have_it_raise(act, body)
+        return 200, {}, act(body)
+
+    def have_it_raise(self, act: Callable[[dict[str, Any]], Any], body: dict[str, Any]) -> Any:
+        """Have the tool raise something, before its effect or after."""
+        if self.dice.random() < 0.5:
+            act(body)
+        kind = self.dice.choice(tuple(RAISED))
+        self.raised[kind] += 1
+        return {"raise": kind}
 
     def on_charge_card(self, body: dict[str, Any]) -> Any:
         """An effect that must not happen twice, and does when it is asked for twice."""
@@ -58,24 +77,39 @@ class World:
         self.mode, self.mode_ends = body["mode"], time.monotonic() + body["seconds"]
         return {}
 
+    def on_outage(self, body: dict[str, Any]) -> Any:
+        """Answer no call of the model for a while, whatever other trouble comes."""
+        self.out_until = time.monotonic() + body["seconds"]
+        return {}
+
+    def on_tools_raise(self, body: dict[str, Any]) -> Any:
+        """Have every other tool raise for a while."""
+        self.tools_raise_until = time.monotonic() + body["seconds"]
+        return {}
+
     def on_report(self, _: dict[str, Any]) -> Any:
         """Everything that was seen."""
         return {
             "answered": self.answered.total(),
+            "asked_while_out": self.asked_while_out,
             "repeated": self.answered.total() - len(self.answered),
             "charges": self.charges,
             "texts": self.texts,
             "displays": self.displays,
+            "raised": self.raised,
         }
 
     async def complete(self, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
         """One model call."""
         mode = self.mode if time.monotonic() < self.mode_ends else "well"
+        if time.monotonic() < self.out_until:
+            self.asked_while_out += 1
+            mode = self.dice.choice(_SIGNS)
         await asyncio.sleep(self.dice.uniform(0.03, 0.25) + (3 if mode == "slow" else 0))
         match mode:
             case "429":
                 return 429, {"retry-after": "1"}, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
-            case "500" | "529":
+            case "500" | "502" | "503" | "504" | "529":
                 return int(mode), {}, {"error": {"message": "it is us, not you"}}
             case "hang":
                 await asyncio.sleep(max(0, self.mode_ends - time.monotonic()) + 1)

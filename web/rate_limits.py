@@ -17,11 +17,12 @@ from typing import Any
 import redis
 from fastapi import Request
 
-from api.problems import problem
+from core.addresses import subscriber
 from core.errors import TooManyRequests
 from core.logging import get_logger
 from core.settings import Settings, settings
 from domain.tenants.schemas import KeyOwner
+from web.problems import problem
 
 log = get_logger(__name__)
 
@@ -60,7 +61,12 @@ class RateLimits:
 
     def take_stranger(self, request: Request) -> None:
         """Count a request that nobody vouches for, by the address it comes from."""
-        self._take((f"stranger:{_address(request)}", self._config.requests_per_minute_stranger, "This address"))
+        self._take((_stranger(request), self._config.requests_per_minute_stranger, "This address"))
+
+    def give_back_stranger(self, request: Request) -> None:
+        """Undo `take_stranger`: the key of the request was found good."""
+        with self._lock:
+            self._add(_stranger(request), -1)
 
     def _take(self, *wanted: tuple[str, int, str]) -> None:
         with self._lock:
@@ -82,10 +88,10 @@ class RateLimits:
         count = self._counts.get((subject, window))
         return count.known if count else 0
 
-    def _add(self, subject: str) -> None:
+    def _add(self, subject: str, number: int = 1) -> None:
         count = self._counts[subject, int(self._clock() // _WINDOW)]
-        count.known += 1
-        count.unshared += 1
+        count.known += number
+        count.unshared += number
 
     # ── sharing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -158,10 +164,8 @@ def _name(subject: str, window: int) -> str:
     return f"rota:requests:{subject}:{window}"
 
 
-def _address(request: Request) -> str:
-    host = request.client.host if request.client else "unknown"
-    # Whoever has an IPv6 address has a network of them (RFC 6177).
-    return ":".join(host.split(":")[:4]) if ":" in host else host
+def _stranger(request: Request) -> str:
+    return f"stranger:{subscriber(request.client.host if request.client else 'unknown')}"
 
 
 _limits: list[RateLimits] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
@@ -18,6 +18,7 @@ from core.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    PreconditionRequired,
     RotaError,
     TooManyRequests,
     Unavailable,
@@ -25,6 +26,7 @@ from core.errors import (
 from core.ids import new_id
 from core.logging import get_logger
 from core.text import storable
+from web.routing import allowed_methods, path_without_slash
 
 log = get_logger(__name__)
 
@@ -35,6 +37,7 @@ _STATUS: dict[type[RotaError], HTTPStatus] = {
     NotPermitted: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
+    PreconditionRequired: HTTPStatus.PRECONDITION_REQUIRED,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Misconfigured: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -55,9 +58,14 @@ PROBLEM_SCHEMA: dict[str, Any] = {
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"field": {"type": "string"}, "problem": {"type": "string"}},
+                "properties": {
+                    "field": {"type": "string", "description": "the field, with dots between its parts"},
+                    "problem": {"type": "string", "description": "what is wrong with it"},
+                },
             },
         },
+        "reference": {"type": "string", "format": "uuid", "description": "of a fault on the server: stands in its log"},
+        "retry_after": {"type": "integer", "description": "seconds after which to try again"},
     },
 }
 
@@ -106,15 +114,19 @@ async def _on_rota_error(_: Request, error: Exception) -> JSONResponse:
     return problem(status, error.message, headers, **error.details)
 
 
+# Names of fields are the caller's own words: not all of them come back, nor the whole of each.
+_LONGEST_FIELD, _MOST_ERRORS = 200, 50
+
+
 async def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     errors = [
         {
-            "field": ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]),
-            "problem": one["msg"].removeprefix("Value error, "),
+            "field": (".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]))[:_LONGEST_FIELD],
+            "problem": _in_words(one),
         }
-        for one in error.errors()
+        for one in error.errors()[:_MOST_ERRORS]
     ]
     if any(one["type"] == "json_invalid" for one in error.errors()):
         return problem(HTTPStatus.BAD_REQUEST, "The body is not valid JSON.", errors=errors)
@@ -122,18 +134,33 @@ async def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
-async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
+def _in_words(error: dict[str, Any]) -> str:
+    """What is wrong with a value. Of a text whose length is checked after something else, pydantic speaks of items."""
+    message: str = error["msg"].removeprefix("Value error, ")
+    if isinstance(error.get("input"), str) and error["type"] in {"too_short", "too_long"}:
+        bound, length = ("least", "min_length") if error["type"] == "too_short" else ("most", "max_length")
+        count = error["ctx"][length]
+        return f"Text should have at {bound} {count} character{'s' * (count != 1)}"
+    return message
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     status = HTTPStatus(error.status_code)
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if status == HTTPStatus.NOT_FOUND and (path := path_without_slash(request.app, request.scope)):
+        return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers={"location": path})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(allowed_methods(request.app, request.scope))
     known = {
         HTTPStatus.NOT_FOUND: "There is nothing at this address. See /docs for what there is.",
-        HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take that method.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"This address does not take that method, but {headers.get('allow')}.",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _TOO_LARGE,
         HTTPStatus.BAD_REQUEST: "The body could not be read: it is not valid JSON, or nested too deeply.",
     }
     detail = known.get(status) or str(error.detail)
-    return problem(status, detail, dict(error.headers or {}))
+    return problem(status, detail, headers)
 
 
 async def _on_data_error(_: Request, error: Exception) -> JSONResponse:

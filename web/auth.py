@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -12,9 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
-from api.rate_limits import limits
 from core import db
-from core.crypto import secret_digest
+from core.crypto import secret_digest, was_issued_here
 from core.errors import NotAuthenticated, NotPermitted
 from core.settings import settings
 from domain.audit import service as audit
@@ -22,6 +21,7 @@ from domain.audit.schemas import Deed, Doer
 from domain.tenants import keys, permissions
 from domain.tenants.permissions import Grant, Reach
 from domain.tenants.schemas import KeyOwner
+from web.rate_limits import limits
 
 # A key found good is not looked up again for this long, so a revoked one works on for at most as long.
 _TRUSTED_SECONDS = 5.0
@@ -38,6 +38,9 @@ class _Known:
 
 
 _trusted: dict[bytes, _Known] = {}
+# Digests of marked keys that were found revoked or expired, and until when they count as strangers' keys.
+_refused: dict[bytes, float] = {}
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,14 @@ class Principal:
 
 class Needs(HTTPBearer):
     """A dependency: the caller, who must have `permission` by role and by scope; everywhere, unless a route looks at
-    nothing but what lies `at_a_location`.
+    nothing but what lies `at_a_location`. What is the caller's `own`, such as notifications, needs the scope alone.
     """
 
-    def __init__(self, permission: str, *, at_a_location: bool = False) -> None:
+    def __init__(self, permission: str, *, at_a_location: bool = False, own: bool = False) -> None:
         super().__init__(scheme_name="HTTPBearer", description="An API key: `rota_…`", auto_error=False)
         self.permission = permission
         self._at_a_location = at_a_location
+        self._own = own
 
     # It is the security scheme itself, instead of depending on one, which FastAPI would resolve apart.
     async def __call__(self, request: Request) -> Principal:  # type: ignore[override]
@@ -129,9 +133,9 @@ class Needs(HTTPBearer):
         credentials = await super().__call__(request)
         known = _remembered(credentials)
         if known is None:
-            known = await run_in_threadpool(_authenticate, request, credentials)
+            known = await _looked_up(request, credentials)
         limits().take_request(known.owner)
-        reach = _reach(known.owner, known.grants, self.permission)
+        reach = self._reach_of(known)
         if reach.is_nowhere:
             raise NotPermitted(
                 f"This needs the permission {self.permission}: by a role of the key's user, and within its scopes."
@@ -141,6 +145,11 @@ class Needs(HTTPBearer):
         name = getattr(request.scope.get("route"), "name", "")
         subject = "/".join(str(value) for value in request.path_params.values())
         return Principal(known.owner, known.grants, reach, route=name, subject=subject)
+
+    def _reach_of(self, known: "_Known") -> Reach:
+        if self._own:  # a user who is shut out has no grants
+            return Reach(everywhere=bool(known.grants) and permissions.covers(known.owner.scopes, self.permission))
+        return _reach(known.owner, known.grants, self.permission)
 
 
 def _reach(owner: KeyOwner, grants: tuple[Grant, ...], permission: str) -> Reach:
@@ -156,26 +165,47 @@ def _remembered(credentials: HTTPAuthorizationCredentials | None) -> _Known | No
     return known if known is not None and known.until > time.monotonic() else None
 
 
-def _authenticate(request: Request, credentials: HTTPAuthorizationCredentials | None) -> _Known:
+async def _looked_up(request: Request, credentials: HTTPAuthorizationCredentials | None) -> _Known:
+    """Find out in the database whom a key speaks for.
+
+    A key that nothing vouches for counts as a stranger's request first: above that limit no look-up is made. A key with
+    this installation's mark, or one that was good before, is looked up even when strangers at the same address used the
+    limit up.
+    """
     if credentials is None:
         limits().take_stranger(request)
         raise NotAuthenticated
-    pepper = settings().pepper
-    try:
-        owner, grants = keys.authenticate(credentials.credentials, pepper=pepper)
-    except NotAuthenticated:
+    digest = secret_digest(credentials.credentials, settings().pepper)
+    is_vouched_for = _refused.get(digest, 0.0) < time.monotonic() and (
+        digest in _trusted or was_issued_here(credentials.credentials, settings().pepper)
+    )
+    if not is_vouched_for:
         limits().take_stranger(request)
+    try:
+        owner, grants = await run_in_threadpool(keys.authenticate, credentials.credentials, pepper=settings().pepper)
+    except NotAuthenticated:
+        _trusted.pop(digest, None)
+        if is_vouched_for:
+            _remember(_refused, digest, time.monotonic() + _TRUSTED_SECONDS)
+            limits().take_stranger(request)
         raise
+    if not is_vouched_for:
+        limits().give_back_stranger(request)
     known = _Known(time.monotonic() + _TRUSTED_SECONDS, owner, grants)
-    if len(_trusted) >= _MOST_TRUSTED:
-        _trusted.clear()
-    _trusted[secret_digest(credentials.credentials, pepper)] = known
+    _remember(_trusted, digest, known)
     return known
+
+
+def _remember(place: dict[bytes, _T], digest: bytes, what: _T) -> None:
+    if len(place) >= _MOST_TRUSTED:
+        place.clear()
+    place[digest] = what
 
 
 def forget_keys() -> None:
     """Look every key up again: one was revoked, or somebody's roles were changed."""
     _trusted.clear()
+    _refused.clear()
 
 
 AnyCaller = Annotated[Principal, Depends(Needs(ANYTHING))]

@@ -1,0 +1,245 @@
+"""Before a call of a model: may it begin, and when? Afterwards: what its outcome says about the provider.
+
+The paces stand in Postgres, where all worker processes share them (`domain/pacing`). Where there is none, a call costs
+a look into a dictionary. A process hears of paces that others made with its heartbeat.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.exc import DBAPIError
+
+from agents.interrupt import Interrupt
+from agents.llm.errors import OUTAGE, ModelError
+from agents.llm.limits import forget_answer, limits_of_answer
+from core.clock import Stopwatch
+from core.db import system_transaction
+from core.errors import RotaError
+from core.logging import get_logger
+from domain.pacing import rules
+from domain.pacing import service as pacing
+from domain.pacing.schemas import AlertKind, Cause, Known, Route
+from domain.pacing.service import Turn
+
+log = get_logger(__name__)
+
+_PATIENCE = timedelta(seconds=10)
+"""the longest that a thread waits for its call's time; then the task goes back to the queue"""
+_EVIDENCE = 3
+"""failures in a row that count as an outage where calls have succeeded lately"""
+_LATELY = 10.0  # seconds
+_SHORT_TIMEOUT = timedelta(seconds=20)
+"""a call that was given less time than this and took it says more about its agent than about the provider"""
+_FIRST_HOLD = 1.0  # seconds at most
+_DOUBLING, _ALL_OF_THEM = 0.1, 10  # seconds; providers refuse within that, and a second later a thousand calls may go
+_LOOK_EVERY = 0.02
+_NEWS_AGE = 3.0  # seconds until the heartbeat must have heard of a pace that was made here
+
+_ALERTS: dict[str, AlertKind] = {"quota": "quota", "authentication": "authentication"}
+
+
+class HeldBack(RotaError):
+    """The call may not begin now: its provider limits us, or is down."""
+
+    def __init__(self, route: Route, cause: Cause, wait: timedelta) -> None:
+        self.cause: Cause = cause
+        self.wait = wait
+        why = "limits how often it is called" if cause == "limit" else "is down"
+        super().__init__(f"{route.provider} {why}; {route.model} may be called in {wait.total_seconds():.1f} s.")
+
+
+@dataclass
+class _Record:
+    """How calls of one model went in this process."""
+
+    failures: int = 0
+    """in a row"""
+    succeeded_at: float | None = None
+    asked_at: float | None = None
+    """when the first call was made"""
+    asked: int = 0
+    """calls made in the first seconds since"""
+    has_begun: bool = False
+    """whether these are over"""
+    held_until: float = 0.0
+    """until when no call begins while its pace is being written"""
+
+
+@dataclass
+class Passage:
+    """One call under way."""
+
+    turn: Turn | None = None
+    """where the model has a pace"""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    tokens: int = 0
+    """how many it used; set by the caller"""
+
+
+class Gates:
+    """What this process knows of paces and alerts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._paced: dict[Route, float] = {}
+        """models with a pace, and since when this process knows"""
+        self._alerted: set[tuple[str, str]] = set()
+        self._records: dict[Route, _Record] = {}
+
+    def learn(self, known: Known) -> None:
+        """Take over what the heartbeat brought. What was made here a moment ago may not have been there yet."""
+        now = time.monotonic()
+        told = [Route(*one) for one in known.paced]
+        with self._lock:
+            new = {route: at for route, at in self._paced.items() if now - at < _NEWS_AGE}
+            self._paced = {route: self._paced.get(route, 0.0) for route in told} | new
+            self._alerted = set(known.alerts)
+
+    @contextlib.contextmanager
+    def passing(self, route: Route, interrupt: Interrupt, limit: timedelta) -> Iterator[Passage]:
+        """Within, a call of a model, which may take `limit`. Waits until it may begin, and learns from how it ends.
+
+        Raises:
+            HeldBack: it may not begin soon.
+            Stopped: a stop was asked for while it waited.
+        """
+        record = self._record(route)
+        if not record.has_begun:
+            self._begin_slowly(route, record)
+        passage = Passage(self._wait_for_turn(route, interrupt) if route in self._paced else None)
+        forget_answer()
+        try:
+            yield passage
+        except ModelError as error:
+            if interrupt.reason is None:  # else the call ended because it was stopped
+                self._note_error(route, passage, error, limit)
+            raise
+        self._note_success(route, passage)
+
+    def _begin_slowly(self, route: Route, record: _Record) -> None:
+        """Let one call of a model go at first, and twice as many with every `_DOUBLING`: a process that begins with a
+        hundred tasks would learn of a limit by a hundred refusals. A pace, once there is one, does the same better.
+        """
+        while not record.has_begun and route not in self._paced:
+            with self._lock:
+                now = time.monotonic()
+                record.asked_at = record.asked_at or now
+                doublings = (now - record.asked_at) / _DOUBLING
+                record.has_begun = doublings >= _ALL_OF_THEM
+                if record.has_begun or record.asked < int(2**doublings):
+                    record.asked += 1
+                    return
+            time.sleep(_LOOK_EVERY)
+
+    def _wait_for_turn(self, route: Route, interrupt: Interrupt) -> Turn | None:
+        """Wait until the model may be called; None where it has no pace."""
+        while True:
+            try:
+                with system_transaction(durable=False) as connection:
+                    turn = pacing.reserve(connection, route, _PATIENCE)
+            except (RotaError, DBAPIError) as error:  # the call's own record will wait for the database
+                log.warning("pace not read", error=str(error))
+                return None
+            if turn is None:
+                left = self._record(route).held_until - time.monotonic()
+                if left > 0:  # its first pace is being written
+                    raise HeldBack(route, "limit", timedelta(seconds=left))
+                self._paced.pop(route, None)
+                return None
+            if turn.wait is None:
+                raise HeldBack(route, turn.pace.cause, turn.opens)
+            if not turn.wait:
+                return turn
+            interrupt.wait(turn.wait)
+            if self._is_still(route, turn):
+                return turn
+
+    @staticmethod
+    def _is_still(route: Route, turn: Turn) -> bool:
+        try:
+            with system_transaction(durable=False) as connection:
+                return pacing.is_still(connection, route, turn)
+        except (RotaError, DBAPIError):
+            return True
+
+    def _note_success(self, route: Route, passage: Passage) -> None:
+        record = self._record(route)
+        record.failures, record.succeeded_at = 0, time.monotonic()
+        with _as_far_as_possible():
+            if route in self._paced:
+                with system_transaction(durable=False) as connection:
+                    has_waited = passage.turn is not None and bool(passage.turn.wait)
+                    pacing.succeeded(connection, route, passage.stopwatch.elapsed(), has_waited=has_waited)
+            else:
+                self._look_ahead(route, passage.tokens)
+            if (route.provider, route.key) in self._alerted:
+                with system_transaction() as connection:
+                    pacing.end_alerts(connection, route.account)
+                self._alerted.discard((route.provider, route.key))
+
+    def _look_ahead(self, route: Route, tokens: int) -> None:
+        """Where the answer's headers tell that hardly anything is left of a limit, do not wait for a refusal."""
+        limits = limits_of_answer(datetime.now(UTC))
+        if limits is not None and rules.foreseen(limits, 0.0, tokens=tokens):
+            with system_transaction(durable=False) as connection:
+                pacing.foresee(connection, route, limits, tokens)
+            self._note_pace(route)
+
+    def _note_error(self, route: Route, passage: Passage, error: ModelError, limit: timedelta) -> None:
+        with _as_far_as_possible():
+            if error.kind == "rate_limited":
+                self._hold(route)
+                with system_transaction(durable=False) as connection:
+                    pacing.refused(
+                        connection,
+                        route,
+                        passage.stopwatch.elapsed(),
+                        number=passage.turn.number if passage.turn else None,
+                        asked=error.retry_after,
+                        limits=limits_of_answer(datetime.now(UTC)),
+                    )
+            elif error.kind in _ALERTS and not route.is_own:  # an organisation's own key is no business of operators
+                with system_transaction() as connection:
+                    pacing.raise_alert(connection, route.account, _ALERTS[error.kind], error.message)
+                self._alerted.add((route.provider, route.key))
+            elif error.kind in OUTAGE and self._is_outage(route, passage, error, limit):
+                self._hold(route)
+                with system_transaction(durable=False) as connection:
+                    pacing.failed(connection, route, passage.stopwatch.elapsed(), asked=error.retry_after)
+
+    def _is_outage(self, route: Route, passage: Passage, error: ModelError, limit: timedelta) -> bool:
+        """Whether a failed call means that others would fail too. Among many calls some fail while all is well."""
+        is_own = error.kind == "timeout" and limit < _SHORT_TIMEOUT and passage.stopwatch.elapsed() >= 0.9 * limit
+        if is_own:
+            return False
+        record = self._record(route)
+        record.failures += 1
+        at = record.succeeded_at
+        has_worked_lately = at is not None and time.monotonic() - at < _LATELY
+        return route in self._paced or record.failures >= _EVIDENCE or not has_worked_lately
+
+    def _hold(self, route: Route) -> None:
+        """Let no call of this process begin from now on: it takes a while until the pace stands in the database."""
+        if route not in self._paced:
+            self._record(route).held_until = time.monotonic() + _FIRST_HOLD
+        self._note_pace(route)
+
+    def _note_pace(self, route: Route) -> None:
+        with self._lock:
+            self._paced[route] = time.monotonic()
+
+    def _record(self, route: Route) -> _Record:
+        return self._records.setdefault(route, _Record())
+
+
+@contextlib.contextmanager
+def _as_far_as_possible() -> Iterator[None]:
+    """What cannot be noted because the database is away is noted after the next call."""
+    try:
+        yield
+    except (RotaError, DBAPIError) as error:
+        log.warning("pace not noted", error=str(error))

@@ -1,0 +1,114 @@
+"""The form in which a conversation is sent to a provider, so that neither provider refuses it.
+
+The journal keeps what was said; each call sends a cleaned copy of it. A conversation may have begun at another
+provider, and models invent things: ids that are empty, used twice, foreign or too long, names with dots, a call without
+a result. Each of these is answered with a 400 that no retry mends, so the copy keeps the stricter rule of the two
+providers, and of the servers that imitate them:
+
+- Calls are numbered in the order of the conversation: nine letters and digits, which the strictest server asks for.
+- Each call is followed by its one result, and each result belongs to the call before it.
+- Names fit `[a-zA-Z0-9_-]{1,64}`, texts are not blank, and the assistant has neither the first nor the last message.
+
+The same conversation always gives the same copy, so the provider's prompt cache keeps working.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+
+from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage, ToolSpec, UserMessage
+from agents.llm.calls import UNNAMED
+from core.text import storable
+
+_MOST_CALLS = 128  # in one message
+_LONGEST_NAME = 64
+_ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
+_GO_ON = "Go on."
+_NOTHING = "(empty)"
+_NO_RESULT = '{"error":"There is no result of this call."}'
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has no visible character: it is empty, or only spaces, control and zero-width characters."""
+    return not any(letter.isprintable() and not letter.isspace() for letter in text)
+
+
+def presentable(messages: list[Message]) -> list[Message]:
+    """The conversation as both providers accept it."""
+    sent: list[Message] = []
+    numbers = itertools.count(1)
+    for index, message in enumerate(messages):
+        if isinstance(message, UserMessage):
+            sent.append(UserMessage(text=_filled(message.text)))
+        elif isinstance(message, AssistantMessage):
+            sent += _turn(message, _results(messages[index + 1 :]), numbers)
+    if not sent or not isinstance(sent[0], UserMessage):
+        sent.insert(0, UserMessage(text=_GO_ON))
+    if isinstance(sent[-1], AssistantMessage):
+        # A final assistant message is a prefill, which newer models refuse.
+        sent.append(UserMessage(text=_GO_ON))
+    return sent
+
+
+def offered(request: Request) -> list[ToolSpec]:
+    """The tools to offer, each once. Where there are none but the conversation holds calls, these are declared: without
+    any tool such a conversation is refused.
+    """
+    tools = list({spec.name: spec for spec in request.tools}.values())
+    if tools:
+        return tools
+    called = dict.fromkeys(
+        _legal(call.name) for one in request.messages if isinstance(one, AssistantMessage) for call in one.tool_calls
+    )
+    nothing = {"type": "object", "properties": {}}
+    return [ToolSpec(name=name, description="Not available any more.", parameters=nothing) for name in called]
+
+
+def _results(following: list[Message]) -> list[ToolMessage]:
+    """The tool results before the next message of the assistant."""
+    heard = itertools.takewhile(lambda message: not isinstance(message, AssistantMessage), following)
+    return [message for message in heard if isinstance(message, ToolMessage)]
+
+
+def _turn(said: AssistantMessage, results: list[ToolMessage], numbers: Iterator[int]) -> Iterable[Message]:
+    text = "" if is_blank(said.text) else storable(said.text).rstrip()
+    if not said.tool_calls:
+        return [AssistantMessage(text=text)] if text else []
+    turn: list[Message] = []
+    answered = list(zip(said.tool_calls, _paired(said.tool_calls, results), strict=True))
+    for start in range(0, len(answered), _MOST_CALLS):
+        some = [(f"call{next(numbers):05}", *one) for one in answered[start : start + _MOST_CALLS]]
+        calls = [call.model_copy(update={"id": number, "name": _legal(call.name)}) for number, call, _ in some]
+        turn.append(AssistantMessage(text="" if start else text, tool_calls=calls))
+        turn += [_result(number, result) for number, _, result in some]
+    return turn
+
+
+def _paired(calls: list[ToolCall], results: list[ToolMessage]) -> list[ToolMessage | None]:
+    """The result of each call, None where there is none.
+
+    Results are matched by id, in order where ids are equal; those left over go to the calls left over, in order.
+    """
+    left = list(results)
+    found: list[ToolMessage | None] = []
+    for call in calls:
+        match = next((result for result in left if result.call_id == call.id), None)
+        found.append(match)
+        if match is not None:
+            left.remove(match)
+    strangers = iter(left)
+    return [result if result is not None else next(strangers, None) for result in found]
+
+
+def _result(number: str, result: ToolMessage | None) -> ToolMessage:
+    if result is None:
+        return ToolMessage(call_id=number, content=_NO_RESULT, is_error=True)
+    return result.model_copy(update={"call_id": number, "content": _filled(result.content)})
+
+
+def _filled(text: str) -> str:
+    return _NOTHING if is_blank(text) else str(storable(text))
+
+
+def _legal(name: str) -> str:
+    return _ILLEGAL.sub("_", name)[:_LONGEST_NAME] or UNNAMED

@@ -1,0 +1,156 @@
+"""ASGI middleware before any route: the caller behind a proxy, the names of this server, HEAD, kinds of bodies."""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from core.addresses import Network, is_within
+from web.problems import problem
+
+App = Callable[..., Awaitable[None]]
+
+_WITH_BODY = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+# ── proxies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def caller_address(peer: str, forwarded: Iterable[str], proxies: Sequence[Network]) -> str:
+    """The address that a request comes from: the last one in X-Forwarded-For that a trusted proxy vouches for.
+
+    Each proxy appends whom it was asked by, so the list is believed from its end for as long as the address before
+    is a trusted proxy's. What stands further left anybody may have written.
+    """
+    address = peer
+    for entry in reversed([part.strip() for value in forwarded for part in value.split(",")]):
+        if not is_within(address, proxies):
+            break
+        found = _without_port(entry)
+        if found is None:
+            break
+        address = found
+    return address
+
+
+def _without_port(entry: str) -> str | None:
+    """The address in an entry such as `1.2.3.4`, `1.2.3.4:567`, `2a00::1` or `[2a00::1]:567`, if it has one."""
+    if entry.startswith("["):
+        entry = entry[1:].partition("]")[0]
+    elif entry.count(":") == 1:
+        entry = entry.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(entry))
+    except ValueError:
+        return None
+
+
+class TrustProxies:
+    """Takes the caller's address and scheme from what trusted proxies say of them, and from nobody else."""
+
+    def __init__(self, app: App, proxies: Sequence[Network]) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        client = scope.get("client")
+        if self._proxies and client and is_within(client[0], self._proxies):
+            address = caller_address(client[0], _values(scope, b"x-forwarded-for"), self._proxies)
+            if address != client[0]:
+                scope["client"] = (address, 0)
+            scheme = (_values(scope, b"x-forwarded-proto") or [""])[-1].rpartition(",")[2].strip().lower()
+            if scheme in {"http", "https"}:
+                scope["scheme"] = scheme
+        await self._app(scope, receive, send)
+
+
+def _values(scope: Any, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for header, value in scope["headers"] if header == name]
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_known_host(header: str, allowed: Sequence[str]) -> bool:
+    """Whether a Host header names one of `allowed`, of which `*.example.com` stands for every name below that one."""
+    host = header.strip().lower()
+    host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    host = host.removesuffix(".")
+    return any(
+        host.endswith(name[1:]) and len(host) >= len(name) if name.startswith("*.") else host == name
+        for name in (one.lower() for one in allowed)
+    )
+
+
+class KnownHosts:
+    """Refuses requests under names that are not allowed. Health is exempt: load balancers ask for it by address."""
+
+    def __init__(self, app: App, allowed: Sequence[str]) -> None:
+        self._app = app
+        self._allowed = allowed
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._allowed and scope["type"] == "http" and not scope["path"].startswith("/health"):
+            hosts = _values(scope, b"host")
+            if len(hosts) != 1 or not is_known_host(hosts[0], self._allowed):
+                refusal = problem(
+                    HTTPStatus.MISDIRECTED_REQUEST,
+                    "This server does not answer to the name in the Host header (its setting allowed_hosts).",
+                )
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+# ── HEAD, and kinds of bodies ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class AnswerHead:
+    """Answers HEAD as GET, without the body. A stream ends with its head."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def only_head(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+
+        asked = scope | {"method": "GET"}
+        try:
+            await self._app(asked, receive, only_head)
+        finally:
+            scope["route"] = asked.get("route")  # for the metrics
+
+
+class JsonBodies:
+    """Refuses a body that is not JSON, as it says itself, wherever the API takes one."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] in _WITH_BODY and scope["path"].startswith("/v1/"):
+            headers = dict(scope["headers"])
+            has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+            refusal = _unsupported(headers) if has_body else None
+            if refusal is not None:
+                await problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, *refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _unsupported(headers: dict[bytes, bytes]) -> tuple[str, dict[str, str]] | None:
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+        return "The body must be JSON: send it with the header Content-Type: application/json.", {
+            "accept": "application/json"
+        }
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        return "The body must not be compressed: send it without Content-Encoding.", {"accept-encoding": "identity"}
+    return None

@@ -1,0 +1,285 @@
+"""The description of the API for those who generate clients from it: what every operation has in common, in one place.
+
+FastAPI describes what each route declares. Here it is completed by what holds for all of them: names of operations and
+schemas, the problems that any request may meet and their headers, and what fields mean (`glossary.py`).
+"""
+
+import copy
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
+
+from api.glossary import AMOUNTS, EXAMPLES, FIELDS, PARAMETERS
+from domain.channels.schemas import EmailChannel, GatewaySettings
+from web.problems import MEDIA_TYPE, PROBLEM_SCHEMA
+
+Json = dict[str, Any]
+
+# Route functions whose name alone says too little, and what a client's function is to be called.
+_OPERATIONS = {
+    "me": "get_me",
+    "why": "explain_waiting",
+    "settle": "settle_step",
+    "usage": "get_usage",
+    "pause": "add_pause",
+    "resume": "remove_pause",
+    "resume_organisation": "remove_organisation_pause",
+    "correct": "correct_wallet",
+    "top_up": "top_up_wallet",
+    "statement": "list_wallet_entries",
+    "reconcile": "reconcile_wallet",
+    "price_list": "list_token_prices",
+    "receive": "add_received_message",
+    "list_received": "list_received_messages",
+    "live": "get_health",
+    "ready": "get_readiness",
+    "detailed": "get_detailed_health",
+    "metrics": "get_metrics",
+    "agent_statistics": "list_agent_statistics",
+    "effectiveness": "list_effectiveness",
+    "mark_all_read": "mark_all_notifications_read",
+    "mark_read": "mark_notification_read",
+    "scheduler_status": "get_scheduler",
+    "upcoming_runs": "list_upcoming_runs",
+    "list_rules": "list_follow_up_rules",
+    "get_rule": "get_follow_up_rule",
+    "put_rule": "put_follow_up_rule",
+    "remove_rule": "remove_follow_up_rule",
+    "switch_rule": "switch_follow_up_rule",
+    "list_runs": "list_workflow_runs",
+    "get_run": "get_workflow_run",
+}
+# Routes of two files that have the same function name.
+_OPERATIONS_BY_PATH = {"/v1/token-prices/{item}": "set_token_price"}
+
+_PROBLEM = "ProblemDetails"
+_CHANNELS = (EmailChannel, GatewaySettings)  # one route takes either, depending on the kind of channel
+
+# FastAPI tells models of one name apart by where they are defined.
+_SCHEMAS = {
+    "Problem": "CronProblem",
+    "domain__followups__schemas__Rule": "FollowUpRule",
+    "domain__approvals__schemas__Rule-Output": "Rule",
+    "domain__approvals__schemas__Rule-Input": "RuleInput",
+    "domain__tasks__schemas__Step": "TaskStep",
+    "domain__followups__schemas__Step": "FollowUpStep",
+}
+
+
+def operation_id(route: APIRoute) -> str:
+    """What a generated client calls the operation."""
+    return _OPERATIONS_BY_PATH.get(route.path) or _OPERATIONS.get(route.name) or route.name
+
+
+def describe(app: FastAPI) -> Json:
+    """The whole description, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        app.openapi_schema = completed(made)
+    return app.openapi_schema
+
+
+def completed(description: Json) -> Json:
+    """FastAPI's description with what holds for every operation."""
+    schemas = description["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):  # every error is a problem document
+        schemas.pop(unused, None)
+    schemas[_PROBLEM] = copy.deepcopy(PROBLEM_SCHEMA)
+    _, bodies = models_json_schema(
+        [(model, "validation") for model in _CHANNELS], ref_template="#/components/schemas/{model}"
+    )
+    schemas |= bodies["$defs"]
+    description["components"]["headers"] = _HEADERS
+    for path, operation in operations(description):
+        _complete(operation, needs_key="security" in operation, is_public=not path.startswith("/v1/"))
+    description = _renamed(description)
+    for name, schema in description["components"]["schemas"].items():
+        _explain_fields(name, schema)
+    return description
+
+
+def operations(description: Json) -> Iterator[tuple[str, Json]]:
+    """Every operation, with its path."""
+    for path, item in description["paths"].items():
+        for method, operation in item.items():
+            if method in {"get", "put", "post", "delete", "patch"}:
+                yield path, operation
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _header(meaning: str, example: Any, **schema: Any) -> Json:
+    return {"description": meaning, "schema": {"type": "string"} | schema, "example": example}
+
+
+_HEADERS: Json = {
+    "RetryAfter": _header("seconds after which to try again", 2, type="integer", minimum=1),
+    "WwwAuthenticate": _header("how to authenticate", "Bearer", const="Bearer"),
+    "Accept": _header("the kind of body that is taken", "application/json"),
+    "AcceptEncoding": _header("the encoding of a body that is taken", "identity"),
+    "Location": _header(
+        "where the new thing is", "/v1/tasks/0198a1b2-0000-7000-8000-000000000001", format="uri-reference"
+    ),
+    "ETag": _header("the approval's digest, which votes name as If-Match", '"9f86d081884c7d65"'),
+    "ContentDisposition": _header("the name to save it under", 'attachment; filename="rota-bill-2026-11.csv"'),
+}
+_PROBLEM_HEADERS = {
+    401: {"www-authenticate": "WwwAuthenticate"},
+    415: {"accept": "Accept", "accept-encoding": "AcceptEncoding"},
+    429: {"retry-after": "RetryAfter"},
+    503: {"retry-after": "RetryAfter"},
+}
+_ANSWER_HEADERS = {
+    ("submit_task", "202"): {"location": "Location"},
+    ("replay_task", "202"): {"location": "Location"},
+    ("create_agent", "201"): {"location": "Location"},
+    ("get_approval", "200"): {"etag": "ETag"},
+    ("fetch_export", "200"): {"content-disposition": "ContentDisposition"},
+    ("get_bill", "200"): {"content-disposition": "ContentDisposition"},
+}
+_MEANINGS = {
+    400: "The request or its body cannot be read: it is not HTTP/1.1, or the body is not JSON.",
+    401: "There is no API key, or it is not valid.",
+    403: "The key's scopes or its user's roles do not reach this far.",
+    404: "There is no such thing in this organisation.",
+    408: "The request did not come in time.",
+    409: "The present state of the thing forbids it.",
+    413: "The body is larger than the server takes.",
+    415: "The body is not JSON, or is compressed.",
+    421: "The server does not answer to the name in the Host header.",
+    422: "A value is missing or cannot be accepted; `errors` says which.",
+    428: "The request does not say which version of the thing it means.",
+    429: "Too many requests of this key, organisation or address, or too many connections.",
+    431: "The address and headers are larger than the server takes.",
+    500: "Something went wrong on the server; `reference` stands in its log.",
+    503: "The database or another server that is needed does not answer, or the server has no room.",
+}
+# What any request may meet, whatever it asks for: a connection is looked at before the request is.
+_ALWAYS = {400, 408, 421, 429, 431, 500, 503}
+_WITH_KEY = {401, 403}
+_WITH_BODY = {413, 415, 422}
+_WITH_VALUES = {422}
+
+
+def _complete(operation: Json, *, needs_key: bool, is_public: bool) -> None:
+    answers = operation["responses"]
+    statuses = {int(status) for status in answers if int(status) >= HTTPStatus.BAD_REQUEST} | _ALWAYS
+    statuses |= _WITH_KEY if needs_key else set()
+    statuses |= _WITH_BODY if "requestBody" in operation else set()
+    statuses |= _WITH_VALUES if operation.get("parameters") else set()
+    for status in sorted(statuses):
+        if is_public and "application/json" in answers.get(str(status), {}).get("content", {}):
+            answers[str(status)]["headers"] = _references(
+                _PROBLEM_HEADERS[status]
+            )  # health says in its own words how it is
+        else:
+            answers[str(status)] = _problem(status)
+    for (name, answer), headers in _ANSWER_HEADERS.items():
+        if operation["operationId"] == name:
+            answers[answer]["headers"] = _references(headers)
+    operation["responses"] = dict(sorted(answers.items()))
+    if operation["operationId"] == "set_up_channel":
+        choices = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in _CHANNELS]
+        operation["requestBody"]["content"]["application/json"]["schema"] = {"anyOf": choices}
+    for parameter in operation.get("parameters", []):
+        meaning = PARAMETERS.get(parameter["name"]) or FIELDS.get(parameter["name"])
+        if meaning:
+            parameter.setdefault("description", meaning)
+
+
+def _problem(status: int) -> Json:
+    made: Json = {
+        "description": _MEANINGS[status],
+        "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{_PROBLEM}"}}},
+    }
+    if status in _PROBLEM_HEADERS:
+        made["headers"] = _references(_PROBLEM_HEADERS[status])
+    return made
+
+
+def _references(headers: dict[str, str]) -> Json:
+    return {name: {"$ref": f"#/components/headers/{header}"} for name, header in headers.items()}
+
+
+# ── names and fields ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _renamed(description: Json) -> Json:
+    """The description with names of schemas that make good names of classes."""
+    schemas: Json = description["components"]["schemas"]
+    names = {name: _SCHEMAS.get(name) or name.removesuffix("-Output").replace("-Input", "Input") for name in schemas}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"two schemas have the same name; give one another in _SCHEMAS: {sorted(names.values())}")
+    description["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
+    prefix = "#/components/schemas/"
+
+    def follow(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                name: prefix + names[item.removeprefix(prefix)]
+                if name == "$ref" and item.startswith(prefix)
+                else follow(item)
+                for name, item in value.items()
+            }
+        if isinstance(value, list):
+            return [follow(item) for item in value]
+        # In a discriminator's mapping references stand by themselves.
+        if isinstance(value, str) and value.startswith(prefix):
+            return prefix + names.get(value.removeprefix(prefix), value.removeprefix(prefix))
+        return value
+
+    followed: Json = follow(description)
+    return followed
+
+
+def _explain_fields(name: str, schema: Json) -> None:
+    """Say of each field what it means, where its model does not, and give an example."""
+    for field, described in schema.get("properties", {}).items():
+        meaning = FIELDS.get(f"{name}.{field}") or FIELDS.get(field)
+        if meaning:
+            described.setdefault("description", meaning)
+        _mark_formats(field, described)
+        example = example_of(described)
+        if example is None:
+            example = EXAMPLES.get(f"{name}.{field}", EXAMPLES.get(field))
+        if example is not None:
+            described.setdefault("examples", [example])
+
+
+_EXAMPLES_BY_FORMAT = {
+    "uuid": "0198a1b2-0000-7000-8000-000000000001",
+    "date-time": "2026-11-28T09:00:00Z",
+    "date": "2026-11-28",
+    "partial-time": "09:00:00",
+    "duration": "PT1H",
+    "decimal": "12.5",
+}
+
+
+def _mark_formats(field: str, schema: Json) -> None:
+    """Name formats that a schema leaves open: of amounts, and of times of a clock, which have no offset here."""
+    for option in (schema, *schema.get("anyOf", [])):
+        if field in AMOUNTS and option.get("type") == "string" and "enum" not in option:
+            option |= {"format": "decimal", "pattern": r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"}
+        elif option.get("format") == "time":
+            option["format"] = "partial-time"  # RFC 3339's name for it
+
+
+def example_of(schema: Json) -> Any:
+    """A value that fits a schema by its kind alone; None for things, lists, and words that could be anything."""
+    if "const" in schema or "enum" in schema:
+        return schema.get("const", schema.get("enum", [None])[0])
+    if isinstance(schema.get("default"), str | int | float) and schema["default"] != "":
+        return schema["default"]
+    # Of an amount that may come as a number or as text, the text: nothing is lost on the way.
+    options = sorted(schema.get("anyOf", []), key=lambda option: option.get("type") != "string")
+    least = max(1, schema.get("minimum", 1))
+    by_kind = {"integer": least, "number": least, "boolean": True}
+    found = by_kind.get(schema.get("type", "")) or _EXAMPLES_BY_FORMAT.get(schema.get("format", ""))
+    return example_of(options[0]) if options else found

@@ -1,0 +1,395 @@
+"""What agents keep and begin: tickets, tasks for staff, campaigns, posts, exports, charges, events, bookings.
+
+People and other systems look at it, move it on and say what became of it.
+"""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from core.errors import NotPermitted
+from domain.crm.schemas import PaymentStatus
+from domain.office import campaigns, records, resources
+from domain.office import service as office
+from domain.office.schemas import (
+    Booking,
+    BookingOutcome,
+    BookingStatus,
+    CalendarEvent,
+    Campaign,
+    CampaignStatus,
+    Charge,
+    ChargeOutcome,
+    EventKind,
+    EventOutcome,
+    EventStatus,
+    ExportFile,
+    ExportWhat,
+    Member,
+    Platform,
+    Post,
+    PostOutcome,
+    PostStatus,
+    Resource,
+    StaffTask,
+    StaffTaskChange,
+    StaffTaskStatus,
+    Ticket,
+    TicketChange,
+    TicketPriority,
+    TicketStatus,
+    Trial,
+    TrialStatus,
+)
+from web.auth import Needs, Principal
+from web.problems import describes
+
+router = APIRouter(prefix="/v1", tags=["office"])
+
+
+def _may(permission: str) -> Any:
+    """A caller with the permission, perhaps at some locations only: of what lies elsewhere they see nothing."""
+    return Depends(Needs(permission, at_a_location=True))
+
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+Before = Annotated[UUID | None, Query(description="the last id of the page before")]
+Client = Annotated[UUID | None, Query(description="only about this client")]
+Lead = Annotated[UUID | None, Query(description="only about this lead")]
+Assignee = Annotated[str | None, Query(max_length=100)]
+LOOK = describes(401, 403, 422)
+ONE = describes(401, 403, 404, 422)
+MOVE = describes(401, 403, 404, 409, 422)
+
+
+# ── tickets, tasks for staff ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/tickets", responses=LOOK)
+def list_tickets(
+    caller: Annotated[Principal, _may("tickets:read")],
+    status: TicketStatus | None = None,
+    priority: TicketPriority | None = None,
+    assignee: Assignee = None,
+    client: Client = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Ticket]:
+    """Support tickets, the latest first."""
+    wanted = {"status": status, "priority": priority, "assignee": assignee, "client_id": client}
+    with caller.reading() as connection:
+        return records.list_records(connection, records.TICKETS, before=before, limit=limit, **wanted)
+
+
+@router.get("/tickets/{ticket_id}", responses=ONE)
+def get_ticket(ticket_id: UUID, caller: Annotated[Principal, _may("tickets:read")]) -> Ticket:
+    """A support ticket."""
+    with caller.reading() as connection:
+        return records.get_record(connection, records.TICKETS, ticket_id)
+
+
+@router.patch("/tickets/{ticket_id}", responses=MOVE)
+def change_ticket(ticket_id: UUID, change: TicketChange, caller: Annotated[Principal, _may("tickets:write")]) -> Ticket:
+    """Take a ticket on, resolve it, close it, open it again; or change its priority and who sees to it."""
+    with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
+        return records.change_ticket(connection, ticket_id, change)
+
+
+@router.get("/staff-tasks", responses=LOOK)
+def list_staff_tasks(
+    caller: Annotated[Principal, _may("leads:read")],
+    status: StaffTaskStatus | None = None,
+    assignee: Assignee = None,
+    lead: Lead = None,
+    client: Client = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[StaffTask]:
+    """Tasks for staff, the latest first."""
+    wanted = {"status": status, "assignee": assignee, "lead_id": lead, "client_id": client}
+    with caller.reading() as connection:
+        return records.list_records(connection, records.STAFF_TASKS, before=before, limit=limit, **wanted)
+
+
+@router.get("/staff-tasks/{staff_task_id}", responses=ONE)
+def get_staff_task(staff_task_id: UUID, caller: Annotated[Principal, _may("leads:read")]) -> StaffTask:
+    """A task for staff."""
+    with caller.reading() as connection:
+        return records.get_record(connection, records.STAFF_TASKS, staff_task_id)
+
+
+@router.patch("/staff-tasks/{staff_task_id}", responses=MOVE)
+def change_staff_task(
+    staff_task_id: UUID, change: StaffTaskChange, caller: Annotated[Principal, _may("leads:write")]
+) -> StaffTask:
+    """Say that a task for staff is done, or off; or change who does it, and by when."""
+    with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
+        return records.change_staff_task(connection, staff_task_id, change)
+
+
+# ── campaigns ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/campaigns", responses=LOOK)
+def list_campaigns(
+    caller: Annotated[Principal, _may("campaigns:read")],
+    status: CampaignStatus | None = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Campaign]:
+    """Campaigns, the latest first, with how their members stand."""
+    with caller.reading() as connection:
+        return campaigns.list_campaigns(connection, status=status, before=before, limit=limit)
+
+
+@router.get("/campaigns/{campaign_id}", responses=ONE)
+def get_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campaigns:read")]) -> Campaign:
+    """A campaign, with how its members stand."""
+    with caller.reading() as connection:
+        return campaigns.get_campaign(connection, campaign_id)
+
+
+@router.get("/campaigns/{campaign_id}/members", responses=ONE)
+def list_members(
+    campaign_id: UUID,
+    caller: Annotated[Principal, _may("campaigns:read")],
+    after: Annotated[UUID | None, Query(description="the last client of the page before")] = None,
+    limit: Limit = 50,
+) -> list[Member]:
+    """The members of a campaign, with what became of the message to each."""
+    with caller.reading() as connection:
+        return campaigns.list_members(connection, campaign_id, after=after, limit=limit)
+
+
+@router.post("/campaigns/{campaign_id}/launch", responses=MOVE)
+def launch_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campaigns:write")]) -> Campaign:
+    """Have the messages of a draft leave, which takes `email:send` as well. Who has cancelled or opted out since it was
+    drafted is left out. Each message is charged.
+    """
+    mail = caller.reach_of("email:send")
+    if not mail.everywhere and (caller.reach.everywhere or not caller.reach.locations <= mail.locations):
+        raise NotPermitted("Launching a campaign sends e-mail: it needs the permission email:send as well.")
+    with caller.writing() as connection:
+        return campaigns.launch_campaign(connection, caller.org_id, campaign_id, caller.user_id)
+
+
+@router.post("/campaigns/{campaign_id}/cancel", responses=MOVE)
+def cancel_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campaigns:write")]) -> Campaign:
+    """End a campaign. Messages that have not left do not leave; what they cost is paid back."""
+    with caller.writing() as connection:
+        return campaigns.cancel_campaign(connection, caller.org_id, campaign_id)
+
+
+# ── posts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/posts", responses=LOOK)
+def list_posts(
+    caller: Annotated[Principal, _may("social:read")],
+    status: PostStatus | None = None,
+    platform: Platform | None = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Post]:
+    """Social posts, the latest first."""
+    with caller.reading() as connection:
+        return records.list_records(
+            connection, records.POSTS, before=before, limit=limit, status=status, platform=platform
+        )
+
+
+@router.get("/posts/{post_id}", responses=ONE)
+def get_post(post_id: UUID, caller: Annotated[Principal, _may("social:read")]) -> Post:
+    """A social post."""
+    with caller.reading() as connection:
+        return records.get_record(connection, records.POSTS, post_id)
+
+
+@router.post("/posts/{post_id}/outcome", responses=MOVE)
+def settle_post(post_id: UUID, said: PostOutcome, caller: Annotated[Principal, _may("social:write")]) -> Post:
+    """Say that a post was published, or shall not be. A system that publishes hears of `post.due` by webhook."""
+    with caller.writing(outcome=said.outcome, url=said.url) as connection:
+        return records.settle_post(connection, post_id, said)
+
+
+# ── exports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+Exporter = Annotated[Principal, _may("data:export")]
+_MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+
+
+@router.get("/exports", responses=LOOK)
+def list_exports(
+    caller: Exporter, what: ExportWhat | None = None, before: Before = None, limit: Limit = 50
+) -> list[ExportFile]:
+    """Files of records, the latest first. They are deleted after 30 days."""
+    with caller.reading() as connection:
+        return records.list_records(connection, records.EXPORTS, before=before, limit=limit, what=what)
+
+
+@router.get("/exports/{export_id}", responses=ONE)
+def get_export(export_id: UUID, caller: Exporter) -> ExportFile:
+    """A file of records, without its content."""
+    with caller.reading() as connection:
+        return records.get_record(connection, records.EXPORTS, export_id)
+
+
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file.",
+        "content": {"text/csv": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "array"}}},
+    }
+}
+
+
+@router.get("/exports/{export_id}/content", response_class=Response, responses=ONE | _CONTENT)
+def fetch_export(export_id: UUID, caller: Exporter) -> Response:
+    """The file itself. That it was fetched is written into the audit log."""
+    with caller.writing() as connection:
+        found = office.view_export(connection, export_id)
+    name = f"{found['what']}-{found['created_at']:%Y-%m-%d}.{found['format']}"
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(found["content"], media_type=_MEDIA[found["format"]], headers=headers)
+
+
+@router.delete("/exports/{export_id}", status_code=204, responses=ONE)
+def remove_export(export_id: UUID, caller: Exporter) -> None:
+    """Delete a file of records."""
+    with caller.writing() as connection:
+        records.remove_record(connection, records.EXPORTS, export_id)
+
+
+# ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/payments", responses=LOOK)
+def list_payments(
+    caller: Annotated[Principal, _may("payments:read")],
+    status: PaymentStatus | None = None,
+    client: Client = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Charge]:
+    """Payments, the latest id first; `status=pending` are those to be collected."""
+    with caller.reading() as connection:
+        return records.list_records(
+            connection, records.CHARGES, before=before, limit=limit, status=status, client_id=client
+        )
+
+
+@router.get("/payments/{payment_id}", responses=ONE)
+def get_payment(payment_id: UUID, caller: Annotated[Principal, _may("payments:read")]) -> Charge:
+    """A payment."""
+    with caller.reading() as connection:
+        return records.get_record(connection, records.CHARGES, payment_id)
+
+
+@router.post("/payments/{payment_id}/outcome", responses=MOVE)
+def settle_payment(
+    payment_id: UUID, said: ChargeOutcome, caller: Annotated[Principal, _may("payments:settle")]
+) -> Charge:
+    """Say what came of a payment that was asked for. A payment system hears of `payment.wanted` by webhook."""
+    with caller.writing(outcome=said.outcome, reference=said.reference) as connection:
+        return records.settle_charge(connection, payment_id, said)
+
+
+# ── calendar, bookings, trials ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/calendar-events", responses=LOOK)
+def list_events(
+    caller: Annotated[Principal, _may("calendar:read")],
+    status: EventStatus | None = None,
+    kind: EventKind | None = None,
+    lead: Lead = None,
+    client: Client = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[CalendarEvent]:
+    """Events in the calendar, the latest made first."""
+    wanted = {"status": status, "kind": kind, "lead_id": lead, "client_id": client}
+    with caller.reading() as connection:
+        return records.list_records(connection, records.EVENTS, before=before, limit=limit, **wanted)
+
+
+@router.get("/calendar-events/{event_id}", responses=ONE)
+def get_event(event_id: UUID, caller: Annotated[Principal, _may("calendar:read")]) -> CalendarEvent:
+    """An event in the calendar."""
+    with caller.reading() as connection:
+        return records.get_record(connection, records.EVENTS, event_id)
+
+
+@router.post("/calendar-events/{event_id}/outcome", responses=MOVE)
+def settle_event(
+    event_id: UUID, said: EventOutcome, caller: Annotated[Principal, _may("calendar:write")]
+) -> CalendarEvent:
+    """Say that an event was held, that nobody came, or that it is off."""
+    with caller.writing(outcome=said.outcome) as connection:
+        return records.settle_event(connection, event_id, said)
+
+
+@router.get("/bookings", responses=LOOK)
+def list_bookings(
+    caller: Annotated[Principal, _may("bookings:read")],
+    status: BookingStatus | None = None,
+    client: Client = None,
+    session: Annotated[UUID | None, Query(description="only in this class session")] = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Booking]:
+    """Clients' places in class sessions, the latest id first."""
+    wanted = {"status": status, "client_id": client, "session_id": session}
+    with caller.reading() as connection:
+        return records.list_records(connection, records.BOOKINGS, before=before, limit=limit, **wanted)
+
+
+@router.post("/bookings/{booking_id}/outcome", responses=MOVE)
+def settle_booking(
+    booking_id: UUID, said: BookingOutcome, caller: Annotated[Principal, _may("bookings:write")]
+) -> Booking:
+    """Say whether a client came to a class that has begun."""
+    with caller.writing(outcome=said.outcome) as connection:
+        return records.settle_booking(connection, booking_id, said)
+
+
+@router.get("/trials", responses=LOOK)
+def list_trials(
+    caller: Annotated[Principal, _may("bookings:read")],
+    status: TrialStatus | None = None,
+    lead: Lead = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Trial]:
+    """Leads' trial places in class sessions, the latest first. How one ended: `PUT /v1/trials/{trial_id}/outcome`."""
+    with caller.reading() as connection:
+        return records.list_records(connection, records.TRIALS, before=before, limit=limit, status=status, lead_id=lead)
+
+
+# ── resources ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/resources", responses=LOOK)
+def list_resources(
+    caller: Annotated[Principal, Depends(Needs("resources:read"))],
+    kind: Annotated[str | None, Query(max_length=63)] = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Resource]:
+    """Records of whatever kind agents keep, the latest first."""
+    with caller.reading() as connection:
+        return records.list_records(connection, records.RESOURCES, before=before, limit=limit, kind=kind)
+
+
+@router.get("/resources/{resource_id}", responses=ONE)
+def get_resource(resource_id: UUID, caller: Annotated[Principal, Depends(Needs("resources:read"))]) -> Resource:
+    """A resource."""
+    with caller.reading() as connection:
+        return records.get_record(connection, records.RESOURCES, resource_id)
+
+
+@router.delete("/resources/{resource_id}", status_code=204, responses=ONE)
+def remove_resource(resource_id: UUID, caller: Annotated[Principal, Depends(Needs("resources:delete"))]) -> None:
+    """Take a resource away; its name is free again."""
+    with caller.writing() as connection:
+        resources.delete_resource(connection, resource_id)

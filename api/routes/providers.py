@@ -1,0 +1,70 @@
+"""Endpoints that serve models to an organisation: its own, and the installation's."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from sqlalchemy import Connection
+
+from agents.checks import has_price, models_at, unserved_models
+from core.errors import InvalidInput
+from core.settings import ProviderName, settings
+from domain.billing.routing import PROVIDERS
+from domain.providers import service as providers
+from domain.providers.schemas import Provider, ProviderFields
+from web.auth import Needs, Principal
+from web.problems import describes
+
+router = APIRouter(prefix="/v1", tags=["providers"])
+
+Reads = Annotated[Principal, Depends(Needs("providers:read"))]
+Writes = Annotated[Principal, Depends(Needs("providers:write"))]
+NamePath = Annotated[ProviderName, Path(examples=["house"])]
+
+
+@router.get("/providers", responses=describes(401, 403))
+def list_providers(caller: Reads) -> list[Provider]:
+    """The endpoints that agents here can use, without their keys: your own, then the installation's. Of a base URL in
+    the settings the models are those that agents name.
+    """
+    with caller.reading() as connection:
+        return _list(connection)
+
+
+@router.put("/providers/{name}", responses=describes(401, 403, 422))
+def put_provider(name: NamePath, fields: ProviderFields, caller: Writes) -> Provider:
+    """Add or change an endpoint of your own that speaks OpenAI's wire format. Agents name its models alone, or as
+    `endpoint/model` where several endpoints serve one of that name; your own go before the installation's. A model for
+    which no price is known is billed at 0, and marked so.
+    """
+    has_key = fields.key is not None and not fields.forget_key
+    with caller.writing(url=fields.url, models=fields.models, has_new_key=has_key) as connection:
+        with _agents_stay_served(connection):
+            providers.put_provider(connection, caller.org_id, name, fields)
+        return next(one for one in _list(connection) if (one.name, one.source) == (name, "organisation"))
+
+
+@router.delete("/providers/{name}", status_code=204, responses=describes(401, 403, 404, 422))
+def remove_provider(name: NamePath, caller: Writes) -> None:
+    """Take an endpoint of your own away. Refused while an agent uses a model that nobody else serves."""
+    with caller.writing() as connection, _agents_stay_served(connection):
+        providers.remove_provider(connection, name)
+
+
+def _list(connection: Connection) -> list[Provider]:
+    own_servers: dict[str, list[str]] = {
+        name: models_at(connection, name) for name in PROVIDERS if settings().serves_itself(name)
+    }
+    return providers.list_providers(connection, own_servers, lambda model: has_price(connection, model))
+
+
+@contextlib.contextmanager
+def _agents_stay_served(connection: Connection) -> Iterator[None]:
+    """Refuse and undo a change that leaves an agent with a model that no endpoint or provider serves."""
+    before = unserved_models(connection)
+    yield
+    if left := unserved_models(connection) - before:
+        raise InvalidInput(
+            f"Agents use {', '.join(sorted(left))}, which nobody would serve any more. Give them another model first."
+        )

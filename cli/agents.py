@@ -1,0 +1,201 @@
+"""Commands about agents and the tools they can have."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+from cli.client import Api, fail, match_agent
+from cli.files import as_yaml, edited, mapping, parse_yaml, read_mapping, read_text
+from cli.layout import Column
+from cli.options import JsonOption
+
+agents_app = typer.Typer(
+    help="Agents: what they are told, which model and tools they use.", invoke_without_command=True
+)
+
+_STORED = ("id", "created_at", "updated_at")
+_TOOL = [
+    Column("name", "id"), Column("category", rank=3), Column("risk", rank=2), Column("tokens", rank=4),
+    Column("description", "text", rank=1),
+]  # fmt: skip
+
+Slug = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's slug, or how it begins.")]
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--file", "-f", help="YAML or JSON, as `rota agents show` prints it; - for standard input."),
+]
+NameOption = Annotated[str | None, typer.Option(help="A name for people.")]
+RoleOption = Annotated[str | None, typer.Option(help="What it is, in a few words.")]
+DescriptionOption = Annotated[str | None, typer.Option(help="What it is for.")]
+PromptOption = Annotated[str | None, typer.Option(help="What it is told; @FILE reads it from a file.")]
+ModelOption = Annotated[str | None, typer.Option(help="Such as claude-haiku-4-5.")]
+FallbackOption = Annotated[str | None, typer.Option(help="The model asked where the first fails; none for none.")]
+ToolOption = Annotated[list[str] | None, typer.Option("--tool", help="May be repeated; names all of them.")]
+ModeOption = Annotated[str | None, typer.Option(help="manual, semi-auto or auto")]
+MostOption = Annotated[str | None, typer.Option("--max-in-flight", help="Tasks at once; or none.")]
+
+
+@agents_app.callback()
+def agents(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List agents and what they did in the last 30 days."""
+    if context.invoked_subcommand:
+        return
+    api = Api.find()
+    found = api.get("/v1/agents")
+    if as_json:
+        render.out.print_json(data=found)
+    elif found:
+        render.out.print(render.agent_table(found, api.get("/v1/agent-statistics")))
+    else:
+        render.out.print("No agents here. Add the ready-made ones: rota agents seed")
+
+
+@agents_app.command("show")
+def show(agent: Slug, as_json: JsonOption = False) -> None:
+    """Print an agent as YAML; `rota agents edit --file` takes it back."""
+    _print(_agent(Api.find(), agent), as_json=as_json)
+
+
+@agents_app.command("create")
+def create(
+    slug: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
+    file: FileOption = None,
+    name: NameOption = None,
+    role: RoleOption = None,
+    description: DescriptionOption = None,
+    prompt: PromptOption = None,
+    model: ModelOption = None,
+    fallback: FallbackOption = None,
+    tool: ToolOption = None,
+    mode: ModeOption = None,
+    max_in_flight: MostOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add an agent, from a file, from options, or from both: options go first."""
+    said = _options(name, role, description, prompt, model, fallback, tool, mode, max_in_flight)
+    fields = _without(read_mapping(file), _STORED) if file else {}
+    _print(Api.find().post("/v1/agents", fields | said | {"slug": slug}), as_json=as_json)
+
+
+@agents_app.command("edit")
+def edit(
+    agent: Slug,
+    file: FileOption = None,
+    name: NameOption = None,
+    role: RoleOption = None,
+    description: DescriptionOption = None,
+    prompt: PromptOption = None,
+    model: ModelOption = None,
+    fallback: FallbackOption = None,
+    tool: ToolOption = None,
+    mode: ModeOption = None,
+    max_in_flight: MostOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change an agent: what options and file name; without either, in your editor. Tasks under way keep what they
+    began with.
+    """
+    api = Api.find()
+    slug = match_agent(api, agent)
+    change = _options(name, role, description, prompt, model, fallback, tool, mode, max_in_flight)
+    if file:
+        change = _without(read_mapping(file), ("slug", *_STORED)) | change
+    if not change:
+        change = _edited(api.get(f"/v1/agents/{slug}"))
+    _print(api.patch(f"/v1/agents/{slug}", change), as_json=as_json)
+
+
+def _options(
+    name: str | None,
+    role: str | None,
+    description: str | None,
+    prompt: str | None,
+    model: str | None,
+    fallback: str | None,
+    tools: list[str] | None,
+    mode: str | None,
+    max_in_flight: str | None,
+) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "name": name,
+        "role": role,
+        "description": description,
+        "system_prompt": read_text(Path(prompt[1:])) if prompt and prompt.startswith("@") else prompt,
+        "model": model,
+        "tools": tools,
+        "mode": mode,
+    }
+    said = {field: value for field, value in said.items() if value is not None}
+    for field, value in (("fallback_model", fallback), ("max_in_flight", max_in_flight)):
+        if value is not None:
+            said[field] = None if value == "none" else value
+    return said
+
+
+def _edited(agent: dict[str, Any]) -> dict[str, Any]:
+    """What a person changed of an agent in their editor."""
+    before = _without(agent, ("slug", *_STORED))
+    after = mapping(parse_yaml(edited(as_yaml(before) + "\n"), "What you wrote"), "What you wrote")
+    change = {field: value for field, value in after.items() if field not in before or before[field] != value}
+    return change or fail("Nothing was changed.")
+
+
+@agents_app.command("enable")
+def enable(agent: Slug) -> None:
+    """Let an agent have new tasks again."""
+    _switch(agent, is_on=True)
+
+
+@agents_app.command("disable")
+def disable(agent: Slug) -> None:
+    """Give an agent nothing new."""
+    _switch(agent, is_on=False)
+
+
+def _switch(agent: str, *, is_on: bool) -> None:
+    api = Api.find()
+    found = api.patch(f"/v1/agents/{match_agent(api, agent)}", {"enabled": is_on})
+    render.out.print(f"{found['slug']} is {'enabled' if found['enabled'] else 'disabled'}.")
+
+
+@agents_app.command("delete")
+def delete(agent: Slug, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Take an agent away."""
+    api = Api.find()
+    slug = match_agent(api, agent)
+    if not yes:
+        typer.confirm(f"Take away the agent {slug}?", abort=True)
+    api.delete(f"/v1/agents/{slug}")
+    render.out.print(f"{slug} is gone.")
+
+
+@agents_app.command("seed")
+def seed() -> None:
+    """Add the ready-made agents, those that are missing."""
+    added = Api.find().post("/v1/agents/seed")["added"]
+    render.out.print(f"added: {', '.join(added)}" if added else "All ready-made agents are there already.")
+
+
+def tools(as_json: JsonOption = False) -> None:
+    """List the tools that agents can be given."""
+    found = Api.find().get("/v1/tools")
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    rows = [one | {"tokens": one["price"] or ""} for one in found]
+    render.out.print(render.plain_table(rows, _TOOL))
+
+
+def _agent(api: Api, said: str) -> dict[str, Any]:
+    found: dict[str, Any] = api.get(f"/v1/agents/{match_agent(api, said)}")
+    return found
+
+
+def _without(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    render.out.print_json(data=found) if as_json else typer.echo(as_yaml(_without(found, _STORED)))

@@ -1,0 +1,80 @@
+"""What people hand over in files, and what they may edit: YAML, of which JSON is a part."""
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cli.client import fail
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as they are, so that they can be edited."""
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _write_text)
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML, to be read and edited."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True).rstrip()
+
+
+def read_text(file: Path) -> str:
+    """The text of a file; - for standard input."""
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        fail(f"There is no file {file}.")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}.")
+    except UnicodeDecodeError:
+        fail(f"{file} is not UTF-8 text.")
+
+
+def read_yaml(file: Path) -> Any:
+    """What a file of YAML or JSON says."""
+    return parse_yaml(read_text(file), str(file))
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """What a text of YAML or JSON says; `name` is what people know it by."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        fail(f"{name} is not valid YAML: {error}")
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """The same, which must be names with values."""
+    return mapping(read_yaml(file), str(file))
+
+
+def mapping(value: Any, name: str) -> dict[str, Any]:
+    """A value that must be names with values."""
+    if not isinstance(value, dict):
+        fail(f"{name} must hold names and values, such as `name: Support`.")
+    return value
+
+
+def edited(text: str) -> str:
+    """What a person makes of a text in their editor."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory(prefix="rota-") as folder:
+        file = Path(folder) / "edit.yaml"
+        file.write_text(text, encoding="utf-8")
+        try:
+            done = subprocess.run([*shlex.split(editor), str(file)], check=False)
+        except OSError as error:
+            fail(f"The editor {editor!r} does not start: {error.strerror}. Set EDITOR, or use options or --file.")
+        return text if done.returncode else read_text(file)

@@ -1,0 +1,91 @@
+"""Resolve an id as people type it: the whole id, its beginning, or `last`."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from cli.client import Api, fail
+
+LAST = "last"
+_WHOLE = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
+_BEGINNING = re.compile(r"[0-9a-fA-F-]{1,35}")
+_NAMED = 5
+_PAGE = 200
+
+TaskId = Annotated[str, typer.Argument(metavar="TASK", help="The task's id, how it begins, or last.")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="Only of this task: its id, how it begins, or last.")]
+
+
+def is_whole(said: str) -> bool:
+    """Whether this is an id from beginning to end, which needs no looking up."""
+    return _WHOLE.fullmatch(said) is not None
+
+
+def one_of(known: Sequence[str], said: str, *, what: str, listed_by: str) -> str:
+    """The one of `known`, the newest first, that a person means. An id may also be told by how it ends: ids of things
+    made within a minute begin alike.
+
+    Leaves with a message where none fits, or several do.
+    """
+    if said in known:
+        return said
+    if said == LAST and known:
+        return known[0]
+    wanted = said.lower()
+    matches = [one for one in known if one.startswith(wanted)] or [one for one in known if one.endswith(wanted)]
+    if len(matches) == 1 and wanted:
+        return matches[0]
+    if matches and wanted:
+        return fail(_ambiguous(said, what, matches))
+    return fail(f"There is no {what} {said!r}. See: {listed_by}" if known else f"There is no {what} here.")
+
+
+def _ambiguous(said: str, what: str, matches: Sequence[str]) -> str:
+    more = ["…"] if len(matches) > _NAMED else []
+    return f"{said!r} could be any of several {what}s: {', '.join([*matches[:_NAMED], *more])}. Write more of it."
+
+
+def task_id(api: Api, said: str) -> str:
+    """The id of the task that a person means."""
+    if is_whole(said):
+        return said
+    if said == LAST:
+        newest = api.get("/v1/tasks", limit=1)["tasks"]
+        return str(newest[0]["id"]) if newest else fail('There is no task yet: rota submit "…" --agent support')
+    if not _BEGINNING.fullmatch(said):
+        fail(f"{said!r} is no task's id. Write the id, how it begins, or last. See: rota tasks")
+    found = [task["id"] for task in api.get("/v1/tasks", id_prefix=said, limit=_NAMED + 1)["tasks"]]
+    return one_of(found, said, what="task", listed_by="rota tasks") if found else fail(_no_task(said))
+
+
+def _no_task(said: str) -> str:
+    return f"There is no task whose id (a UUID) begins with {said!r}. See: rota tasks"
+
+
+def task_id_or_none(api: Api, said: str | None) -> str | None:
+    """The same, where none need be named."""
+    return None if said is None else task_id(api, said)
+
+
+def id_in(api: Api, path: str, said: str, *, what: str, listed_by: str, **query: Any) -> str:
+    """The id, among those that `path` lists, that a person means."""
+    if is_whole(said):
+        return said
+    found = api.get(path, **query)
+    known = sorted((str(one["id"]) for one in found), reverse=True)  # ids sort by the time they were made
+    return one_of(known, said, what=what, listed_by=listed_by)
+
+
+def id_in_pages(api: Api, path: str, said: str, *, what: str, listed_by: str, **query: Any) -> str:
+    """The same, where `path` lists a page at a time, the newest first, and `before` asks for the next."""
+    if is_whole(said):
+        return said
+    known: list[str] = []
+    while True:
+        page = api.get(path, **query, before=known[-1] if known else None, limit=1 if said == LAST else _PAGE)
+        rows = page if isinstance(page, list) else next(value for value in page.values() if isinstance(value, list))
+        known += [str(one["id"]) for one in rows]
+        if said == LAST or len(rows) < _PAGE:
+            return one_of(known, said, what=what, listed_by=listed_by)

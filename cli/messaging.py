@@ -1,0 +1,165 @@
+"""Commands about how words leave and what is told to other programs: channels, templates, events."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+from cli.client import Api, fail
+from cli.files import read_text
+from cli.layout import Column
+from cli.options import JsonOption
+
+channels_app = typer.Typer(help="How e-mail and text messages leave.", invoke_without_command=True)
+templates_app = typer.Typer(help="Templates of messages.", invoke_without_command=True)
+events_app = typer.Typer(help="Tell Rota that something happened.", no_args_is_help=True)
+
+_CHANNEL = [Column("kind", "id"), Column("settings", "text"), Column("secret"), Column("changed")]
+_TEMPLATE = [Column("name", "id"), Column("subject", "text"), Column("changed")]
+_EVENT_RUN = [
+    Column("schedule", "id"),
+    Column("status", rank=1),
+    Column("task", rank=2),
+    Column("reason", "text", rank=3),
+]
+
+TemplateName = Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")]
+
+
+@channels_app.callback()
+def channels(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the channels that were set up."""
+    if context.invoked_subcommand:
+        return
+    found = Api.find().get("/v1/channels")
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    rows = [
+        {"kind": one["kind"], "secret": "set" if one["has_secret"] else "none"}
+        | {"settings": ", ".join(f"{name} {value}" for name, value in one["settings"].items() if value is not None)}
+        | {"changed": render.moment(one["changed_at"])}
+        for one in found
+    ]
+    none = "No channel was set up: rota channels email --host mail.example.com --sender gym@example.com"
+    render.out.print(render.plain_table(rows, _CHANNEL) if rows else none)
+
+
+@channels_app.command("email")
+def set_up_email(
+    host: Annotated[str, typer.Option(help="The mail server.")],
+    sender: Annotated[str, typer.Option(help="The address it comes from.")],
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 587,
+    security: Annotated[str, typer.Option(help="starttls, tls or none")] = "starttls",
+    username: Annotated[str | None, typer.Option(help="Asks for the password; ROTA_MAIL_PASSWORD answers it.")] = None,
+    sender_name: Annotated[str | None, typer.Option(help="The name it comes from.")] = None,
+    password: Annotated[str | None, typer.Option(envvar="ROTA_MAIL_PASSWORD", hidden=True)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send e-mail through a mail server."""
+    if username is not None and password is None:
+        password = typer.prompt("Password", hide_input=True)
+    body = {
+        "host": host,
+        "port": port,
+        "security": security,
+        "username": username,
+        "password": password,
+        "sender": sender,
+        "sender_name": sender_name,
+    }
+    found = Api.find().put("/v1/channels/email", {name: value for name, value in body.items() if value is not None})
+    render.out.print_json(data=found) if as_json else render.out.print(f"E-mail leaves through {host}.")
+
+
+@channels_app.command("gateway")
+def set_up_gateway(
+    kind: Annotated[str, typer.Argument(help="sms or whatsapp")],
+    url: Annotated[str, typer.Argument(help="Where messages are posted, signed.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Send text messages through a gateway that takes signed posts. Its signing secret is shown this once."""
+    if kind not in {"sms", "whatsapp"}:
+        fail(f"There is no gateway for {kind!r}; there are sms and whatsapp.")
+    _print_secret(Api.find().put(f"/v1/channels/{kind}", {"url": url}), as_json=as_json)
+
+
+@channels_app.command("remove")
+def remove_channel(kind: Annotated[str, typer.Argument(help="email, sms or whatsapp")]) -> None:
+    """Take a channel away."""
+    Api.find().delete(f"/v1/channels/{kind}")
+    render.out.print(f"The channel {kind} is gone.")
+
+
+def _print_secret(found: dict[str, Any], *, as_json: bool) -> None:
+    render.out.print_json(data=found) if as_json else typer.echo(found["signing_secret"])
+
+
+@templates_app.callback()
+def templates(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List templates of messages."""
+    if context.invoked_subcommand:
+        return
+    found = Api.find().get("/v1/templates")
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    rows = [one | {"changed": render.moment(one["changed_at"])} for one in found]
+    none = 'No templates. Add one: rota templates set welcome --subject "Welcome" --body "Hello {{client.name}}"'
+    render.out.print(render.plain_table(rows, _TEMPLATE) if rows else none)
+
+
+@templates_app.command("show")
+def show_template(name: TemplateName, as_json: JsonOption = False) -> None:
+    """Show a template."""
+    found = next((one for one in Api.find().get("/v1/templates") if one["name"] == name), None)
+    if found is None:
+        fail(f"There is no template {name!r}. See: rota templates")
+    render.out.print_json(data=found) if as_json else typer.echo(f"{found['subject']}\n\n{found['body']}")
+
+
+@templates_app.command("set")
+def set_template(
+    name: TemplateName,
+    subject: Annotated[str, typer.Option(help="{{client.name}} and the like are filled when it is used.")],
+    body: Annotated[str | None, typer.Option(help="The words.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Or a file with them; - for standard input.")
+    ] = None,
+) -> None:
+    """Add or change a template."""
+    if (body is None) == (file is None):
+        fail("Give the words: either --body or --file.")
+    words = body if file is None else read_text(file)
+    Api.find().put(f"/v1/templates/{name}", {"subject": subject, "body": words})
+    render.out.print(f"The template {name} is stored.")
+
+
+@templates_app.command("remove")
+def remove_template(name: TemplateName) -> None:
+    """Take a template away."""
+    Api.find().delete(f"/v1/templates/{name}")
+    render.out.print(f"The template {name} is gone.")
+
+
+@events_app.command("post")
+def post_event(
+    name: Annotated[str, typer.Argument(help="Such as lead.created.")],
+    payload: Annotated[str, typer.Option("--payload", help='JSON, such as \'{"source": "website"}\'.')] = "{}",
+    key: Annotated[str | None, typer.Option("--key", help="With the same key again, nothing more is started.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that something happened: schedules that follow events of this name run."""
+    try:
+        given = json.loads(payload)
+    except ValueError as error:
+        fail(f"--payload is not valid JSON: {error}")
+    found = Api.find().post("/v1/events", {"name": name, "payload": given}, key=key)
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    rows = [one | {"task": one["task_id"]} for one in found["runs"]]
+    none = f'Nothing follows {name}. Add a schedule: rota schedules add SLUG "…" --on-event {name} --agent support'
+    render.out.print(render.plain_table(rows, _EVENT_RUN) if rows else none)

@@ -1,0 +1,75 @@
+"""Commands about the endpoints that serve models."""
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+from cli.client import Api, fail
+from cli.options import JsonOption
+
+providers_app = typer.Typer(help="Endpoints that serve models.", invoke_without_command=True)
+
+_COLUMNS = ["name", "source", "url", "key", "models", "unpriced"]
+
+
+@providers_app.callback()
+def providers(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the endpoints that agents can use: the organisation's own, then the installation's."""
+    if context.invoked_subcommand is None:
+        _print(Api.find().get("/v1/providers"), as_json=as_json)
+
+
+@providers_app.command("set")
+def set_provider(
+    name: str,
+    url: Annotated[str | None, typer.Option(help="What /chat/completions is appended to: https://host/v1.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="A model that it serves; may be repeated.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="ROTA_PROVIDER_KEY", help="Its API key; - asks for it without showing it.")
+    ] = None,
+    forget_key: Annotated[bool, typer.Option("--forget-key", help="Send no key from now on.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add an endpoint that speaks OpenAI's wire format, or change one; what is not named stays."""
+    api = Api.find()
+    before = next((one for one in _own(api) if one["name"] == name), None)
+    if before is None and not (url and model):
+        fail(f"There is no provider {name!r} of your own yet: give --url and --model.")
+    given = typer.prompt("Key", hide_input=True) if key == "-" else key
+    body: dict[str, Any] = {
+        "url": url or (before or {}).get("url"),
+        "models": model or (before or {}).get("models"),
+        "forget_key": forget_key,
+    }
+    found = api.put(f"/v1/providers/{name}", body | ({"key": given} if given else {}))
+    _print([found], as_json=as_json)
+
+
+@providers_app.command("remove")
+def remove_provider(name: str) -> None:
+    """Take an endpoint of the organisation's own away."""
+    Api.find().delete(f"/v1/providers/{name}")
+    typer.echo("removed")
+
+
+def _own(api: Api) -> list[dict[str, Any]]:
+    return [one for one in api.get("/v1/providers") if one["source"] == "organisation"]
+
+
+def _print(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        render.out.print_json(data=found)
+        return
+    if not found:
+        render.out.print(
+            "Only the providers of the settings: Anthropic, OpenAI. Add one: "
+            "rota providers set house --url https://llm.example.com/v1 --model qwen3:8b"
+        )
+        return
+    rows = [one | {"key": "set" if one["has_key"] else "none"} for one in found]
+    render.out.print(render.plain_table(rows, _COLUMNS))
+    if any(one["unpriced"] for one in found):
+        render.out.print("Unpriced: no price is known, so calls are billed at 0. Set one: PUT /v1/prices/{model}")

@@ -1,0 +1,55 @@
+"""Times and lengths of time, as people type them."""
+
+from datetime import UTC, datetime, timedelta
+
+from pydantic import TypeAdapter, ValidationError
+
+from cli.client import fail
+
+_DURATION = TypeAdapter(timedelta)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def length(text: str, option: str) -> timedelta:
+    """A length of time: 90s, 15m, 6h, 2d, 1w, or ISO 8601."""
+    found = _in_units(text)
+    if found is not None:
+        return found
+    try:
+        return _DURATION.validate_python(text)
+    except ValidationError:
+        fail(f"{option}: {text!r} is no length of time. Write 90s, 15m, 6h, 2d, or ISO 8601 such as PT90S.")
+
+
+def _in_units(text: str) -> timedelta | None:
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not (number.isascii() and number.isdecimal()):
+        return None
+    try:
+        return timedelta(**{_UNITS[unit]: int(number)})
+    except OverflowError:
+        return None
+
+
+def seconds(text: str | None, option: str) -> float | None:
+    """The same in seconds, where one was given."""
+    return None if text is None else length(text, option).total_seconds()
+
+
+def moment(text: str, option: str) -> str:
+    """A time in ISO 8601; by the reader's clock unless it names another zone."""
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError):
+        fail(f"{option}: {text!r} is no time. Write 2026-12-24T18:00, with +01:00 or the like for another time zone.")
+
+
+def from_now(text: str | None, option: str) -> str | None:
+    """A time, or a length of time from now, in ISO 8601."""
+    if text is None:
+        return None
+    later = _in_units(text)
+    try:
+        return (datetime.now(UTC) + later).isoformat() if later is not None else moment(text, option)
+    except OverflowError:
+        fail(f"{option}: {text!r} is too far away.")

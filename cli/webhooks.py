@@ -1,0 +1,101 @@
+"""Commands about webhooks: where events are posted, what was delivered, and sending it again."""
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+from cli.client import Api
+from cli.options import JsonOption
+
+webhooks_app = typer.Typer(help="Where events are posted, and what was delivered.", invoke_without_command=True)
+
+WebhookId = Annotated[str, typer.Argument(help="The webhook's id; `rota webhooks` lists them.")]
+
+
+@webhooks_app.callback()
+def webhooks(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List webhooks: which work, which fail, which were disabled and why."""
+    if context.invoked_subcommand is not None:
+        return
+    found = Api.find().get("/v1/webhooks")
+    if as_json:
+        render.out.print_json(data=found)
+    elif not found:
+        render.out.print("No webhooks. Add one: rota webhooks add https://example.com/hook --event 'approval.*'")
+    else:
+        rows = [
+            {"id": one["id"], "state": _state(one), "events": ", ".join(one["events"]), "url": one["url"]}
+            for one in found
+        ]
+        render.out.print(render.plain_table(rows, ["id", "state", "events", "url"]))
+
+
+def _state(webhook: dict[str, Any]) -> str:
+    if webhook["disabled_at"]:
+        return f"disabled: {webhook['disabled_because']}"
+    if webhook["failing_since"]:
+        return f"failing since {render.local_time(webhook['failing_since'])}: {webhook['last_error']}"
+    return "works"
+
+
+@webhooks_app.command("add")
+def add(
+    url: str,
+    event: Annotated[
+        list[str] | None, typer.Option("--event", "-e", help="Such as approval.*; may be repeated.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Post events to an address from now on. Prints the secret that signs them, this once."""
+    made = Api.find().post("/v1/webhooks", {"url": url} | ({"events": event} if event else {}))
+    if as_json:
+        render.out.print_json(data=made)
+        return
+    typer.echo(f"webhook {made['id']}")
+    typer.echo(f"signing secret, shown this once: {made['signing_secret']}")
+
+
+@webhooks_app.command("remove")
+def remove(webhook_id: WebhookId) -> None:
+    """Post there no more."""
+    Api.find().delete(f"/v1/webhooks/{webhook_id}")
+    typer.echo("removed")
+
+
+@webhooks_app.command("enable")
+def enable(webhook_id: WebhookId) -> None:
+    """Post there again after it was disabled, or at once where it is left alone for a while."""
+    Api.find().post(f"/v1/webhooks/{webhook_id}/enable")
+    typer.echo(f"enabled; what failed meanwhile goes out with: rota webhooks send-again {webhook_id}")
+
+
+@webhooks_app.command("deliveries")
+def deliveries(
+    webhook_id: WebhookId,
+    status: Annotated[str | None, typer.Option("--status", "-s", help="queued, sent, failed, …")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """List what was posted, or is to be, newest first."""
+    found = Api.find().get(f"/v1/webhooks/{webhook_id}/deliveries", status=status, limit=limit)["messages"]
+    render.out.print_json(data=found) if as_json else render.out.print(render.message_table(found))
+
+
+@webhooks_app.command("send-again")
+def send_again(
+    webhook_id: WebhookId,
+    message_id: Annotated[str | None, typer.Argument(help="One delivery's id. Without it: all that failed.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only what failed of events from then on: 2026-03-01T09:00:00+01:00")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Post one delivery again, or all that failed, with the ids they had."""
+    path = f"/v1/webhooks/{webhook_id}/deliveries"
+    if message_id is not None:
+        sent = Api.find().post(f"{path}/{message_id}/send-again")
+        render.out.print_json(data=sent) if as_json else typer.echo("queued again")
+        return
+    found = Api.find().post(f"{path}/send-again", {"since": since} if since else {})
+    render.out.print_json(data=found) if as_json else typer.echo(f"queued again: {found['queued']}")

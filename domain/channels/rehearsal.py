@@ -1,0 +1,25 @@
+"""What the rehearsal model writes: where it may go, and how it is marked there."""
+
+import json
+
+from domain.channels.schemas import Outgoing
+
+REFUSAL = (
+    "The rehearsal model, which understands nothing, answered in this task. What it writes or does reaches people in a "
+    "demonstration organisation only, whose contacts are invented. Set ANTHROPIC_API_KEY or OPENAI_API_KEY, then "
+    "submit the task again."
+)
+MARK = "[Rehearsal]"
+
+
+def marked(message: Outgoing) -> Outgoing:
+    """The message as it leaves, marked where its reader looks first."""
+    if message.channel == "email":
+        return message.model_copy(update={"subject": f"{MARK} {message.subject}"})
+    if message.channel in {"sms", "whatsapp"}:
+        return message.model_copy(update={"body": f"{MARK} {message.body}"})
+    event = json.loads(message.body)
+    if message.channel == "in_app":
+        event["title"] = f"{MARK} {event['title']}"
+    event["data"] = event.get("data", {}) | {"is_rehearsal": True}
+    return message.model_copy(update={"body": json.dumps(event, ensure_ascii=False)})

@@ -1,0 +1,76 @@
+"""What comes to its end by the clock: posts that are due or were missed, charges that nobody collected, campaigns under
+way, exports that are too old. Safe when it runs late, twice or together: every row is taken by who changes its status.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping
+
+from core.db import transaction
+from domain.channels.schemas import Event
+from domain.office import campaigns, queries
+from domain.office.telling import tell_managers
+
+POST_PATIENCE = timedelta(days=2)
+CHARGE_PATIENCE = timedelta(days=7)
+EXPORTS_KEPT = timedelta(days=30)
+_PORTION = 100
+_SHOWN = 200
+
+
+def organisations_in_need(connection: Connection) -> list[UUID]:
+    """The organisations in which something is due, overdue or under way."""
+    return queries.organisations_in_need(connection, post=POST_PATIENCE, charge=CHARGE_PATIENCE, export=EXPORTS_KEPT)
+
+
+def attend(org: UUID) -> None:
+    """End what has come to its end in an organisation, and carry on what is under way."""
+    with transaction(org) as connection:
+        for post in queries.hand_over_posts(connection, _PORTION):
+            tell_managers(connection, org, _due(post), written_by=post["task_id"])
+        for post in queries.miss_posts(connection, POST_PATIENCE, _PORTION):
+            tell_managers(connection, org, _missed(post), written_by=post["task_id"])
+        for charge in queries.lapse_charges(connection, CHARGE_PATIENCE, _PORTION):
+            tell_managers(connection, org, _lapsed(charge))
+        queries.forget_exports(connection, EXPORTS_KEPT)
+        active = queries.active_campaigns(connection)
+    for campaign in active:
+        has_more = True
+        while has_more:
+            with transaction(org) as connection:
+                has_more = campaigns.go_on(connection, org, campaign)
+
+
+def _due(post: RowMapping) -> Event:
+    media = f"\n{post['media_url']}" if post["media_url"] else ""
+    return Event(
+        kind="post.due",
+        title=f"Publish a post on {post['platform']} now",
+        body=f"{post['text']}{media}\n\nThen say so: rota posts settle {post['id']} published --url ADDRESS",
+        data={
+            "post_id": str(post["id"]),
+            "scheduled_at": post["scheduled_at"].isoformat(),
+            **{name: post[name] for name in ("platform", "text", "media_url", "created_by")},
+        },
+    )
+
+
+def _missed(post: RowMapping) -> Event:
+    return Event(
+        kind="post.missed",
+        title=f"A post on {post['platform']} was not published",
+        body=f"Nobody said within {POST_PATIENCE.days} days that it was: {post['text'][:_SHOWN]}",
+        data={"post_id": str(post["id"]), "platform": post["platform"]},
+    )
+
+
+def _lapsed(charge: RowMapping) -> Event:
+    amount = f"{charge['amount']} {charge['currency']}"
+    return Event(
+        kind="payment.lapsed",
+        title=f"A charge of {amount} has lapsed",
+        body=f"Nobody said within {CHARGE_PATIENCE.days} days what came of it. If it was collected after all: "
+        f"rota payments settle {charge['id']} paid",
+        data={"payment_id": str(charge["id"]), "client_id": str(charge["client_id"]), "amount": str(charge["amount"])},
+    )

@@ -1,0 +1,203 @@
+"""How people look at what agents keep, and move it on: which status follows which, and what they note with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import Connection, RowMapping, TableClause
+from sqlalchemy.exc import IntegrityError
+
+from core.errors import Conflict, NotFound
+from domain.office import models, queries
+from domain.office.schemas import (
+    Booking,
+    BookingOutcome,
+    CalendarEvent,
+    Charge,
+    ChargeOutcome,
+    EventOutcome,
+    ExportFile,
+    Post,
+    PostOutcome,
+    Resource,
+    StaffTask,
+    StaffTaskChange,
+    Ticket,
+    TicketChange,
+    Trial,
+)
+
+View = TypeVar("View", bound=BaseModel)
+Follows = Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Kind(Generic[View]):
+    """A kind of record: its name for people, its table, how it is shown, and which status may follow which."""
+
+    name: str
+    table: TableClause
+    view: type[View]
+    follows: Follows
+
+
+def _follows(**after: str) -> Follows:
+    return {status: frozenset(others.split()) for status, others in after.items()}
+
+
+TICKETS = Kind(
+    "ticket",
+    models.support_tickets,
+    Ticket,
+    _follows(
+        open="in_progress resolved closed", in_progress="open resolved closed", resolved="open closed", closed="open"
+    ),
+)
+STAFF_TASKS = Kind(
+    "staff task", models.staff_tasks, StaffTask, _follows(open="done cancelled", done="open", cancelled="open")
+)
+POSTS = Kind(
+    "post",
+    models.social_posts,
+    Post,
+    _follows(
+        draft="cancelled", scheduled="published cancelled", due="published cancelled", missed="published cancelled"
+    ),
+)
+EVENTS = Kind("event", models.calendar_events, CalendarEvent, _follows(scheduled="held no_show cancelled"))
+# A provider may report late: what lapsed or failed can still be paid.
+CHARGES = Kind("payment", models.payments, Charge, _follows(pending="paid failed", lapsed="paid", failed="paid"))
+BOOKINGS = Kind(
+    "booking", models.bookings, Booking, _follows(booked="attended no_show", attended="no_show", no_show="attended")
+)
+TRIALS = Kind("trial", models.trial_bookings, Trial, {})
+EXPORTS = Kind("export", models.exports, ExportFile, {})
+RESOURCES = Kind("resource", models.resources, Resource, {})
+
+
+def list_records(
+    connection: Connection, kind: Kind[View], /, *, before: UUID | None = None, limit: int = 50, **wanted: Any
+) -> list[View]:
+    """Records of a kind, the latest first, that have the `wanted` values; None stands for any."""
+    rows = queries.page(connection, kind.table, wanted, before=before, limit=limit)
+    return [kind.view.model_validate(dict(row)) for row in rows]
+
+
+def get_record(connection: Connection, kind: Kind[View], row_id: UUID) -> View:
+    """A record.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return kind.view.model_validate(dict(_found(queries.record(connection, kind.table, row_id), kind, row_id)))
+
+
+def remove_record(connection: Connection, kind: Kind[View], row_id: UUID) -> None:
+    """Delete a record.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if not queries.delete_record(connection, kind.table, row_id):
+        raise NotFound(_none(kind, row_id))
+
+
+def change_ticket(connection: Connection, row_id: UUID, change: TicketChange) -> Ticket:
+    """Change a ticket or move it on.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: its status does not follow, or another one about the same is open.
+    """
+    return _change(connection, TICKETS, row_id, change)
+
+
+def change_staff_task(connection: Connection, row_id: UUID, change: StaffTaskChange) -> StaffTask:
+    """Change a task for staff or move it on.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: its status does not follow, or the same is open.
+    """
+    return _change(connection, STAFF_TASKS, row_id, change)
+
+
+def _change(connection: Connection, kind: Kind[View], row_id: UUID, change: BaseModel) -> View:
+    clearable = {"assignee", "due_on"}
+    sent = change.model_dump(exclude_unset=True)
+    values = {name: value for name, value in sent.items() if value is not None or name in clearable}
+    return _moved(connection, kind, row_id, values)
+
+
+def settle_post(connection: Connection, row_id: UUID, said: PostOutcome) -> Post:
+    """Say what became of a post.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it ended already.
+    """
+    return _moved(connection, POSTS, row_id, {"status": said.outcome, "url": said.url, "note": said.note})
+
+
+def settle_event(connection: Connection, row_id: UUID, said: EventOutcome) -> CalendarEvent:
+    """Say how an event ended.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it ended already.
+    """
+    return _moved(connection, EVENTS, row_id, {"status": said.outcome, "note": said.note})
+
+
+def settle_charge(connection: Connection, row_id: UUID, said: ChargeOutcome) -> Charge:
+    """Say what became of a payment that was asked for. One that was paid counts from now on.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it was settled already.
+    """
+    now = queries.now(connection)
+    values = {"status": said.outcome, "reference": said.reference, "note": said.note, "settled_at": now, "paid_at": now}
+    return _moved(connection, CHARGES, row_id, values)
+
+
+def settle_booking(connection: Connection, row_id: UUID, said: BookingOutcome) -> Booking:
+    """Say whether a client came.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it was cancelled, or the class has not begun.
+    """
+    row = queries.record(connection, BOOKINGS.table, row_id)
+    session = queries.session(connection, row["session_id"]) if row else None
+    if session is not None and not session["is_over"]:
+        raise Conflict("This class has not begun. Say who came once it has.")
+    return _moved(connection, BOOKINGS, row_id, {"status": said.outcome})
+
+
+def _moved(connection: Connection, kind: Kind[View], row_id: UUID, values: dict[str, Any]) -> View:
+    """Change a record, if its status may become the one in `values`; the same status again changes the rest only."""
+    row = _found(queries.record(connection, kind.table, row_id, locked=True), kind, row_id)
+    wanted = values.get("status", row["status"])
+    if wanted != row["status"] and wanted not in kind.follows.get(row["status"], ()):
+        possible = ", ".join(sorted(kind.follows.get(row["status"], ()))) or "nothing: it has ended"
+        raise Conflict(f"This {kind.name} is {row['status']}; what can follow is {possible}.")
+    if wanted == row["status"] and not kind.follows.get(wanted):
+        return kind.view.model_validate(dict(row))  # said twice
+    try:
+        queries.change_record(connection, kind.table, row_id, values)
+    except IntegrityError as error:
+        raise Conflict(f"Another {kind.name} about the same is open. Close that one first.") from error
+    return get_record(connection, kind, row_id)
+
+
+def _found(row: RowMapping | None, kind: Kind[View], row_id: UUID) -> RowMapping:
+    if row is None:
+        raise NotFound(_none(kind, row_id))
+    return row
+
+
+def _none(kind: Kind[View], row_id: UUID) -> str:
+    return f"There is no {kind.name} {row_id}."

@@ -1,0 +1,19 @@
+"""Letting people hear of what agents began and somebody has to carry on."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from domain.channels import service as channels
+from domain.channels.schemas import Event
+from domain.tenants import service as tenants
+
+_MANAGERS = ["owner", "manager"]
+
+
+def tell_managers(connection: Connection, org: UUID, event: Event, *, written_by: UUID | None = None) -> None:
+    """Tell owners and managers of an event, and post it to the webhooks that want it. `written_by` is the task whose
+    words the event holds.
+    """
+    people = tenants.holders_of(connection, org, _MANAGERS)
+    channels.tell(connection, org, [person["id"] for person in people], event, written_by=written_by)

@@ -1,0 +1,152 @@
+"""All SQL about paces and alerts. They belong to the installation, as the accounts at the providers do."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+from domain.pacing.schemas import Account, AlertKind, Route
+
+_PACE = """cause, rate, ceiling, evidence, extract(epoch FROM held_until)::float AS held_until,
+           extract(epoch FROM next_at)::float AS next_at, strikes, successes,
+           extract(epoch FROM changed_at)::float AS changed_at, extract(epoch FROM ready_at)::float AS ready_at, sent"""
+
+_LOCK = text(f"""
+    SELECT {_PACE}, extract(epoch FROM rota_clock())::float AS now
+      FROM provider_paces WHERE provider = :provider AND model = :model AND key = :key FOR UPDATE
+""")  # noqa: S608
+# Two processes may meet the first refusal together, and a row that is not there cannot be locked.
+_LOCK_FIRST = text("SELECT pg_advisory_xact_lock(hashtextextended('pace ' || :provider || :model || :key, 0))")
+_NOW = text("SELECT extract(epoch FROM rota_clock())::float")
+
+
+def lock_pace(connection: Connection, route: Route, *, to_make: bool) -> RowMapping | None:
+    """A model's pace and the time, locked until this transaction ends; with `to_make`, also where there is none yet."""
+    if to_make:
+        connection.execute(_LOCK_FIRST, _named(route))
+    return connection.execute(_LOCK, _named(route)).mappings().one_or_none()
+
+
+def now(connection: Connection) -> float:
+    """The time, in seconds since the epoch, also in a transaction that had to wait for a lock."""
+    found: float = connection.execute(_NOW).scalar_one()
+    return found
+
+
+_CHANGED_AT = text("""
+    SELECT extract(epoch FROM changed_at)::float FROM provider_paces
+     WHERE provider = :provider AND model = :model AND key = :key
+""")
+
+
+def changed_at(connection: Connection, route: Route) -> float | None:
+    """When a model's pace was last changed by a refusal or a failure; None where it has none."""
+    return connection.execute(_CHANGED_AT, _named(route)).scalar()
+
+
+_PUT = text("""
+    INSERT INTO provider_paces (provider, model, key, cause, rate, ceiling, evidence, held_until, next_at, strikes,
+                                successes, changed_at, ready_at, sent)
+    VALUES (:provider, :model, :key, :cause, :rate, :ceiling, :evidence, to_timestamp(:held_until),
+            to_timestamp(:next_at), :strikes, :successes, to_timestamp(:changed_at), to_timestamp(:ready_at), :sent)
+    ON CONFLICT (provider, model, key) DO UPDATE
+       SET cause = excluded.cause, rate = excluded.rate, ceiling = excluded.ceiling,
+           evidence = excluded.evidence, held_until = excluded.held_until, next_at = excluded.next_at,
+           strikes = excluded.strikes, successes = excluded.successes, changed_at = excluded.changed_at,
+           ready_at = excluded.ready_at, sent = excluded.sent,
+           since = CASE WHEN provider_paces.cause = excluded.cause THEN provider_paces.since ELSE rota_now() END
+""")
+_DELETE = text("DELETE FROM provider_paces WHERE provider = :provider AND model = :model AND key = :key")
+
+
+def put_pace(connection: Connection, route: Route, pace: dict[str, Any] | None) -> None:
+    """Write a model's pace; None deletes it."""
+    if pace is None:
+        connection.execute(_DELETE, _named(route))
+    else:
+        connection.execute(_PUT, _named(route) | pace)
+
+
+def _named(route: Route) -> dict[str, Any]:
+    return {"provider": route.provider, "model": route.model, "key": route.key}
+
+
+# Part of the heartbeat's statement, which every worker process sends anyway.
+KNOWN = """
+    (SELECT jsonb_build_object(
+        'paced', (SELECT coalesce(jsonb_agg(jsonb_build_array(provider, model, key)), '[]') FROM provider_paces),
+        'alerts', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(provider, key)), '[]') FROM provider_alerts)))
+"""
+
+# Of several keys the one that lets the next call begin first.
+STANDINGS = """
+    SELECT DISTINCT ON (provider, model) provider, model, cause, rate, held_until, since,
+           greatest(0, extract(epoch FROM held_until - rota_now()))::float AS held_for,
+           greatest(0, extract(epoch FROM greatest(held_until, next_at) - rota_now()))::float AS ahead
+      FROM provider_paces ORDER BY provider, model, greatest(held_until, next_at)
+"""
+
+
+def standings(connection: Connection) -> list[RowMapping]:
+    """How the paces of all models stand."""
+    return list(connection.execute(text(STANDINGS)).mappings())
+
+
+_FORGET = text("""
+    DELETE FROM provider_paces WHERE greatest(changed_at, held_until, next_at) < rota_now() - CAST(:age AS interval)
+""")
+
+
+def forget_paces(connection: Connection, age: timedelta) -> int:
+    """Delete the paces of models that nobody has called for longer than `age`. Returns how many."""
+    return connection.execute(_FORGET, {"age": age}).rowcount
+
+
+_ALERT = text("""
+    INSERT INTO provider_alerts (provider, key, kind, message) VALUES (:provider, :key, :kind, :message)
+    ON CONFLICT (provider, key, kind) DO UPDATE SET message = excluded.message, last_at = rota_now()
+     WHERE provider_alerts.last_at < rota_now() - interval '10 seconds'
+""")
+
+
+def put_alert(connection: Connection, account: Account, kind: AlertKind, message: str) -> None:
+    """Note that an account needs a person."""
+    values = {"provider": account.provider, "key": account.key, "kind": kind, "message": message}
+    connection.execute(_ALERT, values)
+
+
+def delete_alerts(connection: Connection, account: Account) -> None:
+    """Note that an account works."""
+    statement = text("DELETE FROM provider_alerts WHERE provider = :provider AND key = :key")
+    connection.execute(statement, {"provider": account.provider, "key": account.key})
+
+
+ALERTS = """
+    SELECT provider, kind, message, since, last_at FROM provider_alerts
+     WHERE last_at > rota_now() - interval '1 day' ORDER BY since
+"""
+
+
+def alerts(connection: Connection) -> list[RowMapping]:
+    """The alerts of the last day, the oldest first."""
+    return list(connection.execute(text(ALERTS)).mappings())
+
+
+_UNTOLD = text("""
+    UPDATE provider_alerts SET told_at = rota_now() WHERE told_at IS NULL
+    RETURNING provider, kind, message, since, last_at
+""")
+
+
+def take_untold(connection: Connection) -> Sequence[RowMapping]:
+    """The alerts that nobody was told of yet, marked as told."""
+    return connection.execute(_UNTOLD).mappings().all()
+
+
+_FORGET_ALERTS = text("DELETE FROM provider_alerts WHERE last_at < rota_now() - CAST(:age AS interval)")
+
+
+def forget_alerts(connection: Connection, age: timedelta) -> int:
+    """Delete alerts that have not been given again for longer than `age`. Returns how many."""
+    return connection.execute(_FORGET_ALERTS, {"age": age}).rowcount

@@ -1,0 +1,1 @@
+"""Endpoints that serve models: the installation's, from settings, and those that organisations set up themselves."""

@@ -1,0 +1,59 @@
+"""Which secrets each of Rota's processes gets: only those that it needs, so that a leak from one exposes no more."""
+
+import json
+from collections.abc import Mapping
+
+APP_DATABASE, SYSTEM_DATABASE, OWNER_DATABASE = "DATABASE_URL", "ROTA_SYSTEM_DATABASE_URL", "ROTA_OWNER_DATABASE_URL"
+_DATABASES = {APP_DATABASE, SYSTEM_DATABASE}
+_BROKER = {"REDIS_URL", "ROTA_BROKER_URL"}
+_PROVIDER_KEYS = {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
+_ENDPOINTS = "ROTA_PROVIDERS"
+_PROVIDERS = _PROVIDER_KEYS | {_ENDPOINTS, "ROTA_PROVIDER_HEADERS"}
+_VAULT = {"ROTA_ENCRYPTION_KEYS"}
+_KEYS = {"ROTA_SECRET_KEY"}
+_FLOWER = {"ROTA_FLOWER_AUTH"}
+
+_KNOW_OF_KEYS = {"api", "dispatcher"}
+
+WITHHELD = "withheld"
+"""stands for a key in processes that must know that there is one, and need not know it"""
+
+SECRETS = _DATABASES | {OWNER_DATABASE} | _BROKER | _PROVIDERS | _VAULT | _KEYS | _FLOWER
+
+NEEDS: dict[str, set[str]] = {
+    "migrate": {OWNER_DATABASE},
+    "api": _DATABASES | {"REDIS_URL"} | _VAULT | _KEYS,
+    "dispatcher": {SYSTEM_DATABASE} | _BROKER,
+    "worker": _DATABASES | _BROKER | _PROVIDERS | _VAULT,
+    "beat": _BROKER,
+    "flower": _BROKER | _FLOWER,
+    "rehearsal": set(),
+}
+
+
+def environment_for(process: str, whole: Mapping[str, str]) -> dict[str, str]:
+    """What a process gets of an installation's whole environment: of the secrets only those that it needs.
+
+    Where only one login to the database is given, each process that uses the database gets it. Where no keys for the
+    vault are given, they are derived from the secret key, so each process that opens the vault gets that one.
+    """
+    needed = set(NEEDS[process])
+    if SYSTEM_DATABASE in needed and SYSTEM_DATABASE not in whole:
+        needed.add(APP_DATABASE)
+    if needed >= _VAULT and not whole.keys() >= _VAULT:
+        needed |= _KEYS
+    made = {name: value for name, value in whole.items() if name not in SECRETS or name in needed}
+    if process in _KNOW_OF_KEYS:
+        made |= {name: WITHHELD for name in _PROVIDER_KEYS if whole.get(name)}
+        if whole.get(_ENDPOINTS):
+            made[_ENDPOINTS] = _without_keys(whole[_ENDPOINTS])
+    return made
+
+
+def _without_keys(endpoints: str) -> str:
+    """The endpoints as JSON, each key withheld. What is not of that form stays, for the process to refuse by name."""
+    try:
+        found = json.loads(endpoints)
+        return json.dumps([one | ({"key": WITHHELD} if one.get("key") else {}) for one in found])
+    except (ValueError, TypeError, AttributeError):
+        return endpoints

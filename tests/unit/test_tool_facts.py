@@ -1,0 +1,116 @@
+"""What a tool says of itself, and how its parameters are offered and read."""
+
+import json
+from decimal import Decimal
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from agents.tools import ALL
+from agents.tools.registry import OutwardContext, Parameters, Stake, Tool, outward_tool, tool
+from core.errors import InvalidInput, Misconfigured
+
+
+class Line(Parameters):
+    """A line of an order."""
+
+    article: str
+    count: int
+
+
+class Address(BaseModel):
+    """Where to."""
+
+    street: str
+    next_door: "Address | None" = None
+
+
+class Order(Parameters):
+    """What is ordered."""
+
+    lines: list[Line]
+    to: Address
+    amount: Decimal = Decimal(0)
+    share: float = 0
+    counts: Annotated[list[int], Field(default_factory=list)]
+
+
+def order(**facts: Any) -> Tool:
+    @outward_tool("order", category="automation", parameters=Order, permission="orders:write", **facts)
+    def made(_: OutwardContext, wanted: Order) -> dict[str, Any]:
+        """Order something."""
+        return {"lines": len(wanted.lines)}
+
+    return made
+
+
+PLAIN = {"lines": [{"article": "a", "count": 1}], "to": {"street": "s"}}
+
+
+def test_nested_models_come_with_their_definitions() -> None:
+    schema = order().spec.parameters
+    referred = {part.split('"')[0] for part in json.dumps(schema).split("#/$defs/")[1:]}
+    assert referred == {"Line", "Address"}
+    assert referred <= set(schema["$defs"])
+    assert "title" not in schema["$defs"]["Line"]["properties"]["article"]
+    assert order().validate(PLAIN)
+
+
+def test_no_tool_of_ours_refers_to_what_is_not_there() -> None:
+    for one in ALL:
+        text = json.dumps(one.spec.parameters)
+        for part in text.split("#/$defs/")[1:]:
+            assert part.split('"')[0] in one.spec.parameters["$defs"], one.name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "ñandú", "x" * 65, "book/class", "a\n"])
+def test_names_that_providers_refuse_are_refused_here(name: str) -> None:
+    with pytest.raises(Misconfigured, match="No provider accepts"):
+        Tool(name, "automation", "d", Parameters, lambda _c, _p: {}, "a:b")
+
+
+class Hidden(Parameters):
+    """A parameter whose name would be taken for the model's rationale."""
+
+    why: str = Field(alias="_why")
+
+
+def test_parameters_must_not_look_like_the_rationale() -> None:
+    with pytest.raises(Misconfigured, match="must not begin with _"):
+        Tool("fine", "automation", "d", Hidden, lambda _c, _p: {}, "a:b")
+
+
+def test_facts_that_are_not_declared_are_the_worst_case() -> None:
+    for made in (order(), tool("t", category="crm", parameters=Parameters, permission="a:b")(lambda _c, _p: {})):
+        worst = (made.risk, made.changes_world, made.sends_outside, made.moves_money, made.returns_untrusted)
+        assert worst == ("critical", True, True, True, True)
+        assert (made.only_reads, made.repeat_is_harmless, made.takes_idempotency_key) == (False, False, False)
+        assert made.at_stake(Parameters.model_construct()) == Stake(amount=None)
+    assert order().must_not_repeat
+    assert order(changes_world=False, moves_money=False).acts  # it still sends something out
+    assert order(moves_money=False).at_stake(Parameters.model_construct()).amount == 0
+
+
+@pytest.mark.parametrize("said", ["1_000", "١٢٣", "１２", "inf", "-Infinity", "nan", "0x10", "1,000", "", "12abc"])  # noqa: RUF001
+@pytest.mark.parametrize("field", ["amount", "share"])
+def test_a_number_is_written_in_plain_digits(field: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match="plain number"):
+        order().validate(PLAIN | {field: said})
+
+
+def test_numbers_in_lists_and_nested_models_too() -> None:
+    for wrong in ({"counts": ["1_0"]}, {"lines": [{"article": "a", "count": "1_0"}]}):
+        with pytest.raises(InvalidInput, match="plain number"):
+            order().validate(PLAIN | wrong)
+    for number in (float("inf"), float("nan")):
+        with pytest.raises(InvalidInput, match="finite"):
+            order().validate(PLAIN | {"share": number})
+    assert order().validate(PLAIN | {"amount": " 12.50 ", "share": "1e-3", "counts": ["7"]})
+
+
+def test_an_answer_about_unknown_parameters_stays_short() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        order().validate(PLAIN | {"x" * 200_000: 1} | {f"k{n}": 1 for n in range(500)})
+    assert len(refused.value.message) < 3_000
+    assert "and 491 more" in refused.value.message

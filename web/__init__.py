@@ -1,0 +1,1 @@
+"""What routes and pages share: authentication, problem details, rate limits. No Celery, no routes."""

@@ -1,0 +1,34 @@
+"""The base of every Celery task of ours: whatever its code raises, Celery gets its slot back."""
+
+from typing import Any
+
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # younger than its stubs
+from celery import Task
+
+from core.text import described
+
+
+class BrokenOff(Exception):
+    """A task raised something that is no error, such as `SystemExit`."""
+
+
+class ContainedTask(Task):  # type: ignore[type-arg]  # generic in the type stubs alone
+    """A task that raises ordinary exceptions only.
+
+    Celery's thread pool counts a slot as free when the task returns or raises an `Exception`. After `SystemExit` or
+    `CancelledError` the message is never acknowledged, and the slot is lost until the process ends.
+    """
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task."""
+        try:
+            return self.run(*args, **kwargs)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise BrokenOff(described(error)) from error
+        finally:
+            if terminate_handler_fired():  # the prefork child was told to end: the code above may have swallowed that
+                raise SystemExit
