@@ -8,12 +8,11 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery, signals
-from celery.schedules import schedule as every
 
-import beat_schedule
 from agents.llm.models import Models
 from agents.sink import NobodyListens
 from agents.work import Workplace
+from beat_schedule import BEAT_SCHEDULE
 from core.db import dispose_engines
 from core.logging import configure_logging
 from core.memory import set_start_aside
@@ -21,6 +20,7 @@ from core.settings import settings
 from domain.workers.schemas import Beat
 from workers import broker, queues
 from workers.contained import ContainedTask
+from workers.duties import DUTIES
 from workers.executor import Executor
 from workers.pool import ElasticThreadPool
 from workers.presence import Presence
@@ -33,7 +33,7 @@ _LAST_MOMENTS = timedelta(seconds=3)
 _SWITCH_INTERVAL = 0.05
 
 
-class Duty(ContainedTask):
+class DutyTask(ContainedTask):
     """A task that Flower does not hear of: duties are the same every second, and would hide the agents' tasks."""
 
     send_events = False
@@ -42,7 +42,7 @@ class Duty(ContainedTask):
 def make_app() -> "Celery[Any]":
     """Celery as Rota uses it: no results, no ETA, no retries of its own; a message is only a hint."""
     config = settings()
-    made = Celery("rota", broker=config.broker, include=["workers.periodic"], task_cls="workers.app:Duty")
+    made = Celery("rota", broker=config.broker, task_cls="workers.app:DutyTask")
     made.amqp.Connection = broker.EagerConnection
     made.conf.update(
         task_acks_late=True,
@@ -64,16 +64,10 @@ def make_app() -> "Celery[Any]":
         broker_connection_max_retries=None,
         broker_transport_options=broker.transport_options(config.broker),
         timezone="UTC",
-        beat_schedule={
-            duty.name: {
-                "task": duty.task,
-                "schedule": every(duty.every),
-                # A tick nobody took in time is not worth taking: the next one is due.
-                "options": {"queue": queues.SYSTEM, "expires": duty.every.total_seconds()},
-            }
-            for duty in beat_schedule.DUTIES
-        },
+        beat_schedule=BEAT_SCHEDULE,
     )
+    for duty in DUTIES:
+        made.task(name=duty.task)(duty.run)
     return made
 
 

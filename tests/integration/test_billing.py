@@ -25,7 +25,7 @@ from domain.channels import service as channels
 from tests.support.clock import movable_clock
 from tests.support.factories import make_organisation, owner_of
 from tests.support.outbox import deliver_all
-from workers.periodic import watch_budgets
+from workers.duties.bills import watch_budgets
 
 _USAGE = text("""
     INSERT INTO usage (id, org_id, task_id, seq, step_id, agent_id, agent, provider, model, input_tokens, cached_tokens,

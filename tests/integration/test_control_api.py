@@ -35,7 +35,7 @@ from tests.support.factories import (
 )
 from tests.support.outbox import deliver_all
 from tests.support.servers import SECRET_KEY
-from workers.periodic import watch_providers
+from workers.duties.providers import watch_providers
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ from tests.support.desk import Desk
 from tests.support.factories import change_agent, claim, dispatch, look, make_key, owner_of, register_worker, submit
 from tests.support.models import Parrot, asking
 from tests.support.servers import SECRET_KEY, serving
-from workers import periodic
+from workers.duties import approvals as approval_duties
+from workers.duties import overdue
+from workers.duties.money import release_holds, subtract_ended_holds
 
 SOON = timedelta(minutes=5)
 
@@ -58,7 +60,7 @@ def wait_for(org: UUID, what: str, **more: Any) -> UUID:
 
 def pass_deadline(clock: Clock) -> None:
     clock.move(2 * SOON)
-    periodic.expire_tasks()
+    overdue.expire_tasks()
 
 
 def deadline(clock: Clock) -> datetime:
@@ -68,7 +70,7 @@ def deadline(clock: Clock) -> datetime:
 @pytest.mark.parametrize("what", ["approval", "advice", "funds", "budget"])
 def test_a_task_that_waits_ends_at_its_deadline(org: UUID, clock: Clock, what: str) -> None:
     late, in_time = wait_for(org, what, deadline=deadline(clock)), wait_for(org, what)
-    periodic.expire_tasks()
+    overdue.expire_tasks()
     assert look(org, late).status == "waiting"
     pass_deadline(clock)
     task = look(org, late)
@@ -88,7 +90,7 @@ def test_a_queued_task_is_neither_published_nor_claimed_after_its_deadline_and_e
         assert tasks.claim(connection, published, 0, "w1") is None
     with db.system_transaction() as connection:
         assert "deadline has passed" in why(connection, org, task_id, SOON).why
-    periodic.expire_tasks()
+    overdue.expire_tasks()
     for one in (task_id, published):
         assert (look(org, one).status, look(org, one).error.kind) == ("expired", "deadline")
 
@@ -123,7 +125,9 @@ def test_what_it_asked_for_is_withdrawn_and_what_it_held_is_free(org: UUID, cloc
         (asked,) = approvals.of_task(connection, task.id).values()
     pass_deadline(clock)
     assert look(org, task.id).status == "expired"
-    periodic.release_holds()
+    approval_duties.withdraw_approvals()
+    subtract_ended_holds()
+    release_holds()
     with db.transaction(org) as connection:
         assert approvals.get(connection, asked.id).status == "withdrawn"
         assert wallet.balance(connection, org).held == 0
@@ -143,7 +147,7 @@ def test_a_task_in_doubt_waits_on_until_its_outcome_is_settled(org: UUID, clock:
     assert (look(org, held.id).status, look(org, held.id).waiting_for) == ("waiting", "outcome")
     with db.transaction(org) as connection:
         tasks.settle(connection, held.id, 1, Settlement(outcome="happened"))
-    periodic.expire_tasks()
+    overdue.expire_tasks()
     assert look(org, held.id).status == "expired"
 
 

@@ -33,7 +33,7 @@ from tests.support.factories import ZONE, make_key, make_location, make_organisa
 from tests.support.mail import Mailbox, Receiver, mail_server, webhook_receiver
 from tests.support.outbox import deliver_all
 from tests.support.servers import SECRET_KEY, serving
-from workers.periodic import attend_office
+from workers.duties.office import attend_office
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 

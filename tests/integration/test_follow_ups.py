@@ -31,7 +31,7 @@ from tests.support.clock import Clock, movable_clock
 from tests.support.factories import ZONE, change_agent, claim, look, make_key, make_row, make_user, owner_of
 from tests.support.mail import Mailbox, mail_server
 from tests.support.servers import SECRET_KEY
-from workers import periodic
+from workers.duties import follow_ups as duties
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NOON = datetime(2027, 3, 1, 12, tzinfo=ZONE)
@@ -318,11 +318,11 @@ def test_each_step_is_planned_and_started_once_whatever_works_at_once(
 def test_the_duties_attend_to_every_organisation(client: TestClient, org: UUID, ana: UUID, clock: Clock) -> None:
     switch(client, "quotes")
     put_quote(client, ana)
-    periodic.plan_follow_ups()
+    duties.plan_follow_ups()
     clock.move(24 * HOUR)
-    periodic.attend_follow_ups()
+    duties.attend_follow_ups()
     assert statuses(client) == ["writing", "planned", "planned"]
-    periodic.attend_follow_ups()
+    duties.attend_follow_ups()
     assert statuses(client) == ["writing", "planned", "planned"]
 
 

@@ -27,7 +27,7 @@ from embedded.rehearsal.server import make_app as make_rehearsal
 from tests.support.desk import Desk
 from tests.support.factories import OWNER, claim, look, make_key, make_organisation, make_row, submit
 from tests.support.servers import SECRET_KEY, serving
-from workers.periodic import charge_fees, wake_funded
+from workers.duties.money import charge_fees, wake_funded
 
 
 @pytest.fixture

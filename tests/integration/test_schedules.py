@@ -22,7 +22,7 @@ from domain.tasks.schemas import Departure, TaskError
 from tests.support.clock import Clock, movable_clock
 from tests.support.factories import change_agent, claim, make_key, make_user
 from tests.support.servers import SECRET_KEY
-from workers import periodic
+from workers.duties import schedules as duties
 
 HOUR = timedelta(hours=1)
 Put = Callable[..., dict[str, Any]]
@@ -115,8 +115,8 @@ def test_two_sweeps_at_once_start_each_due_time_once(put: Put, org: UUID, clock:
 def test_the_duty_attends_to_every_organisation_and_is_harmless_twice(put: Put, org: UUID, clock: Clock) -> None:
     put()
     clock.move(HOUR)
-    periodic.run_schedules()
-    periodic.run_schedules()
+    duties.run_schedules()
+    duties.run_schedules()
     assert number_of_tasks(org) == 1
 
 

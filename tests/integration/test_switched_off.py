@@ -26,7 +26,7 @@ from tests.support.factories import change_agent, claim, dispatch, look, make_ke
 from tests.support.models import Parrot, asking
 from tests.support.outward import outside
 from tests.support.servers import SECRET_KEY, serving, wait_until
-from workers import periodic
+from workers.duties import overdue
 
 AGENT = "support-assistant"
 
@@ -157,7 +157,7 @@ def test_a_task_that_slipped_in_while_its_agent_was_deleted_is_cancelled_too(cli
             text("UPDATE agents SET enabled = false, deleted_at = rota_now() WHERE slug = :slug"), {"slug": AGENT}
         )
     assert published() == set()
-    periodic.expire_tasks()
+    overdue.cancel_tasks_of_deleted()
     assert look(org, task_id).status == "cancelled"
 
 

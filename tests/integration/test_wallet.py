@@ -24,7 +24,7 @@ from domain.wallet import service as wallet
 from domain.wallet.schemas import Balance, Correction, InsufficientFunds, NewTokenPrice, Reconciliation, TopUp
 from tests.support.factories import claim, make_organisation, submit
 from tests.support.servers import wait_until
-from workers.periodic import wake_funded
+from workers.duties.money import wake_funded
 
 
 def poor(tokens: int = 0) -> UUID:

@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from core import db
 from tests.support.servers import wait_until
-from workers.periodic import deliver_messages
+from workers.duties.messages import deliver_messages
 
 _ON_THEIR_WAY = text(
     "SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE status = 'sending' OR (status = 'queued' AND "

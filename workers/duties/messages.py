@@ -1,0 +1,36 @@
+"""The outbox: send what is in it, and reclaim what a dead process was sending."""
+
+import functools
+from typing import Any
+
+from celery import signals
+
+from core.settings import settings
+from domain.channels import delivery
+
+
+def deliver_messages() -> None:
+    """Begin to send what is in the outbox. Waits for no receiver."""
+    _outbox().send_due()
+
+
+def reclaim_messages() -> None:
+    """Put messages back in the outbox whose sender died."""
+    delivery.take_back_left_behind(_senders())
+
+
+@functools.cache
+def _outbox() -> delivery.Outbox:
+    return delivery.Outbox(_senders())
+
+
+@functools.cache
+def _senders() -> delivery.Senders:
+    return delivery.make_senders(settings())
+
+
+@signals.worker_shutting_down.connect
+def _stop_sending(**_: Any) -> None:
+    """Begin no further message; those being sent have the time that a stopping worker has."""
+    if _outbox.cache_info().currsize:
+        _outbox().stop()

@@ -1,0 +1,76 @@
+"""Wallets: free what is reserved for nothing, collect what is owed, let waiting tasks go on."""
+
+from datetime import date
+from uuid import UUID
+
+from core.db import system_transaction
+from domain.billing import service as billing
+from domain.dispatch import funding
+from domain.wallet import service as wallet
+from workers.duties.registry import for_each
+
+
+def subtract_ended_holds() -> None:
+    """Subtract the holds of ended tasks from what their wallets have reserved."""
+    with system_transaction() as connection:
+        spent_from = wallet.organisations_to_take_off(connection)
+    # A transaction for each organisation: its tasks wait for the wallet's row meanwhile.
+    for_each(spent_from, "ended holds not subtracted", _subtract)
+
+
+def _subtract(org: UUID) -> None:
+    with system_transaction(durable=False) as connection:
+        wallet.take_off_what_is_over(connection, org)
+
+
+def release_holds() -> None:
+    """Release what is still reserved for tasks whose worker died."""
+    with system_transaction() as connection:
+        left = wallet.holds_left_behind(connection)
+    for_each(left, "hold not released", _release)
+
+
+def _release(task: UUID) -> None:
+    with system_transaction() as connection:
+        if wallet.release_left_behind(connection, task):
+            billing.release_reserves(connection, task)
+
+
+def pay_arrears() -> None:
+    """Pay the fees that are owed with what is free again."""
+    with system_transaction() as connection:
+        owing = wallet.organisations_owing(connection)
+    for_each(owing, "arrears not paid", _pay)
+
+
+def _pay(org: UUID) -> None:
+    with system_transaction() as connection:
+        wallet.pay_arrears(connection, org)
+
+
+def wake_funded() -> None:
+    """Queue tasks that wait for money which is there again: released by other tasks, or a new month's budget.
+
+    A top-up or a raised budget wakes them at once, without this duty.
+    """
+    with system_transaction() as connection:
+        waiting = funding.organisations_waiting(connection)
+    for_each(waiting, "tasks that wait for money not looked at", _let_go_on)
+
+
+def _let_go_on(org: UUID) -> int:
+    with system_transaction() as connection:
+        return funding.let_go_on(connection, org)
+
+
+def charge_fees() -> None:
+    """Charge the monthly fees that are due, once each."""
+    with system_transaction() as connection:
+        due = wallet.fees_due(connection)
+    for_each(due, "monthly fee not charged", _charge)
+
+
+def _charge(due: tuple[UUID, date]) -> None:
+    org, month = due
+    with system_transaction() as connection:
+        wallet.charge_fee(connection, org, month)

@@ -1,0 +1,29 @@
+"""Tasks that end without running: too late to start, or their agent was deleted."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from core.db import system_transaction
+from core.wakeup import wakeup
+from domain.tasks import service as tasks
+from workers.duties.registry import in_batches
+
+
+def expire_tasks() -> None:
+    """End tasks whose expiry or deadline has passed."""
+    _end("expired tasks", tasks.expire_overdue)
+
+
+def cancel_tasks_of_deleted() -> None:
+    """Cancel queued and waiting tasks whose agent was deleted."""
+    _end("cancelled tasks of deleted agents", tasks.cancel_of_deleted)
+
+
+def _end(what: str, end: Callable[[Connection], int]) -> None:
+    def batch() -> int:
+        with system_transaction() as connection:
+            return end(connection)
+
+    if in_batches(what, batch):
+        wakeup.hint()  # what ended makes room

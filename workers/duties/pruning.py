@@ -1,0 +1,77 @@
+"""Delete what is kept no longer."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from core.db import system_transaction
+from core.settings import settings
+from domain.approvals import service as approvals
+from domain.pacing import service as pacing
+from domain.replies import service as replies
+from domain.schedules import service as schedules
+from domain.tasks import service as tasks
+from domain.workers import service as workers
+from workers.duties.registry import in_batches
+
+_WORKERS_KEPT = timedelta(days=1)
+_RUNS_KEPT = timedelta(days=90)
+
+
+def clean_up() -> None:
+    """Delete tasks that ended longer ago than they are kept."""
+    config = settings()
+    _prune(
+        "deleted finished tasks",
+        lambda connection: tasks.clean_up(
+            connection, keep_succeeded=config.keep_succeeded, keep_failed=config.keep_failed
+        ),
+    )
+
+
+def forget_runs() -> None:
+    """Delete the records of schedule runs that ended long ago."""
+    _prune("forgot runs of schedules", lambda connection: schedules.forget_runs(connection, _RUNS_KEPT.days))
+
+
+def forget_workers() -> None:
+    """Delete the rows of workers that are long gone."""
+    with system_transaction() as connection:
+        workers.forget_workers(connection, _WORKERS_KEPT)
+
+
+def forget_keys() -> None:
+    """Delete concurrency keys that no task names any more."""
+    _prune("forgot concurrency keys", tasks.forget_unused_keys)
+
+
+def forget_trees() -> None:
+    """Delete the counts of task trees that have no task left."""
+    _prune("forgot trees of tasks", tasks.forget_unused_trees)
+
+
+def forget_unattended() -> None:
+    """Delete the counts of actions without a person that no cap asks for any more."""
+    with system_transaction() as connection:
+        approvals.forget_unattended(connection)
+
+
+def forget_paces() -> None:
+    """Delete the pace of models that have not been called for long."""
+    with system_transaction() as connection:
+        pacing.forget(connection)
+
+
+def forget_replies() -> None:
+    """Delete cached replies that have expired."""
+    with system_transaction() as connection:
+        replies.forget_expired(connection)
+
+
+def _prune(what: str, delete: Callable[[Connection], int]) -> None:
+    def batch() -> int:
+        with system_transaction() as connection:
+            return delete(connection)
+
+    in_batches(what, batch)
