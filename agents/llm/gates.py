@@ -87,7 +87,8 @@ class Gates:
         self._lock = threading.Lock()
         self._paced: dict[Route, float] = {}
         """models with a pace, and since when this process knows"""
-        self._alerted: set[tuple[str, str]] = set()
+        self._alerted: dict[tuple[str, str], float] = {}
+        """accounts (provider, key) with an alert, and since when this process knows"""
         self._records: dict[Route, _Record] = {}
 
     def learn(self, known: Known) -> None:
@@ -97,7 +98,8 @@ class Gates:
         with self._lock:
             new = {route: at for route, at in self._paced.items() if now - at < _NEWS_AGE}
             self._paced = {route: self._paced.get(route, 0.0) for route in told} | new
-            self._alerted = set(known.alerts)
+            raised = {account: at for account, at in self._alerted.items() if now - at < _NEWS_AGE}
+            self._alerted = {account: self._alerted.get(account, 0.0) for account in known.alerts} | raised
 
     @contextlib.contextmanager
     def passing(self, route: Route, interrupt: Interrupt, limit: timedelta) -> Iterator[Passage]:
@@ -179,7 +181,8 @@ class Gates:
             if (route.provider, route.key) in self._alerted:
                 with system_transaction() as connection:
                     pacing.end_alerts(connection, route.account)
-                self._alerted.discard((route.provider, route.key))
+                with self._lock:
+                    self._alerted.pop((route.provider, route.key), None)
 
     def _look_ahead(self, route: Route, tokens: int) -> None:
         """Where the answer's headers tell that hardly anything is left of a limit, do not wait for a refusal."""
@@ -205,7 +208,8 @@ class Gates:
             elif error.kind in _ALERTS and not route.is_own:  # an organisation's own key is no business of operators
                 with system_transaction() as connection:
                     pacing.raise_alert(connection, route.account, _ALERTS[error.kind], error.message)
-                self._alerted.add((route.provider, route.key))
+                with self._lock:
+                    self._alerted[route.provider, route.key] = time.monotonic()
             elif error.kind in OUTAGE and self._is_outage(route, passage, error, limit):
                 self._hold(route)
                 with system_transaction(durable=False) as connection:

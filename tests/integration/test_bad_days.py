@@ -249,6 +249,17 @@ def test_an_alert_ends_with_the_next_success(org: UUID) -> None:
         assert pacing.alerts(connection) == []
 
 
+def test_a_heartbeat_that_was_read_before_an_alert_does_not_keep_it_from_ending(org: UUID) -> None:
+    answers = iter([Canned(401, {"error": {"message": "no"}}), saying("hello")])
+    change_agent(org, "support-assistant", model="gpt-4o-mini", fallback_model=None)
+    with serving(Trouble(lambda: next(answers)).app()) as url, desk_at(openai_base_url=f"{url}/v1") as desk:
+        assert desk.run(org, submit(org).id).status == "failed"
+        desk.workplace.gates.learn(Known())  # as it was a moment before
+        assert desk.run(org, submit(org).id).status == "succeeded"
+    with db.system_transaction() as connection:
+        assert pacing.alerts(connection) == []
+
+
 def test_three_outages_in_one_task_each_after_progress_are_no_end(org: UUID) -> None:
     bird = Parrot()
     look_up = asking(("search_clients", '{"query": "ana"}'))
