@@ -29,6 +29,7 @@ from domain.approvals import service as approvals
 from domain.approvals.schemas import Approval, Kind, Policy, Proposal, Rationale, Step, Tally
 from domain.channels import service as channels
 from domain.channels.schemas import Event
+from domain.contacts import service as contacts
 from domain.crm import service as crm
 from domain.tasks import service as tasks
 from domain.tenants import service as tenants
@@ -311,9 +312,9 @@ def _people(connection: Connection, ids: set[str], addresses: set[str]) -> dict[
     if len(ids) > _MOST_PEOPLE:
         return {}
     people: dict[str, Person] = {}
-    for row in crm.people_known_by(connection, [UUID(one) for one in ids], sorted(addresses)):
-        ways = frozenset(fold(way) for way in (row["email"], row["phone"]) if way)
-        person = Person(str(row["id"]), row["name"], ways, is_only_one=row["namesakes"] == 0)
+    for known in contacts.known_by(connection, [UUID(one) for one in ids], sorted(addresses)):
+        ways = frozenset(fold(way) for way in (known.email, known.phone) if way)
+        person = Person(str(known.id), known.name, ways, is_only_one=known.namesakes == 0)
         people |= dict.fromkeys({person.id, *ways}, person)
     return people
 
@@ -432,5 +433,5 @@ def goes_to_contact(connection: Connection, contact: UUID | None, stake: Stake) 
     """Whether words go to the contact that the task is about, and to nobody else."""
     if contact is None or not (stake.recipients or stake.to_contact):
         return False
-    known = crm.ways_to_reach(connection, contact)
+    known = contacts.addresses(connection, contact)
     return all(recipient.lower() in known for recipient in stake.recipients)

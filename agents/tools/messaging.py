@@ -11,7 +11,8 @@ from core.errors import InvalidInput, NotPermitted
 from core.ids import new_id
 from domain.channels import service as channels
 from domain.channels.schemas import Event, NewMessage
-from domain.crm import service as crm
+from domain.contacts import service as contacts
+from domain.contacts.schemas import Contact
 from domain.crm.reaching import why_not_win
 from domain.tenants import service as tenants
 from domain.tenants.schemas import Email
@@ -185,27 +186,27 @@ def _ensure_may_send(context: ToolContext, channel: SendsBy, contact: UUID | Non
     if reach.is_nowhere:
         raise NotPermitted(f"The person you work for may not do this: it needs the permission {permission}.")
     if not reach.everywhere:
-        where = crm.people(context.connection, [contact])[0]["location_id"] if contact else None
+        where = contacts.require(context.connection, [contact])[0].location_id if contact else None
         if where not in reach.locations:
             raise NotPermitted("The person you work for may write to the clients and leads of some locations only.")
 
 
 def _send_to_person(
-    context: ToolContext, person: dict[str, Any], channel: SendsBy, subject: str, body: str, at: datetime | None = None
+    context: ToolContext, person: Contact, channel: SendsBy, subject: str, body: str, at: datetime | None = None
 ) -> dict[str, Any]:
-    to = person["email"] if channel == "email" else person["phone"]
+    to = person.email if channel == "email" else person.phone
     if not to:
-        raise InvalidInput(f"{person['name']} has no {'e-mail address' if channel == 'email' else 'phone number'}.")
+        raise InvalidInput(f"{person.name} has no {'e-mail address' if channel == 'email' else 'phone number'}.")
     if channel != "email" and len(body) > _SHORT:
         raise InvalidInput(f"A text message holds {_SHORT} characters at most; this has {len(body)}. Shorten it.")
-    sent = send(context, channel, to, subject, body, contact=person["id"], at=at)
-    return sent | {"name": person["name"]}
+    sent = send(context, channel, to, subject, body, contact=person.id, at=at)
+    return sent | {"name": person.name}
 
 
-def _person(context: ToolContext, contact: UUID, kind: str | None = None) -> dict[str, Any]:
-    (person,) = crm.people(context.connection, [contact])
-    if kind is not None and person["kind"] != kind:
-        raise InvalidInput(f"{person['name']} is a {person['kind']}, not a {kind}.")
+def _person(context: ToolContext, contact: UUID, kind: str | None = None) -> Contact:
+    (person,) = contacts.require(context.connection, [contact])
+    if kind is not None and person.kind != kind:
+        raise InvalidInput(f"{person.name} is a {person.kind}, not a {kind}.")
     return person
 
 
@@ -336,10 +337,10 @@ def send_retention_message(context: ToolContext, wanted: Retention) -> dict[str,
     or opted out: they asked to be left in peace.
     """
     person = _person(context, wanted.client_id, "client")
-    if reason := why_not_win(crm.contacts(context.connection, [wanted.client_id])[wanted.client_id]):
-        raise NotPermitted(f"{person['name']} {reason}; do not write to them to win them back.")
+    if reason := why_not_win(person):
+        raise NotPermitted(f"{person.name} {reason}; do not write to them to win them back.")
     body = f"{wanted.body}\n\n{wanted.offer}" if wanted.offer else wanted.body
-    return _send_to_person(context, person, "email", f"{person['name'].split()[0]}, we miss you", body)
+    return _send_to_person(context, person, "email", f"{person.name.split()[0]}, we miss you", body)
 
 
 @tool(
@@ -414,15 +415,14 @@ def send_bulk_message(context: ToolContext, wanted: Bulk) -> dict[str, Any]:
     """Send one message to many clients, each addressed by name. Leaves out who has cancelled, opted out or cannot be
     reached, and says who. Each message is charged.
     """
-    people = crm.people(context.connection, list(dict.fromkeys(wanted.client_ids)))
-    contacts = crm.contacts(context.connection, [person["id"] for person in people])
-    reached = [person for person in people if why_not_win(contacts[person["id"]], wanted.channel) is None]
-    addresses = [person["email" if wanted.channel == "email" else "phone"] for person in reached]
+    people = contacts.require(context.connection, wanted.client_ids)
+    reached = [person for person in people if why_not_win(person, wanted.channel) is None]
+    addresses = [(person.email if wanted.channel == "email" else person.phone) or "" for person in reached]
     channels.hold_recipients(context.connection, context.acting.org_id, wanted.channel, addresses)
     for person in reached:
-        body = wanted.body.replace("{{name}}", person["name"].split()[0])
+        body = wanted.body.replace("{{name}}", person.name.split()[0])
         _send_to_person(context, person, wanted.channel, wanted.subject, body)
-    left_out = [person["name"] for person in people if person not in reached]
+    left_out = [person.name for person in people if person not in reached]
     return {"queued": len(reached), "left_out": left_out}
 
 

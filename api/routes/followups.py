@@ -11,9 +11,9 @@ from core.text import Storable
 from core.wakeup import wakeup
 from domain.channels import service as channels
 from domain.channels.schemas import Received
-from domain.crm import service as crm
-from domain.crm.schemas import Contact as ContactView
-from domain.crm.schemas import PreferenceChange, Preferences
+from domain.contacts import service as contacts
+from domain.contacts.schemas import Contact as ContactView
+from domain.contacts.schemas import PreferenceChange, Preferences
 from domain.followups import rules, sweep
 from domain.followups import service as followups
 from domain.followups.schemas import (
@@ -153,14 +153,14 @@ def list_contacts(
     """Clients and leads, by name, and what they allow: the clients for who may read clients, the leads likewise."""
     kinds = [kind for kind in ("client", "lead") if caller.reach_of(f"{kind}s:read").everywhere]
     with caller.reading() as connection:
-        return crm.search_contacts(connection, search, kinds, limit=limit)
+        return contacts.search(connection, search, kinds, limit=limit)
 
 
 @router.get("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))
 def get_preferences(contact: UUID, caller: Annotated[Principal, Depends(Needs("contacts:read"))]) -> Preferences:
     """What a client or lead allows: whether they consented to advertising, or want no follow-ups; their time zone."""
     with caller.reading() as connection:
-        return crm.get_preferences(connection, contact)
+        return contacts.get_preferences(connection, contact)
 
 
 @router.patch("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))

@@ -163,11 +163,11 @@ _COHORTS = text("""
                SELECT FROM subscriptions u
                 WHERE u.client_id = c.id AND (u.status <> 'cancelled' OR u.ended_on IS NOT NULL)
                   AND u.started_on <= :today AND (u.ended_on IS NULL OR u.ended_on > :today))) AS members_today
-      FROM clients c WHERE joined_on BETWEEN :first AND :last GROUP BY 1 ORDER BY 1
+      FROM client_contacts c WHERE joined_on BETWEEN :first AND :last GROUP BY 1 ORDER BY 1
 """)
 _COHORTS_PAID = text("""
     SELECT CAST(date_trunc(CAST(:unit AS text), c.joined_on) AS date) AS starts_on, p.currency, sum(p.amount) AS paid
-      FROM clients c JOIN payments p ON p.client_id = c.id AND p.status = 'paid'
+      FROM client_contacts c JOIN payments p ON p.client_id = c.id AND p.status = 'paid'
      WHERE c.joined_on BETWEEN :first AND :last GROUP BY 1, 2 ORDER BY 1, 2
 """)
 
@@ -236,7 +236,7 @@ _WHO_MISSES = text(f"""
         SELECT b.client_id, count(*) FILTER (WHERE b.status = 'attended') AS attended,
                count(*) FILTER (WHERE b.status = 'no_show') AS no_shows
                {_PAST_BOOKINGS} GROUP BY b.client_id HAVING count(*) FILTER (WHERE b.status = 'no_show') >= :least)
-    SELECT m.client_id, c.name, m.attended, m.no_shows FROM missing m JOIN clients c ON c.id = m.client_id
+    SELECT m.client_id, c.name, m.attended, m.no_shows FROM missing m JOIN client_contacts c ON c.id = m.client_id
      ORDER BY m.no_shows DESC, m.attended, c.name, c.id LIMIT :limit
 """)  # noqa: S608 - its parts are our own words, and no values
 
@@ -277,7 +277,7 @@ _ACTIVITY = text("""
            EXISTS (SELECT FROM subscriptions u WHERE u.client_id = c.id AND u.status = 'active')
                AS has_active_subscription,
            EXISTS (SELECT FROM subscriptions u WHERE u.client_id = c.id AND u.status = 'past_due') AS is_past_due
-      FROM clients c CROSS JOIN since
+      FROM client_contacts c CROSS JOIN since
      CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE b.status = 'attended' AND s.starts_at > month) AS visits_30_days,
                count(*) FILTER (WHERE b.status = 'attended' AND s.starts_at > quarter) AS visits_90_days,
@@ -295,7 +295,7 @@ def activity_of_members(connection: Connection, zone: ZoneInfo) -> Rows:
     return [dict(row) for row in connection.execute(_ACTIVITY, {"zone": str(zone)}).mappings()]
 
 
-_CLIENTS_BY_STATUS = text("SELECT status, count(*) AS clients FROM clients GROUP BY status ORDER BY status")
+_CLIENTS_BY_STATUS = text("SELECT status, count(*) AS clients FROM client_contacts GROUP BY status ORDER BY status")
 
 
 def clients_by_status(connection: Connection) -> dict[str, int]:
@@ -305,10 +305,10 @@ def clients_by_status(connection: Connection) -> dict[str, int]:
 
 _DUTIES = text("""
     WITH week AS (SELECT (CAST(:first AS timestamp) - interval '6 days') AT TIME ZONE CAST(:zone AS text) AS since)
-    SELECT (SELECT count(*) FROM leads
+    SELECT (SELECT count(*) FROM lead_contacts
              WHERE created_at >= (SELECT since FROM week) AND created_at < :end) AS new_leads_7_days,
-           (SELECT count(*) FROM leads WHERE status = 'new') AS leads_not_contacted,
-           (SELECT count(*) FROM leads WHERE status = 'trial_booked') AS trials_booked,
+           (SELECT count(*) FROM lead_contacts WHERE status = 'new') AS leads_not_contacted,
+           (SELECT count(*) FROM lead_contacts WHERE status = 'trial_booked') AS trials_booked,
            (SELECT count(*) FROM payments WHERE status = 'failed'
                AND paid_at >= (SELECT since FROM week) AND paid_at < :end) AS failed_payments_7_days,
            (SELECT count(*) FROM payments WHERE status = 'pending') AS pending_payments,
@@ -318,7 +318,7 @@ _DUTIES = text("""
            (SELECT count(*) FROM subscriptions
              WHERE ended_on BETWEEN date_trunc('month', CAST(:first AS timestamp)) AND :first)
                AS subscriptions_ended_this_month,
-           (SELECT count(*) FROM clients
+           (SELECT count(*) FROM client_contacts
              WHERE joined_on BETWEEN date_trunc('month', CAST(:first AS timestamp)) AND :first)
                AS new_clients_this_month
 """)

@@ -15,12 +15,18 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, insert
 
+from core.bulk import insert_rows
+from domain.contacts import service as contacts
 from domain.crm import models, queries
 from domain.crm.demo_data import CLASSES, FIRST_NAMES, INTERESTS, LAST_NAMES, PEOPLE, PLANS, SOURCES, TIMETABLE
 
 _DAYS_BACK, _DAYS_AHEAD = 365, 28
 _CLIENTS, _LEADS = 240, 60
 _SEED = 20_250_101
+
+# Columns of `contacts`, and those that clients and leads do not have as well.
+_OF_CONTACT_ALONE = ("name", "email", "phone", "status", "language")
+_OF_CONTACT = ("id", "org_id", *_OF_CONTACT_ALONE, "created_at", "updated_at")
 
 Row = dict[str, Any]
 
@@ -71,8 +77,13 @@ def make_gym(org: UUID, *, zone: ZoneInfo, today: date) -> Gym:
 
 def store(connection: Connection, gym: Gym) -> None:
     """Insert the rows into their tables, each table's in one statement."""
+    for kind, people in (("client", gym.clients), ("lead", gym.leads)):
+        contacts.add_many(
+            connection, [{"kind": kind} | {name: row.get(name) for name in _OF_CONTACT} for row in people]
+        )
     for table, rows in vars(gym).items():
-        queries.store_rows(connection, table, rows)
+        own = [{name: value for name, value in row.items() if name not in _OF_CONTACT_ALONE} for row in rows]
+        insert_rows(connection, table, own if table in {"clients", "leads"} else rows)
 
 
 def go_on(connection: Connection, org: UUID, *, zone: ZoneInfo, today: date) -> None:

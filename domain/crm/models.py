@@ -1,6 +1,8 @@
-"""Tables: clients, leads, classes, class_sessions, bookings, subscriptions, payments, contact_preferences."""
+"""Tables: clients, leads, classes, class_sessions, bookings, subscriptions, payments.
 
-from sqlalchemy import Boolean, Column, Computed, Date, DateTime, Integer, Numeric, Table, Text, Uuid
+Who clients and leads are stands in `contacts`."""
+
+from sqlalchemy import Column, Computed, Date, DateTime, Integer, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from core.tables import metadata, org_column
@@ -18,18 +20,11 @@ clients = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     org_column(),
-    Column("name", Text, nullable=False),
-    Column("email", Text, nullable=False),
-    Column("phone", Text),
-    Column("status", Text, nullable=False),
-    Column("language", Text, nullable=False),
     Column("tags", ARRAY(Text), nullable=False),
     Column("notes", Text, nullable=False),
-    Column("location_id", Uuid),
     Column("joined_on", Date, nullable=False),
     Column("created_at", _Moment, nullable=False),
     Column("updated_at", _Moment, nullable=False),
-    _folded("name || ' ' || email || ' ' || coalesce(phone, '')"),
 )
 
 leads = Table(
@@ -37,17 +32,12 @@ leads = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     org_column(),
-    Column("name", Text, nullable=False),
-    Column("email", Text, nullable=False),
-    Column("phone", Text),
     Column("source", Text, nullable=False),
     Column("interest", Text, nullable=False),
-    Column("status", Text, nullable=False),
     Column("notes", Text, nullable=False),
-    Column("location_id", Uuid),
     Column("created_at", _Moment, nullable=False),
     Column("updated_at", _Moment, nullable=False),
-    _folded("name || ' ' || email || ' ' || coalesce(phone, '') || ' ' || interest"),
+    _folded("interest"),
 )
 
 classes = Table(
@@ -123,15 +113,4 @@ payments = Table(
     Column("reference", Text),
     Column("note", Text, nullable=False),
     Column("settled_at", _Moment),
-)
-
-contact_preferences = Table(
-    "contact_preferences",
-    metadata,
-    org_column(),
-    Column("contact", Uuid, primary_key=True),
-    Column("time_zone", Text),
-    Column("has_consented", Boolean, nullable=False),
-    Column("opted_out_at", _Moment),
-    Column("changed_at", _Moment, nullable=False),
 )

@@ -1,12 +1,11 @@
 """All SQL about the gym's records."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import JSON, Connection, RowMapping, bindparam, text
+from sqlalchemy import Connection, RowMapping, text
 
 from core.db import Hot
 
@@ -14,7 +13,7 @@ from core.db import Hot
 
 _SEARCH_CLIENTS = Hot("""
     SELECT id AS client_id, name, email, phone, status, joined_on
-      FROM clients
+      FROM client_contacts
      WHERE (CAST(:status AS text) IS NULL OR status = :status)
        AND NOT EXISTS (
             SELECT FROM unnest(CAST(:words AS text[])) AS word
@@ -33,7 +32,7 @@ def clients_matching(
 
 def client_names(connection: Connection, limit: int) -> list[str]:
     """Names of clients, to find one that was misspelt."""
-    statement = text("SELECT name FROM clients ORDER BY (status = 'active') DESC, name LIMIT :limit")
+    statement = text("SELECT name FROM client_contacts ORDER BY (status = 'active') DESC, name LIMIT :limit")
     return list(connection.execute(statement, {"limit": limit}).scalars())
 
 
@@ -47,7 +46,7 @@ _CLIENT = Hot("""
            (SELECT count(*) FROM bookings b WHERE b.client_id = c.id AND b.status = 'attended') AS visits,
            (SELECT coalesce(sum(p.amount), 0) FROM payments p
              WHERE p.client_id = c.id AND p.status = 'paid') AS total_paid
-      FROM clients c WHERE c.id = :client
+      FROM client_contacts c WHERE c.id = :client
 """)
 
 
@@ -81,21 +80,18 @@ def payments_of_client(connection: Connection, client_id: UUID, *, limit: int) -
     return list(connection.execute(_CLIENT_PAYMENTS, {"client": client_id, "limit": limit}).mappings())
 
 
-_SET_CLIENT_STATUS = text("""
-    UPDATE clients c SET status = :status, updated_at = rota_now(),
+_NOTE_CLIENT_STATUS = text("""
+    UPDATE clients c SET updated_at = rota_now(),
            notes = concat_ws(E'\n', nullif(c.notes, ''),
-                             to_char(rota_now() AT TIME ZONE o.time_zone, 'YYYY-MM-DD') || ': ' || :status
+                             to_char(rota_now() AT TIME ZONE o.time_zone, 'YYYY-MM-DD') || ': ' || CAST(:status AS text)
                              || coalesce(' (' || CAST(:reason AS text) || ')', ''))
-      FROM (SELECT id, status FROM clients WHERE id = :client FOR UPDATE) AS before, organisations o
-     WHERE c.id = before.id AND o.id = c.org_id
-    RETURNING c.id AS client_id, c.name, before.status AS status_before, c.status
+      FROM organisations o WHERE c.id = :client AND o.id = c.org_id
 """)
 
 
-def set_client_status(connection: Connection, client_id: UUID, *, status: str, reason: str | None) -> RowMapping | None:
-    """Change a client's status, with a line in the notes; the row tells the status before."""
-    values = {"client": client_id, "status": status, "reason": reason}
-    return connection.execute(_SET_CLIENT_STATUS, values).mappings().one_or_none()
+def note_client_status(connection: Connection, client_id: UUID, *, status: str, reason: str | None) -> None:
+    """Add a line about a new status to a client's notes."""
+    connection.execute(_NOTE_CLIENT_STATUS, {"client": client_id, "status": status, "reason": reason})
 
 
 _ACTIVITY = text("""
@@ -126,7 +122,7 @@ def activity_of_client(connection: Connection, client_id: UUID, zone: ZoneInfo) 
 
 _SEARCH_LEADS = Hot("""
     SELECT id AS lead_id, name, email, phone, source, interest, status, created_at
-      FROM leads
+      FROM lead_contacts
      WHERE (CAST(:status AS text) IS NULL OR status = :status)
        AND (CAST(:source AS text) IS NULL OR rota_fold(source) = rota_fold(:source))
        AND NOT EXISTS (
@@ -146,7 +142,7 @@ def leads_matching(
 
 _LEAD = Hot("""
     SELECT id AS lead_id, name, email, phone, source, interest, status, notes, created_at, updated_at
-      FROM leads WHERE id = :lead
+      FROM lead_contacts WHERE id = :lead
 """)
 
 
@@ -155,21 +151,18 @@ def lead(connection: Connection, lead_id: UUID) -> dict[str, Any] | None:
     return _LEAD.run(connection, {"lead": lead_id}).first()
 
 
-_SET_LEAD_STATUS = text("""
-    UPDATE leads l SET status = :status, updated_at = rota_now(),
+_NOTE_LEAD_STATUS = text("""
+    UPDATE leads l SET updated_at = rota_now(),
            notes = concat_ws(E'\n', nullif(l.notes, ''),
-                             to_char(rota_now() AT TIME ZONE o.time_zone, 'YYYY-MM-DD') || ': ' || :status
+                             to_char(rota_now() AT TIME ZONE o.time_zone, 'YYYY-MM-DD') || ': ' || CAST(:status AS text)
                              || coalesce(' (' || CAST(:note AS text) || ')', ''))
-      FROM (SELECT id, status FROM leads WHERE id = :lead FOR UPDATE) AS before, organisations o
-     WHERE l.id = before.id AND o.id = l.org_id
-    RETURNING l.id AS lead_id, l.name, before.status AS status_before, l.status
+      FROM organisations o WHERE l.id = :lead AND o.id = l.org_id
 """)
 
 
-def set_lead_status(connection: Connection, lead_id: UUID, *, status: str, note: str | None) -> RowMapping | None:
-    """Move a lead in the pipeline, with a line in the notes; the row tells the status before."""
-    values = {"lead": lead_id, "status": status, "note": note}
-    return connection.execute(_SET_LEAD_STATUS, values).mappings().one_or_none()
+def note_lead_status(connection: Connection, lead_id: UUID, *, status: str, note: str | None) -> None:
+    """Add a line about a new status to a lead's notes."""
+    connection.execute(_NOTE_LEAD_STATUS, {"lead": lead_id, "status": status, "note": note})
 
 
 # ── classes, sessions, bookings ──────────────────────────────────────────────────────────────────────────────────────
@@ -230,7 +223,7 @@ def session(connection: Connection, session_id: UUID) -> dict[str, Any] | None:
 
 _ATTENDEES = text("""
     SELECT b.id AS booking_id, c.id AS client_id, c.name, b.status
-      FROM bookings b JOIN clients c ON c.id = b.client_id
+      FROM bookings b JOIN client_contacts c ON c.id = b.client_id
      WHERE b.session_id = :session AND b.status <> 'cancelled' ORDER BY c.name
 """)
 
@@ -267,7 +260,7 @@ def insert_booking(connection: Connection, booking_id: UUID, client_id: UUID, se
 # ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PAYMENT_FILTER = """
-      FROM payments p JOIN clients c ON c.id = p.client_id
+      FROM payments p JOIN client_contacts c ON c.id = p.client_id
      WHERE (CAST(:status AS text) IS NULL OR p.status = :status) AND (CAST(:kind AS text) IS NULL OR p.kind = :kind)
        AND p.paid_at >= :begin AND p.paid_at < :end
        AND (CAST(:least AS numeric) IS NULL OR p.amount >= :least)
@@ -298,7 +291,7 @@ def payments_between(
 _SUBSCRIPTIONS = text("""
     SELECT u.id AS subscription_id, c.id AS client_id, c.name AS client, u.plan, u.amount, u.currency, u.period,
            u.status, u.started_on, u.renews_on
-      FROM subscriptions u JOIN clients c ON c.id = u.client_id
+      FROM subscriptions u JOIN client_contacts c ON c.id = u.client_id
      WHERE (CAST(:status AS text) IS NULL OR u.status = :status)
        AND (CAST(:plan AS text) IS NULL OR position(rota_fold(:plan) IN rota_fold(u.plan)) > 0)
      ORDER BY u.started_on DESC, u.id LIMIT :limit
@@ -349,76 +342,9 @@ def classes_by_name(connection: Connection) -> dict[str, tuple[UUID, int]]:
 # ── set-up ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def store_rows(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
-    """Insert rows into a table of this slice, all in one statement. COPY would be quicker still, but is refused where
-    row-level security holds.
-    """
-    columns = ", ".join(f'"{name}"' for name in rows[0])
-    statement = f"""
-        INSERT INTO "{table}" ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::"{table}", :rows)
-    """  # noqa: S608  names from our own models
-    connection.execute(text(statement).bindparams(bindparam("rows", type_=JSON)), {"rows": rows})
-
-
 def has_clients(connection: Connection) -> bool:
     """Whether the organisation has any client."""
-    return connection.execute(text("SELECT true FROM clients LIMIT 1")).scalar() is not None
-
-
-_REACHED_BY = text("""
-    SELECT lower(unnest(ARRAY[id::text, email, phone])) AS way FROM clients WHERE id = :contact
-     UNION
-    SELECT lower(unnest(ARRAY[id::text, email, phone])) FROM leads WHERE id = :contact
-""")
-
-
-def ways_to_reach(connection: Connection, contact: UUID) -> list[str]:
-    """Id, e-mail and phone of a client or lead, in small letters."""
-    return [way for way in connection.execute(_REACHED_BY, {"contact": contact}).scalars() if way]
-
-
-_PEOPLE = text("""
-    SELECT id, name, email, phone, status, 'client' AS kind, location_id FROM clients WHERE id = ANY(:ids)
-     UNION ALL
-    SELECT id, name, email, phone, status, 'lead', location_id FROM leads WHERE id = ANY(:ids) ORDER BY name, id
-""")
-
-
-def people(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
-    """Clients and leads with these ids."""
-    return list(connection.execute(_PEOPLE, {"ids": ids}).mappings())
-
-
-_LOCAL = 9  # digits of a telephone number without its country's code
-_KNOWN_BY = text("""
-    WITH known AS (
-        SELECT id, name, email, phone, rota_fold(name) AS folded FROM clients
-         WHERE id = ANY(:ids) OR lower(email) = ANY(:addresses)
-            OR right(regexp_replace(phone, '[^0-9]', '', 'g'), :local) = ANY(:numbers)
-         UNION ALL
-        SELECT id, name, email, phone, rota_fold(name) FROM leads
-         WHERE id = ANY(:ids) OR lower(email) = ANY(:addresses)
-            OR right(regexp_replace(phone, '[^0-9]', '', 'g'), :local) = ANY(:numbers)
-    )
-    SELECT id, name, email, phone,
-           (SELECT count(*) FROM clients c WHERE starts_with(c.folded, k.folded)
-               AND starts_with(rota_fold(c.name) || ' ', k.folded || ' ') AND c.id <> k.id)
-           + (SELECT count(*) FROM leads l WHERE starts_with(l.folded, k.folded)
-                 AND starts_with(rota_fold(l.name) || ' ', k.folded || ' ')
-                 AND l.id <> k.id AND lower(l.email) <> lower(k.email)) AS namesakes
-      FROM known k
-""")
-
-
-def people_known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> list[RowMapping]:
-    """Clients and leads with these ids, e-mail addresses or telephone numbers (spelled in any way, with a country's
-    code or without), and how many others have their name, or one that begins with it; a lead with the same e-mail
-    address is the same person.
-    """
-    numbers = ["".join(letter for letter in one if letter.isdigit())[-_LOCAL:] for one in addresses if "@" not in one]
-    numbers = [number for number in numbers if len(number) == _LOCAL]
-    bound = {"ids": ids, "addresses": addresses, "numbers": numbers, "local": _LOCAL}
-    return list(connection.execute(_KNOWN_BY, bound).mappings())
+    return connection.execute(text("SELECT true FROM client_contacts LIMIT 1")).scalar() is not None
 
 
 _CLIENTS_BEHIND = text("""
@@ -431,79 +357,3 @@ _CLIENTS_BEHIND = text("""
 def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
     """The clients whose payments and bookings have these ids."""
     return list(connection.execute(_CLIENTS_BEHIND, {"ids": ids}).scalars())
-
-
-_CONTACTS = text("""
-    SELECT p.*, f.time_zone, coalesce(f.has_consented, false) AS has_consented, f.opted_out_at
-      FROM (SELECT id, org_id, 'client' AS kind, name, email, phone, status, language, location_id FROM clients
-             WHERE id = ANY(:ids)
-             UNION ALL
-            SELECT id, org_id, 'lead', name, email, phone, status, NULL, location_id FROM leads WHERE id = ANY(:ids)) p
-      LEFT JOIN contact_preferences f ON f.org_id = p.org_id AND f.contact = p.id
-""")
-_SEARCH = text("""
-    SELECT id FROM (SELECT id, 'client' AS kind, name, email, phone FROM clients
-                     UNION ALL
-                    SELECT id, 'lead', name, email, phone FROM leads) p
-     WHERE kind = ANY(:kinds)
-       AND (:words = '' OR name ILIKE :part OR email ILIKE :part OR phone ILIKE :part OR id::text ILIKE :beginning)
-     ORDER BY name, id LIMIT :limit
-""")
-_FIND = text("""
-    SELECT id FROM clients
-     WHERE lower(email) = ANY(:spelled) OR regexp_replace(phone, '[^0-9+]', '', 'g') = ANY(:spelled)
-     UNION ALL
-    SELECT id FROM leads
-     WHERE lower(email) = ANY(:spelled) OR regexp_replace(phone, '[^0-9+]', '', 'g') = ANY(:spelled)
-     LIMIT 20
-""")
-_PUT_PREFERENCES = text("""
-    INSERT INTO contact_preferences AS p (org_id, contact, time_zone, has_consented, opted_out_at)
-    VALUES (:org, :contact, :time_zone, :has_consented, CASE WHEN :has_opted_out THEN rota_now() END)
-    ON CONFLICT (org_id, contact) DO UPDATE
-       SET time_zone = excluded.time_zone, has_consented = excluded.has_consented, changed_at = rota_now(),
-           opted_out_at = CASE WHEN :has_opted_out THEN coalesce(p.opted_out_at, rota_now()) END
-""")
-_PREFERENCES = text("""
-    SELECT contact, time_zone, has_consented, opted_out_at IS NOT NULL AS has_opted_out, opted_out_at, changed_at
-      FROM contact_preferences WHERE contact = :contact
-""")
-_OPT_OUT = text("""
-    INSERT INTO contact_preferences AS p (org_id, contact, opted_out_at) VALUES (:org, :contact, rota_now())
-    ON CONFLICT (org_id, contact) DO UPDATE
-       SET opted_out_at = coalesce(p.opted_out_at, rota_now()), has_consented = false, changed_at = rota_now()
-""")
-
-
-def contacts(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
-    """Clients and leads with these ids, with what they allow."""
-    return list(connection.execute(_CONTACTS, {"ids": ids}).mappings())
-
-
-def search_contacts(connection: Connection, words: str, kinds: list[str], limit: int) -> list[UUID]:
-    """Clients and leads, by name, in whose name, e-mail address or telephone number these words are, or whose id begins
-    so; all where there are no words.
-    """
-    literal = words.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
-    values = {"words": words, "part": f"%{literal}%", "beginning": f"{literal}%", "kinds": kinds, "limit": limit}
-    return list(connection.execute(_SEARCH, values).scalars())
-
-
-def contacts_at(connection: Connection, spelled: Iterable[str]) -> list[UUID]:
-    """Who has this e-mail address or telephone number, in one of its spellings: clients first."""
-    return list(connection.execute(_FIND, {"spelled": list(spelled)}).scalars())
-
-
-def preferences(connection: Connection, contact: UUID) -> RowMapping | None:
-    """What a client or lead allows, where it was ever set."""
-    return connection.execute(_PREFERENCES, {"contact": contact}).mappings().one_or_none()
-
-
-def put_preferences(connection: Connection, row: dict[str, Any]) -> None:
-    """Set what a client or lead allows. Since when they want no follow-up stays."""
-    connection.execute(_PUT_PREFERENCES, row)
-
-
-def opt_out(connection: Connection, org: UUID, contact: UUID) -> None:
-    """Note that a client or lead wants no follow-up any more."""
-    connection.execute(_OPT_OUT, {"org": org, "contact": contact})

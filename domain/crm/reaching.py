@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from domain.crm.schemas import Contact
+from domain.contacts.schemas import Contact
 
 
 def why_not_win(contact: Contact, channel: Literal["email", "sms", "whatsapp"] = "email") -> str | None:

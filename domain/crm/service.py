@@ -12,19 +12,16 @@ from sqlalchemy import Connection, RowMapping
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
-from core.mailboxes import spellings
+from domain.contacts import service as contacts
 from domain.crm import demo, queries
 from domain.crm.engagement import engagement_score
 from domain.crm.schemas import (
     Activity,
     ClassLevel,
     ClientStatus,
-    Contact,
     LeadStatus,
     PaymentKind,
     PaymentStatus,
-    PreferenceChange,
-    Preferences,
     SubscriptionStatus,
 )
 
@@ -92,8 +89,11 @@ def update_client_status(
     connection: Connection, client_id: UUID, status: ClientStatus, reason: str | None
 ) -> dict[str, Any]:
     """Change a client's status and note it on the client's record."""
-    row = queries.set_client_status(connection, client_id, status=status, reason=reason)
-    return _found(row, "client", client_id, "Find clients with search_clients.")
+    before = contacts.change_status(connection, client_id, "client", status)
+    if before is None:
+        raise NotFound(f"There is no client with id {client_id}. Find clients with search_clients.")
+    queries.note_client_status(connection, client_id, status=status, reason=reason)
+    return {"client_id": client_id, "name": before.name, "status_before": before.status, "status": status}
 
 
 def calculate_engagement(connection: Connection, client_id: UUID, today: date, zone: ZoneInfo) -> dict[str, Any]:
@@ -104,33 +104,9 @@ def calculate_engagement(connection: Connection, client_id: UUID, today: date, z
     return {"client_id": client_id, "name": who["name"], **score.model_dump(), "activity": activity.model_dump()}
 
 
-def ways_to_reach(connection: Connection, contact: UUID) -> set[str]:
-    """Id, e-mail and phone of a client or lead, in small letters. Empty where there is no such person."""
-    return {spelled for way in queries.ways_to_reach(connection, contact) for spelled in spellings(way)}
-
-
-def people_known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> Rows:
-    """Clients and leads with these ids, e-mail addresses or telephone numbers: id, name, email, phone, and the number
-    of `namesakes`, others with the same name or one that begins with it.
-    """
-    return _rows(queries.people_known_by(connection, ids, addresses))
-
-
 def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
     """The clients whose payments and bookings have these ids."""
     return queries.clients_behind(connection, ids)
-
-
-def people(connection: Connection, ids: list[UUID]) -> Rows:
-    """Id, name, e-mail, phone, status and kind of clients and leads.
-
-    Raises:
-        NotFound: one of them does not exist.
-    """
-    found = _rows(queries.people(connection, ids))
-    if missing := set(ids) - {row["id"] for row in found}:
-        raise NotFound(f"There is no client or lead with id {', '.join(sorted(map(str, missing)))}.")
-    return found
 
 
 # ── leads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,8 +139,11 @@ def view_lead(connection: Connection, lead_id: UUID, zone: ZoneInfo | None = Non
 
 def update_lead_status(connection: Connection, lead_id: UUID, status: LeadStatus, note: str | None) -> dict[str, Any]:
     """Move a lead in the pipeline and note it on the lead's record."""
-    row = queries.set_lead_status(connection, lead_id, status=status, note=note)
-    return _found(row, "lead", lead_id, "Find leads with search_leads.")
+    before = contacts.change_status(connection, lead_id, "lead", status)
+    if before is None:
+        raise NotFound(f"There is no lead with id {lead_id}. Find leads with search_leads.")
+    queries.note_lead_status(connection, lead_id, status=status, note=note)
+    return {"lead_id": lead_id, "name": before.name, "status_before": before.status, "status": status}
 
 
 # ── classes, sessions, bookings ──────────────────────────────────────────────────────────────────────────────────────
@@ -317,68 +296,3 @@ def seed_demonstration(
     gym = demo.make_gym(org, zone=zone, today=today)
     demo.store(connection, gym)
     return True
-
-
-# ── what contacts allow ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def contacts(connection: Connection, ids: list[UUID]) -> dict[UUID, Contact]:
-    """Clients and leads by id, with what a message to them must heed; who is gone is left out."""
-    return {
-        row["id"]: Contact(**{**row, "language": row["language"] or "en"}) for row in queries.contacts(connection, ids)
-    }
-
-
-def search_contacts(connection: Connection, words: str, kinds: list[str], *, limit: int) -> list[Contact]:
-    """Contacts of these kinds, by name, whom these words fit: part of a name, an address, a number, or how an id
-    begins.
-    """
-    ids = queries.search_contacts(connection, words.strip(), kinds, limit)
-    found = contacts(connection, ids)
-    return [found[one] for one in ids if one in found]
-
-
-def contacts_at(connection: Connection, address: str) -> list[UUID]:
-    """The clients and leads with an e-mail address or telephone number: often one person's several records.
-
-    Raises:
-        NotFound: there is none.
-    """
-    cleaned = address.strip().lower()
-    if "@" not in cleaned:
-        cleaned = "".join(letter for letter in cleaned if letter.isdigit() or letter == "+")
-    found = queries.contacts_at(connection, spellings(cleaned))
-    if not found:
-        raise NotFound(f"No client or lead has the address {address!r}.")
-    return found
-
-
-def get_preferences(connection: Connection, contact: UUID) -> Preferences:
-    """What a client or lead allows.
-
-    Raises:
-        NotFound: there is no such client or lead.
-    """
-    people(connection, [contact])
-    row = queries.preferences(connection, contact)
-    return Preferences(**row) if row else Preferences(contact=contact)
-
-
-def change_preferences(connection: Connection, org: UUID, contact: UUID, change: PreferenceChange) -> Preferences:
-    """Change what a client or lead allows.
-
-    Raises:
-        NotFound: there is no such client or lead.
-    """
-    before = get_preferences(connection, contact)
-    sent = change.model_dump(exclude_unset=True).items()
-    wanted = before.model_dump(include=set(PreferenceChange.model_fields)) | {
-        name: value for name, value in sent if value is not None or name == "time_zone"
-    }
-    queries.put_preferences(connection, {"org": org, "contact": contact, **wanted})
-    return get_preferences(connection, contact)
-
-
-def opt_out(connection: Connection, org: UUID, contact: UUID) -> None:
-    """Note that a client or lead wants no follow-up any more, and takes back their consent."""
-    queries.opt_out(connection, org, contact)

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from core.errors import Conflict, NotFound
 from domain.channels import service as channels
-from domain.crm import service as crm
-from domain.crm.schemas import Contact, PreferenceChange, Preferences
+from domain.contacts import service as contacts
+from domain.contacts.schemas import Contact, PreferenceChange, Preferences
 from domain.followups import queries, rules, timing
 from domain.followups.inbound import InboundKind, failed_recipients, is_opt_out, kind_of
 from domain.followups.schemas import OPEN, Effect, FollowUp, KeptReply, NewReply, Status
@@ -100,7 +100,7 @@ def change_preferences(connection: Connection, org: UUID, contact: UUID, change:
     """
     if change.has_opted_out:
         stop_all_of(connection, org, contact, "they want no follow-ups")
-    return crm.change_preferences(connection, org, contact, change)
+    return contacts.change_preferences(connection, contact, change)
 
 
 def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
@@ -121,12 +121,12 @@ def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
     opts_out = kept.kind == "words" and is_opt_out(kept.body)
     stopped = 0
     if is_new and kind == "words":
-        (person,) = crm.people(connection, [contact])
-        channels.note_inbound(connection, org, reply.channel, reply.sender or person["phone"])
+        (person,) = contacts.require(connection, [contact])
+        channels.note_inbound(connection, org, reply.channel, reply.sender or person.phone)
         note_ends(Present.of(connection, org))  # what was sent a moment ago may be what they answer
         for one in all_of_them:
             if opts_out:
-                crm.opt_out(connection, org, one)
+                contacts.opt_out(connection, one)
             stopped += stop_all_of(connection, org, one, "they want no follow-ups" if opts_out else "they answered")
         _credit(connection, contact, kept.received_at, is_welcome=not opts_out)
     return KeptReply(**kept.model_dump(), is_opt_out=opts_out, stopped=stopped)
@@ -138,13 +138,13 @@ def _who(connection: Connection, reply: NewReply, kind: InboundKind) -> tuple[UU
     """
     if reply.sender is not None:
         returned = failed_recipients(reply.headers, reply.body) if kind == "bounce" else []
-        found = crm.contacts_at(connection, returned[0] if returned else reply.sender)
+        found = contacts.at_address(connection, returned[0] if returned else reply.sender)
         return channels.last_written_to(connection, found) or found[0], found
     if reply.contact is None:
         raise NotFound("Say whose words these are.")
-    (person,) = crm.people(connection, [reply.contact])
-    addresses = [address for address in (person["email"], person["phone"]) if address]
-    others = {other for address in addresses for other in crm.contacts_at(connection, address)}
+    (person,) = contacts.require(connection, [reply.contact])
+    addresses = [address for address in (person.email, person.phone) if address]
+    others = {other for address in addresses for other in contacts.at_address(connection, address)}
     return reply.contact, sorted(others | {reply.contact})
 
 

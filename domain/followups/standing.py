@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, RowMapping
 
 from domain.channels import service as channels
-from domain.crm import service as crm
-from domain.crm.schemas import Contact
+from domain.contacts import service as contact_service
+from domain.contacts.schemas import Contact
 from domain.followups import queries, rules, timing
 from domain.followups.schemas import RuleFields, Season, Standing
 from domain.followups.triggers import values
@@ -50,7 +50,7 @@ class Present:
     def contacts(self, rows: Iterable[RowMapping]) -> dict[UUID, Contact]:
         """To whom follow-ups go, by id."""
         ids = list({row["contact"] for row in rows})
-        return crm.contacts(self.connection, ids) if ids else {}
+        return contact_service.get_many(self.connection, ids) if ids else {}
 
     def standings(self, slug: str, rows: Sequence[RowMapping]) -> dict[tuple[UUID, datetime], Standing]:
         """How it stands with what follow-ups of a rule are about, by subject and beginning; who is left out is gone."""

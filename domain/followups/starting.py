@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping
 
 from core.ids import new_id
 from domain.channels import service as channels
-from domain.crm.schemas import Contact
+from domain.contacts.schemas import Contact
 from domain.followups import queries, timing
 from domain.followups.rules import Live
 from domain.followups.schemas import Swept

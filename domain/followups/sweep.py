@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping
 from core.db import transaction
 from core.ids import new_id
 from domain.channels import service as channels
-from domain.crm.schemas import Contact
+from domain.contacts.schemas import Contact
 from domain.followups import queries, rules, timing
 from domain.followups.schemas import Standing, Swept
 from domain.followups.standing import Present, attribution, by_rule, closing, end, ending, latest_moment, stop

@@ -35,12 +35,12 @@ FOUND: dict[str, str] = {
                    AND s.starts_at <= :now - make_interval(days => :days) AND b.status IN ('attended', 'booked')
                  GROUP BY b.client_id
                  UNION ALL
-                SELECT n.id, n.created_at FROM clients n
+                SELECT n.id, n.created_at FROM client_contacts n
                  WHERE n.created_at >= CAST(:since AS timestamptz) - make_interval(days => :days)
                    AND n.created_at <= :now - make_interval(days => :days)
                    AND NOT EXISTS (SELECT FROM bookings b
                                     WHERE b.client_id = n.id AND b.status IN ('attended', 'booked'))) AS latest
-          JOIN clients c ON c.id = latest.client_id AND c.status = 'active'
+          JOIN client_contacts c ON c.id = latest.client_id AND c.status = 'active'
          WHERE NOT EXISTS (SELECT FROM bookings b JOIN class_sessions s ON s.id = b.session_id
                             WHERE b.client_id = c.id AND b.status IN ('attended', 'booked')
                               AND s.starts_at > latest.at)
@@ -58,7 +58,7 @@ FOUND: dict[str, str] = {
                jsonb_build_object('class', k.name, 'missed_at', s.starts_at) AS facts,
                CAST(NULL AS timestamptz) AS not_after
           FROM trial_bookings t JOIN class_sessions s ON s.id = t.session_id JOIN classes k ON k.id = s.class_id
-          JOIN leads l ON l.id = t.lead_id
+          JOIN lead_contacts l ON l.id = t.lead_id
          WHERE t.status = 'no_show' AND l.status NOT IN ('won', 'lost') AND s.starts_at <= :now
            AND NOT EXISTS (SELECT FROM trial_bookings o
                             WHERE o.lead_id = t.lead_id AND o.created_at > s.starts_at AND o.status <> 'cancelled')
@@ -69,7 +69,7 @@ FOUND: dict[str, str] = {
         SELECT id AS subject, id AS contact, created_at AS begun_at,
                jsonb_build_object('interest', interest, 'source', source) AS facts,
                CAST(NULL AS timestamptz) AS not_after
-          FROM leads WHERE status IN ('new', 'contacted') AND created_at <= :now
+          FROM lead_contacts WHERE status IN ('new', 'contacted') AND created_at <= :now
     """,
     "bought": """
         SELECT c.id AS subject, c.contact, c.decided_at AS begun_at,
@@ -95,11 +95,12 @@ FOUND: dict[str, str] = {
         SELECT p.id AS subject, p.id AS contact, CAST(:begins AS timestamptz) AS begun_at,
                jsonb_build_object('offer', CAST(:offer AS text)) AS facts,
                CAST(:begins AS timestamptz) - interval '180 days' AS not_after
-          FROM (SELECT id FROM clients
+          FROM (SELECT id FROM client_contacts
                  WHERE (:audience IN ('active', 'everybody') AND status = 'active')
                     OR (:audience IN ('lapsed', 'everybody') AND status = 'lapsed')
                  UNION ALL
-                SELECT id FROM leads WHERE :audience IN ('leads', 'everybody') AND status NOT IN ('won', 'lost')) AS p
+                SELECT id FROM lead_contacts
+                 WHERE :audience IN ('leads', 'everybody') AND status NOT IN ('won', 'lost')) AS p
          WHERE CAST(:begins AS timestamptz) <= :now
     """,
 }
@@ -129,7 +130,7 @@ STANDING: dict[str, str] = {
                CASE WHEN came.created_at > a.begun_at THEN came.created_at
                     WHEN came.starts_at > a.begun_at THEN came.starts_at END AS converted_at,
                CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
-          FROM asked a JOIN clients c ON c.id = a.subject
+          FROM asked a JOIN client_contacts c ON c.id = a.subject
           LEFT JOIN LATERAL (
                SELECT b.id, b.created_at, s.starts_at FROM bookings b JOIN class_sessions s ON s.id = b.session_id
                 WHERE b.client_id = c.id AND b.status IN ('attended', 'booked')
@@ -153,7 +154,7 @@ STANDING: dict[str, str] = {
                     WHEN l.status = 'lost' THEN 'the lead is lost' ELSE 'the trial was not missed' END AS ending,
                coalesce(again.at, CASE WHEN l.status = 'won' THEN l.updated_at END) AS converted_at,
                CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
-          FROM asked a JOIN trial_bookings t ON t.id = a.subject JOIN leads l ON l.id = t.lead_id
+          FROM asked a JOIN trial_bookings t ON t.id = a.subject JOIN lead_contacts l ON l.id = t.lead_id
           LEFT JOIN LATERAL (
                SELECT o.id, CASE WHEN o.created_at > a.begun_at THEN o.created_at END AS at
                  FROM trial_bookings o JOIN class_sessions os ON os.id = o.session_id
@@ -166,7 +167,7 @@ STANDING: dict[str, str] = {
                CASE WHEN l.status = 'lost' THEN 'the lead is lost' ELSE 'the lead got on: ' || l.status END AS ending,
                CASE WHEN l.status IN ('trial_booked', 'trial_done', 'won') THEN l.updated_at END AS converted_at,
                CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
-          FROM asked a JOIN leads l ON l.id = a.subject
+          FROM asked a JOIN lead_contacts l ON l.id = a.subject
     """,
     "bought": """
         SELECT a.subject, a.begun_at, c.status = 'bought' AND again.decided_at IS NULL AS is_open,
@@ -187,7 +188,7 @@ STANDING: dict[str, str] = {
                     ELSE 'they are ' || p.status END AS ending,
                spent.at AS converted_at, spent.amount AS revenue, spent.currency
           FROM asked a
-          JOIN (SELECT id, status FROM clients UNION ALL SELECT id, status FROM leads) AS p ON p.id = a.subject
+          JOIN contacts AS p ON p.id = a.subject
           LEFT JOIN LATERAL (
                SELECT at, amount, currency FROM (
                    SELECT paid_at AS at, amount, currency FROM payments

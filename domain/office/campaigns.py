@@ -13,9 +13,9 @@ from core.errors import Conflict, NotFound, NotPermitted
 from core.ids import new_id
 from domain.channels import service as channels
 from domain.channels.schemas import Event, NewMessage
-from domain.crm import service as crm
+from domain.contacts import service as contact_service
+from domain.contacts.schemas import Contact
 from domain.crm.reaching import why_not_win
-from domain.crm.schemas import Contact
 from domain.office import models, queries
 from domain.office.schemas import Campaign, CampaignStatus, Language, Member
 from domain.office.telling import tell_managers
@@ -123,7 +123,7 @@ def _write_to(connection: Connection, org: UUID, campaign: RowMapping, members: 
     Raises:
         InsufficientFunds: they do not go all the way; who was written to stays written to.
     """
-    contacts = crm.contacts(connection, members)
+    contacts = contact_service.get_many(connection, members)
     tokens = wallet.prices(connection)["email"] if tenants.get_organisation(connection, org).is_prepaid else 0
     try:
         for client in members:

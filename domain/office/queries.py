@@ -101,7 +101,7 @@ def set_client_tags(connection: Connection, client_id: UUID, tags: list[str]) ->
 
 _FITTING = text("""
     SELECT c.id
-      FROM clients c JOIN organisations o ON o.id = c.org_id
+      FROM client_contacts c JOIN organisations o ON o.id = c.org_id
      WHERE (CAST(:status AS text) IS NULL OR c.status = :status)
        AND NOT EXISTS (
             SELECT FROM unnest(CAST(:tags AS text[])) AS wanted
@@ -134,7 +134,7 @@ def add_members(connection: Connection, maker: Maker, campaign_id: UUID, clients
 def member_names(connection: Connection, campaign_id: UUID, limit: int) -> list[str]:
     """Names of some of the campaign's members."""
     statement = text("""
-        SELECT c.name FROM campaign_members m JOIN clients c ON c.id = m.client_id
+        SELECT c.name FROM campaign_members m JOIN client_contacts c ON c.id = m.client_id
          WHERE m.campaign_id = :campaign ORDER BY c.name LIMIT :limit
     """)
     return list(connection.execute(statement, {"campaign": campaign_id, "limit": limit}).scalars())
@@ -197,7 +197,7 @@ def session(connection: Connection, session_id: UUID) -> RowMapping | None:
 _LOCK_BOOKING = text("""
     SELECT b.id AS booking_id, b.client_id, c.name AS client, c.status AS client_status, b.session_id, b.status,
            k.name AS class_name, s.starts_at, s.starts_at <= rota_now() AS is_over
-      FROM bookings b JOIN clients c ON c.id = b.client_id
+      FROM bookings b JOIN client_contacts c ON c.id = b.client_id
       JOIN class_sessions s ON s.id = b.session_id JOIN classes k ON k.id = s.class_id
      WHERE b.id = :booking FOR UPDATE OF b
 """)
@@ -260,7 +260,7 @@ def insert_payment(connection: Connection, row: dict[str, Any]) -> None:
 
 _LOCK_PAYMENT = text("""
     SELECT p.id AS payment_id, p.client_id, c.name AS client, p.amount, p.currency, p.kind, p.status
-      FROM payments p JOIN clients c ON c.id = p.client_id WHERE p.id = :payment FOR UPDATE OF p
+      FROM payments p JOIN client_contacts c ON c.id = p.client_id WHERE p.id = :payment FOR UPDATE OF p
 """)
 
 
@@ -289,17 +289,18 @@ def _export(rows: str, day: str) -> TextClause:
 _IN_ZONE = "({} AT TIME ZONE CAST(:zone AS text))::date"
 _EXPORTS: dict[ExportWhat, TextClause] = {
     "clients": _export(
-        "SELECT id AS client_id, name, email, phone, status, language, tags, joined_on FROM clients", "joined_on"
+        "SELECT id AS client_id, name, email, phone, status, language, tags, joined_on FROM client_contacts",
+        "joined_on",
     ),
     "leads": _export(
-        "SELECT id AS lead_id, name, email, phone, source, interest, status, created_at FROM leads",
+        "SELECT id AS lead_id, name, email, phone, source, interest, status, created_at FROM lead_contacts",
         _IN_ZONE.format("created_at"),
     ),
     "payments": _export(
         """
         SELECT p.id AS payment_id, c.id AS client_id, c.name AS client, p.amount, p.currency, p.kind, p.method,
                p.status, p.paid_at
-          FROM payments p JOIN clients c ON c.id = p.client_id
+          FROM payments p JOIN client_contacts c ON c.id = p.client_id
         """,
         _IN_ZONE.format("paid_at"),
     ),
@@ -307,7 +308,7 @@ _EXPORTS: dict[ExportWhat, TextClause] = {
         """
         SELECT b.id AS booking_id, c.id AS client_id, c.name AS client, k.name AS class_name, s.starts_at,
                s.instructor, s.room, b.status
-          FROM bookings b JOIN clients c ON c.id = b.client_id
+          FROM bookings b JOIN client_contacts c ON c.id = b.client_id
           JOIN class_sessions s ON s.id = b.session_id JOIN classes k ON k.id = s.class_id
         """,
         _IN_ZONE.format("starts_at"),
@@ -316,7 +317,7 @@ _EXPORTS: dict[ExportWhat, TextClause] = {
         """
         SELECT u.id AS subscription_id, c.id AS client_id, c.name AS client, u.plan, u.amount, u.currency, u.period,
                u.status, u.started_on, u.renews_on, u.ended_on
-          FROM subscriptions u JOIN clients c ON c.id = u.client_id
+          FROM subscriptions u JOIN client_contacts c ON c.id = u.client_id
         """,
         "started_on",
     ),
@@ -508,7 +509,7 @@ def forget_exports(connection: Connection, kept: timedelta) -> None:
 _STANDING = "CASE m.status WHEN 'written' THEN coalesce(o.status, 'unknown') ELSE m.status END"
 _MEMBERS = text(f"""
     SELECT m.client_id, c.name, {_STANDING} AS status, m.message_id, m.reason
-      FROM campaign_members m JOIN clients c ON c.id = m.client_id LEFT JOIN outbox o ON o.id = m.message_id
+      FROM campaign_members m JOIN client_contacts c ON c.id = m.client_id LEFT JOIN outbox o ON o.id = m.message_id
      WHERE m.campaign_id = :campaign AND (CAST(:after AS uuid) IS NULL OR m.client_id > :after)
      ORDER BY m.client_id LIMIT :limit
 """)  # noqa: S608

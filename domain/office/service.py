@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
 from domain.channels.schemas import Event
+from domain.contacts import service as contacts
 from domain.crm import service as crm
 from domain.crm.reaching import why_not_win
 from domain.office import content, queries, sheets
@@ -158,7 +159,7 @@ def create_campaign(
 
 def _reachable(connection: Connection, clients: list[UUID]) -> tuple[list[UUID], dict[str, int]]:
     """Those of these clients to whom a campaign may write, and how many may not be written to for which reason."""
-    reasons = {client: why_not_win(contact) for client, contact in crm.contacts(connection, clients).items()}
+    reasons = {client: why_not_win(contact) for client, contact in contacts.get_many(connection, clients).items()}
     return (
         [client for client in clients if reasons[client] is None],
         dict(Counter(reason for reason in reasons.values() if reason is not None)),

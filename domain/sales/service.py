@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from core.errors import NotFound
-from domain.crm import service as crm
+from domain.contacts import service as contacts
 from domain.sales import queries
 from domain.sales.schemas import Cart, CartFields, Product, ProductFields, Quote, QuoteFields
 
@@ -20,9 +20,9 @@ def put_quote(connection: Connection, org: UUID, quote_id: UUID, fields: QuoteFi
     """Add or change a quote; a decision (accepted, declined, withdrawn) is reported the same way.
 
     Raises:
-        NotFound: there is no such client or lead.
+        NotFound: there is no such contact.
     """
-    crm.people(connection, [fields.contact])
+    contacts.require(connection, [fields.contact])
     queries.put_quote(connection, {"id": quote_id, "org": org, **fields.model_dump()})
     return Quote(**_get(connection, "quotes", quote_id))
 
@@ -31,9 +31,9 @@ def put_cart(connection: Connection, org: UUID, cart_id: UUID, fields: CartField
     """Add or change a cart; that it was bought or emptied is reported the same way.
 
     Raises:
-        NotFound: there is no such client or lead.
+        NotFound: there is no such contact.
     """
-    crm.people(connection, [fields.contact])
+    contacts.require(connection, [fields.contact])
     row = fields.model_dump() | {"items": [item.model_dump(mode="json") for item in fields.items]}
     queries.put_cart(connection, {"id": cart_id, "org": org, "amount": fields.amount, **row})
     return Cart(**_get(connection, "carts", cart_id))

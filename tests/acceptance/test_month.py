@@ -75,9 +75,13 @@ class Gym:
         org = self.run("SELECT id FROM organisations LIMIT 1")[0][0]
         visit = FIRST - timedelta(days=days_ago) + timedelta(hours=3)
         self.run(
-            "INSERT INTO clients (id, org_id, name, email, status, language, joined_on, created_at, updated_at) "
-            "VALUES (%s, %s, %s, %s, 'active', 'en', '2026-01-01', %s, %s)",
+            "INSERT INTO contacts (id, org_id, kind, name, email, status, language, created_at, updated_at) "
+            "VALUES (%s, %s, 'client', %s, %s, 'active', 'en', %s, %s)",
             made, org, name, f"{name.lower()}@example.com", visit, visit,
+        )  # fmt: skip
+        self.run(
+            "INSERT INTO clients (id, org_id, joined_on, created_at, updated_at) VALUES (%s, %s, '2026-01-01', %s, %s)",
+            made, org, visit, visit,
         )  # fmt: skip
         self.run(
             "INSERT INTO class_sessions (id, org_id, class_id, instructor, room, starts_at, capacity, status) "
@@ -128,7 +132,9 @@ def gym(home: Path) -> Iterator[Gym]:
         psycopg.connect(owner_of(rota), autocommit=True) as owner,
     ):
         made = Gym(rota, box, owner)
-        made.run("UPDATE clients SET status = 'cancelled'")  # the demonstration's own people: the month is of others
+        made.run(
+            "UPDATE contacts SET status = 'cancelled' WHERE kind = 'client'"
+        )  # the demonstration's own people: the month is of others
         made.call(
             "PUT", "/v1/channels/email",
             {"host": "127.0.0.1", "port": box.port, "security": "none", "sender": "gym@example.com"},
@@ -165,7 +171,7 @@ def test_a_month_of_the_gym(gym: Gym) -> None:
     carts = {name: new_id() for name in ("Eva", "Finn", "Gus", "Jon", "Ida", "Hal")}
 
     def lost(name: str) -> None:
-        gym.run("UPDATE clients SET status = 'cancelled' WHERE id = %s", gym.people[name])
+        gym.run("UPDATE contacts SET status = 'cancelled' WHERE id = %s", gym.people[name])
 
     # What happens, and under it what must follow.
     happens = [

@@ -258,7 +258,7 @@ def replay(org: UUID, task: UUID) -> UUID:
 
 def status_of(org: UUID, client: UUID) -> str:
     with db.transaction(org) as connection:
-        found: str = connection.execute(text("SELECT status FROM clients WHERE id = :id"), {"id": client}).scalar_one()
+        found: str = connection.execute(text("SELECT status FROM contacts WHERE id = :id"), {"id": client}).scalar_one()
     return found
 
 

@@ -29,7 +29,7 @@ from domain.channels.schemas import (
     NewWebhook,
 )
 from domain.channels.webhook import WebhookSender
-from domain.crm import service as crm
+from domain.contacts import service as contacts
 from domain.wallet import service as wallet
 from tests.support.factories import make_row, owner_of
 from tests.support.mail import Mailbox, Receiver, mail_server, webhook_receiver
@@ -309,7 +309,7 @@ def test_a_domain_with_letters_of_its_own_is_written_to_and_its_answers_are_know
     with db.transaction(org) as connection:
         assert channels.get_message(connection, queued).status == "sent"
         for spelled in ("ana@xn--bcher-kva.example", "Ana@Bücher.example"):
-            assert crm.contacts_at(connection, spelled) == [person]
-        assert "ana@xn--bcher-kva.example" in crm.ways_to_reach(connection, person)
+            assert contacts.at_address(connection, spelled) == [person]
+        assert "ana@xn--bcher-kva.example" in contacts.addresses(connection, person)
     [(to, _, _)] = box.texts()
     assert to == "ana@xn--bcher-kva.example"

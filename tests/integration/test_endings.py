@@ -25,6 +25,7 @@ from core.ids import new_id
 from core.settings import ROOT, Settings
 from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel, NewWebhook
+from domain.contacts import service as contacts
 from domain.crm import service as crm
 from domain.wallet import service as wallet
 from domain.wallet.schemas import TopUp
@@ -345,7 +346,7 @@ def test_trials_are_listed_and_resources_read_and_taken_away(client: TestClient,
 
 def opt_out(org: UUID, contact: UUID) -> None:
     with db.transaction(org) as connection:
-        crm.opt_out(connection, org, contact)
+        contacts.opt_out(connection, contact)
 
 
 def draft(org: UUID, **audience: Any) -> dict[str, Any]:

@@ -756,7 +756,7 @@ def test_trials_booked_missed_and_leads_left_alone(client: TestClient, org: UUID
     trial = make_row(org, "trial_bookings", lead_id=lead, session_id=session(org, starts_at), created_at=clock.now())
     with db.transaction(org) as connection:
         connection.execute(
-            text("UPDATE leads SET status = 'trial_booked', updated_at = rota_now() WHERE id = :id"), {"id": lead}
+            text("UPDATE contacts SET status = 'trial_booked', updated_at = rota_now() WHERE id = :id"), {"id": lead}
         )
     clock.move(DAY)
     (reminder,) = go_round(org, client)
@@ -780,7 +780,7 @@ def test_who_came_to_a_trial_has_done_it(client: TestClient, org: UUID, clock: C
     for _ in range(2):
         assert client.put(f"/v1/trials/{trial}/outcome", json={"outcome": "attended"}).json()["status"] == "attended"
     with db.transaction(org) as connection:
-        status = connection.execute(text("SELECT status FROM leads WHERE id = :id"), {"id": lead}).scalar_one()
+        status = connection.execute(text("SELECT status FROM contacts WHERE id = :id"), {"id": lead}).scalar_one()
     assert status == "trial_done"
 
 

@@ -12,6 +12,7 @@ import domain.approvals.models
 import domain.audit.models
 import domain.billing.models
 import domain.channels.models
+import domain.contacts.models
 import domain.crm.models
 import domain.office.models
 import domain.providers.models
@@ -34,6 +35,7 @@ _MODELS = [
     domain.audit.models,
     domain.billing.models,
     domain.channels.models,
+    domain.contacts.models,
     domain.crm.models,
     domain.office.models,
     domain.providers.models,
@@ -90,12 +92,16 @@ def test_an_organisation_sees_and_writes_only_its_own_rows(org: UUID) -> None:
     task = submit(other, "secret")
     client = make_row(other, "clients", name="Secret Client")
     with db.transaction(org) as connection:
-        for table in ("tasks", "clients", "agents", "organisations"):
+        for table in ("tasks", "clients", "contacts", "agents", "organisations"):
             column = "id" if table == "organisations" else "org_id"
             seen = connection.execute(text(f"SELECT DISTINCT {column} FROM {table}")).scalars().all()  # noqa: S608
             assert set(seen) <= {org}
         assert connection.execute(text("UPDATE tasks SET agent = 'x' WHERE id = :id"), {"id": task.id}).rowcount == 0
-        assert connection.execute(text("DELETE FROM clients WHERE id = :id"), {"id": client}).rowcount == 0
+        for table in ("clients", "contacts"):
+            gone = connection.execute(text(f"DELETE FROM {table} WHERE id = :id"), {"id": client})  # noqa: S608
+            assert gone.rowcount == 0
+        for view in ("client_contacts", "lead_contacts"):
+            assert connection.execute(text(f"SELECT count(*) FROM {view}")).scalar_one() == 0  # noqa: S608
 
 
 def test_writing_into_another_organisation_is_refused(org: UUID) -> None:

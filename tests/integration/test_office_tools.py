@@ -227,9 +227,13 @@ def test_a_file_too_long_is_cut_and_says_so(org: UUID) -> None:
     with db.transaction(org) as connection:
         connection.execute(
             text("""
-                INSERT INTO leads (id, org_id, name, email, source, interest, status)
-                SELECT gen_random_uuid(), :org, 'Lead ' || n, 'l@example.com', 'web', 'yoga', 'new'
-                  FROM generate_series(1, 10001) AS n
+                WITH people AS (
+                    INSERT INTO contacts (id, org_id, kind, name, email, status)
+                    SELECT gen_random_uuid(), :org, 'lead', 'Lead ' || n, 'l@example.com', 'new'
+                      FROM generate_series(1, 10001) AS n
+                    RETURNING id, org_id
+                )
+                INSERT INTO leads (id, org_id, source, interest) SELECT id, org_id, 'web', 'yoga' FROM people
             """),
             {"org": org},
         )

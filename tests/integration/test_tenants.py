@@ -253,7 +253,7 @@ def test_an_agent_sees_and_touches_only_where_its_user_may(org: UUID) -> None:
     assert "Far Person" not in everything
     assert '"payments\\":[]' in everything
     with db.transaction(org) as connection:
-        rows = connection.execute(text("SELECT id, status FROM clients")).all()
+        rows = connection.execute(text("SELECT id, status FROM client_contacts")).all()
     assert {row.id: row.status for row in rows} == {near: "frozen", far: "active", nowhere: "active"}
 
 

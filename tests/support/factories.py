@@ -16,6 +16,7 @@ from core.ids import new_id
 from core.tables import metadata
 from domain.agents import service as agents
 from domain.agents.schemas import Agent, AgentChange
+from domain.contacts import models as contact_models
 from domain.crm import models as crm_models
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
@@ -35,6 +36,7 @@ ZONE = ZoneInfo("Europe/Madrid")
 NOW = datetime.now(ZONE)
 """The moment that records and tools share. It is read once: a run that goes past midnight must not make its records on
 one day and look for them on another."""
+assert contact_models
 assert crm_models  # declares the tables that `make_row` writes to
 
 
@@ -169,8 +171,16 @@ def make_row(org: UUID, table: str, **values: Any) -> UUID:
     row_id = new_id()
     row = {"id": row_id, "org_id": org, **_defaults(table), **values}
     with db.transaction(org) as connection:
+        if kind := _KINDS.get(table):
+            contact = {name: row.pop(name, None) for name in _OF_CONTACT} | {"id": row["id"], "org_id": org, "kind": kind}
+            stamps = {name: row[name] for name in ("created_at", "updated_at")}
+            connection.execute(insert(metadata.tables["contacts"]), contact | stamps | {"has_consented": False})
         connection.execute(insert(metadata.tables[table]), row)
     return row_id
+
+
+_KINDS = {"clients": "client", "leads": "lead"}
+_OF_CONTACT = ("name", "email", "phone", "status", "language", "location_id")
 
 
 def _defaults(table: str) -> dict[str, Any]:

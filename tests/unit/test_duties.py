@@ -10,7 +10,7 @@ from workers import queues
 from workers.app import RUN_TASK, app
 from workers.contained import ContainedTask
 from workers.duties import DUTIES
-from workers.duties.registry import for_each, in_batches
+from core.duties import for_each, in_batches
 
 
 def test_each_duty_has_a_name_of_its_own_and_a_function_of_that_name() -> None:

@@ -17,7 +17,7 @@ from workers.duties import (
     pruning,
     schedules,
 )
-from workers.duties.registry import Duty
+from core.duties import Duty
 
 DUTIES = (
     Duty(

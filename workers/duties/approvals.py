@@ -4,7 +4,7 @@ from uuid import UUID
 
 from core.db import system_transaction
 from domain.approvals import service as approvals
-from workers.duties.registry import for_each
+from core.duties import for_each
 
 
 def expire_approvals() -> None:

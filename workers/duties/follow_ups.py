@@ -6,7 +6,7 @@ from core.logging import get_logger
 from core.wakeup import wakeup
 from domain.followups import service as followups
 from domain.followups import sweep
-from workers.duties.registry import for_each
+from core.duties import for_each
 
 log = get_logger(__name__)
 

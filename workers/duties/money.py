@@ -7,7 +7,7 @@ from core.db import system_transaction
 from domain.billing import service as billing
 from domain.dispatch import funding
 from domain.wallet import service as wallet
-from workers.duties.registry import for_each
+from core.duties import for_each
 
 
 def subtract_ended_holds() -> None:

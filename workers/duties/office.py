@@ -2,7 +2,7 @@
 
 from core.db import system_transaction
 from domain.office import endings
-from workers.duties.registry import for_each
+from core.duties import for_each
 
 
 def attend_office() -> None:

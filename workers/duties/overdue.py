@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from core.db import system_transaction
 from core.wakeup import wakeup
 from domain.tasks import service as tasks
-from workers.duties.registry import in_batches
+from core.duties import in_batches
 
 
 def expire_tasks() -> None:

@@ -13,7 +13,7 @@ from domain.replies import service as replies
 from domain.schedules import service as schedules
 from domain.tasks import service as tasks
 from domain.workers import service as workers
-from workers.duties.registry import in_batches
+from core.duties import in_batches
 
 _WORKERS_KEPT = timedelta(days=1)
 _RUNS_KEPT = timedelta(days=90)

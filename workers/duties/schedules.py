@@ -5,7 +5,7 @@ from core.logging import get_logger
 from core.wakeup import wakeup
 from domain.schedules import service as schedules
 from domain.schedules.sweep import sweep
-from workers.duties.registry import for_each
+from core.duties import for_each
 
 log = get_logger(__name__)
 

@@ -1,0 +1,112 @@
+"""Verbs on contacts."""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from core.errors import NotFound
+from core.mailboxes import spellings
+from domain.contacts import queries
+from domain.contacts.schemas import Contact, KnownContact, PreferenceChange, Preferences
+
+
+def get_many(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Contact]:
+    """Contacts by id, in the order of their names. Unknown ids are left out."""
+    return {row["id"]: Contact(**row) for row in queries.contacts(connection, ids)}
+
+
+def require(connection: Connection, ids: Iterable[UUID]) -> list[Contact]:
+    """The contacts with these ids, by name.
+
+    Raises:
+        NotFound: one of them does not exist.
+    """
+    wanted = set(ids)
+    found = get_many(connection, wanted)
+    if missing := wanted - found.keys():
+        raise NotFound(f"There is no contact with id {', '.join(sorted(map(str, missing)))}.")
+    return list(found.values())
+
+
+def search(connection: Connection, words: str, kinds: list[str], *, limit: int) -> list[Contact]:
+    """Contacts of these kinds, by name, that `words` fit: part of a name, address or number, or the start of an id."""
+    ids = queries.search(connection, words.strip(), kinds, limit)
+    found = get_many(connection, ids)
+    return [found[one] for one in ids if one in found]
+
+
+def at_address(connection: Connection, address: str) -> list[UUID]:
+    """The contacts with an e-mail address or telephone number: often one person's several records.
+
+    Raises:
+        NotFound: there is none.
+    """
+    cleaned = address.strip().lower()
+    if "@" not in cleaned:
+        cleaned = "".join(letter for letter in cleaned if letter.isdigit() or letter == "+")
+    found = queries.at_address(connection, spellings(cleaned))
+    if not found:
+        raise NotFound(f"No contact has the address {address!r}.")
+    return found
+
+
+def known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> list[KnownContact]:
+    """The contacts with these ids, e-mail addresses or telephone numbers."""
+    return [KnownContact(**row) for row in queries.known_by(connection, ids, addresses)]
+
+
+def addresses(connection: Connection, contact: UUID) -> set[str]:
+    """Id, e-mail address and telephone number of a contact in all their spellings. Empty for an unknown id."""
+    return {spelled for way in queries.addresses(connection, contact) for spelled in spellings(way)}
+
+
+def add_many(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Add contacts: rows of the table `contacts`, all with the same columns."""
+    if rows:
+        queries.insert(connection, rows)
+
+
+def change_status(connection: Connection, contact: UUID, kind: str, status: str) -> Contact | None:
+    """Set the status of a contact of this kind, and return the contact as it was before; None for an unknown id."""
+    if queries.lock_status(connection, contact, kind) is None:
+        return None
+    before = get_many(connection, [contact])[contact]
+    queries.set_status(connection, contact, status)
+    return before
+
+
+# ── what contacts allow ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def get_preferences(connection: Connection, contact: UUID) -> Preferences:
+    """What a contact allows.
+
+    Raises:
+        NotFound: there is no such contact.
+    """
+    row = queries.preferences(connection, contact)
+    if row is None:
+        raise NotFound(f"There is no contact with id {contact}.")
+    return Preferences(**row)
+
+
+def change_preferences(connection: Connection, contact: UUID, change: PreferenceChange) -> Preferences:
+    """Change what a contact allows.
+
+    Raises:
+        NotFound: there is no such contact.
+    """
+    before = get_preferences(connection, contact)
+    sent = change.model_dump(exclude_unset=True).items()
+    wanted = before.model_dump(include=set(PreferenceChange.model_fields)) | {
+        name: value for name, value in sent if value is not None or name == "time_zone"
+    }
+    queries.put_preferences(connection, {"contact": contact, **wanted})
+    return get_preferences(connection, contact)
+
+
+def opt_out(connection: Connection, contact: UUID) -> None:
+    """Record that a contact wants no follow-up any more, and that their consent is withdrawn."""
+    queries.opt_out(connection, contact)
