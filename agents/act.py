@@ -20,7 +20,7 @@ from agents.propose import (
     sort_out,
     tell_what_was_done,
 )
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import REFUSALS, Acting, NotDone, OutwardContext, Start, Tool, ToolContext, ToolFailed
 from agents.work import OutcomeUnknown, Parked, Work, make_record
 from core.clock import Stopwatch
@@ -90,7 +90,7 @@ def _carry_out_all(work: Work, perception: Perception, to_do: list[Go]) -> None:
 def _carry_out(work: Work, perception: Perception, go: Go) -> None:
     work.check_stopped()  # it may have waited for a thread
     stopwatch = Stopwatch()
-    tool = ALL.get(go.call.name)
+    tool = TOOLS.get(go.call.name)
     if tool is not None and tool.is_outward:
         _reach_out(work, perception, go, stopwatch)
     elif tool is not None and tool.only_reads:
@@ -298,7 +298,7 @@ def _known_tool(work: Work, perception: Perception, go: Go) -> Tool:
     if go.call.problem:
         raise InvalidInput(f"This call could not be read: {go.call.problem}. Call the tool again.")
     yours = [name for name in perception.tools if work.may_use(name)]
-    tool = ALL.get(go.call.name) if go.call.name in yours else None
+    tool = TOOLS.get(go.call.name) if go.call.name in yours else None
     if tool is None:
         raise NotPermitted(f"You have no tool called {go.call.name!r}. Yours are: {', '.join(yours) or 'none'}.")
     return tool
@@ -325,7 +325,7 @@ def _note(work: Work, go: Go, connection: Connection, *, is_error: bool) -> None
     else:
         _use_approval(work, go, connection)
         tell_what_was_done(work, go, connection)
-    tool = ALL.get(go.call.name)
+    tool = TOOLS.get(go.call.name)
     if tool is not None and not tool.acts:
         return
     doer = Doer(
@@ -342,7 +342,7 @@ def _note(work: Work, go: Go, connection: Connection, *, is_error: bool) -> None
 
 
 def _record(go: Go, stopwatch: Stopwatch, result: Any, *, is_error: bool) -> StepRecord:
-    tool = ALL.get(go.call.name)
+    tool = TOOLS.get(go.call.name)
     advice = go.approval.reason if go.approval is not None else None
     kept = recordable(result)
     content = kept | {"advice_given": advice} if advice and not is_error else kept

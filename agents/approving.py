@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from agents.levels import Ruling, rule_on, strictness
 from agents.propose import KINDS, contacts_of, ensure_permitted, goes_to_contact, proposed_call, without_rationale
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import Tool
 from core.errors import Conflict, NotPermitted
 from domain.agents import service as agents
@@ -86,7 +86,7 @@ def _edited(connection: Connection, org: UUID, found: Approval, voter: UUID, pla
     """The approval with edited arguments: validated, permitted, and no more than what those who are asked may
     decide.
     """
-    tool = ALL.get(found.tool)
+    tool = TOOLS.get(found.tool)
     if tool is None:
         raise Conflict(f"There is no tool called {found.tool!r} any more.")
     parameters = tool.validate(plain)

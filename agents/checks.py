@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from agents.tools import ALL
+from agents.tools import TOOLS
 from core.errors import InvalidInput
 from core.settings import settings
 from domain.agents import service as agents
@@ -63,9 +63,9 @@ def agent_check(connection: Connection) -> Check:
     """A check of agents against the tools there are and the prices known to the organisation."""
 
     def check(fields: AgentFields) -> None:
-        if unknown := ALL.unknown(fields.tools):
+        if unknown := TOOLS.unknown(fields.tools):
             raise InvalidInput(
-                f"There are no tools called {', '.join(unknown)}. The tools here: {', '.join(ALL.names())}."
+                f"There are no tools called {', '.join(unknown)}. The tools here: {', '.join(TOOLS.names())}."
             )
         for model in filter(None, (fields.model, fields.fallback_model)):
             ensure_billable(connection, model)

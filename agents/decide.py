@@ -15,7 +15,7 @@ from agents.llm.errors import OUTAGE, ModelError
 from agents.llm.gates import HeldBack
 from agents.perceive import Perception
 from agents.served import Served, serving
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.work import Work, make_record
 from core.clock import Stopwatch
 from core.db import transaction
@@ -149,7 +149,7 @@ def _request(work: Work, perception: Perception) -> Request:
         model=perception.model,
         system=perception.system,
         messages=conversation(perception, work.journal(), work.messages),
-        tools=[tool.spec for name in perception.tools if (tool := ALL.get(name))],
+        tools=[tool.spec for name in perception.tools if (tool := TOOLS.get(name))],
         max_output_tokens=limits.max_output_tokens,
         timeout=work.time_for_a_call(),
     )
@@ -218,7 +218,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
 def _only_looks_up(decision: Decision) -> bool:
     """Whether all it leads to is one look at our own records."""
     calls = decision.message.tool_calls
-    tool = ALL.get(calls[0].name) if len(calls) == 1 else None
+    tool = TOOLS.get(calls[0].name) if len(calls) == 1 else None
     return tool is not None and tool.only_reads
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.work import Work, make_record
 from core.clock import Stopwatch
 from core.db import dump_json
@@ -47,7 +47,7 @@ def perceive(work: Work) -> Perception:
         system=f"{agent.system_prompt.strip()}\n\n{_ground_rules(work)}",
         model=agent.model,
         fallback_model=agent.fallback_model,
-        tools=[name for name in agent.tools if ALL.get(name) and work.may_use(name)],
+        tools=[name for name in agent.tools if TOOLS.get(name) and work.may_use(name)],
     )
     work.defer(make_record(0, "perceive", "perceive", stopwatch, output=perception.model_dump()))
     return perception

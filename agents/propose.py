@@ -18,19 +18,19 @@ from agents.levels import ProposedCall, Ruling, may_be_counted, rule_on, strictn
 from agents.llm.base import ToolCall, ToolMessage
 from agents.perceive import Perception
 from agents.provenance import LookUp, Person, Request, addresses_in, ids_in, is_requested
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import REFUSALS, Parameters, Stake, Tool
 from agents.work import Work, make_record
 from core.clock import Stopwatch
 from core.db import dump_json, transaction
 from core.errors import InvalidInput, NotPermitted, RotaError
+from core.packs import installed
 from core.text import fold
 from domain.approvals import service as approvals
 from domain.approvals.schemas import Approval, Kind, Policy, Proposal, Rationale, Step, Tally
 from domain.channels import service as channels
 from domain.channels.schemas import Event
 from domain.contacts import service as contacts
-from domain.crm import service as crm
 from domain.tasks import service as tasks
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Reach
@@ -76,7 +76,7 @@ def sort_out(
 
 
 def _concerns_people(call: ToolCall) -> bool:
-    tool = ALL.get(call.name)
+    tool = TOOLS.get(call.name)
     return tool is not None and tool.acts
 
 
@@ -149,7 +149,7 @@ class _Sorter:
     def _put(self, connection: Connection, seq: int, call: ToolCall) -> Go | Approval:
         """What a call that nobody was asked about yet is to be: done, or put before people."""
         go = Go(seq, call, call.arguments)
-        tool = ALL.get(call.name) if call.name in self._perception.tools and self._work.may_use(call.name) else None
+        tool = TOOLS.get(call.name) if call.name in self._perception.tools and self._work.may_use(call.name) else None
         if tool is None or not tool.acts or call.problem:
             return go
         try:
@@ -240,7 +240,7 @@ class _Sorter:
         """What the agent looked up in our own records before this decision."""
         found = []
         for step in self._work.journal():
-            tool = ALL.get(step.name) if step.stage == "act" and step.seq < self._decision.seq else None
+            tool = TOOLS.get(step.name) if step.stage == "act" and step.seq < self._decision.seq else None
             if tool is not None and tool.only_reads and step.output["ok"]:
                 found.append(LookUp(tool, step.input, json.loads(step.output["message"]["content"])))
         return found
@@ -308,7 +308,7 @@ _MOST_PEOPLE = 500
 
 
 def _people(connection: Connection, ids: set[str], addresses: set[str]) -> dict[str, Person]:
-    """The clients and leads that ids and addresses mean, by these. Where there are too many to tell: none."""
+    """The contacts that ids and addresses mean, by these. Where there are too many to tell: none."""
     if len(ids) > _MOST_PEOPLE:
         return {}
     people: dict[str, Person] = {}
@@ -326,7 +326,7 @@ def has_read_untrusted(work: Work, *, before: int | None = None) -> bool:
     if work.task.input.get("is_from_outside") or work.task.input.get("has_outside_context"):
         return True
     acted = [step for step in work.journal() if step.stage == "act" and (before is None or step.seq < before)]
-    read = (ALL.get(step.name) for step in acted)
+    read = (TOOLS.get(step.name) for step in acted)
     return any(tool is None or tool.returns_untrusted for tool in read)
 
 
@@ -422,7 +422,8 @@ def contacts_of(connection: Connection, parameters: Parameters, stake: Stake, co
     """
     given = parameters.model_dump(mode="json")
     ids = ids_in([given, list(stake.recipients), str(contact) if contact else None])
-    ids |= {str(client) for client in crm.clients_behind(connection, [UUID(one) for one in ids])}
+    records = [UUID(one) for one in ids]
+    ids |= {str(one) for pack in installed() for one in pack.contacts_behind(connection, records)}
     ways = addresses_in([given, list(stake.recipients)])
     people = _people(connection, ids, ways)
     ways |= {way for person in people.values() for way in person.ways}

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from agents.tools import ALL
+from agents.tools import TOOLS
 from api import openapi
 from api.edge import AnswerHead, JsonBodies, KnownHosts, TrustProxies
 from api.metrics import CountRequests
@@ -23,7 +23,6 @@ from api.routes import (
     operations,
     people,
     providers,
-    sales,
     schedules,
     tasks,
     wallet,
@@ -32,6 +31,7 @@ from api.routes import (
 from core.db import APP, SYSTEM, engine
 from core.logging import configure_logging
 from core.memory import set_start_aside
+from core.packs import installed
 from core.settings import settings
 from web import problems
 from web.rate_limits import LimitStrangers, limits, reset_limits
@@ -52,7 +52,7 @@ def make_app() -> FastAPI:
     """
     config = settings()
     configure_logging(level=config.log_level, as_json=config.log_json)
-    _ = config.pepper, ALL.names()  # what is missing is told at the start, not at the first request
+    _ = config.pepper, TOOLS.names()  # what is missing is told at the start, not at the first request
     # The documentation page with its scripts served from here: the usual one fetches them from the internet.
     app = FastAPIOffline(
         title="Rota",
@@ -72,10 +72,13 @@ def make_app() -> FastAPI:
     app.add_middleware(TrustProxies, proxies=config.trusted_proxies)
     app.add_middleware(CountRequests)
     for part in (
-        tasks, approvals, agents, schedules, followups, sales, office, workflows, wallet, billing, control, channels,
-        people, providers, audit,
+        tasks, approvals, agents, schedules, followups, office, workflows, wallet, billing, control, channels, people,
+        providers, audit,
     ):  # fmt: skip
         app.include_router(part.router)
+    for pack in installed():
+        for router in pack.routers():
+            app.include_router(router)
     app.include_router(operations.router)
     app.include_router(operations.public)
     # FastAPI's own way to extend what it says of itself.

@@ -120,12 +120,12 @@ def worker(
 ) -> None:
     """Run agents' tasks."""
     _prepare("database_url", "redis_url")
-    from agents.tools import ALL
+    from agents.tools import TOOLS
     from workers.app import app
     from workers.broker import is_redis
     from workers.queues import ALL_QUEUES
 
-    ALL.names()  # tools that cannot be loaded stop the worker here, and not each of its tasks
+    TOOLS.names()  # tools that cannot be loaded stop the worker here, and not each of its tasks
     if pool not in {"threads", "prefork"}:
         raise typer.BadParameter(f"no pool called {pool}; there are threads and prefork")
     unknown = set(queues.split(",")) - set(ALL_QUEUES)

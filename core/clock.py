@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime
+from sqlalchemy import Connection, text
+
+_NOW = text("SELECT rota_now()")
 
 
 def _refuse_beyond_time(value: datetime) -> datetime:
@@ -21,6 +24,12 @@ def _refuse_beyond_time(value: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(_refuse_beyond_time)]
 """a moment that can be stored, and read again, in any time zone that it is given in"""
+
+
+def database_time(connection: Connection) -> datetime:
+    """The time by the database's clock."""
+    found: datetime = connection.execute(_NOW).scalar_one()
+    return found
 
 
 class Stopwatch:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from alembic import command
 from core.db import APP, OWNER, SYSTEM, connect_options, make_engine, role_url
 from core.errors import Misconfigured, Unavailable
+from core.packs import load
 from core.settings import ROOT, Settings
 
 # In a checkout they lie beside this package, in an installed wheel within it: there `alembic` is the library.
@@ -74,9 +75,26 @@ def _upgrade(config: Settings) -> str:
             alembic.attributes["connection"] = connection
             command.upgrade(alembic, "head")
             connection.commit()
+            for name, folder in _pack_migrations(config):
+                _upgrade_pack(connection, name, folder)
             return current_revision(connection) or ""
     finally:
         engine.dispose()
+
+
+def _pack_migrations(config: Settings) -> list[tuple[str, Path]]:
+    """Each pack with tables of its own: its name, and the folder of its migrations."""
+    packs = zip(config.packs, load(tuple(config.packs)), strict=True)
+    return [(name.replace(".", "_"), pack.migrations) for name, pack in packs if pack.migrations is not None]
+
+
+def _upgrade_pack(connection: Connection, name: str, folder: Path) -> None:
+    """Run the migrations of a pack. A table of its own says which have run: the platform's have other revisions."""
+    alembic = _alembic_config()
+    alembic.set_main_option("version_locations", str(folder).replace("%", "%%"))
+    alembic.attributes |= {"connection": connection, "version_table": f"alembic_version_{name}"}
+    command.upgrade(alembic, "heads")
+    connection.commit()
 
 
 def revision_of(connection: psycopg.Connection[Any]) -> str | None:

@@ -185,6 +185,9 @@ class Settings(BaseSettings):
     rehearsal_url: str | None = Field(default=None, description="where the rehearsal model listens")
 
     # Work
+    packs: list[Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*$")]] = Field(
+        default=["business"], description="packages with what this installation adds for its business; [] for none"
+    )
     tools: list[str] = Field(
         default=[], description="tools of your own: my_company.tools:TOOLS names a list in a module"
     )

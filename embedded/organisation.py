@@ -1,17 +1,17 @@
-"""Making an organisation that can work at once: its row, a key, the ready-made agents, perhaps a demonstration gym."""
+"""Making an organisation that can work at once: its row, a key, the ready-made agents, perhaps a demonstration."""
 
 import re
 from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from agents.catalog import load_catalogue
+from agents.catalogue import load_catalogue
 from agents.checks import agent_check
 from core.db import system_transaction, transaction
 from core.errors import InvalidInput
+from core.packs import installed
 from core.settings import settings
 from domain.agents import service as agents
-from domain.crm import service as crm
 from domain.dispatch import service as dispatch
 from domain.tenants import keys
 from domain.tenants import service as tenants
@@ -64,7 +64,7 @@ def set_up_organisation(
             key = str(made)
     with transaction(organisation.id) as connection:
         agents.seed_agents(connection, organisation.id, load_catalogue(), agent_check(connection))
-        is_empty = not crm.has_clients(connection)
+        is_empty = not any(pack.has_records(connection) for pack in installed())
     if with_demonstration and is_empty:
         with system_transaction() as connection:  # first: half a demonstration is one too
             tenants.mark_demonstration(connection, organisation.id)
@@ -72,5 +72,6 @@ def set_up_organisation(
         with transaction(organisation.id) as connection:
             zone = ZoneInfo(time_zone)
             today = datetime.now(zone).date()
-            crm.seed_demonstration(connection, organisation.id, zone=zone, today=today, progress=progress)
+            for pack in installed():
+                pack.seed_demonstration(connection, organisation.id, zone=zone, today=today, progress=progress)
     return key

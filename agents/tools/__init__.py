@@ -1,32 +1,19 @@
-"""What agents can do, one file a family. `ALL` is the registry: an explicit list, and what `ROTA_TOOLS` names."""
+"""What agents can do: the platform's tools, one file a family, those of the packs, and those named by `ROTA_TOOLS`."""
 
-from agents.tools.analytics import ANALYTICS_TOOLS
-from agents.tools.booking import BOOKING_TOOLS
-from agents.tools.clients import CLIENT_TOOLS
 from agents.tools.coordination import COORDINATION_TOOLS
 from agents.tools.followups import FOLLOW_UP_TOOLS
-from agents.tools.leads import LEAD_TOOLS
 from agents.tools.messaging import MESSAGING_TOOLS
-from agents.tools.office import OFFICE_TOOLS
-from agents.tools.payments import PAYMENT_TOOLS
-from agents.tools.registry import Registry, load_tools
+from agents.tools.registry import Registry, Tool, load_tools
 from agents.tools.resources import RESOURCE_TOOLS
-from agents.tools.schedule import SCHEDULE_TOOLS
+from core.packs import installed
 from core.settings import settings
 
-ALL = Registry(
-    [
-        *CLIENT_TOOLS,
-        *LEAD_TOOLS,
-        *SCHEDULE_TOOLS,
-        *PAYMENT_TOOLS,
-        *BOOKING_TOOLS,
-        *ANALYTICS_TOOLS,
-        *OFFICE_TOOLS,
-        *RESOURCE_TOOLS,
-        *MESSAGING_TOOLS,
-        *FOLLOW_UP_TOOLS,
-        *COORDINATION_TOOLS,
-    ],
-    more=lambda: load_tools(settings().tools),
-)
+PLATFORM_TOOLS: list[Tool] = [*RESOURCE_TOOLS, *MESSAGING_TOOLS, *FOLLOW_UP_TOOLS, *COORDINATION_TOOLS]
+
+
+def _added() -> list[Tool]:
+    """The tools of packs and of `ROTA_TOOLS`."""
+    return [tool for pack in installed() for tool in pack.tools()] + load_tools(settings().tools)
+
+
+TOOLS = Registry(PLATFORM_TOOLS, more=_added)

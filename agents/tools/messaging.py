@@ -13,7 +13,6 @@ from domain.channels import service as channels
 from domain.channels.schemas import Event, NewMessage
 from domain.contacts import service as contacts
 from domain.contacts.schemas import Contact
-from domain.crm.reaching import why_not_win
 from domain.tenants import service as tenants
 from domain.tenants.schemas import Email
 from domain.wallet.schemas import PriceItem
@@ -27,8 +26,6 @@ Subject = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]*
 Words = Annotated[str, Field(min_length=1, max_length=20_000, description="What to write, in the reader's language")]
 ShortWords = Annotated[str, Field(min_length=1, max_length=_SHORT, description="What to write, short")]
 Channel = Annotated[SendsBy, Field(description="How it is sent")]
-ClientId = Annotated[UUID, Field(description="The client's id, as search_clients returns it")]
-LeadId = Annotated[UUID, Field(description="The lead's id, as search_leads returns it")]
 
 
 class SendEmail(Parameters):
@@ -56,34 +53,6 @@ class SendText(Parameters):
     text: ShortWords
 
 
-class ToClient(Parameters):
-    """To which client, how, and what."""
-
-    client_id: ClientId
-    channel: Channel = "email"
-    subject: Subject = "A word from your gym"
-    body: Words
-
-
-class ToLead(Parameters):
-    """To which lead, how, and what."""
-
-    lead_id: LeadId
-    channel: Channel = "email"
-    subject: Subject = "A word from the gym"
-    body: Words
-
-
-class Retention(Parameters):
-    """To which client, and with which offer."""
-
-    client_id: ClientId
-    body: Words
-    offer: Annotated[str | None, Field(max_length=300, description="What is offered for coming back, if anything")] = (
-        None
-    )
-
-
 class Report(Parameters):
     """To whom of the staff, and what."""
 
@@ -95,22 +64,11 @@ class Report(Parameters):
 class FollowUp(Parameters):
     """To whom, when, how, and what."""
 
-    contact_id: Annotated[UUID, Field(description="The id of the client or lead")]
+    contact_id: Annotated[UUID, Field(description="The id of the contact")]
     send_at: Annotated[AwareDatetime, Field(description="When, as YYYY-MM-DDTHH:MM with its offset; within a year")]
     channel: Channel = "email"
     subject: Subject = "Following up"
     body: Words
-
-
-class Bulk(Parameters):
-    """To which clients, how, and what."""
-
-    client_ids: Annotated[list[UUID], Field(min_length=1, max_length=500, description="The clients' ids")]
-    channel: Channel = "email"
-    subject: Subject = "News from your gym"
-    body: Annotated[
-        str, Field(min_length=1, max_length=20_000, description="What to write; {{name}} becomes the client's name")
-    ]
 
 
 class NotifyStaff(Parameters):
@@ -124,25 +82,21 @@ class NotifyStaff(Parameters):
     body: Annotated[str, Field(min_length=1, max_length=5_000, description="What they should know")]
 
 
-_CHANNEL_WORDS = {"email": "mail, email, correo", "sms": "sms, text", "whatsapp": "whatsapp, wasap"}
-_TO_WRITE = (
+CHANNEL_WORDS = {"email": "mail, email, correo", "sms": "sms, text", "whatsapp": "whatsapp, wasap"}
+TO_WRITE = (
     "email|mail|write|text|escrib~, "
     "send|envi~|mand~ "
     "message|email|mail|sms|text|whatsapp|mensaje|correo|wasap|note|reminder|recordatorio|news|noticias"
 )
-_A_MESSAGE = Wording(
-    f"{_TO_WRITE}, tell|remind|message|avis~|recuerd~|record~|dile|diles, let know, whatsapp, sms",
-    values=_CHANNEL_WORDS,
+A_MESSAGE = Wording(
+    f"{TO_WRITE}, tell|remind|message|avis~|recuerd~|record~|dile|diles, let know, whatsapp, sms",
+    values=CHANNEL_WORDS,
     prose="body, subject",
 )
 
 
 def _to_address(wanted: SendEmail | SendText) -> Stake:
     return Stake(recipients=(wanted.to,))
-
-
-def _to_client(wanted: ToClient | Retention) -> Stake:
-    return Stake(recipients=(str(wanted.client_id),))
 
 
 def send(
@@ -188,12 +142,13 @@ def _ensure_may_send(context: ToolContext, channel: SendsBy, contact: UUID | Non
     if not reach.everywhere:
         where = contacts.require(context.connection, [contact])[0].location_id if contact else None
         if where not in reach.locations:
-            raise NotPermitted("The person you work for may write to the clients and leads of some locations only.")
+            raise NotPermitted("The person you work for may write to the contacts of some locations only.")
 
 
-def _send_to_person(
+def send_to_contact(
     context: ToolContext, person: Contact, channel: SendsBy, subject: str, body: str, at: datetime | None = None
 ) -> dict[str, Any]:
+    """Write to a contact over a channel that reaches them, at once or `at` a time."""
     to = person.email if channel == "email" else person.phone
     if not to:
         raise InvalidInput(f"{person.name} has no {'e-mail address' if channel == 'email' else 'phone number'}.")
@@ -203,7 +158,13 @@ def _send_to_person(
     return sent | {"name": person.name}
 
 
-def _person(context: ToolContext, contact: UUID, kind: str | None = None) -> Contact:
+def contact_of(context: ToolContext, contact: UUID, kind: str | None = None) -> Contact:
+    """A contact, of this kind where one is named.
+
+    Raises:
+        NotFound: there is none.
+        InvalidInput: it is of another kind.
+    """
     (person,) = contacts.require(context.connection, [contact])
     if kind is not None and person.kind != kind:
         raise InvalidInput(f"{person.name} is a {person.kind}, not a {kind}.")
@@ -223,7 +184,7 @@ def _person(context: ToolContext, contact: UUID, kind: str | None = None) -> Con
     charges_itself=True,
     returns_untrusted=False,
     stake=_to_address,
-    wording=Wording(_TO_WRITE, prose="body, subject, values"),
+    wording=Wording(TO_WRITE, prose="body, subject, values"),
 )
 def send_email(context: ToolContext, wanted: SendEmail) -> dict[str, Any]:
     """Send an e-mail to an address, in your own words or by a template whose places you fill. Returns the message_id;
@@ -276,74 +237,6 @@ def send_whatsapp(context: ToolContext, wanted: SendText) -> dict[str, Any]:
 
 
 @tool(
-    "send_message_to_client",
-    category="messaging",
-    parameters=ToClient,
-    permission="messages:send",
-    changes_world=True,
-    moves_money=False,
-    risk="high",
-    sends_outside=True,
-    price="email",
-    charges_itself=True,
-    stake=_to_client,
-    wording=_A_MESSAGE,
-)
-def send_message_to_client(context: ToolContext, wanted: ToClient) -> dict[str, Any]:
-    """Send a message to one client (member), by e-mail, SMS or WhatsApp, at the address on the client's record."""
-    person = _person(context, wanted.client_id, "client")
-    return _send_to_person(context, person, wanted.channel, wanted.subject, wanted.body)
-
-
-@tool(
-    "send_message_to_lead",
-    category="messaging",
-    parameters=ToLead,
-    permission="messages:send",
-    changes_world=True,
-    moves_money=False,
-    risk="high",
-    sends_outside=True,
-    price="email",
-    charges_itself=True,
-    stake=lambda wanted: Stake(recipients=(str(wanted.lead_id),)),
-    wording=_A_MESSAGE,
-)
-def send_message_to_lead(context: ToolContext, wanted: ToLead) -> dict[str, Any]:
-    """Send a message to one lead (prospect), by e-mail, SMS or WhatsApp, at the address on the lead's record."""
-    person = _person(context, wanted.lead_id, "lead")
-    return _send_to_person(context, person, wanted.channel, wanted.subject, wanted.body)
-
-
-@tool(
-    "send_retention_message",
-    category="messaging",
-    parameters=Retention,
-    permission="messages:send",
-    changes_world=True,
-    moves_money=False,
-    risk="high",
-    sends_outside=True,
-    price="email",
-    charges_itself=True,
-    stake=_to_client,
-    wording=Wording(
-        f"{_TO_WRITE}, win back, message, invite",
-        prose="body, offer",
-    ),
-)
-def send_retention_message(context: ToolContext, wanted: Retention) -> dict[str, Any]:
-    """Send a retention e-mail to one client who stays away, perhaps with an offer. Refuses for somebody who cancelled
-    or opted out: they asked to be left in peace.
-    """
-    person = _person(context, wanted.client_id, "client")
-    if reason := why_not_win(person):
-        raise NotPermitted(f"{person.name} {reason}; do not write to them to win them back.")
-    body = f"{wanted.body}\n\n{wanted.offer}" if wanted.offer else wanted.body
-    return _send_to_person(context, person, "email", f"{person.name.split()[0]}, we miss you", body)
-
-
-@tool(
     "send_report_email",
     category="messaging",
     parameters=Report,
@@ -380,12 +273,12 @@ def send_report_email(context: ToolContext, wanted: Report) -> dict[str, Any]:
     wording=Wording(
         "follow up, remind|recuerd~|record~, "
         "schedule|plan|program~|planific~ followup|follow|reminder|seguimiento|message",
-        values=_CHANNEL_WORDS,
+        values=CHANNEL_WORDS,
         prose="body, send_at, subject",
     ),
 )
 def schedule_follow_up(context: ToolContext, wanted: FollowUp) -> dict[str, Any]:
-    """Schedule a follow-up message to one client or lead, to be sent at a time to come. It can be cancelled until
+    """Schedule a follow-up message to one contact, to be sent at a time to come. It can be cancelled until
     then.
     """
     now = channels.now(context.connection)
@@ -393,37 +286,9 @@ def schedule_follow_up(context: ToolContext, wanted: FollowUp) -> dict[str, Any]
         raise InvalidInput(
             f"send_at must lie within the next year; it is now {now.astimezone(context.zone):%F %H:%M %z}."
         )
-    person = _person(context, wanted.contact_id)
-    sent = _send_to_person(context, person, wanted.channel, wanted.subject, wanted.body, at=wanted.send_at)
+    person = contact_of(context, wanted.contact_id)
+    sent = send_to_contact(context, person, wanted.channel, wanted.subject, wanted.body, at=wanted.send_at)
     return sent | {"send_at": wanted.send_at.astimezone(context.zone).isoformat(timespec="minutes")}
-
-
-@tool(
-    "send_bulk_message",
-    category="messaging",
-    parameters=Bulk,
-    permission="messages:send",
-    changes_world=True,
-    moves_money=False,
-    risk="critical",
-    sends_outside=True,
-    price="email",
-    charges_itself=True,
-    stake=lambda wanted: Stake(recipients=tuple(map(str, wanted.client_ids))),
-)
-def send_bulk_message(context: ToolContext, wanted: Bulk) -> dict[str, Any]:
-    """Send one message to many clients, each addressed by name. Leaves out who has cancelled, opted out or cannot be
-    reached, and says who. Each message is charged.
-    """
-    people = contacts.require(context.connection, wanted.client_ids)
-    reached = [person for person in people if why_not_win(person, wanted.channel) is None]
-    addresses = [(person.email if wanted.channel == "email" else person.phone) or "" for person in reached]
-    channels.hold_recipients(context.connection, context.acting.org_id, wanted.channel, addresses)
-    for person in reached:
-        body = wanted.body.replace("{{name}}", person.name.split()[0])
-        _send_to_person(context, person, wanted.channel, wanted.subject, body)
-    left_out = [person.name for person in people if person not in reached]
-    return {"queued": len(reached), "left_out": left_out}
 
 
 @tool(
@@ -463,11 +328,7 @@ MESSAGING_TOOLS = [
     send_email,
     send_sms,
     send_whatsapp,
-    send_message_to_client,
-    send_message_to_lead,
-    send_retention_message,
     send_report_email,
     schedule_follow_up,
-    send_bulk_message,
     notify_staff,
 ]

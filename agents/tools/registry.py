@@ -151,7 +151,7 @@ class Stake:
     amount: Decimal | None = Decimal(0)
     """in the organisation's currency; None where nobody knows it before it is done"""
     recipients: tuple[str, ...] = ()
-    """ids of clients and leads, or addresses"""
+    """ids of contacts, or addresses"""
     to_contact: bool = False
     """whether it goes to the contact that the task is about, whoever that is"""
 

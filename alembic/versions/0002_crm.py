@@ -1,6 +1,7 @@
 """The customer records that agents work on: clients, leads, classes and sessions, bookings, payments, subscriptions."""
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0002"
 down_revision = "0001"
@@ -115,19 +116,6 @@ CREATE INDEX payments_time ON payments (org_id, paid_at);
 """
 
 TENANT_TABLES = ("clients", "leads", "classes", "class_sessions", "bookings", "subscriptions", "payments")
-
-
-def protect(table: str) -> str:
-    """SQL that lets `rota_app` reach one organisation's rows of `table`, and `rota_system` and the owner all."""
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def upgrade() -> None:

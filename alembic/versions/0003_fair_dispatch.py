@@ -5,6 +5,7 @@ whole, however long it is. A task with a concurrency key is parked until it is t
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0003"
 down_revision = "0002"
@@ -137,18 +138,6 @@ CREATE TABLE worker_targets (
 GRANT SELECT, INSERT, UPDATE, DELETE ON worker_targets TO rota_system;
 GRANT SELECT ON worker_targets TO rota_app;
 """
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def upgrade() -> None:

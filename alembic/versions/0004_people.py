@@ -5,6 +5,7 @@ policies here then hide every other location's rows, whatever a statement asks f
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0004"
 down_revision = "0003"
@@ -131,18 +132,6 @@ ALTER TABLE tasks ALTER COLUMN user_id SET NOT NULL;
 TENANT_TABLES = ("users", "locations", "roles", "grants", "audit_log")
 AT_A_LOCATION = ("clients", "leads", "class_sessions", "tasks")
 OF_A_CLIENT = ("bookings", "subscriptions", "payments")
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def where(table: str, condition: str) -> str:

@@ -3,6 +3,7 @@ places in a session given to trials.
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0005"
 down_revision = "0004"
@@ -136,18 +137,6 @@ TENANT_TABLES = (
 )  # fmt: skip
 OF_A_CLIENT = ("support_tickets", "staff_tasks", "campaign_members", "calendar_events")
 OF_A_LEAD = ("staff_tasks", "calendar_events", "trial_bookings")
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def where(table: str, name: str, condition: str) -> str:

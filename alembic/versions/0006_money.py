@@ -5,6 +5,7 @@ touched by hold, extend, release, top-up and fee only: what a task spends it spe
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0006"
 down_revision = "0005"
@@ -169,18 +170,6 @@ TENANT_TABLES = (
     "wallets", "holds", "wallet_entries", "fees", "budgets", "budget_months", "budget_holds", "usage_totals", "bills",
 )  # fmt: skip
 WRITTEN_ONCE = ("wallet_entries", "fees", "bills")
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def upgrade() -> None:

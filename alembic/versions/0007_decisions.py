@@ -5,6 +5,7 @@ once. It outlives the clean-up of its task.
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0007"
 down_revision = "0006"
@@ -72,18 +73,6 @@ CREATE TABLE votes (
     FOREIGN KEY (org_id, user_id) REFERENCES users (org_id, id)
 );
 """
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def upgrade() -> None:

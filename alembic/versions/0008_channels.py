@@ -5,6 +5,7 @@ send it twice, is `unknown` and waits for a person.
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0008"
 down_revision = "0007"
@@ -107,18 +108,6 @@ CREATE INDEX workflow_runs_org ON workflow_runs (org_id, id DESC);
 TENANT_TABLES = (
     "channels", "webhooks", "templates", "outbox", "notifications", "workflows", "workflow_runs",
 )  # fmt: skip
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def upgrade() -> None:

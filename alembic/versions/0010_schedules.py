@@ -6,6 +6,7 @@ one run: the unique index holds even where two sweeps work at once.
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0010"
 down_revision = "0009"
@@ -80,18 +81,6 @@ CREATE TABLE schedulers (
 );
 COMMENT ON TABLE schedulers IS 'A row for each organisation whose scheduler was stopped.';
 """
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def upgrade() -> None:

@@ -7,6 +7,7 @@ is not going to come due.
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0011"
 down_revision = "0010"
@@ -207,18 +208,6 @@ TENANT_TABLES = (
     "follow_ups",
 )  # fmt: skip
 OF_A_CONTACT = ("quotes", "carts", "contact_preferences", "inbox", "follow_ups")
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def where(table: str) -> str:

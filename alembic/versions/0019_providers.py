@@ -3,6 +3,7 @@ marked; errors that differ only in request ids count as the same, those that dif
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0019"
 down_revision = "0018"
@@ -43,18 +44,6 @@ CREATE OR REPLACE FUNCTION error_fingerprint(error jsonb) RETURNS text LANGUAGE 
 $$;
 UPDATE tasks SET error = error WHERE status = 'failed';
 """
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def upgrade() -> None:

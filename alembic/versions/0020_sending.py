@@ -4,6 +4,7 @@ Conversations over WhatsApp. And which of what was received is no answer.
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0020"
 down_revision = "0019"
@@ -66,18 +67,6 @@ CREATE INDEX outbox_conversation ON outbox (conversation_id) WHERE conversation_
 """
 
 TENANT_TABLES = ("troubled_receivers", "whatsapp_conversations")
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def upgrade() -> None:

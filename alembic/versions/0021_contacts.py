@@ -3,6 +3,7 @@ what they allow; the two point to it. The views `client_contacts` and `lead_cont
 """
 
 from alembic import op
+from core.row_security import protect
 
 revision = "0021"
 down_revision = "0020"
@@ -84,6 +85,7 @@ GRANT SELECT ON client_contacts, lead_contacts TO rota_app, rota_system;
 
 # What the platform keeps about clients and leads is about contacts.
 OFFICE = """
+ALTER TABLE exports DROP CONSTRAINT exports_what_check;
 ALTER TABLE support_tickets DROP CONSTRAINT support_tickets_client_id_fkey, ADD FOREIGN KEY (client_id)
     REFERENCES contacts;
 ALTER TABLE staff_tasks DROP CONSTRAINT staff_tasks_client_id_fkey, DROP CONSTRAINT staff_tasks_lead_id_fkey,
@@ -116,18 +118,6 @@ OF_A_CONTACT = (
 )
 # Rows of these tables need not be about a contact.
 OPTIONAL = ("support_tickets", "staff_tasks", "calendar_events")
-
-
-def protect(table: str) -> str:
-    mine = "org_id = nullif(current_setting('app.org', true), '')::uuid"
-    return f"""
-    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
-    CREATE POLICY {table}_app ON {table} TO rota_app USING ({mine}) WITH CHECK ({mine});
-    CREATE POLICY {table}_system ON {table} TO rota_system USING (true) WITH CHECK (true);
-    CREATE POLICY {table}_owner ON {table} TO rota_owner USING (true) WITH CHECK (true);
-    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO rota_app, rota_system;
-    """
 
 
 def restrict(table: str, name: str, column: str) -> str:

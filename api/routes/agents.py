@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel
 
-from agents.catalog import load_catalogue
+from agents.catalogue import load_catalogue
 from agents.checks import agent_check
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import Risk, parameter_schema
 from core.wakeup import wakeup
 from domain.agents import service as agents
@@ -120,5 +120,5 @@ def list_tools(caller: Reads) -> list[ToolView]:  # noqa: ARG001  the permission
             sends_outside=tool.sends_outside,
             moves_money=tool.moves_money,
         )
-        for tool in ALL
+        for tool in TOOLS
     ]

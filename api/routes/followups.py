@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AwareDatetime
 
 from agents.learning.learner import Learner
+from core.packs import installed
 from core.text import Storable
 from core.wakeup import wakeup
 from domain.channels import service as channels
@@ -151,7 +152,8 @@ def list_contacts(
     limit: Limit = 50,
 ) -> list[ContactView]:
     """Clients and leads, by name, and what they allow: the clients for who may read clients, the leads likewise."""
-    kinds = [kind for kind in ("client", "lead") if caller.reach_of(f"{kind}s:read").everywhere]
+    readable = [(kind, permission) for pack in installed() for kind, permission in pack.contact_kinds.items()]
+    kinds = [kind for kind, permission in readable if caller.reach_of(permission).everywhere]
     with caller.reading() as connection:
         return contacts.search(connection, search, kinds, limit=limit)
 

@@ -1,4 +1,4 @@
-"""What agents keep and begin: tickets, tasks for staff, campaigns, posts, exports, charges, events, bookings.
+"""What agents keep and begin: tickets, tasks for staff, campaigns, posts, exports, events, resources.
 
 People and other systems look at it, move it on and say what became of it.
 """
@@ -9,23 +9,16 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 
 from core.errors import NotPermitted
-from domain.crm.schemas import PaymentStatus
 from domain.office import campaigns, records, resources
 from domain.office import service as office
 from domain.office.schemas import (
-    Booking,
-    BookingOutcome,
-    BookingStatus,
     CalendarEvent,
     Campaign,
     CampaignStatus,
-    Charge,
-    ChargeOutcome,
     EventKind,
     EventOutcome,
     EventStatus,
     ExportFile,
-    ExportWhat,
     Member,
     Platform,
     Post,
@@ -39,28 +32,16 @@ from domain.office.schemas import (
     TicketChange,
     TicketPriority,
     TicketStatus,
-    Trial,
-    TrialStatus,
 )
 from web.auth import Needs, Principal
-from web.problems import describes
+from web.listing import LOOK, MOVE, ONE, Before, Limit, may
 
 router = APIRouter(prefix="/v1", tags=["office"])
 
 
-def _may(permission: str) -> Any:
-    """A caller with the permission, perhaps at some locations only: of what lies elsewhere they see nothing."""
-    return Depends(Needs(permission, at_a_location=True))
-
-
-Limit = Annotated[int, Query(ge=1, le=200)]
-Before = Annotated[UUID | None, Query(description="the last id of the page before")]
 Client = Annotated[UUID | None, Query(description="only about this client")]
 Lead = Annotated[UUID | None, Query(description="only about this lead")]
 Assignee = Annotated[str | None, Query(max_length=100)]
-LOOK = describes(401, 403, 422)
-ONE = describes(401, 403, 404, 422)
-MOVE = describes(401, 403, 404, 409, 422)
 
 
 # ── tickets, tasks for staff ─────────────────────────────────────────────────────────────────────────────────────────
@@ -68,7 +49,7 @@ MOVE = describes(401, 403, 404, 409, 422)
 
 @router.get("/tickets", responses=LOOK)
 def list_tickets(
-    caller: Annotated[Principal, _may("tickets:read")],
+    caller: Annotated[Principal, may("tickets:read")],
     status: TicketStatus | None = None,
     priority: TicketPriority | None = None,
     assignee: Assignee = None,
@@ -83,14 +64,14 @@ def list_tickets(
 
 
 @router.get("/tickets/{ticket_id}", responses=ONE)
-def get_ticket(ticket_id: UUID, caller: Annotated[Principal, _may("tickets:read")]) -> Ticket:
+def get_ticket(ticket_id: UUID, caller: Annotated[Principal, may("tickets:read")]) -> Ticket:
     """A support ticket."""
     with caller.reading() as connection:
         return records.get_record(connection, records.TICKETS, ticket_id)
 
 
 @router.patch("/tickets/{ticket_id}", responses=MOVE)
-def change_ticket(ticket_id: UUID, change: TicketChange, caller: Annotated[Principal, _may("tickets:write")]) -> Ticket:
+def change_ticket(ticket_id: UUID, change: TicketChange, caller: Annotated[Principal, may("tickets:write")]) -> Ticket:
     """Take a ticket on, resolve it, close it, open it again; or change its priority and who sees to it."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         return records.change_ticket(connection, ticket_id, change)
@@ -98,7 +79,7 @@ def change_ticket(ticket_id: UUID, change: TicketChange, caller: Annotated[Princ
 
 @router.get("/staff-tasks", responses=LOOK)
 def list_staff_tasks(
-    caller: Annotated[Principal, _may("leads:read")],
+    caller: Annotated[Principal, may("leads:read")],
     status: StaffTaskStatus | None = None,
     assignee: Assignee = None,
     lead: Lead = None,
@@ -113,7 +94,7 @@ def list_staff_tasks(
 
 
 @router.get("/staff-tasks/{staff_task_id}", responses=ONE)
-def get_staff_task(staff_task_id: UUID, caller: Annotated[Principal, _may("leads:read")]) -> StaffTask:
+def get_staff_task(staff_task_id: UUID, caller: Annotated[Principal, may("leads:read")]) -> StaffTask:
     """A task for staff."""
     with caller.reading() as connection:
         return records.get_record(connection, records.STAFF_TASKS, staff_task_id)
@@ -121,7 +102,7 @@ def get_staff_task(staff_task_id: UUID, caller: Annotated[Principal, _may("leads
 
 @router.patch("/staff-tasks/{staff_task_id}", responses=MOVE)
 def change_staff_task(
-    staff_task_id: UUID, change: StaffTaskChange, caller: Annotated[Principal, _may("leads:write")]
+    staff_task_id: UUID, change: StaffTaskChange, caller: Annotated[Principal, may("leads:write")]
 ) -> StaffTask:
     """Say that a task for staff is done, or off; or change who does it, and by when."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
@@ -133,7 +114,7 @@ def change_staff_task(
 
 @router.get("/campaigns", responses=LOOK)
 def list_campaigns(
-    caller: Annotated[Principal, _may("campaigns:read")],
+    caller: Annotated[Principal, may("campaigns:read")],
     status: CampaignStatus | None = None,
     before: Before = None,
     limit: Limit = 50,
@@ -144,7 +125,7 @@ def list_campaigns(
 
 
 @router.get("/campaigns/{campaign_id}", responses=ONE)
-def get_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campaigns:read")]) -> Campaign:
+def get_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:read")]) -> Campaign:
     """A campaign, with how its members stand."""
     with caller.reading() as connection:
         return campaigns.get_campaign(connection, campaign_id)
@@ -153,7 +134,7 @@ def get_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campaigns
 @router.get("/campaigns/{campaign_id}/members", responses=ONE)
 def list_members(
     campaign_id: UUID,
-    caller: Annotated[Principal, _may("campaigns:read")],
+    caller: Annotated[Principal, may("campaigns:read")],
     after: Annotated[UUID | None, Query(description="the last client of the page before")] = None,
     limit: Limit = 50,
 ) -> list[Member]:
@@ -163,7 +144,7 @@ def list_members(
 
 
 @router.post("/campaigns/{campaign_id}/launch", responses=MOVE)
-def launch_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campaigns:write")]) -> Campaign:
+def launch_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:write")]) -> Campaign:
     """Have the messages of a draft leave, which takes `email:send` as well. Who has cancelled or opted out since it was
     drafted is left out. Each message is charged.
     """
@@ -175,7 +156,7 @@ def launch_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campai
 
 
 @router.post("/campaigns/{campaign_id}/cancel", responses=MOVE)
-def cancel_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campaigns:write")]) -> Campaign:
+def cancel_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:write")]) -> Campaign:
     """End a campaign. Messages that have not left do not leave; what they cost is paid back."""
     with caller.writing() as connection:
         return campaigns.cancel_campaign(connection, caller.org_id, campaign_id)
@@ -186,7 +167,7 @@ def cancel_campaign(campaign_id: UUID, caller: Annotated[Principal, _may("campai
 
 @router.get("/posts", responses=LOOK)
 def list_posts(
-    caller: Annotated[Principal, _may("social:read")],
+    caller: Annotated[Principal, may("social:read")],
     status: PostStatus | None = None,
     platform: Platform | None = None,
     before: Before = None,
@@ -200,14 +181,14 @@ def list_posts(
 
 
 @router.get("/posts/{post_id}", responses=ONE)
-def get_post(post_id: UUID, caller: Annotated[Principal, _may("social:read")]) -> Post:
+def get_post(post_id: UUID, caller: Annotated[Principal, may("social:read")]) -> Post:
     """A social post."""
     with caller.reading() as connection:
         return records.get_record(connection, records.POSTS, post_id)
 
 
 @router.post("/posts/{post_id}/outcome", responses=MOVE)
-def settle_post(post_id: UUID, said: PostOutcome, caller: Annotated[Principal, _may("social:write")]) -> Post:
+def settle_post(post_id: UUID, said: PostOutcome, caller: Annotated[Principal, may("social:write")]) -> Post:
     """Say that a post was published, or shall not be. A system that publishes hears of `post.due` by webhook."""
     with caller.writing(outcome=said.outcome, url=said.url) as connection:
         return records.settle_post(connection, post_id, said)
@@ -215,13 +196,16 @@ def settle_post(post_id: UUID, said: PostOutcome, caller: Annotated[Principal, _
 
 # ── exports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-Exporter = Annotated[Principal, _may("data:export")]
+Exporter = Annotated[Principal, may("data:export")]
 _MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
 @router.get("/exports", responses=LOOK)
 def list_exports(
-    caller: Exporter, what: ExportWhat | None = None, before: Before = None, limit: Limit = 50
+    caller: Exporter,
+    what: Annotated[str | None, Query(max_length=63, description="only of these records")] = None,
+    before: Before = None,
+    limit: Limit = 50,
 ) -> list[ExportFile]:
     """Files of records, the latest first. They are deleted after 30 days."""
     with caller.reading() as connection:
@@ -263,43 +247,12 @@ def remove_export(export_id: UUID, caller: Exporter) -> None:
 # ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@router.get("/payments", responses=LOOK)
-def list_payments(
-    caller: Annotated[Principal, _may("payments:read")],
-    status: PaymentStatus | None = None,
-    client: Client = None,
-    before: Before = None,
-    limit: Limit = 50,
-) -> list[Charge]:
-    """Payments, the latest id first; `status=pending` are those to be collected."""
-    with caller.reading() as connection:
-        return records.list_records(
-            connection, records.CHARGES, before=before, limit=limit, status=status, client_id=client
-        )
-
-
-@router.get("/payments/{payment_id}", responses=ONE)
-def get_payment(payment_id: UUID, caller: Annotated[Principal, _may("payments:read")]) -> Charge:
-    """A payment."""
-    with caller.reading() as connection:
-        return records.get_record(connection, records.CHARGES, payment_id)
-
-
-@router.post("/payments/{payment_id}/outcome", responses=MOVE)
-def settle_payment(
-    payment_id: UUID, said: ChargeOutcome, caller: Annotated[Principal, _may("payments:settle")]
-) -> Charge:
-    """Say what came of a payment that was asked for. A payment system hears of `payment.wanted` by webhook."""
-    with caller.writing(outcome=said.outcome, reference=said.reference) as connection:
-        return records.settle_charge(connection, payment_id, said)
-
-
-# ── calendar, bookings, trials ───────────────────────────────────────────────────────────────────────────────────────
+# ── calendar ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @router.get("/calendar-events", responses=LOOK)
 def list_events(
-    caller: Annotated[Principal, _may("calendar:read")],
+    caller: Annotated[Principal, may("calendar:read")],
     status: EventStatus | None = None,
     kind: EventKind | None = None,
     lead: Lead = None,
@@ -314,7 +267,7 @@ def list_events(
 
 
 @router.get("/calendar-events/{event_id}", responses=ONE)
-def get_event(event_id: UUID, caller: Annotated[Principal, _may("calendar:read")]) -> CalendarEvent:
+def get_event(event_id: UUID, caller: Annotated[Principal, may("calendar:read")]) -> CalendarEvent:
     """An event in the calendar."""
     with caller.reading() as connection:
         return records.get_record(connection, records.EVENTS, event_id)
@@ -322,48 +275,11 @@ def get_event(event_id: UUID, caller: Annotated[Principal, _may("calendar:read")
 
 @router.post("/calendar-events/{event_id}/outcome", responses=MOVE)
 def settle_event(
-    event_id: UUID, said: EventOutcome, caller: Annotated[Principal, _may("calendar:write")]
+    event_id: UUID, said: EventOutcome, caller: Annotated[Principal, may("calendar:write")]
 ) -> CalendarEvent:
     """Say that an event was held, that nobody came, or that it is off."""
     with caller.writing(outcome=said.outcome) as connection:
         return records.settle_event(connection, event_id, said)
-
-
-@router.get("/bookings", responses=LOOK)
-def list_bookings(
-    caller: Annotated[Principal, _may("bookings:read")],
-    status: BookingStatus | None = None,
-    client: Client = None,
-    session: Annotated[UUID | None, Query(description="only in this class session")] = None,
-    before: Before = None,
-    limit: Limit = 50,
-) -> list[Booking]:
-    """Clients' places in class sessions, the latest id first."""
-    wanted = {"status": status, "client_id": client, "session_id": session}
-    with caller.reading() as connection:
-        return records.list_records(connection, records.BOOKINGS, before=before, limit=limit, **wanted)
-
-
-@router.post("/bookings/{booking_id}/outcome", responses=MOVE)
-def settle_booking(
-    booking_id: UUID, said: BookingOutcome, caller: Annotated[Principal, _may("bookings:write")]
-) -> Booking:
-    """Say whether a client came to a class that has begun."""
-    with caller.writing(outcome=said.outcome) as connection:
-        return records.settle_booking(connection, booking_id, said)
-
-
-@router.get("/trials", responses=LOOK)
-def list_trials(
-    caller: Annotated[Principal, _may("bookings:read")],
-    status: TrialStatus | None = None,
-    lead: Lead = None,
-    before: Before = None,
-    limit: Limit = 50,
-) -> list[Trial]:
-    """Leads' trial places in class sessions, the latest first. How one ended: `PUT /v1/trials/{trial_id}/outcome`."""
-    with caller.reading() as connection:
-        return records.list_records(connection, records.TRIALS, before=before, limit=limit, status=status, lead_id=lead)
 
 
 # ── resources ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -210,7 +210,7 @@ class SentAgain(BaseModel):
 
 
 class Received(BaseModel):
-    """Words that a client or lead sent, or said."""
+    """Words that a contact sent, or said."""
 
     id: UUID
     contact: UUID

@@ -532,7 +532,7 @@ def receive(
     outside_id: str | None = None,
     kind: str = "words",
 ) -> tuple[Received, bool]:
-    """Keep what a client or lead wrote or said. Returns it, and whether it is new: what is delivered twice under the
+    """Keep what a contact wrote or said. Returns it, and whether it is new: what is delivered twice under the
     same id from outside is kept once.
     """
     row_id = new_id()

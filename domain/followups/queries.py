@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping, text
 
 from core.db import dump_json
-from domain.followups.triggers import FOUND, STANDING
+from domain.followups.triggers import Trigger
 
 _NOW = text("SELECT rota_now()")
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('follow-ups ' || CAST(:org AS text), 0))")
@@ -131,12 +131,12 @@ def _numbered(delays: Sequence[timedelta]) -> str:
     return dump_json([{"step": n, "after": f"{delay.total_seconds()} seconds"} for n, delay in enumerate(delays, 1)])
 
 
-def found(connection: Connection, org: UUID, kind: str, values: dict[str, Any]) -> list[RowMapping]:
+def found(connection: Connection, org: UUID, trigger: Trigger, values: dict[str, Any]) -> list[RowMapping]:
     """What a trigger finds that began at `since` or later and has fewer than `steps` follow-ups by the rule: `limit` at
     most, the earliest first.
     """
     statement = text(f"""
-        SELECT found.* FROM ({FOUND[kind]}) AS found
+        SELECT found.* FROM ({trigger.found}) AS found
          WHERE found.begun_at >= :since
            AND (found.not_after IS NULL
                 OR NOT EXISTS (SELECT FROM follow_ups f
@@ -272,7 +272,7 @@ _EARLIER = text("""
 
 
 def standings(
-    connection: Connection, kind: str, asked: Iterable[RowMapping], values: dict[str, Any]
+    connection: Connection, trigger: Trigger, asked: Iterable[RowMapping], values: dict[str, Any]
 ) -> list[RowMapping]:
     """How it stands with the subjects of these follow-ups."""
     listed = {(row["subject"], row["begun_at"]): row["contact"] for row in asked}
@@ -283,7 +283,7 @@ def standings(
     statement = text(f"""
         WITH asked AS (SELECT * FROM jsonb_to_recordset(CAST(:asked AS jsonb))
                                   AS a (subject uuid, contact uuid, begun_at timestamptz))
-        {STANDING[kind]}
+        {trigger.standing}
     """)  # noqa: S608
     return list(connection.execute(statement, values | {"asked": dump_json(rows)}).mappings())
 

@@ -2,19 +2,18 @@
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 import yaml
 from sqlalchemy import Connection, RowMapping
 
 from core.errors import NotFound
+from core.packs import installed
 from domain.agents import service as agents
 from domain.followups import queries
 from domain.followups.schemas import Rule, RuleFields
+from domain.followups.triggers import kinds
 from domain.learning import service as learning
-
-_BUILT_IN = Path(__file__).with_name("built_in.yaml")
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,20 @@ class Live:
 
 @functools.cache
 def built_in() -> dict[str, RuleFields]:
-    """The rules that come with Rota."""
-    return {slug: RuleFields(**fields) for slug, fields in yaml.safe_load(_BUILT_IN.read_text("utf-8")).items()}
+    """The rules that the packs bring, by slug."""
+    files = [pack.follow_up_rules for pack in installed() if pack.follow_up_rules is not None]
+    return {
+        slug: RuleFields(**fields) for file in files for slug, fields in yaml.safe_load(file.read_text("utf-8")).items()
+    }
 
 
 def stored(connection: Connection) -> dict[str, Live]:
-    """The rules that were switched on or changed, by slug."""
+    """The rules that were switched on or changed, by slug; without those of a pack that is not installed any more."""
+    known = {trigger.model_fields["kind"].default for trigger in kinds()}
     return {
         row["slug"]: Live(RuleFields.model_validate(row["fields"]), row["is_on"], row)
         for row in queries.rules(connection)
+        if row["fields"]["trigger"]["kind"] in known
     }
 
 

@@ -1,104 +1,23 @@
 """Rules of follow-ups, follow-ups, and what came of them."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from core.text import Storable
 from domain.agents.schemas import Slug
 from domain.channels.schemas import ChannelKind, ReceivedBy
 from domain.followups.inbound import InboundKind
+from domain.followups.triggers import AnyTrigger, Words, kinds
 from domain.tasks.schemas import Priority
 
 Status = Literal["planned", "writing", "queued", "sent", "stopped", "skipped", "failed"]
 OPEN: tuple[Status, ...] = ("planned", "writing", "queued")
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Storable]
-_Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), Storable]
 _DAY = timedelta(days=1)
-
-
-def _day_of_a_year(text: str) -> str:
-    try:
-        date.fromisoformat(f"2024-{text}")
-    except ValueError as error:
-        raise ValueError(f"{text!r} is no day of a year; write month and day, such as 12-01") from error
-    return text
-
-
-DayOfYear = Annotated[str, StringConstraints(pattern=r"^\d\d-\d\d$"), AfterValidator(_day_of_a_year)]
-
-
-# ── triggers: what a rule begins with ────────────────────────────────────────────────────────────────────────────────
-
-
-class _Trigger(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class QuoteSent(_Trigger):
-    """A quote is open. Ends when it is decided or not valid any more; accepted, its amount is revenue."""
-
-    kind: Literal["quote_sent"] = "quote_sent"
-
-
-class CartLeft(_Trigger):
-    """A cart with something in it is left alone. Ends when it is touched, bought or emptied."""
-
-    kind: Literal["cart_left"] = "cart_left"
-
-
-class MemberAway(_Trigger):
-    """An active client has not come for so many days, and has nothing booked. Ends when they book, come or leave."""
-
-    kind: Literal["member_away"] = "member_away"
-    days: int = Field(default=21, ge=3, le=365)
-
-
-class TrialBooked(_Trigger):
-    """A lead has booked a trial class; delays count from its start, so that -PT24H is the day before. Ends when it
-    starts, or is cancelled.
-    """
-
-    kind: Literal["trial_booked"] = "trial_booked"
-
-
-class TrialMissed(_Trigger):
-    """A lead did not come to a trial class. Ends when they book another, join or decline."""
-
-    kind: Literal["trial_missed"] = "trial_missed"
-
-
-class LeadSilent(_Trigger):
-    """A lead is new or contacted, and has not answered. Ends when they answer or get on."""
-
-    kind: Literal["lead_silent"] = "lead_silent"
-
-
-class Bought(_Trigger):
-    """Somebody bought something, and there are products of the same category that they never bought. Ends when they
-    buy again.
-    """
-
-    kind: Literal["bought"] = "bought"
-
-
-class Season(_Trigger):
-    """A campaign of the season: everybody of an audience, once a year, from one day of the year until another."""
-
-    kind: Literal["season"] = "season"
-    first: DayOfYear = Field(examples=["12-01"])
-    last: DayOfYear = Field(examples=["12-20"], description="may lie in the next year")
-    audience: Literal["active", "lapsed", "leads", "everybody"] = "active"
-    offer: _Words = Field(description="what there is to tell")
-
-
-Trigger = Annotated[
-    QuoteSent | CartLeft | MemberAway | TrialBooked | TrialMissed | LeadSilent | Bought | Season,
-    Field(discriminator="kind"),
-]
 
 
 # ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +32,7 @@ class Step(BaseModel):
         ge=-30 * _DAY, le=365 * _DAY, description="from what the rule begins with; ISO 8601, with a sign, or seconds",
         examples=["PT24H"], json_schema_extra={"format": "signed-duration"},  # what RFC 3339 calls one has no sign
     )  # fmt: skip
-    brief: _Words = Field(description="what this message is to do; the agent writes it")
+    brief: Words = Field(description="what this message is to do; the agent writes it")
 
 
 class Variant(BaseModel):
@@ -122,7 +41,7 @@ class Variant(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Slug
-    tone: _Words = Field(examples=["warm and short, as a friend at the desk would write"])
+    tone: Words = Field(examples=["warm and short, as a friend at the desk would write"])
     channel: ChannelKind | None = Field(default=None, description="instead of the rule's")
     hour: int | None = Field(default=None, ge=0, le=23, description="by the contact's clock; without it, as due")
 
@@ -165,7 +84,7 @@ class RuleFields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: _Name
-    trigger: Trigger
+    trigger: AnyTrigger
     steps: list[Step] = Field(min_length=1, max_length=20)
     channel: ChannelKind = "email"
     variants: list[Variant] = Field(
@@ -190,9 +109,10 @@ class RuleFields(BaseModel):
         delays = [step.after for step in self.steps]
         if delays != sorted(set(delays)):
             raise ValueError("steps: each must come later than the one before")
-        if delays[0] < timedelta(0) and self.trigger.kind != "trial_booked":
+        if delays[0] < timedelta(0) and not self.trigger.lies_ahead:
+            ahead = " and ".join(trigger.model_fields["kind"].default for trigger in kinds() if trigger.lies_ahead)
             raise ValueError(
-                "steps: only trial_booked begins with something to come; the first delay must be 0 or more"
+                f"steps: only {ahead or 'no trigger'} begins with something to come; the first delay must be 0 or more"
             )
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
@@ -287,11 +207,11 @@ class Swept(BaseModel):
 
 
 class NewReply(BaseModel):
-    """What a client or lead wrote or said."""
+    """What a contact wrote or said."""
 
     model_config = ConfigDict(extra="forbid")
 
-    contact: UUID | None = Field(default=None, description="id of the client or lead")
+    contact: UUID | None = Field(default=None, description="id of the contact")
     sender: Annotated[str, StringConstraints(min_length=3, max_length=320), Storable] | None = Field(
         default=None, description="or their e-mail address or telephone number"
     )

@@ -93,10 +93,10 @@ def stop_follow_up(connection: Connection, org: UUID, row_id: UUID) -> FollowUp:
 
 
 def change_preferences(connection: Connection, org: UUID, contact: UUID, change: PreferenceChange) -> Preferences:
-    """Change what a client or lead allows. Where they want no follow-up any more, what is open for them is stopped.
+    """Change what a contact allows. Where they want no follow-up any more, what is open for them is stopped.
 
     Raises:
-        NotFound: there is no such client or lead.
+        NotFound: there is no such contact.
     """
     if change.has_opted_out:
         stop_all_of(connection, org, contact, "they want no follow-ups")
@@ -104,7 +104,7 @@ def change_preferences(connection: Connection, org: UUID, contact: UUID, change:
 
 
 def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
-    """Keep what a client or lead wrote or said, and stop what is open for them. It counts for the last follow-up
+    """Keep what a contact wrote or said, and stop what is open for them. It counts for the last follow-up
     before it. A STOP or BAJA opts them out, and counts against it. What is delivered twice under one outside_id changes
     nothing more. An automatic reply, or a mail that came back, is kept, and is no answer.
 
@@ -112,7 +112,7 @@ def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
     written to last, and stops what is open for all of them.
 
     Raises:
-        NotFound: there is no such client or lead.
+        NotFound: there is no such contact.
     """
     queries.one_at_a_time(connection, org)
     kind = kind_of(reply.headers, sender=reply.sender or "", subject=reply.subject or "", body=reply.body)

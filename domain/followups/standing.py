@@ -14,8 +14,7 @@ from domain.channels import service as channels
 from domain.contacts import service as contact_service
 from domain.contacts.schemas import Contact
 from domain.followups import queries, rules, timing
-from domain.followups.schemas import RuleFields, Season, Standing
-from domain.followups.triggers import values
+from domain.followups.schemas import RuleFields, Standing
 from domain.learning import service as learning
 from domain.tenants import service as tenants
 
@@ -39,9 +38,7 @@ class Present:
     def values(self, rule: RuleFields) -> dict[str, Any]:
         """What the SQL of a rule's trigger is to be given."""
         zone = ZoneInfo(self.clock)
-        bounds = timing.season_bounds(rule.trigger, self.now, zone) if isinstance(rule.trigger, Season) else None
-        begins, ends = bounds or (None, None)
-        return values(rule.trigger) | {"now": self.now, "begins": begins, "ends": ends}
+        return rule.trigger.values(self.now, zone) | {"now": self.now}
 
     def zone_of(self, contact: Contact) -> ZoneInfo:
         """The time zone of a contact's clock."""
@@ -57,7 +54,7 @@ class Present:
         if slug not in self.rules:
             return {}
         fields = self.rules[slug].fields
-        found = queries.standings(self.connection, fields.trigger.kind, rows, self.values(fields))
+        found = queries.standings(self.connection, fields.trigger, rows, self.values(fields))
         return {(row["subject"], row["begun_at"]): Standing(**row) for row in found}
 
     def why_stop(self, rows: Sequence[RowMapping]) -> dict[UUID, str]:

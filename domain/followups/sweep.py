@@ -104,8 +104,7 @@ def _plan_portion(present: Present, slug: str) -> tuple[int, int]:
     # What began so long ago that its last message would be too late is not looked for: the search stays short.
     since = max(rule.row["on_since"], present.now - delays[-1] - rule.fields.lateness - _LEEWAY)
     asked = {"since": since, "rule": slug, "steps": len(delays), "limit": PORTION}
-    kind = rule.fields.trigger.kind
-    found = queries.found(present.connection, present.org, kind, present.values(rule.fields) | asked)
+    found = queries.found(present.connection, present.org, rule.fields.trigger, present.values(rule.fields) | asked)
     planned = [
         {
             "id": str(new_id()),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from domain.followups.schemas import Cap, QuietHours, Season
+from domain.followups.schemas import Cap, QuietHours
 
 MARGIN = timedelta(minutes=1)
 """what leaves in the last minute before quiet hours might arrive in them"""
@@ -56,29 +56,5 @@ def within_cap(moment: datetime, cap: Cap, others: Sequence[datetime]) -> dateti
     return moment if len(latest) < cap.messages else max(moment, latest[0] + cap.within)
 
 
-def season(trigger: Season, day: date) -> tuple[date, date] | None:
-    """The first and last day of the season that `day` lies in; None outside it."""
-    for year in (day.year, day.year - 1):
-        first = _of_year(year, trigger.first)
-        last = _of_year(year + (trigger.last < trigger.first), trigger.last)
-        if first <= day <= last:
-            return first, last
-    return None
-
-
-def season_bounds(trigger: Season, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
-    """When the present season begins and ends, by the organisation's clock; None outside it."""
-    days = season(trigger, now.astimezone(zone).date())
-    return days and (_when(days[0], time(0), zone), _when(days[1] + timedelta(days=1), time(0), zone))
-
-
 def _when(day: date, clock: time, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, clock, tzinfo=zone).astimezone(UTC)
-
-
-def _of_year(year: int, day: str) -> date:
-    month, number = map(int, day.split("-"))
-    try:
-        return date(year, month, number)
-    except ValueError:  # 29 February, in a year without
-        return date(year, 3, 1)

@@ -1,206 +1,60 @@
-"""What rules begin with: for each kind of trigger, SQL that finds subjects, and SQL that tells how it stands with them.
+"""What a rule of follow-ups begins with. Packs bring the kinds of triggers; this is what they have in common."""
 
-`FOUND` selects subject, contact, begun_at, facts, and, where a sequence that began after some moment is the same one
-again, that moment as not_after. It may use `:now`, `:since` (what began earlier is left alone), `:days` and `:audience`
-of the trigger, and `:begins`, `:ends` and `:offer` of a season.
+import functools
+import operator
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from zoneinfo import ZoneInfo
 
-`STANDING` selects, of each `asked` (subject, contact, begun_at): is_open, ending, converted_at, revenue, currency. A
-subject that is gone has no row.
-"""
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from typing import Any
+from core.packs import installed
+from core.text import Storable
 
-FOUND: dict[str, str] = {
-    "quote_sent": """
-        SELECT id AS subject, contact, sent_at AS begun_at,
-               jsonb_build_object('quote', title, 'amount', amount, 'currency', currency, 'valid_until', valid_until)
-                   AS facts,
-               CAST(NULL AS timestamptz) AS not_after
-          FROM quotes
-         WHERE status = 'open' AND sent_at <= :now AND (valid_until IS NULL OR valid_until > :now)
-    """,
-    "cart_left": """
-        SELECT id AS subject, contact, touched_at AS begun_at,
-               jsonb_build_object('cart', items, 'amount', amount, 'currency', currency) AS facts,
-               CAST(NULL AS timestamptz) AS not_after
-          FROM carts WHERE status = 'open' AND touched_at <= :now
-    """,
-    "member_away": """
-        SELECT c.id AS subject, c.id AS contact, latest.at + make_interval(days => :days) AS begun_at,
-               jsonb_build_object('last_visit', latest.at, 'member_since', c.joined_on) AS facts,
-               latest.at AS not_after
-          FROM (SELECT b.client_id, max(s.starts_at) AS at
-                  FROM class_sessions s JOIN bookings b ON b.session_id = s.id
-                 WHERE s.starts_at >= CAST(:since AS timestamptz) - make_interval(days => :days)
-                   AND s.starts_at <= :now - make_interval(days => :days) AND b.status IN ('attended', 'booked')
-                 GROUP BY b.client_id
-                 UNION ALL
-                SELECT n.id, n.created_at FROM client_contacts n
-                 WHERE n.created_at >= CAST(:since AS timestamptz) - make_interval(days => :days)
-                   AND n.created_at <= :now - make_interval(days => :days)
-                   AND NOT EXISTS (SELECT FROM bookings b
-                                    WHERE b.client_id = n.id AND b.status IN ('attended', 'booked'))) AS latest
-          JOIN client_contacts c ON c.id = latest.client_id AND c.status = 'active'
-         WHERE NOT EXISTS (SELECT FROM bookings b JOIN class_sessions s ON s.id = b.session_id
-                            WHERE b.client_id = c.id AND b.status IN ('attended', 'booked')
-                              AND s.starts_at > latest.at)
-    """,
-    "trial_booked": """
-        SELECT t.id AS subject, t.lead_id AS contact, s.starts_at AS begun_at,
-               jsonb_build_object('class', k.name, 'starts_at', s.starts_at, 'instructor', s.instructor,
-                                  'room', s.room) AS facts,
-               CAST(NULL AS timestamptz) AS not_after
-          FROM trial_bookings t JOIN class_sessions s ON s.id = t.session_id JOIN classes k ON k.id = s.class_id
-         WHERE t.status = 'booked' AND s.status = 'scheduled' AND s.starts_at > :now
-    """,
-    "trial_missed": """
-        SELECT t.id AS subject, t.lead_id AS contact, s.starts_at AS begun_at,
-               jsonb_build_object('class', k.name, 'missed_at', s.starts_at) AS facts,
-               CAST(NULL AS timestamptz) AS not_after
-          FROM trial_bookings t JOIN class_sessions s ON s.id = t.session_id JOIN classes k ON k.id = s.class_id
-          JOIN lead_contacts l ON l.id = t.lead_id
-         WHERE t.status = 'no_show' AND l.status NOT IN ('won', 'lost') AND s.starts_at <= :now
-           AND NOT EXISTS (SELECT FROM trial_bookings o
-                            WHERE o.lead_id = t.lead_id AND o.created_at > s.starts_at AND o.status <> 'cancelled')
-           AND NOT EXISTS (SELECT FROM trial_bookings o JOIN class_sessions os ON os.id = o.session_id
-                            WHERE o.lead_id = t.lead_id AND o.status = 'booked' AND os.starts_at > :now)
-    """,
-    "lead_silent": """
-        SELECT id AS subject, id AS contact, created_at AS begun_at,
-               jsonb_build_object('interest', interest, 'source', source) AS facts,
-               CAST(NULL AS timestamptz) AS not_after
-          FROM lead_contacts WHERE status IN ('new', 'contacted') AND created_at <= :now
-    """,
-    "bought": """
-        SELECT c.id AS subject, c.contact, c.decided_at AS begun_at,
-               jsonb_build_object('bought', c.items, 'products', offered.products) AS facts,
-               CAST(NULL AS timestamptz) AS not_after
-          FROM carts c
-         CROSS JOIN LATERAL (
-               SELECT jsonb_agg(jsonb_build_object('name', p.name, 'description', p.description, 'price', p.price,
-                                                   'currency', p.currency)) AS products
-                 FROM (SELECT p.* FROM products p
-                        WHERE p.is_active
-                          AND p.category IN (SELECT o.category FROM products o, jsonb_array_elements(c.items) AS item
-                                              WHERE o.id = CAST(item ->> 'product' AS uuid))
-                          AND NOT EXISTS (SELECT FROM carts e, jsonb_array_elements(e.items) AS item
-                                           WHERE e.contact = c.contact AND e.status = 'bought'
-                                             AND CAST(item ->> 'product' AS uuid) = p.id)
-                        ORDER BY p.price LIMIT 5) AS p) AS offered
-         WHERE c.status = 'bought' AND c.decided_at <= :now AND offered.products IS NOT NULL
-           AND NOT EXISTS (SELECT FROM carts later WHERE later.contact = c.contact AND later.status = 'bought'
-                                                     AND later.decided_at > c.decided_at)
-    """,
-    "season": """
-        SELECT p.id AS subject, p.id AS contact, CAST(:begins AS timestamptz) AS begun_at,
-               jsonb_build_object('offer', CAST(:offer AS text)) AS facts,
-               CAST(:begins AS timestamptz) - interval '180 days' AS not_after
-          FROM (SELECT id FROM client_contacts
-                 WHERE (:audience IN ('active', 'everybody') AND status = 'active')
-                    OR (:audience IN ('lapsed', 'everybody') AND status = 'lapsed')
-                 UNION ALL
-                SELECT id FROM lead_contacts
-                 WHERE :audience IN ('leads', 'everybody') AND status NOT IN ('won', 'lost')) AS p
-         WHERE CAST(:begins AS timestamptz) <= :now
-    """,
-}
-
-STANDING: dict[str, str] = {
-    "quote_sent": """
-        SELECT a.subject, a.begun_at,
-               q.status = 'open' AND q.sent_at = a.begun_at AND (q.valid_until IS NULL OR q.valid_until > :now)
-                   AS is_open,
-               CASE WHEN q.status <> 'open' THEN 'the quote was ' || q.status
-                    WHEN q.sent_at <> a.begun_at THEN 'the quote was sent again'
-                    ELSE 'the quote is not valid any more' END AS ending,
-               CASE WHEN q.status = 'accepted' THEN q.decided_at END AS converted_at, q.amount AS revenue, q.currency
-          FROM asked a JOIN quotes q ON q.id = a.subject
-    """,
-    "cart_left": """
-        SELECT a.subject, a.begun_at, c.status = 'open' AND c.touched_at = a.begun_at AS is_open,
-               CASE c.status WHEN 'open' THEN 'the cart was touched again' ELSE 'the cart was ' || c.status END
-                   AS ending,
-               CASE WHEN c.status = 'bought' THEN c.decided_at END AS converted_at, c.amount AS revenue, c.currency
-          FROM asked a JOIN carts c ON c.id = a.subject
-    """,
-    "member_away": """
-        SELECT a.subject, a.begun_at, c.status = 'active' AND came.id IS NULL AS is_open,
-               CASE WHEN came.id IS NULL THEN 'the member is ' || c.status
-                    WHEN came.created_at > a.begun_at THEN 'they booked again' ELSE 'they came' END AS ending,
-               CASE WHEN came.created_at > a.begun_at THEN came.created_at
-                    WHEN came.starts_at > a.begun_at THEN came.starts_at END AS converted_at,
-               CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
-          FROM asked a JOIN client_contacts c ON c.id = a.subject
-          LEFT JOIN LATERAL (
-               SELECT b.id, b.created_at, s.starts_at FROM bookings b JOIN class_sessions s ON s.id = b.session_id
-                WHERE b.client_id = c.id AND b.status IN ('attended', 'booked')
-                  AND (b.created_at > a.begun_at OR s.starts_at > a.begun_at - make_interval(days => :days))
-                ORDER BY b.created_at LIMIT 1) AS came ON true
-    """,
-    "trial_booked": """
-        SELECT a.subject, a.begun_at,
-               t.status = 'booked' AND s.status = 'scheduled' AND s.starts_at > :now AND s.starts_at = a.begun_at
-                   AS is_open,
-               CASE WHEN t.status = 'cancelled' OR s.status = 'cancelled' THEN 'the trial was cancelled'
-                    WHEN s.starts_at <> a.begun_at THEN 'the trial was moved' ELSE 'the trial has begun' END AS ending,
-               CASE WHEN t.status = 'attended' THEN s.starts_at END AS converted_at,
-               CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
-          FROM asked a JOIN trial_bookings t ON t.id = a.subject JOIN class_sessions s ON s.id = t.session_id
-    """,
-    "trial_missed": """
-        SELECT a.subject, a.begun_at,
-               t.status = 'no_show' AND l.status NOT IN ('won', 'lost') AND again.id IS NULL AS is_open,
-               CASE WHEN again.id IS NOT NULL THEN 'they booked another trial' WHEN l.status = 'won' THEN 'they joined'
-                    WHEN l.status = 'lost' THEN 'the lead is lost' ELSE 'the trial was not missed' END AS ending,
-               coalesce(again.at, CASE WHEN l.status = 'won' THEN l.updated_at END) AS converted_at,
-               CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
-          FROM asked a JOIN trial_bookings t ON t.id = a.subject JOIN lead_contacts l ON l.id = t.lead_id
-          LEFT JOIN LATERAL (
-               SELECT o.id, CASE WHEN o.created_at > a.begun_at THEN o.created_at END AS at
-                 FROM trial_bookings o JOIN class_sessions os ON os.id = o.session_id
-                WHERE o.lead_id = l.id AND o.id <> t.id AND o.status <> 'cancelled'
-                  AND (o.created_at > a.begun_at OR (o.status = 'booked' AND os.starts_at > :now))
-                ORDER BY o.created_at LIMIT 1) AS again ON true
-    """,
-    "lead_silent": """
-        SELECT a.subject, a.begun_at, l.status IN ('new', 'contacted') AS is_open,
-               CASE WHEN l.status = 'lost' THEN 'the lead is lost' ELSE 'the lead got on: ' || l.status END AS ending,
-               CASE WHEN l.status IN ('trial_booked', 'trial_done', 'won') THEN l.updated_at END AS converted_at,
-               CAST(NULL AS numeric) AS revenue, CAST(NULL AS text) AS currency
-          FROM asked a JOIN lead_contacts l ON l.id = a.subject
-    """,
-    "bought": """
-        SELECT a.subject, a.begun_at, c.status = 'bought' AND again.decided_at IS NULL AS is_open,
-               CASE WHEN again.decided_at IS NOT NULL THEN 'they bought again' ELSE 'the purchase was taken back' END
-                   AS ending,
-               again.decided_at AS converted_at, again.amount AS revenue, again.currency
-          FROM asked a JOIN carts c ON c.id = a.subject
-          LEFT JOIN LATERAL (SELECT decided_at, amount, currency FROM carts o
-                              WHERE o.contact = a.contact AND o.status = 'bought' AND o.decided_at > a.begun_at
-                              ORDER BY decided_at LIMIT 1) AS again ON true
-    """,
-    "season": """
-        SELECT a.subject, a.begun_at,
-               p.status NOT IN ('cancelled', 'won', 'lost') AND spent.at IS NULL
-                   AND a.begun_at IS NOT DISTINCT FROM CAST(:begins AS timestamptz) AS is_open,
-               CASE WHEN spent.at IS NOT NULL THEN 'they bought'
-                    WHEN a.begun_at IS DISTINCT FROM CAST(:begins AS timestamptz) THEN 'the season is over'
-                    ELSE 'they are ' || p.status END AS ending,
-               spent.at AS converted_at, spent.amount AS revenue, spent.currency
-          FROM asked a
-          JOIN contacts AS p ON p.id = a.subject
-          LEFT JOIN LATERAL (
-               SELECT at, amount, currency FROM (
-                   SELECT paid_at AS at, amount, currency FROM payments
-                    WHERE client_id = a.contact AND paid_at > a.begun_at AND status = 'paid' AND kind <> 'membership'
-                    UNION ALL
-                   SELECT decided_at, amount, currency FROM carts
-                    WHERE contact = a.contact AND status = 'bought' AND decided_at > a.begun_at) AS all_of_them
-                ORDER BY at LIMIT 1) AS spent ON true
-    """,
-}
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), Storable]
 
 
-def values(trigger: Any) -> dict[str, Any]:
-    """What the SQL of a trigger needs of the trigger itself; null where it has no such thing."""
-    return {name: getattr(trigger, name, None) for name in ("days", "audience", "offer")}
+class Trigger(BaseModel):
+    """A kind of trigger: derive from it, and set `kind` to a literal of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+
+    found: ClassVar[str]
+    """SQL that selects subject, contact, begun_at, facts (jsonb), and not_after: where a sequence that began after some
+    moment is the same one again, that moment, else null. It may use `:now`, `:since` (what began earlier is left alone)
+    and the names of `values`.
+    """
+    standing: ClassVar[str]
+    """SQL that selects, for each row of `asked` (subject, contact, begun_at): subject, begun_at, is_open, ending (in
+    words), converted_at, revenue, currency. A subject that is gone has no row. It may use `:now` and the names of
+    `values`.
+    """
+    lies_ahead: ClassVar[bool] = False
+    """whether `begun_at` is still to come when the trigger is found, so that a message may leave before it"""
+
+    def values(self, now: datetime, zone: ZoneInfo) -> dict[str, Any]:  # noqa: ARG002
+        """What the SQL needs to know of this trigger, by name. `zone` is the organisation's."""
+        return {}
+
+
+class NoTrigger(Trigger):
+    """Stands for the kinds of triggers in an installation without any: no rule fits it."""
+
+    kind: Annotated[str, StringConstraints(pattern=r"^\b$")]
+
+
+def kinds() -> tuple[type[Trigger], ...]:
+    """The kinds of triggers that the packs bring."""
+    return tuple(trigger for pack in installed() for trigger in pack.triggers())
+
+
+if TYPE_CHECKING:
+    AnyTrigger = Trigger
+else:
+    _KINDS = kinds() or (NoTrigger,)
+    AnyTrigger = functools.reduce(operator.or_, _KINDS)
+    if len(_KINDS) > 1:
+        AnyTrigger = Annotated[AnyTrigger, Field(discriminator="kind")]
+"""a trigger of any kind"""

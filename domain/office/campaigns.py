@@ -14,8 +14,8 @@ from core.ids import new_id
 from domain.channels import service as channels
 from domain.channels.schemas import Event, NewMessage
 from domain.contacts import service as contact_service
+from domain.contacts.reaching import why_not_win
 from domain.contacts.schemas import Contact
-from domain.crm.reaching import why_not_win
 from domain.office import models, queries
 from domain.office.schemas import Campaign, CampaignStatus, Language, Member
 from domain.office.telling import tell_managers

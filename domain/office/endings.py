@@ -1,5 +1,6 @@
-"""What comes to its end by the clock: posts that are due or were missed, charges that nobody collected, campaigns under
-way, exports that are too old. Safe when it runs late, twice or together: every row is taken by who changes its status.
+"""What ends by the clock: posts that are due or were missed, campaigns under way, exports that are too old.
+
+Safe when it runs late, twice or together: whichever run changes a row's status first has it.
 """
 
 from datetime import timedelta
@@ -13,7 +14,6 @@ from domain.office import campaigns, queries
 from domain.office.telling import tell_managers
 
 POST_PATIENCE = timedelta(days=2)
-CHARGE_PATIENCE = timedelta(days=7)
 EXPORTS_KEPT = timedelta(days=30)
 _PORTION = 100
 _SHOWN = 200
@@ -21,7 +21,7 @@ _SHOWN = 200
 
 def organisations_in_need(connection: Connection) -> list[UUID]:
     """The organisations in which something is due, overdue or under way."""
-    return queries.organisations_in_need(connection, post=POST_PATIENCE, charge=CHARGE_PATIENCE, export=EXPORTS_KEPT)
+    return queries.organisations_in_need(connection, post=POST_PATIENCE, export=EXPORTS_KEPT)
 
 
 def attend(org: UUID) -> None:
@@ -31,8 +31,6 @@ def attend(org: UUID) -> None:
             tell_managers(connection, org, _due(post), written_by=post["task_id"])
         for post in queries.miss_posts(connection, POST_PATIENCE, _PORTION):
             tell_managers(connection, org, _missed(post), written_by=post["task_id"])
-        for charge in queries.lapse_charges(connection, CHARGE_PATIENCE, _PORTION):
-            tell_managers(connection, org, _lapsed(charge))
         queries.forget_exports(connection, EXPORTS_KEPT)
         active = queries.active_campaigns(connection)
     for campaign in active:
@@ -62,15 +60,4 @@ def _missed(post: RowMapping) -> Event:
         title=f"A post on {post['platform']} was not published",
         body=f"Nobody said within {POST_PATIENCE.days} days that it was: {post['text'][:_SHOWN]}",
         data={"post_id": str(post["id"]), "platform": post["platform"]},
-    )
-
-
-def _lapsed(charge: RowMapping) -> Event:
-    amount = f"{charge['amount']} {charge['currency']}"
-    return Event(
-        kind="payment.lapsed",
-        title=f"A charge of {amount} has lapsed",
-        body=f"Nobody said within {CHARGE_PATIENCE.days} days what came of it. If it was collected after all: "
-        f"rota payments settle {charge['id']} paid",
-        data={"payment_id": str(charge["id"]), "client_id": str(charge["client_id"]), "amount": str(charge["amount"])},
     )

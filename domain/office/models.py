@@ -1,29 +1,15 @@
-"""Tables: support_tickets, staff_tasks, campaigns, campaign_members, social_posts, calendar_events, exports, resources,
-trial_bookings.
+"""Tables: support_tickets, staff_tasks, campaigns, campaign_members, social_posts, calendar_events, exports,
+resources.
 """
 
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Date, DateTime, Integer, Table, Text, Uuid, column, table
+from sqlalchemy import Boolean, Column, Date, DateTime, Integer, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
-from core.tables import metadata, org_column
+from core.tables import metadata, org_column, record_table
 
 _Moment = DateTime(timezone=True)
-
-
-def _record(name: str, *columns: Column[Any]) -> Table:
-    """A table whose rows say who made them: the task, and the agent by its slug."""
-    return Table(
-        name,
-        metadata,
-        Column("id", Uuid, primary_key=True),
-        org_column(),
-        Column("task_id", Uuid),
-        Column("created_by", Text),
-        Column("created_at", _Moment, nullable=False),
-        *columns,
-    )
 
 
 def _changed() -> list[Column[Any]]:
@@ -31,7 +17,7 @@ def _changed() -> list[Column[Any]]:
     return [Column("note", Text, nullable=False), Column("changed_at", _Moment, nullable=False)]
 
 
-support_tickets = _record(
+support_tickets = record_table(
     "support_tickets",
     Column("subject", Text, nullable=False),
     Column("body", Text, nullable=False),
@@ -42,7 +28,7 @@ support_tickets = _record(
     *_changed(),
 )
 
-staff_tasks = _record(
+staff_tasks = record_table(
     "staff_tasks",
     Column("title", Text, nullable=False),
     Column("details", Text, nullable=False),
@@ -54,7 +40,7 @@ staff_tasks = _record(
     *_changed(),
 )
 
-campaigns = _record(
+campaigns = record_table(
     "campaigns",
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
@@ -79,7 +65,7 @@ campaign_members = Table(
     Column("reason", Text),
 )
 
-social_posts = _record(
+social_posts = record_table(
     "social_posts",
     Column("platform", Text, nullable=False),
     Column("text", Text, nullable=False),
@@ -92,7 +78,7 @@ social_posts = _record(
     *_changed(),
 )
 
-calendar_events = _record(
+calendar_events = record_table(
     "calendar_events",
     Column("kind", Text, nullable=False),
     Column("title", Text, nullable=False),
@@ -105,7 +91,7 @@ calendar_events = _record(
     *_changed(),
 )
 
-exports = _record(
+exports = record_table(
     "exports",
     Column("what", Text, nullable=False),
     Column("format", Text, nullable=False),
@@ -115,7 +101,7 @@ exports = _record(
     Column("made_within", Text, nullable=False),
 )
 
-resources = _record(
+resources = record_table(
     "resources",
     Column("kind", Text, nullable=False),
     Column("name", Text, nullable=False),
@@ -124,21 +110,3 @@ resources = _record(
     Column("updated_at", _Moment, nullable=False),
     Column("deleted_at", _Moment),
 )
-
-trial_bookings = _record(
-    "trial_bookings",
-    Column("lead_id", Uuid, nullable=False),
-    Column("session_id", Uuid, nullable=False),
-    Column("status", Text, nullable=False),
-)
-
-# Of the customer records, what is looked at and moved on here: their tables belong to another slice.
-bookings = table("bookings", *map(column, ("id", "client_id", "session_id", "status", "created_at")))
-payments = table(
-    "payments",
-    *map(
-        column,
-        ("id", "client_id", "amount", "currency", "kind", "method", "status", "paid_at", "task_id", "created_by",
-         "reference", "note", "settled_at"),
-    ),
-)  # fmt: skip

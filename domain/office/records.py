@@ -6,19 +6,16 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, RowMapping, TableClause
+from sqlalchemy import Connection, RowMapping, Table, TableClause
 from sqlalchemy.exc import IntegrityError
 
 from core.errors import Conflict, NotFound
 from domain.office import models, queries
 from domain.office.schemas import (
-    Booking,
-    BookingOutcome,
     CalendarEvent,
-    Charge,
-    ChargeOutcome,
     EventOutcome,
     ExportFile,
+    Maker,
     Post,
     PostOutcome,
     Resource,
@@ -26,7 +23,6 @@ from domain.office.schemas import (
     StaffTaskChange,
     Ticket,
     TicketChange,
-    Trial,
 )
 
 View = TypeVar("View", bound=BaseModel)
@@ -43,7 +39,8 @@ class Kind(Generic[View]):
     follows: Follows
 
 
-def _follows(**after: str) -> Follows:
+def follows(**after: str) -> Follows:
+    """Which status may follow which: each status with those that may, separated by spaces."""
     return {status: frozenset(others.split()) for status, others in after.items()}
 
 
@@ -51,28 +48,22 @@ TICKETS = Kind(
     "ticket",
     models.support_tickets,
     Ticket,
-    _follows(
+    follows(
         open="in_progress resolved closed", in_progress="open resolved closed", resolved="open closed", closed="open"
     ),
 )
 STAFF_TASKS = Kind(
-    "staff task", models.staff_tasks, StaffTask, _follows(open="done cancelled", done="open", cancelled="open")
+    "staff task", models.staff_tasks, StaffTask, follows(open="done cancelled", done="open", cancelled="open")
 )
 POSTS = Kind(
     "post",
     models.social_posts,
     Post,
-    _follows(
+    follows(
         draft="cancelled", scheduled="published cancelled", due="published cancelled", missed="published cancelled"
     ),
 )
-EVENTS = Kind("event", models.calendar_events, CalendarEvent, _follows(scheduled="held no_show cancelled"))
-# A provider may report late: what lapsed or failed can still be paid.
-CHARGES = Kind("payment", models.payments, Charge, _follows(pending="paid failed", lapsed="paid", failed="paid"))
-BOOKINGS = Kind(
-    "booking", models.bookings, Booking, _follows(booked="attended no_show", attended="no_show", no_show="attended")
-)
-TRIALS = Kind("trial", models.trial_bookings, Trial, {})
+EVENTS = Kind("event", models.calendar_events, CalendarEvent, follows(scheduled="held no_show cancelled"))
 EXPORTS = Kind("export", models.exports, ExportFile, {})
 RESOURCES = Kind("resource", models.resources, Resource, {})
 
@@ -92,6 +83,16 @@ def get_record(connection: Connection, kind: Kind[View], row_id: UUID) -> View:
         NotFound: there is none.
     """
     return kind.view.model_validate(dict(_found(queries.record(connection, kind.table, row_id), kind, row_id)))
+
+
+def add_record(connection: Connection, table: Table, maker: Maker, row: dict[str, Any]) -> bool:
+    """Add a record of a table made with `record_table`. False where a unique index has the like of it."""
+    return queries.add(connection, table, maker, row)
+
+
+def find_record(connection: Connection, kind: Kind[View], row_id: UUID) -> RowMapping | None:
+    """The row of a record, where there is one."""
+    return queries.record(connection, kind.table, row_id)
 
 
 def remove_record(connection: Connection, kind: Kind[View], row_id: UUID) -> None:
@@ -128,7 +129,7 @@ def _change(connection: Connection, kind: Kind[View], row_id: UUID, change: Base
     clearable = {"assignee", "due_on"}
     sent = change.model_dump(exclude_unset=True)
     values = {name: value for name, value in sent.items() if value is not None or name in clearable}
-    return _moved(connection, kind, row_id, values)
+    return move_record(connection, kind, row_id, values)
 
 
 def settle_post(connection: Connection, row_id: UUID, said: PostOutcome) -> Post:
@@ -138,7 +139,7 @@ def settle_post(connection: Connection, row_id: UUID, said: PostOutcome) -> Post
         NotFound: there is none.
         Conflict: it ended already.
     """
-    return _moved(connection, POSTS, row_id, {"status": said.outcome, "url": said.url, "note": said.note})
+    return move_record(connection, POSTS, row_id, {"status": said.outcome, "url": said.url, "note": said.note})
 
 
 def settle_event(connection: Connection, row_id: UUID, said: EventOutcome) -> CalendarEvent:
@@ -148,36 +149,10 @@ def settle_event(connection: Connection, row_id: UUID, said: EventOutcome) -> Ca
         NotFound: there is none.
         Conflict: it ended already.
     """
-    return _moved(connection, EVENTS, row_id, {"status": said.outcome, "note": said.note})
+    return move_record(connection, EVENTS, row_id, {"status": said.outcome, "note": said.note})
 
 
-def settle_charge(connection: Connection, row_id: UUID, said: ChargeOutcome) -> Charge:
-    """Say what became of a payment that was asked for. One that was paid counts from now on.
-
-    Raises:
-        NotFound: there is none.
-        Conflict: it was settled already.
-    """
-    now = queries.now(connection)
-    values = {"status": said.outcome, "reference": said.reference, "note": said.note, "settled_at": now, "paid_at": now}
-    return _moved(connection, CHARGES, row_id, values)
-
-
-def settle_booking(connection: Connection, row_id: UUID, said: BookingOutcome) -> Booking:
-    """Say whether a client came.
-
-    Raises:
-        NotFound: there is none.
-        Conflict: it was cancelled, or the class has not begun.
-    """
-    row = queries.record(connection, BOOKINGS.table, row_id)
-    session = queries.session(connection, row["session_id"]) if row else None
-    if session is not None and not session["is_over"]:
-        raise Conflict("This class has not begun. Say who came once it has.")
-    return _moved(connection, BOOKINGS, row_id, {"status": said.outcome})
-
-
-def _moved(connection: Connection, kind: Kind[View], row_id: UUID, values: dict[str, Any]) -> View:
+def move_record(connection: Connection, kind: Kind[View], row_id: UUID, values: dict[str, Any]) -> View:
     """Change a record, if its status may become the one in `values`; the same status again changes the rest only."""
     row = _found(queries.record(connection, kind.table, row_id, locked=True), kind, row_id)
     wanted = values.get("status", row["status"])

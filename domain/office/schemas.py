@@ -2,24 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from core.text import Storable
-from domain.crm.schemas import ClientStatus, PaymentStatus
 
 TicketPriority = Literal["low", "normal", "high", "urgent"]
 Platform = Literal["instagram", "facebook", "x", "linkedin"]
 EventKind = Literal["class", "tour", "event", "reminder", "milestone"]
-ExportWhat = Literal["clients", "leads", "payments", "bookings", "subscriptions"]
 ExportFormat = Literal["csv", "json"]
-CollectedBy = Literal["card", "direct_debit"]
-"""How a payment provider can collect a payment; cash it cannot."""
-TrialOutcome = Literal["attended", "no_show", "cancelled"]
-Tone = Literal["friendly", "energetic", "informative"]
 Language = Literal["en", "es"]
 
 TicketStatus = Literal["open", "in_progress", "resolved", "closed"]
@@ -28,31 +21,12 @@ PostStatus = Literal["draft", "scheduled", "due", "published", "missed", "cancel
 EventStatus = Literal["scheduled", "held", "no_show", "cancelled"]
 CampaignStatus = Literal["draft", "active", "finished", "cancelled"]
 MemberStatus = Literal["chosen", "left_out", "queued", "sending", "sent", "failed", "unknown", "cancelled"]
-TrialStatus = Literal["booked", "attended", "no_show", "cancelled"]
-BookingStatus = TrialStatus
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000), Storable]
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), Storable]
 _Address = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=2_000), Storable]
 
 POST_LENGTH: dict[Platform, int] = {"instagram": 2_200, "facebook": 5_000, "x": 280, "linkedin": 3_000}
 """Characters that a post may have."""
-
-
-class NotedTrial(BaseModel):
-    """How a trial ended."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    outcome: TrialOutcome
-
-
-class Trial(BaseModel):
-    """A lead's place in a class session, to try it."""
-
-    id: UUID
-    lead_id: UUID
-    session_id: UUID
-    status: TrialStatus
 
 
 class Maker(Protocol):
@@ -69,26 +43,6 @@ class Maker(Protocol):
     @property
     def agent(self) -> str:
         """The agent's slug."""
-
-
-class Audience(BaseModel):
-    """Which clients a campaign is for: those who fit everything that is given."""
-
-    status: ClientStatus | None = None
-    tags: list[str] = []
-    inactive_days: int | None = None
-    """no attended class for so many days, and a member for longer than that"""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A class as a post speaks of it."""
-
-    name: str
-    category: str
-    description: str
-    when: str | None
-    """its next session, in words"""
 
 
 @dataclass(frozen=True)
@@ -211,36 +165,6 @@ class EventOutcome(BaseModel):
     note: Note = ""
 
 
-class Charge(BaseModel):
-    """A payment. One that is `pending` was asked for by an agent: the payment provider, or a person, collects it and
-    says so; seven days without a word and it has `lapsed`.
-    """
-
-    id: UUID
-    client_id: UUID
-    amount: Decimal
-    currency: str
-    kind: str
-    method: str
-    status: PaymentStatus
-    paid_at: datetime = Field(description="while it is pending, when it was asked for")
-    task_id: UUID | None
-    created_by: str | None
-    reference: str | None = Field(description="what the payment provider calls it")
-    note: str
-    settled_at: datetime | None
-
-
-class ChargeOutcome(BaseModel):
-    """What became of a pending payment."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    outcome: Literal["paid", "failed"]
-    reference: _Name | None = Field(default=None, description="what the payment provider calls it")
-    note: Note = ""
-
-
 class Campaign(Moving):
     """A campaign. A draft sends nothing; launched, it is `active` until every message has left or failed, then
     `finished`.
@@ -270,7 +194,7 @@ class Member(BaseModel):
 class ExportFile(Kept):
     """A file of records, without its content. It is deleted after 30 days."""
 
-    what: ExportWhat
+    what: str = Field(description="which records", examples=["clients"])
     format: ExportFormat
     row_count: int
     is_complete: bool
@@ -284,21 +208,3 @@ class Resource(Kept):
     data: dict[str, Any]
     version: int
     updated_at: datetime
-
-
-class Booking(BaseModel):
-    """A client's place in a session."""
-
-    id: UUID
-    client_id: UUID
-    session_id: UUID
-    status: BookingStatus
-    created_at: datetime
-
-
-class BookingOutcome(BaseModel):
-    """Whether a client came."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    outcome: Literal["attended", "no_show"]

@@ -1,44 +1,37 @@
 """Verbs on the records that agents keep. What comes back is plain data, as an agent's tool passes it on.
 
-What agents do to clients, places and payments is in `dealings.py`; records of any other kind are in `resources.py`. How
-people look at records and move them on is in `records.py`, what comes to its end by the clock in `endings.py`.
+Records of any kind are in `resources.py`. How people look at records and move them on is in `records.py`, what ends by
+the clock in `endings.py`.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
 from domain.channels.schemas import Event
 from domain.contacts import service as contacts
-from domain.crm import service as crm
-from domain.crm.reaching import why_not_win
-from domain.office import content, queries, sheets
+from domain.contacts.reaching import why_not_win
+from domain.office import queries, sheets
 from domain.office.schemas import (
     POST_LENGTH,
-    Audience,
     EventKind,
     ExportFormat,
-    ExportWhat,
-    Language,
     Maker,
     Platform,
-    Subject,
     TicketPriority,
-    Tone,
 )
 from domain.office.telling import tell_managers
 from domain.office.times import in_zone, shown
 
 Row = dict[str, Any]
 _NAMES_SHOWN = 10
-_SESSIONS_LOOKED_AT = 500
-_WEEK = timedelta(days=6)
 
 
 def _to_come(connection: Connection, moment: datetime, zone: ZoneInfo) -> datetime:
@@ -54,6 +47,18 @@ def _to_come(connection: Connection, moment: datetime, zone: ZoneInfo) -> dateti
     if moment <= now:
         raise InvalidInput(f"{shown(moment, zone)} has passed; it is {shown(now, zone)} now. Give a time to come.")
     return moment
+
+
+def _name(connection: Connection, contact: UUID, kind: str) -> str:
+    """The name of a contact of this kind.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = contacts.get_many(connection, [contact]).get(contact)
+    if found is None or found.kind != kind:
+        raise NotFound(f"There is no {kind} with id {contact}. Find {kind}s with search_{kind}s.")
+    return found.name
 
 
 # ── tickets, tasks ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -75,7 +80,7 @@ def create_ticket(
         NotFound: there is no such client.
         Conflict: that client has a ticket open about the same.
     """
-    who = crm.view_client(connection, client_id)["name"] if client_id else None
+    who = _name(connection, client_id, "client") if client_id else None
     row = {"id": new_id(), "subject": subject, "priority": priority, "client_id": client_id, "assignee": assignee}
     if not queries.insert_ticket(connection, maker, **row, body=body, status="open"):
         raise Conflict(f"A ticket {subject!r} is open already{f' for {who}' if who else ''}. It needs no second one.")
@@ -100,7 +105,7 @@ def create_lead_task(
         InvalidInput: it would be due in the past.
         Conflict: the same task is open for this lead.
     """
-    who = crm.view_lead(connection, lead_id)["name"]
+    who = _name(connection, lead_id, "lead")
     if due_on is not None and due_on < today:
         raise InvalidInput(f"{due_on} has passed; today is {today}. Give a day to come.")
     row = {"id": new_id(), "title": title, "details": details, "assignee": assignee, "due_on": due_on}
@@ -112,37 +117,40 @@ def create_lead_task(
 # ── campaigns and posts ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def create_campaign(
-    connection: Connection, maker: Maker, *, name: str, kind: str, audience: Audience, message: str
+def draft_campaign(
+    connection: Connection,
+    maker: Maker,
+    *,
+    name: str,
+    kind: str,
+    audience: Row,
+    message: str,
+    members: list[UUID],
 ) -> Row:
-    """Draft a campaign for the clients who fit the audience now and may be written to. Nothing is sent until somebody
-    launches it (`campaigns.py`); owners and managers hear of it.
+    """Draft a campaign for these contacts. Nothing is sent until somebody launches it (`campaigns.py`); owners and
+    managers are told. Contacts who may not be written to are left out. `audience` says how the contacts were chosen.
 
     Raises:
-        InvalidInput: the audience is everybody.
-        Conflict: one of that name is drafted or active, or nobody fits.
+        Conflict: one of that name is drafted or active, or there is no contact who may be written to.
     """
     campaign_id = new_id()
-    criteria = audience.model_dump(mode="json", exclude_defaults=True)
-    if not criteria:
-        raise InvalidInput("Say whom it is for: give status, tags or inactive_days.")
     row = {"id": campaign_id, "name": name, "kind": kind, "message": message, "status": "draft"}
-    if not queries.insert_campaign(connection, maker, **row, audience=criteria):
+    if not queries.insert_campaign(connection, maker, **row, audience=audience):
         raise Conflict(f"A campaign {name!r} is drafted or active already. Choose another name.")
-    members, left_out = _reachable(connection, queries.clients_fitting(connection, audience))
-    if not members:
+    chosen, left_out = _reachable(connection, members)
+    if not chosen:
         why = f"; {_listed(left_out)}" if left_out else ""
         raise Conflict(f"No client fits this audience{why}, so no campaign was made. Ask for less at once.")
-    queries.add_members(connection, maker, campaign_id, members)
+    queries.add_members(connection, maker, campaign_id, chosen)
     tell_managers(
         connection,
         maker.org_id,
         Event(
             kind="campaign.drafted",
             title=f"{maker.agent} drafted the campaign {name}",
-            body=f"It is for {len(members)} clients and sends nothing until it is launched: "
+            body=f"It is for {len(chosen)} clients and sends nothing until it is launched: "
             f"rota campaigns launch {campaign_id}",
-            data={"campaign_id": str(campaign_id), "members": len(members)},
+            data={"campaign_id": str(campaign_id), "members": len(chosen)},
         ),
     )
     return {
@@ -150,8 +158,8 @@ def create_campaign(
         "name": name,
         "kind": kind,
         "status": "draft",
-        "audience": criteria,
-        "members": len(members),
+        "audience": audience,
+        "members": len(chosen),
         "left_out": left_out,
         "some_members": queries.member_names(connection, campaign_id, _NAMES_SHOWN),
     }
@@ -197,78 +205,16 @@ def schedule_post(
     return {"post_id": row.pop("id"), **row, "scheduled_at": shown(moment, zone), "status": "scheduled"}
 
 
-def write_posts(
-    connection: Connection,
-    *,
-    platform: Platform,
-    class_name: str | None,
-    tone: Tone,
-    language: Language,
-    count: int,
-    today: date,
-    zone: ZoneInfo,
-) -> list[str]:
-    """Posts about the gym's classes and their next sessions, from templates.
-
-    Raises:
-        NotFound: the gym has no such class.
-    """
-    coming: dict[str, str] = {}
-    rows = crm.view_schedule(
-        connection, class_name, first=today, last=today + _WEEK, instructor=None, zone=zone, limit=_SESSIONS_LOOKED_AT
-    )
-    for row in rows:
-        coming.setdefault(row["class_name"], content.in_words(datetime.fromisoformat(row["starts_at"]), language))
-    subjects = _subjects(connection, class_name, count, coming)
-    if not subjects:
-        raise NotFound(f"The gym has no class like {class_name!r}. Find classes with search_classes.")
-    return content.posts(subjects, count, platform=platform, tone=tone, language=language)
-
-
-def write_hashtags(
-    connection: Connection, *, topic: str | None, class_name: str | None, language: Language, count: int
-) -> list[str]:
-    """Hashtags about a topic and the gym's classes, from their names."""
-    return content.hashtags(_subjects(connection, class_name, count, {}), topic, language, count)
-
-
-def _subjects(connection: Connection, class_name: str | None, count: int, coming: dict[str, str]) -> list[Subject]:
-    return [
-        Subject(row["name"], row["category"], row["description"], coming.get(row["name"]))
-        for row in crm.search_classes(connection, class_name, level=None, limit=count)
-    ]
-
-
 # ── calendar ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def view_calendar(
     connection: Connection, *, first: date, last: date, kind: EventKind | None, zone: ZoneInfo, limit: int
 ) -> list[Row]:
-    """Events from the day `first` to the day `last`, and sessions of classes still to come, in order of time."""
-    if last < first:
-        raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
-    events: list[Row] = []
-    if kind != "class":
-        begin, end = (datetime.combine(day, time.min, zone) for day in (first, last + timedelta(days=1)))
-        found = queries.events_between(connection, begin=begin, end=end, kind=kind, limit=limit)
-        events += [in_zone(row, zone) for row in found]
-    if kind in {None, "class"}:
-        sessions = crm.view_schedule(connection, None, first=first, last=last, instructor=None, zone=zone, limit=limit)
-        events += [_as_event(row) for row in sessions]
-    return sorted(events, key=lambda event: datetime.fromisoformat(event["starts_at"]))[:limit]
-
-
-def _as_event(session: Row) -> Row:
-    return {
-        "session_id": session["session_id"],
-        "kind": "class",
-        "title": session["class_name"],
-        "starts_at": session["starts_at"],
-        "location": session["room"],
-        "instructor": session["instructor"],
-        "places_left": session["places_left"],
-    }
+    """Events from the day `first` to the day `last`, in order of time."""
+    begin, end = (datetime.combine(day, time.min, zone) for day in (first, last + timedelta(days=1)))
+    found = queries.events_between(connection, begin=begin, end=end, kind=kind, limit=limit)
+    return [in_zone(row, zone) for row in found]
 
 
 def schedule_tour(
@@ -307,31 +253,26 @@ def _visitor(connection: Connection, lead_id: UUID | None, client_id: UUID | Non
     if lead_id and client_id:
         raise InvalidInput("A tour is for a lead or for a client: give lead_id or client_id, not both.")
     if lead_id:
-        return str(crm.view_lead(connection, lead_id)["name"])
+        return _name(connection, lead_id, "lead")
     if client_id:
-        return str(crm.view_client(connection, client_id)["name"])
+        return _name(connection, client_id, "client")
     raise InvalidInput("Say who comes: give lead_id (search_leads) or client_id (search_clients).")
 
 
 # ── exports ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def export_data(
+def keep_export(
     connection: Connection,
     maker: Maker,
     *,
-    what: ExportWhat,
+    what: str,
     form: ExportFormat,
-    first: date | None,
-    last: date | None,
+    columns: Sequence[str],
+    rows: Iterable[RowMapping],
     zone: ZoneInfo,
 ) -> Row:
-    """Keep a file of the rows of a period, oldest first, as far as a file goes."""
-    if first and last and last < first:
-        raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
-    columns, rows = queries.exported(
-        connection, what, first=first, last=last, zone=str(zone), limit=sheets.MOST_ROWS + 1
-    )
+    """Keep a file of these rows, as far as a file goes. `what` names them."""
     sheet = sheets.render(columns, (in_zone(row, zone) for row in rows), form)
     row = {"id": new_id(), "what": what, "format": form}
     size = {"row_count": sheet.row_count, "is_complete": sheet.is_complete}

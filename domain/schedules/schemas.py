@@ -120,7 +120,7 @@ class Work(BaseModel):
     agent: Slug
     input: TaskInput
     priority: Priority = "normal"
-    contact: UUID | None = Field(default=None, description="id of the client or lead that it is about")
+    contact: UUID | None = Field(default=None, description="id of the contact that it is about")
 
 
 class ScheduleFields(BaseModel):

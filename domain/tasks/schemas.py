@@ -83,7 +83,7 @@ class TaskSubmission(BaseModel):
     location: Annotated[str, StringConstraints(max_length=63), Storable] | None = Field(
         default=None, description="slug of the location where it is to be done: the agent sees no other's records"
     )
-    contact: UUID | None = Field(default=None, description="id of the client or lead that the task is about")
+    contact: UUID | None = Field(default=None, description="id of the contact that the task is about")
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
@@ -171,7 +171,7 @@ class Task(BaseModel):
     cancel_requested_at: datetime | None
     user_id: UUID = Field(description="for whom it is done: the agent may do what this user may")
     location_id: UUID | None
-    contact: UUID | None = Field(description="the client or lead that it is about")
+    contact: UUID | None = Field(description="the contact that it is about")
     parent_id: UUID | None
     origin_id: UUID | None
     root_id: UUID | None = Field(description="the task at the beginning, where an agent started this one")

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from core.packs import installed
+
 _RESERVED = "installation"
 GOVERN = "installation:govern"
 
@@ -15,18 +17,26 @@ READING = ["*:read"]
 BUILT_IN_ROLES: dict[str, list[str]] = {
     "owner": ["*"],
     "manager": [
-        "*:read", "tasks:*", "agents:*", "clients:*", "leads:*", "bookings:*", "classes:*", "campaigns:*", "social:*",
-        "calendar:*", "tickets:*", "resources:*", "email:*", "sms:*", "whatsapp:*", "messages:*", "notifications:*",
-        "workflows:*", "schedules:*", "events:*", "follow_ups:*", "sales:*", "contacts:*", "inbox:*", "payments:*",
-        "approvals:*", "data:export", "rules:*", "budgets:*", "queues:*", "reports:*",
+        "*:read", "tasks:*", "agents:*", "campaigns:*", "social:*", "calendar:*", "tickets:*", "resources:*", "email:*",
+        "sms:*", "whatsapp:*", "messages:*", "notifications:*", "workflows:*", "schedules:*", "events:*",
+        "follow_ups:*", "contacts:*", "inbox:*", "approvals:*", "data:export", "rules:*", "budgets:*", "queues:*",
+        "reports:*",
     ],
     "coordinator": ["*:read", "tasks:*", "approvals:decide", "tickets:*", "notifications:*"],
     "staff": [
-        "*:read", "tasks:*", "clients:write", "leads:*", "bookings:*", "calendar:*", "tickets:*", "messages:send",
-        "email:send", "sms:send", "notifications:*", "sales:*", "contacts:*", "inbox:*",
+        "*:read", "tasks:*", "calendar:*", "tickets:*", "messages:send", "email:send", "sms:send", "notifications:*",
+        "contacts:*", "inbox:*",
     ],
     "viewer": ["*:read"],
 }  # fmt: skip
+
+
+def built_in_roles() -> dict[str, list[str]]:
+    """The roles that every organisation has, with the permissions that the packs add to them."""
+    return {
+        role: [*held, *(permission for pack in installed() for permission in pack.roles.get(role, ()))]
+        for role, held in BUILT_IN_ROLES.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def ensure_organisation(connection: Connection, *, slug: str, name: str, time_zo
     is_new = queries.insert_organisation(connection, row)
     made = organisation_called(connection, slug)
     if is_new:
-        for role, held in permissions.BUILT_IN_ROLES.items():
+        for role, held in permissions.built_in_roles().items():
             queries.put_role(connection, {"org_id": made.id, "name": role, "permissions": held, "built_in": True})
     return made
 

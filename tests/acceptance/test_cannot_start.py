@@ -25,7 +25,7 @@ from tests.support.servers import wait_until
 
 _PARTS = (
     "pyproject.toml", "README.md", "LICENSE", "beat_schedule.py", "alembic", "deploy", "core", "domain", "agents",
-    "web", "workers", "api", "cli", "embedded",
+    "web", "business", "workers", "api", "cli", "embedded",
 )  # fmt: skip
 _MODULES = {
     "quits": "raise SystemExit(3)",

@@ -35,7 +35,7 @@ def day_of_a_spin_class(rota: Installation) -> str:
          GROUP BY 1
         HAVING bool_and(s.capacity > (SELECT count(*) FROM bookings b
                                        WHERE b.session_id = s.id AND b.status <> 'cancelled'))
-           AND NOT bool_or(EXISTS (SELECT FROM bookings b JOIN clients p ON p.id = b.client_id
+           AND NOT bool_or(EXISTS (SELECT FROM bookings b JOIN contacts p ON p.id = b.client_id
                                     WHERE b.session_id = s.id AND b.status <> 'cancelled'
                                       AND p.name = 'Emily Clarke'))""")
     assert days, "no day with free spin classes within a week"

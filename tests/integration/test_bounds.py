@@ -13,7 +13,7 @@ from sqlalchemy import text
 from agents.approving import approve
 from agents.llm.models import Models
 from agents.propose import contacts_of
-from agents.tools import ALL
+from agents.tools import TOOLS
 from api.app import make_app
 from core import db
 from core.errors import Conflict, NotPermitted, PreconditionRequired
@@ -67,7 +67,7 @@ def client(config: Settings, org: UUID) -> Iterator[TestClient]:
 
 
 def agent(org: UUID, slug: str, *tools: str, mode: str = "auto", **more: Any) -> None:
-    names = list(tools) or [tool.name for tool in ALL]
+    names = list(tools) or [tool.name for tool in TOOLS]
     limits = {"max_turns": 60, "max_tokens": 10_000_000} | more
     change_agent(org, slug, model="gpt-4o-mini", mode=mode, tools=names, limits=limits, retry={"base": 0.001})
 
@@ -181,7 +181,7 @@ def test_whoever_is_named_in_another_way_is_still_the_same(org: UUID, desk: Desk
 )
 def test_an_address_counts_for_whose_it_is(org: UUID, name: str, arguments: dict[str, Any]) -> None:
     ana = make_row(org, "clients", name="Ana Torres", email="ana@example.com", phone="+34 600 111 222")
-    tool = ALL.get(name)
+    tool = TOOLS.get(name)
     assert tool is not None
     parameters = tool.validate(arguments)
     with db.transaction(org) as connection:
@@ -218,7 +218,7 @@ def test_after_a_strangers_message_no_tool_that_acts_runs_without_a_person(
         "session_id": str(session), "booking_id": str(make_row(org, "bookings", client_id=ana, session_id=session)),
         "payment_id": str(make_row(org, "payments", client_id=ana)),
     }  # fmt: skip
-    acting = [tool for tool in ALL if tool.acts and tool.name not in told]
+    acting = [tool for tool in TOOLS if tool.acts and tool.name not in told]
     bird.answers = [asking(*((tool.name, json.dumps(arguments_for(tool, ids))) for tool in acting))]
     before = number_of_tasks(org)
     task = desk.run(org, submit(org, input={"message": "I am Ana Torres. Do it all.", "is_from_outside": True}).id)
@@ -245,7 +245,7 @@ def test_what_the_request_asked_for_stays_as_the_rules_have_it(org: UUID, desk: 
 
 
 def test_undeclared_facts_are_the_worst_case(org: UUID, desk: Desk, bird: Parrot) -> None:
-    bare = ALL.get("bare_reach")
+    bare = TOOLS.get("bare_reach")
     assert bare is not None
     assert (bare.changes_world, bare.sends_outside, bare.moves_money, bare.risk) == (True, True, True, "critical")
     assert bare.at_stake(bare.validate({})).amount is None

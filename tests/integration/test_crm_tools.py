@@ -8,18 +8,19 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from agents.tools import ALL
+from agents.tools import TOOLS
+from business.crm import service as crm
 from core import db
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.ids import new_id
-from domain.crm import service as crm
 from tests.support.factories import NOW, ZONE, make_organisation, make_row
-from tests.support.outward import OWN_TOOLS, TOOLS
+from tests.support.outward import OWN_TOOLS
+from tests.support.outward import TOOLS as OUTWARD_TOOLS
 from tests.support.tools import TODAY, use
 
 
 def test_every_tool_that_the_gym_needs_is_there() -> None:
-    assert set(ALL.names()) - {tool.name for tool in (*TOOLS, *OWN_TOOLS)} == {
+    assert set(TOOLS.names()) - {tool.name for tool in (*OUTWARD_TOOLS, *OWN_TOOLS)} == {
         "search_clients", "view_client_profile", "view_client_bookings", "view_client_payments", "update_client_status",
         "search_leads", "view_lead_profile", "update_lead_status", "search_classes", "view_class_schedule",
         "check_class_availability", "view_class_bookings", "query_payments", "query_subscriptions",

@@ -16,9 +16,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import Acting, ToolContext
 from api.app import make_app
+from business.crm import service as crm
+from business.duties import lapse_charges
 from core import db
 from core.errors import NotPermitted
 from core.ids import new_id
@@ -26,7 +28,6 @@ from core.settings import ROOT, Settings
 from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel, NewWebhook
 from domain.contacts import service as contacts
-from domain.crm import service as crm
 from domain.wallet import service as wallet
 from domain.wallet.schemas import TopUp
 from tests.support.clock import Clock, movable_clock
@@ -73,7 +74,7 @@ def receiver(org: UUID) -> Iterator[Receiver]:
 
 def use(org: UUID, tool_name: str, clock: Clock | None = None, /, **arguments: Any) -> dict[str, Any]:
     """What a tool returns, used by an agent for the owner."""
-    tool = ALL.get(tool_name)
+    tool = TOOLS.get(tool_name)
     assert tool is not None
     acting = Acting(org_id=org, user_id=owner_of(org), agent="support-assistant", task_id=new_id(), seq=1)
     now = (clock or Clock()).now().astimezone(ZONE)
@@ -259,10 +260,10 @@ def test_a_charge_that_nobody_collects_lapses_and_is_no_failure_of_the_client(
 ) -> None:
     payment = charge(org, clock)
     clock.move(7 * DAY - MINUTE)
-    attend_office()
+    lapse_charges()
     assert client.get(f"/v1/payments/{payment}").json()["status"] == "pending"
     clock.move(2 * MINUTE)
-    attend_office()
+    lapse_charges()
     lapsed = client.get(f"/v1/payments/{payment}").json()
     assert lapsed["status"] == "lapsed"
     assert told(org) == ["payment.wanted", "payment.lapsed"]
@@ -328,7 +329,7 @@ def test_trials_are_listed_and_resources_read_and_taken_away(client: TestClient,
     lead = make_row(org, "leads")
     use(org, "book_trial_class", lead_id=str(lead), session_id=str(session))
     assert [one["lead_id"] for one in client.get("/v1/trials").json()] == [str(lead)]
-    tool = ALL.get("create_resource")
+    tool = TOOLS.get("create_resource")
     assert tool
     acting = Acting(org_id=org, user_id=owner_of(org), agent="a", task_id=new_id(), seq=1)
     with db.transaction(org) as connection:

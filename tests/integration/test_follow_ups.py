@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from agents.learning.learner import Learner
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import Acting, ToolContext
 from api.app import make_app
 from core import db
@@ -121,7 +121,7 @@ def attend(org: UUID) -> Any:
 def write(org: UUID, row: dict[str, Any], body: str = "How are you?") -> dict[str, Any]:
     """What the tool answers when the task of a follow-up calls it; then the task has ended."""
     task = UUID(row["task_id"])
-    tool = ALL.get("send_follow_up")
+    tool = TOOLS.get("send_follow_up")
     assert tool
     held = claim(org, task)
     acting = Acting(org_id=org, user_id=owner_of(org), agent="follow-up", task_id=task, seq=3)

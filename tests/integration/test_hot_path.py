@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from agents.llm.models import Models
 from agents.purse import Books
-from agents.tools import ALL
+from agents.tools import TOOLS
 from api.app import make_app
 from api.routes.tasks import _acceptance
 from core import db
@@ -267,15 +267,15 @@ def test_tokens_that_are_over_are_used_before_a_task_is_told_that_there_are_none
 def test_a_look_that_fails_loses_nothing_that_was_paid_for(
     org: UUID, desk: Desk, parrot: Parrot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tool = ALL.get("search_classes")
+    tool = TOOLS.get("search_classes")
     assert tool is not None
 
     def fail(_context: Any, _parameters: Any) -> Any:
         raise RuntimeError("the shelf fell down")
 
     with monkeypatch.context() as broken:
-        found = ALL.get
-        broken.setattr(ALL, "get", lambda name: replace(tool, run=fail) if name == tool.name else found(name))
+        found = TOOLS.get
+        broken.setattr(TOOLS, "get", lambda name: replace(tool, run=fail) if name == tool.name else found(name))
         parrot.answers += [asking(_LOOK)]
         task_id = submit(org, "When is spin?").id
         task = desk.run(org, task_id)

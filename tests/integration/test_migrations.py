@@ -7,13 +7,13 @@ import psycopg
 import pytest
 from sqlalchemy import inspect, text
 
+import business.crm.models
 import domain.agents.models
 import domain.approvals.models
 import domain.audit.models
 import domain.billing.models
 import domain.channels.models
 import domain.contacts.models
-import domain.crm.models
 import domain.office.models
 import domain.providers.models
 import domain.replies.models
@@ -36,7 +36,7 @@ _MODELS = [
     domain.billing.models,
     domain.channels.models,
     domain.contacts.models,
-    domain.crm.models,
+    business.crm.models,
     domain.office.models,
     domain.providers.models,
     domain.replies.models,

@@ -12,10 +12,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from agents.tools import ALL
-from agents.tools.office import OFFICE_TOOLS
+from agents.tools import TOOLS
 from agents.tools.registry import Acting, Tool, ToolContext
 from agents.tools.resources import RESOURCE_TOOLS
+from business.office import service as gym
+from business.tools.office import OFFICE_TOOLS
 from core import db
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.ids import new_id
@@ -29,7 +30,7 @@ NAIVE_TOMORROW = TOMORROW.replace(tzinfo=None).isoformat()
 
 def use(org: UUID, tool_name: str, /, **arguments: Any) -> dict[str, Any]:
     """As `tests.support.tools.use`, also for tools that have a parameter called `name`."""
-    tool = ALL.get(tool_name)
+    tool = TOOLS.get(tool_name)
     assert tool is not None
     acting = Acting(org_id=org, user_id=owner_of(org), agent="support-assistant", task_id=new_id(), seq=1)
     with db.transaction(org) as connection:
@@ -248,7 +249,7 @@ def test_an_export_is_seen_by_those_only_who_see_its_rows(org: UUID) -> None:
     with db.transaction(org, [north]) as connection:
         maker = Acting(org_id=org, user_id=owner_of(org), agent="somebody", task_id=new_id(), seq=1)
         period = {"first": None, "last": None}
-        mine = office.export_data(connection, maker, what="clients", form="csv", **period, zone=ZONE)["export_id"]
+        mine = gym.export_data(connection, maker, what="clients", form="csv", **period, zone=ZONE)["export_id"]
     for locations, seen, hidden in (
         ([], [mine, everything], []),
         ([north], [mine], [everything]),

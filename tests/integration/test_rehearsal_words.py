@@ -8,13 +8,13 @@ from uuid import UUID
 
 import pytest
 
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import Acting, ToolContext
+from business.crm import service as crm
+from business.crm.demo_data import CLASSES
 from core import db
 from core.db import dump_json
 from core.ids import new_id
-from domain.crm import service as crm
-from domain.crm.demo_data import CLASSES
 from embedded.rehearsal.summary import Finding, sum_up
 from embedded.rehearsal.talk import Call, ToolOffer
 from tests.support.factories import NOW, ZONE, make_row, owner_of
@@ -23,7 +23,7 @@ from tests.support.tools import TODAY
 
 def use(org: UUID, tool_name: str, /, **arguments: Any) -> Any:
     """What a model is told that a tool returned."""
-    tool = ALL.get(tool_name)
+    tool = TOOLS.get(tool_name)
     assert tool is not None
     acting = Acting(org_id=org, user_id=owner_of(org), agent="support-assistant", task_id=new_id(), seq=1)
     with db.transaction(org) as connection:

@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from agents.tools.messaging import send, send_bulk_message
+from agents.tools.messaging import send
 from agents.tools.registry import Acting, ToolContext
+from business.tools.messaging import send_bulk_message
 from core import db
 from core.ids import new_id
 from core.settings import Settings, settings

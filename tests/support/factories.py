@@ -9,15 +9,15 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import insert, text
 
-from agents.catalog import load_catalogue
+from agents.catalogue import load_catalogue
 from agents.checks import agent_check
+from business.crm import models as crm_models
 from core import db
 from core.ids import new_id
 from core.tables import metadata
 from domain.agents import service as agents
 from domain.agents.schemas import Agent, AgentChange
 from domain.contacts import models as contact_models
-from domain.crm import models as crm_models
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.dispatch.shares import most_in_flight
@@ -172,7 +172,11 @@ def make_row(org: UUID, table: str, **values: Any) -> UUID:
     row = {"id": row_id, "org_id": org, **_defaults(table), **values}
     with db.transaction(org) as connection:
         if kind := _KINDS.get(table):
-            contact = {name: row.pop(name, None) for name in _OF_CONTACT} | {"id": row["id"], "org_id": org, "kind": kind}
+            contact = {name: row.pop(name, None) for name in _OF_CONTACT} | {
+                "id": row["id"],
+                "org_id": org,
+                "kind": kind,
+            }
             stamps = {name: row[name] for name in ("created_at", "updated_at")}
             connection.execute(insert(metadata.tables["contacts"]), contact | stamps | {"has_consented": False})
         connection.execute(insert(metadata.tables[table]), row)

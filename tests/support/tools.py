@@ -3,13 +3,13 @@
 from typing import Any
 from uuid import UUID
 
-from agents.tools import ALL
-from agents.tools.booking import BOOKING_TOOLS
-from agents.tools.clients import CLIENT_TOOLS
-from agents.tools.leads import LEAD_TOOLS
-from agents.tools.payments import PAYMENT_TOOLS
+from agents.tools import TOOLS
 from agents.tools.registry import Acting, ToolContext
-from agents.tools.schedule import SCHEDULE_TOOLS
+from business.tools.booking import BOOKING_TOOLS
+from business.tools.clients import CLIENT_TOOLS
+from business.tools.leads import LEAD_TOOLS
+from business.tools.payments import PAYMENT_TOOLS
+from business.tools.schedule import SCHEDULE_TOOLS
 from core import db
 from core.ids import new_id
 from tests.support.factories import NOW, ZONE, owner_of
@@ -21,7 +21,7 @@ FRONT_DESK = [*CLIENT_TOOLS, *LEAD_TOOLS, *SCHEDULE_TOOLS, *PAYMENT_TOOLS, *BOOK
 
 def use(org: UUID, name: str, /, **arguments: Any) -> dict[str, Any]:
     """What the tool called `name` returns."""
-    tool = ALL.get(name)
+    tool = TOOLS.get(name)
     assert tool is not None
     acting = Acting(org_id=org, user_id=owner_of(org), agent="support-assistant", task_id=new_id(), seq=1)
     with db.transaction(org) as connection:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from business.analytics import formulas
+from business.analytics.schemas import MemberActivity, Span, month_end, month_start
 from core.errors import InvalidInput
 from core.ids import new_id
-from domain.analytics import formulas
-from domain.analytics.schemas import MemberActivity, Span, month_end, month_start
 
 ZONE = ZoneInfo("Europe/Madrid")
 TODAY = date(2026, 11, 20)

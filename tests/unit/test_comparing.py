@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from domain.analytics.comparing import Known, compared
+from business.analytics.comparing import Known, compared
 
 TODAY = date(2026, 11, 28)
 

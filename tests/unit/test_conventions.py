@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.catalog import load_catalogue
-from agents.tools import ALL
+from agents.catalogue import load_catalogue
+from agents.tools import TOOLS
 from core.settings import ROOT
 
-PACKAGES = ("core", "domain", "agents", "web", "workers", "api", "cli", "embedded")
+PACKAGES = ("core", "domain", "agents", "web", "business", "workers", "api", "cli", "embedded")
 
 
 def modules(*packages: str) -> Iterator[tuple[Path, ast.Module]]:
@@ -100,14 +100,14 @@ def test_every_catalogue_agent_has_a_prompt_worth_having_and_tools_that_exist() 
         "social-media-manager", "support-assistant",
     ]  # fmt: skip
     for fields in catalogue:
-        assert ALL.unknown(fields.tools) == []
+        assert TOOLS.unknown(fields.tools) == []
         assert len(fields.system_prompt) > 600
         assert fields.fallback_model
         assert fields.fallback_model.startswith("claude") != fields.model.startswith("claude")
 
 
 def test_tools_are_offered_in_forms_both_providers_take() -> None:
-    for tool in ALL:
+    for tool in TOOLS:
         spec = tool.spec
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", spec.name)
         assert 40 < len(spec.description) < 1024

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from agents.catalog import load_catalogue
+from agents.catalogue import load_catalogue
 from cli.diagnosis import model_finding
 from cli.main import app
 from core.settings import ROOT, Settings
@@ -19,7 +19,9 @@ _COMMANDS = typer.main.get_command(app)
 _SLUGS = [agent.slug for agent in load_catalogue()]
 _PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _CODE = [
-    path for folder in ("cli", "api", "web", "domain", "embedded", "core") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("cli", "api", "web", "business", "domain", "embedded", "core")
+    for path in (ROOT / folder).rglob("*.py")
 ]
 _TYPED = re.compile(r"^\$ (rota .*)$", re.MULTILINE)
 _NAMED = re.compile(r"`(rota [^`]+)`")

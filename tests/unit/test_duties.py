@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 
 from beat_schedule import BEAT_SCHEDULE
+from core.duties import for_each, in_batches
 from core.errors import Conflict
 from workers import queues
 from workers.app import RUN_TASK, app
 from workers.contained import ContainedTask
 from workers.duties import DUTIES
-from core.duties import for_each, in_batches
 
 
 def test_each_duty_has_a_name_of_its_own_and_a_function_of_that_name() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.crm.engagement import engagement_score
-from domain.crm.schemas import Activity
+from business.crm.engagement import engagement_score
+from business.crm.schemas import Activity
 
 TODAY = date(2026, 11, 20)
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from business.crm.demo_data import CLASSES
+from business.office import content
+from business.office.schemas import Subject, Tone
 from core.errors import InvalidInput
-from domain.crm.demo_data import CLASSES
-from domain.office import content, documents, sheets
-from domain.office.schemas import Language, Platform, Subject, Tone
+from domain.office import documents, sheets
+from domain.office.schemas import Language, Platform
 
 SPIN = Subject("Spin", "cardio", "Indoor cycling to music.", "Monday at 18:00")
 YOGA = Subject("Yoga Flow", "mind and body", "Vinyasa yoga", None)

@@ -8,7 +8,7 @@ import pytest
 
 from agents.asking import MOST_READ
 from agents.provenance import LookUp, Person, Request, is_requested
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import Stake, Tool
 
 ANA, BOB, SESSION, BOOKING, BOBS, PAYMENT, SPIN, GIL = (
@@ -27,7 +27,7 @@ PEOPLE |= {"ana@example.com": PEOPLE[ANA], "bob@example.com": PEOPLE[BOB]}
 
 
 def tool(name: str) -> Tool:
-    found = ALL.get(name)
+    found = TOOLS.get(name)
     assert found is not None
     return found
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agents.catalog import load_catalogue
-from agents.tools import ALL
+from agents.catalogue import load_catalogue
+from agents.tools import TOOLS
 from embedded.rehearsal import extract
 from embedded.rehearsal.faults import Script, parse_fault
 from embedded.rehearsal.guess import guess_text
@@ -68,7 +68,7 @@ def test_the_first_calls(message: str, expected: dict[str, dict[str, Any]]) -> N
 
 FINANCE = [
     ToolOffer(tool.spec.name, tool.spec.description, tool.spec.parameters)
-    for tool in map(ALL.get, AGENTS["financial-analyst"])
+    for tool in map(TOOLS.get, AGENTS["financial-analyst"])
     if tool is not None
 ]
 

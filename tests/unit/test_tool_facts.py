@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from agents.tools import ALL
+from agents.tools import TOOLS
 from agents.tools.registry import OutwardContext, Parameters, Stake, Tool, outward_tool, tool
 from core.errors import InvalidInput, Misconfigured
 
@@ -58,7 +58,7 @@ def test_nested_models_come_with_their_definitions() -> None:
 
 
 def test_no_tool_of_ours_refers_to_what_is_not_there() -> None:
-    for one in ALL:
+    for one in TOOLS:
         text = json.dumps(one.spec.parameters)
         for part in text.split("#/$defs/")[1:]:
             assert part.split('"')[0] in one.spec.parameters["$defs"], one.name

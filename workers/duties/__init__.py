@@ -5,6 +5,8 @@ Beat reads this list through `beat_schedule.py`; `workers/app.py` makes a Celery
 
 from datetime import timedelta
 
+from core.duties import Duty
+from core.packs import installed
 from workers.duties import (
     approvals,
     bills,
@@ -17,9 +19,8 @@ from workers.duties import (
     pruning,
     schedules,
 )
-from core.duties import Duty
 
-DUTIES = (
+_PLATFORM = (
     Duty(
         "run-schedules",
         timedelta(seconds=1),
@@ -57,7 +58,7 @@ DUTIES = (
     Duty(
         "attend-follow-ups", timedelta(seconds=5), "follow-ups that are due are written", follow_ups.attend_follow_ups
     ),
-    Duty("attend-office", timedelta(seconds=5), "posts, charges and campaigns come to their end", office.attend_office),
+    Duty("attend-office", timedelta(seconds=5), "posts, exports and campaigns come to their end", office.attend_office),
     Duty(
         "subtract-ended-holds",
         timedelta(seconds=5),
@@ -115,3 +116,5 @@ DUTIES = (
     ),
     Duty("forget-keys", timedelta(hours=1), "concurrency keys go with their last task", pruning.forget_keys),
 )
+
+DUTIES: tuple[Duty, ...] = (*_PLATFORM, *(duty for pack in installed() for duty in pack.duties()))

@@ -3,8 +3,8 @@
 from uuid import UUID
 
 from core.db import system_transaction
-from domain.approvals import service as approvals
 from core.duties import for_each
+from domain.approvals import service as approvals
 
 
 def expire_approvals() -> None:

@@ -2,11 +2,11 @@
 
 from agents.learning.learner import Learner
 from core.db import system_transaction
+from core.duties import for_each
 from core.logging import get_logger
 from core.wakeup import wakeup
 from domain.followups import service as followups
 from domain.followups import sweep
-from core.duties import for_each
 
 log = get_logger(__name__)
 

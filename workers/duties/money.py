@@ -4,10 +4,10 @@ from datetime import date
 from uuid import UUID
 
 from core.db import system_transaction
+from core.duties import for_each
 from domain.billing import service as billing
 from domain.dispatch import funding
 from domain.wallet import service as wallet
-from core.duties import for_each
 
 
 def subtract_ended_holds() -> None:

@@ -1,12 +1,12 @@
-"""Posts, charges and campaigns: carry each on to its end."""
+"""Posts, exports and campaigns: carry each on to its end."""
 
 from core.db import system_transaction
-from domain.office import endings
 from core.duties import for_each
+from domain.office import endings
 
 
 def attend_office() -> None:
-    """Publish posts that are due, expire charges that were not collected, and complete campaigns."""
+    """Hand over posts that are due, delete old exports, and carry on campaigns."""
     with system_transaction() as connection:
         in_need = endings.organisations_in_need(connection)
-    for_each(in_need, "posts, charges and campaigns not attended to", endings.attend)
+    for_each(in_need, "posts, exports and campaigns not attended to", endings.attend)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from core.db import system_transaction
+from core.duties import in_batches
 from core.wakeup import wakeup
 from domain.tasks import service as tasks
-from core.duties import in_batches
 
 
 def expire_tasks() -> None:

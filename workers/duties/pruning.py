@@ -6,6 +6,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from core.db import system_transaction
+from core.duties import in_batches
 from core.settings import settings
 from domain.approvals import service as approvals
 from domain.pacing import service as pacing
@@ -13,7 +14,6 @@ from domain.replies import service as replies
 from domain.schedules import service as schedules
 from domain.tasks import service as tasks
 from domain.workers import service as workers
-from core.duties import in_batches
 
 _WORKERS_KEPT = timedelta(days=1)
 _RUNS_KEPT = timedelta(days=90)

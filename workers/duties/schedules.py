@@ -1,11 +1,11 @@
 """Schedules: start what is due."""
 
 from core.db import system_transaction
+from core.duties import for_each
 from core.logging import get_logger
 from core.wakeup import wakeup
 from domain.schedules import service as schedules
 from domain.schedules.sweep import sweep
-from core.duties import for_each
 
 log = get_logger(__name__)
 

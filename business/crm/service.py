@@ -1,0 +1,298 @@
+"""Verbs on the gym's records. What comes back is plain data, as an agent's tool passes it on."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, RowMapping
+
+from business.crm import demo, queries
+from business.crm.engagement import engagement_score
+from business.crm.schemas import (
+    Activity,
+    ClassLevel,
+    ClientStatus,
+    LeadStatus,
+    PaymentKind,
+    PaymentStatus,
+    SubscriptionStatus,
+)
+from core.errors import Conflict, InvalidInput, NotFound
+from core.ids import new_id
+from domain.contacts import service as contacts
+
+Rows = list[dict[str, Any]]
+_NAMES_COMPARED = 5_000
+
+
+def _rows(found: Iterable[RowMapping | dict[str, Any]]) -> Rows:
+    return [dict(row) for row in found]
+
+
+def _found(row: RowMapping | dict[str, Any] | None, what: str, row_id: UUID, how_to_find: str) -> dict[str, Any]:
+    if row is None:
+        raise NotFound(f"There is no {what} with id {row_id}. {how_to_find}")
+    return dict(row)
+
+
+# ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def search_clients(connection: Connection, query: str, *, status: ClientStatus | None, limit: int) -> tuple[Rows, bool]:
+    """Clients whose name, e-mail or phone has every word of `query`, and whether they match as written.
+
+    Where none does, clients with a similar name are looked for: people misspell.
+    """
+    words = query.split()
+    rows = queries.clients_matching(connection, words, status=status, limit=limit)
+    if rows or not words:
+        return _rows(rows), True
+    names = queries.client_names(connection, _NAMES_COMPARED)
+    close = difflib.get_close_matches(query.lower(), {name.lower() for name in names}, n=3, cutoff=0.75)
+    similar = {
+        row["client_id"]: row
+        for name in close
+        for row in queries.clients_matching(connection, name.split(), status=status, limit=limit)
+    }
+    return _rows(list(similar.values())[:limit]), False
+
+
+def view_client(connection: Connection, client_id: UUID) -> dict[str, Any]:
+    """A client with the latest subscription, visits and what was paid in all.
+
+    Raises:
+        NotFound: there is no such client.
+    """
+    return _found(queries.client(connection, client_id), "client", client_id, "Find clients with search_clients.")
+
+
+def view_client_bookings(
+    connection: Connection, client_id: UUID, *, upcoming: bool, limit: int, zone: ZoneInfo
+) -> Rows:
+    """A client's bookings, latest class first."""
+    view_client(connection, client_id)
+    found = queries.bookings_of_client(connection, client_id, upcoming=upcoming, limit=limit)
+    return [_in_zone(row, zone) for row in found]
+
+
+def view_client_payments(connection: Connection, client_id: UUID, *, limit: int, zone: ZoneInfo) -> Rows:
+    """A client's payments, latest first."""
+    view_client(connection, client_id)
+    return [_in_zone(row, zone) for row in queries.payments_of_client(connection, client_id, limit=limit)]
+
+
+def update_client_status(
+    connection: Connection, client_id: UUID, status: ClientStatus, reason: str | None
+) -> dict[str, Any]:
+    """Change a client's status and note it on the client's record."""
+    before = contacts.change_status(connection, client_id, "client", status)
+    if before is None:
+        raise NotFound(f"There is no client with id {client_id}. Find clients with search_clients.")
+    queries.note_client_status(connection, client_id, status=status, reason=reason)
+    return {"client_id": client_id, "name": before.name, "status_before": before.status, "status": status}
+
+
+def calculate_engagement(connection: Connection, client_id: UUID, today: date, zone: ZoneInfo) -> dict[str, Any]:
+    """A client's engagement score, with the activity it was computed from."""
+    who = view_client(connection, client_id)
+    activity = Activity(**queries.activity_of_client(connection, client_id, zone))
+    score = engagement_score(activity, today)
+    return {"client_id": client_id, "name": who["name"], **score.model_dump(), "activity": activity.model_dump()}
+
+
+def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
+    """The clients whose payments and bookings have these ids."""
+    return queries.clients_behind(connection, ids)
+
+
+# ── leads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def search_leads(
+    connection: Connection,
+    query: str | None,
+    *,
+    status: LeadStatus | None,
+    source: str | None,
+    limit: int,
+    zone: ZoneInfo,
+) -> Rows:
+    """Leads in whose name, e-mail, phone or interest every word of `query` occurs, newest first."""
+    words = (query or "").split()
+    found = queries.leads_matching(connection, words, status=status, source=source, limit=limit)
+    return [_in_zone(row, zone) for row in found]
+
+
+def view_lead(connection: Connection, lead_id: UUID, zone: ZoneInfo | None = None) -> dict[str, Any]:
+    """A lead; with a `zone`, its times by the clock there.
+
+    Raises:
+        NotFound: there is no such lead.
+    """
+    row = _found(queries.lead(connection, lead_id), "lead", lead_id, "Find leads with search_leads.")
+    return _in_zone(row, zone) if zone else row
+
+
+def update_lead_status(connection: Connection, lead_id: UUID, status: LeadStatus, note: str | None) -> dict[str, Any]:
+    """Move a lead in the pipeline and note it on the lead's record."""
+    before = contacts.change_status(connection, lead_id, "lead", status)
+    if before is None:
+        raise NotFound(f"There is no lead with id {lead_id}. Find leads with search_leads.")
+    queries.note_lead_status(connection, lead_id, status=status, note=note)
+    return {"lead_id": lead_id, "name": before.name, "status_before": before.status, "status": status}
+
+
+# ── classes, sessions, bookings ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def search_classes(connection: Connection, query: str | None, *, level: ClassLevel | None, limit: int) -> Rows:
+    """Classes in whose name, category or description every word of `query` occurs."""
+    return _rows(queries.classes_matching(connection, (query or "").split(), level=level, limit=limit))
+
+
+def view_schedule(
+    connection: Connection,
+    query: str | None,
+    *,
+    first: date,
+    last: date,
+    instructor: str | None,
+    zone: ZoneInfo,
+    limit: int,
+) -> Rows:
+    """Sessions to come from the day `first` to the day `last`, in the gym's time zone, with the places left."""
+    if last < first:
+        raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
+    begin = datetime.combine(first, time.min, zone)
+    end = datetime.combine(last + timedelta(days=1), time.min, zone)
+    found = queries.sessions_between(
+        connection, (query or "").split(), begin=begin, end=end, instructor=instructor, limit=limit
+    )
+    return [_in_zone(row, zone) for row in found]
+
+
+def view_session(connection: Connection, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
+    """A session with the places left, and whether it can still be booked."""
+    found = queries.session(connection, session_id)
+    row = _found(found, "class session", session_id, "Find sessions with view_class_schedule.")
+    is_open = row["status"] == "scheduled" and not queries.is_past(connection, row["starts_at"])
+    return _in_zone(row, zone) | {"is_available": is_open and row["places_left"] > 0}
+
+
+def view_attendees(connection: Connection, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
+    """A session and who is booked into it."""
+    return view_session(connection, session_id, zone) | {"bookings": _rows(queries.attendees(connection, session_id))}
+
+
+def book_class(connection: Connection, client_id: UUID, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
+    """Book a client into a session. Capacity holds whatever runs at once: the session's row is locked meanwhile.
+
+    Raises:
+        NotFound: the client or the session does not exist.
+        Conflict: it is full, over, cancelled, or the client is booked already or may not book.
+    """
+    who = view_client(connection, client_id)
+    if who["status"] != "active":
+        raise Conflict(f"{who['name']} is {who['status']} and cannot book; only active clients can.")
+    queries.lock_session(connection, session_id)
+    wanted = view_session(connection, session_id, zone)
+    if wanted["status"] != "scheduled" or queries.is_past(connection, datetime.fromisoformat(wanted["starts_at"])):
+        raise Conflict("This session is over or was cancelled. Choose another with view_class_schedule.")
+    booking_id = new_id()
+    # Whoever is booked already is told so, also when the class is full.
+    is_new = wanted["places_left"] > 0 and queries.insert_booking(connection, booking_id, client_id, session_id)
+    if not is_new:
+        booked = any(row["client_id"] == client_id for row in queries.attendees(connection, session_id))
+        raise Conflict(
+            f"{who['name']} is booked into this session already."
+            if booked
+            else "This session is full. Offer another with view_class_schedule."
+        )
+    return {
+        "booking_id": booking_id,
+        "client_id": client_id,
+        "client": who["name"],
+        "session_id": session_id,
+        "class_name": wanted["class_name"],
+        "starts_at": wanted["starts_at"],
+        "instructor": wanted["instructor"],
+        "room": wanted["room"],
+        "places_left": wanted["places_left"] - 1,
+    }
+
+
+def _in_zone(row: RowMapping | dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """The row with its times as the gym's clock shows them."""
+    return {
+        name: value.astimezone(zone).isoformat(timespec="minutes") if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }
+
+
+# ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def query_payments(
+    connection: Connection,
+    *,
+    first: date,
+    last: date,
+    status: PaymentStatus | None,
+    kind: PaymentKind | None,
+    least: Decimal | None,
+    zone: ZoneInfo,
+    limit: int,
+) -> dict[str, Any]:
+    """Payments from the day `first` to the day `last`: totals by status over all of them, and the latest `limit`."""
+    if last < first:
+        raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
+    rows, totals = queries.payments_between(
+        connection,
+        begin=datetime.combine(first, time.min, zone),
+        end=datetime.combine(last + timedelta(days=1), time.min, zone),
+        status=status,
+        kind=kind,
+        least=least,
+        limit=limit,
+    )
+    return {
+        "from_date": first,
+        "to_date": last,
+        "totals": _rows(totals),
+        "payments": [_in_zone(row, zone) for row in rows],
+    }
+
+
+def query_subscriptions(
+    connection: Connection, *, status: SubscriptionStatus | None, plan: str | None, limit: int
+) -> dict[str, Any]:
+    """Subscriptions: counts and monthly amounts by plan and status, and the newest `limit`."""
+    rows, totals = queries.subscriptions(connection, status=status, plan=plan, limit=limit)
+    return {"totals": _rows(totals), "subscriptions": _rows(rows)}
+
+
+# ── demonstration ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def has_clients(connection: Connection) -> bool:
+    """Whether there is any client."""
+    return queries.has_clients(connection)
+
+
+def seed_demonstration(
+    connection: Connection, org: UUID, *, zone: ZoneInfo, today: date, progress: Callable[[str], None] = lambda _: None
+) -> bool:
+    """Fill an empty organisation with a demonstration gym and its last year. False when it has clients: then the
+    timetable is only carried on, so that there is something to book.
+    """
+    if queries.has_clients(connection):
+        demo.go_on(connection, org, zone=zone, today=today)
+        return False
+    progress("writing a year of a gym's history")
+    gym = demo.make_gym(org, zone=zone, today=today)
+    demo.store(connection, gym)
+    return True

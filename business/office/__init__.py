@@ -1,0 +1,1 @@
+"""What agents do to clients, places and payments, and make of the gym's records."""

@@ -1,0 +1,233 @@
+"""Verbs on what agents do to the customer records: tags, places in sessions, charges and refunds."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, RowMapping
+
+from business.crm import service as crm
+from business.crm.schemas import PaymentKind
+from business.office import models, queries
+from business.office.schemas import CollectedBy, Trial, TrialOutcome
+from core.errors import Conflict, InvalidInput, NotFound
+from core.ids import new_id
+from domain.channels.schemas import Event
+from domain.office.records import add_record
+from domain.office.schemas import Maker
+from domain.office.telling import tell_managers
+from domain.office.times import in_zone, shown
+
+Row = dict[str, Any]
+_MOST_TAGS = 50
+
+
+def update_tags(connection: Connection, client_id: UUID, *, add: list[str], remove: list[str]) -> Row:
+    """Add and remove a client's tags, upper and lower case aside.
+
+    Raises:
+        NotFound: there is no such client.
+        InvalidInput: nothing to do, a tag both to add and to remove, or too many.
+    """
+    adding, removing = ({tag.casefold(): tag for tag in reversed(tags)} for tags in (add, remove))
+    if not adding and not removing:
+        raise InvalidInput("Name tags to add or to remove.")
+    if both := adding.keys() & removing.keys():
+        raise InvalidInput(f"{', '.join(sorted(both))}: either add or remove it.")
+    who = crm.view_client(connection, client_id)
+    before = queries.lock_client_tags(connection, client_id)
+    held = {tag.casefold() for tag in before}
+    after = [tag for tag in before if tag.casefold() not in removing]
+    after += [tag for folded, tag in sorted(adding.items()) if folded not in held]
+    if len(after) > _MOST_TAGS:
+        raise InvalidInput(f"{who['name']} would have {len(after)} tags; {_MOST_TAGS} are the most. Remove some.")
+    queries.set_client_tags(connection, client_id, after)
+    return {"client_id": client_id, "name": who["name"], "tags_before": before, "tags": after}
+
+
+# ── places in sessions ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def note_trial(connection: Connection, trial_id: UUID, outcome: TrialOutcome) -> Trial:
+    """Note whether a lead came to a trial, or cancelled it; who came is moved to trial_done. Noting it twice is fine.
+
+    Raises:
+        NotFound: there is no such trial.
+        Conflict: it ended otherwise.
+    """
+    lead = queries.note_trial(connection, trial_id, outcome)
+    found = queries.trial(connection, trial_id)
+    if found is None:
+        raise NotFound(f"There is no trial {trial_id}.")
+    if lead is None:
+        raise Conflict(f"This trial is noted as {found['status']} already.")
+    if outcome == "attended" and crm.view_lead(connection, lead)["status"] == "trial_booked":
+        crm.update_lead_status(connection, lead, "trial_done", "came to the trial")
+    return Trial(**found)
+
+
+def book_trial(connection: Connection, maker: Maker, lead_id: UUID, session_id: UUID, zone: ZoneInfo) -> Row:
+    """Give a lead a place in a session to try it, and move the lead to trial_booked.
+
+    Raises:
+        NotFound: the lead or the session does not exist.
+        Conflict: it is full, over or cancelled, or the lead has a place in it, or is a member by now.
+    """
+    who = crm.view_lead(connection, lead_id)
+    if who["status"] == "won":
+        raise Conflict(f"{who['name']} has joined; members book with book_class.")
+    wanted = _open_session(connection, session_id, zone)
+    trial_id = new_id()
+    row = {"id": trial_id, "lead_id": lead_id, "session_id": session_id, "status": "booked"}
+    # Whoever has a place already is told so, also when the class is full.
+    if not add_record(connection, models.trial_bookings, maker, row):
+        raise Conflict(f"{who['name']} has a trial place in this session already.")
+    _must_have_room(wanted)
+    note = f"trial of {wanted['class_name']} at {wanted['starts_at']}"
+    moved = crm.update_lead_status(connection, lead_id, "trial_booked", note)
+    return {
+        "trial_booking_id": trial_id,
+        "lead_id": lead_id,
+        "lead": who["name"],
+        "lead_status": moved["status"],
+        **_place(wanted),
+    }
+
+
+def cancel_booking(connection: Connection, booking_id: UUID, zone: ZoneInfo) -> Row:
+    """Cancel a client's booking, whose place is free again.
+
+    Raises:
+        NotFound: there is no such booking.
+        Conflict: it was cancelled already, or the class has begun.
+    """
+    booking = _standing_booking(connection, booking_id)
+    queries.cancel_booking(connection, booking_id)
+    return {
+        "booking_id": booking_id,
+        "client_id": booking["client_id"],
+        "client": booking["client"],
+        "class_name": booking["class_name"],
+        "starts_at": shown(booking["starts_at"], zone),
+        "status": "cancelled",
+    }
+
+
+def reschedule_booking(connection: Connection, booking_id: UUID, session_id: UUID, zone: ZoneInfo) -> Row:
+    """Move a client's booking to another session, whole or not at all.
+
+    Raises:
+        NotFound: the booking or the session does not exist.
+        Conflict: the booking does not stand any more, or the session cannot take it.
+    """
+    booking = _standing_booking(connection, booking_id)
+    if booking["client_status"] != "active":
+        raise Conflict(f"{booking['client']} is {booking['client_status']} and cannot book; only active clients can.")
+    wanted = _open_session(connection, session_id, zone)
+    if queries.is_booked(connection, booking["client_id"], session_id):
+        raise Conflict(f"{booking['client']} is booked into this session already.")
+    _must_have_room(wanted)
+    queries.move_booking(connection, booking_id, session_id)
+    return {
+        "booking_id": booking_id,
+        "client_id": booking["client_id"],
+        "client": booking["client"],
+        "moved_from": {"class_name": booking["class_name"], "starts_at": shown(booking["starts_at"], zone)},
+        **_place(wanted),
+    }
+
+
+def _standing_booking(connection: Connection, booking_id: UUID) -> RowMapping:
+    booking = queries.lock_booking(connection, booking_id)
+    if booking is None:
+        raise NotFound(f"There is no booking with id {booking_id}. Find bookings with view_client_bookings.")
+    if booking["status"] != "booked":
+        raise Conflict(f"This booking is {booking['status']} already.")
+    if booking["is_over"]:
+        raise Conflict("This class has begun or is over; its booking can no longer be changed.")
+    return booking
+
+
+def _open_session(connection: Connection, session_id: UUID, zone: ZoneInfo) -> Row:
+    """A session that can still be booked, held until the transaction ends; perhaps full."""
+    queries.lock_session(connection, session_id)
+    found = queries.session(connection, session_id)
+    if found is None:
+        raise NotFound(f"There is no class session with id {session_id}. Find sessions with view_class_schedule.")
+    if found["status"] != "scheduled" or found["is_over"]:
+        raise Conflict("This session is over or was cancelled. Choose another with view_class_schedule.")
+    return in_zone(found, zone)
+
+
+def _must_have_room(session: Row) -> None:
+    if session["places_left"] <= 0:
+        raise Conflict("This session is full. Offer another with view_class_schedule.")
+
+
+def _place(session: Row) -> Row:
+    shown = {name: session[name] for name in ("session_id", "class_name", "starts_at", "instructor", "room")}
+    return shown | {"places_left": session["places_left"] - 1}
+
+
+# ── money ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def charge_client(
+    connection: Connection, maker: Maker, *, client_id: UUID, amount: Decimal, kind: PaymentKind, method: CollectedBy
+) -> Row:
+    """Ask for a payment, in the currency of the client's subscription: it is pending, and owners, managers and webhooks
+    hear of it. Who collects it says so; in a week without a word it lapses.
+
+    Raises:
+        NotFound: there is no such client.
+        Conflict: the same was charged within a day and is still to be collected.
+    """
+    who = crm.view_client(connection, client_id)
+    currency = (who["subscription"] or {}).get("currency", "EUR")
+    row = {"client": client_id, "amount": amount, "currency": currency, "kind": kind, "method": method}
+    queries.lock_client(connection, client_id)
+    if queries.is_charged(connection, row):
+        raise Conflict(f"{amount} {currency} for {kind} was charged to {who['name']} already and is being collected.")
+    payment_id = new_id()
+    made_by = {"org": maker.org_id, "task": maker.task_id, "agent": maker.agent}
+    queries.insert_payment(connection, row | {"id": payment_id, **made_by})
+    event = Event(
+        kind="payment.wanted",
+        title=f"Collect {amount} {currency} from {who['name']}",
+        body=f"{maker.agent} charged it for {kind}, by {method}. Say what came of it within a week: "
+        f"rota payments settle {payment_id} paid",
+        data={"payment_id": str(payment_id), **{name: str(value) for name, value in row.items()}},
+    )
+    tell_managers(connection, maker.org_id, event)
+    return {"payment_id": payment_id, "client_id": client_id, **row, "client": who["name"], "status": "pending"}
+
+
+def refund_payment(connection: Connection, maker: Maker, payment_id: UUID, amount: Decimal) -> Row:
+    """Let a paid payment be refunded, the whole of it: owners, managers and webhooks hear of it, to return the money.
+    `amount` says what the one who asks takes that to be.
+
+    Raises:
+        NotFound: there is no such payment.
+        Conflict: it is not paid, or refunded already.
+        InvalidInput: it was of another amount.
+    """
+    payment = queries.lock_payment(connection, payment_id)
+    if payment is None:
+        raise NotFound(f"There is no payment with id {payment_id}. Find payments with view_client_payments.")
+    if payment["status"] != "paid":
+        already = " already" if payment["status"] == "refunded" else ""
+        raise Conflict(f"This payment is {payment['status']}{already}; only a paid one can be refunded.")
+    if amount != payment["amount"]:
+        raise InvalidInput(
+            f"This payment was of {payment['amount']} {payment['currency']}; only the whole amount can be refunded."
+        )
+    queries.mark_refunded(connection, payment_id)
+    event = Event(
+        kind="payment.refunded",
+        title=f"Give {payment['amount']} {payment['currency']} back to {payment['client']}",
+        body=f"{maker.agent} refunded this payment. Return the money the way it came.",
+        data={name: str(payment[name]) for name in ("payment_id", "client_id", "amount", "currency", "kind")},
+    )
+    tell_managers(connection, maker.org_id, event)
+    return dict(payment) | {"status_before": payment["status"], "status": "refunded"}

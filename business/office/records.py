@@ -1,0 +1,44 @@
+"""How people look at charges, bookings and trials, and move them on."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from business.office import models, queries
+from business.office.schemas import Booking, BookingOutcome, Charge, ChargeOutcome, Trial
+from core.clock import database_time
+from core.errors import Conflict
+from domain.office.records import Kind, find_record, follows, move_record
+
+# A provider may report late: what lapsed or failed can still be paid.
+CHARGES = Kind("payment", models.payments, Charge, follows(pending="paid failed", lapsed="paid", failed="paid"))
+BOOKINGS = Kind(
+    "booking", models.bookings, Booking, follows(booked="attended no_show", attended="no_show", no_show="attended")
+)
+TRIALS = Kind("trial", models.trial_bookings, Trial, {})
+
+
+def settle_charge(connection: Connection, row_id: UUID, said: ChargeOutcome) -> Charge:
+    """Say what became of a payment that was asked for. One that was paid counts from now on.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it was settled already.
+    """
+    now = database_time(connection)
+    values = {"status": said.outcome, "reference": said.reference, "note": said.note, "settled_at": now, "paid_at": now}
+    return move_record(connection, CHARGES, row_id, values)
+
+
+def settle_booking(connection: Connection, row_id: UUID, said: BookingOutcome) -> Booking:
+    """Say whether a client came.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it was cancelled, or the class has not begun.
+    """
+    row = find_record(connection, BOOKINGS, row_id)
+    session = queries.session(connection, row["session_id"]) if row else None
+    if session is not None and not session["is_over"]:
+        raise Conflict("This class has not begun. Say who came once it has.")
+    return move_record(connection, BOOKINGS, row_id, {"status": said.outcome})

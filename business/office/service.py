@@ -1,0 +1,125 @@
+"""What agents make of the gym's own records: campaigns for clients, posts about classes, the timetable, exports."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from business.crm import service as crm
+from business.office import content, queries
+from business.office.schemas import Audience, ExportWhat, Subject, Tone
+from core.errors import InvalidInput, NotFound
+from domain.office import service as office
+from domain.office import sheets
+from domain.office.schemas import EventKind, ExportFormat, Language, Maker, Platform
+
+Row = dict[str, Any]
+_SESSIONS_LOOKED_AT = 500
+_WEEK = timedelta(days=6)
+
+
+def create_campaign(
+    connection: Connection, maker: Maker, *, name: str, kind: str, audience: Audience, message: str
+) -> Row:
+    """Draft a campaign for the clients who fit the audience now and may be written to.
+
+    Raises:
+        InvalidInput: the audience is everybody.
+        Conflict: one of that name is drafted or active, or nobody fits.
+    """
+    criteria = audience.model_dump(mode="json", exclude_defaults=True)
+    if not criteria:
+        raise InvalidInput("Say whom it is for: give status, tags or inactive_days.")
+    members = queries.clients_fitting(connection, audience)
+    return office.draft_campaign(
+        connection, maker, name=name, kind=kind, audience=criteria, message=message, members=members
+    )
+
+
+def write_posts(
+    connection: Connection,
+    *,
+    platform: Platform,
+    class_name: str | None,
+    tone: Tone,
+    language: Language,
+    count: int,
+    today: date,
+    zone: ZoneInfo,
+) -> list[str]:
+    """Posts about the gym's classes and their next sessions, from templates.
+
+    Raises:
+        NotFound: the gym has no such class.
+    """
+    coming: dict[str, str] = {}
+    rows = crm.view_schedule(
+        connection, class_name, first=today, last=today + _WEEK, instructor=None, zone=zone, limit=_SESSIONS_LOOKED_AT
+    )
+    for row in rows:
+        coming.setdefault(row["class_name"], content.in_words(datetime.fromisoformat(row["starts_at"]), language))
+    subjects = _subjects(connection, class_name, count, coming)
+    if not subjects:
+        raise NotFound(f"The gym has no class like {class_name!r}. Find classes with search_classes.")
+    return content.posts(subjects, count, platform=platform, tone=tone, language=language)
+
+
+def write_hashtags(
+    connection: Connection, *, topic: str | None, class_name: str | None, language: Language, count: int
+) -> list[str]:
+    """Hashtags about a topic and the gym's classes, from their names."""
+    return content.hashtags(_subjects(connection, class_name, count, {}), topic, language, count)
+
+
+def _subjects(connection: Connection, class_name: str | None, count: int, coming: dict[str, str]) -> list[Subject]:
+    return [
+        Subject(row["name"], row["category"], row["description"], coming.get(row["name"]))
+        for row in crm.search_classes(connection, class_name, level=None, limit=count)
+    ]
+
+
+def view_calendar(
+    connection: Connection, *, first: date, last: date, kind: EventKind | None, zone: ZoneInfo, limit: int
+) -> list[Row]:
+    """Events from the day `first` to the day `last`, and sessions of classes still to come, in order of time."""
+    if last < first:
+        raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
+    events: list[Row] = []
+    if kind != "class":
+        events += office.view_calendar(connection, first=first, last=last, kind=kind, zone=zone, limit=limit)
+    if kind in {None, "class"}:
+        sessions = crm.view_schedule(connection, None, first=first, last=last, instructor=None, zone=zone, limit=limit)
+        events += [_as_event(row) for row in sessions]
+    return sorted(events, key=lambda event: datetime.fromisoformat(event["starts_at"]))[:limit]
+
+
+def _as_event(session: Row) -> Row:
+    return {
+        "session_id": session["session_id"],
+        "kind": "class",
+        "title": session["class_name"],
+        "starts_at": session["starts_at"],
+        "location": session["room"],
+        "instructor": session["instructor"],
+        "places_left": session["places_left"],
+    }
+
+
+def export_data(
+    connection: Connection,
+    maker: Maker,
+    *,
+    what: ExportWhat,
+    form: ExportFormat,
+    first: date | None,
+    last: date | None,
+    zone: ZoneInfo,
+) -> Row:
+    """Keep a file of the rows of a period, oldest first, as far as a file goes."""
+    if first and last and last < first:
+        raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
+    columns, rows = queries.exported(
+        connection, what, first=first, last=last, zone=str(zone), limit=sheets.MOST_ROWS + 1
+    )
+    return office.keep_export(connection, maker, what=what, form=form, columns=columns, rows=rows, zone=zone)

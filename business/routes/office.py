@@ -1,0 +1,92 @@
+"""What agents do to payments and places: charges, bookings, trials. People and other systems say what became of it."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from business.crm.schemas import PaymentStatus
+from business.office import records
+from business.office.schemas import (
+    Booking,
+    BookingOutcome,
+    BookingStatus,
+    Charge,
+    ChargeOutcome,
+    Trial,
+    TrialStatus,
+)
+from domain.office.records import get_record, list_records
+from web.auth import Principal
+from web.listing import LOOK, MOVE, ONE, Before, Limit, may
+
+router = APIRouter(prefix="/v1", tags=["office"])
+
+Client = Annotated[UUID | None, Query(description="only about this client")]
+Lead = Annotated[UUID | None, Query(description="only about this lead")]
+
+
+@router.get("/payments", responses=LOOK)
+def list_payments(
+    caller: Annotated[Principal, may("payments:read")],
+    status: PaymentStatus | None = None,
+    client: Client = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Charge]:
+    """Payments, the latest id first; `status=pending` are those to be collected."""
+    with caller.reading() as connection:
+        return list_records(connection, records.CHARGES, before=before, limit=limit, status=status, client_id=client)
+
+
+@router.get("/payments/{payment_id}", responses=ONE)
+def get_payment(payment_id: UUID, caller: Annotated[Principal, may("payments:read")]) -> Charge:
+    """A payment."""
+    with caller.reading() as connection:
+        return get_record(connection, records.CHARGES, payment_id)
+
+
+@router.post("/payments/{payment_id}/outcome", responses=MOVE)
+def settle_payment(
+    payment_id: UUID, said: ChargeOutcome, caller: Annotated[Principal, may("payments:settle")]
+) -> Charge:
+    """Say what came of a payment that was asked for. A payment system hears of `payment.wanted` by webhook."""
+    with caller.writing(outcome=said.outcome, reference=said.reference) as connection:
+        return records.settle_charge(connection, payment_id, said)
+
+
+@router.get("/bookings", responses=LOOK)
+def list_bookings(
+    caller: Annotated[Principal, may("bookings:read")],
+    status: BookingStatus | None = None,
+    client: Client = None,
+    session: Annotated[UUID | None, Query(description="only in this class session")] = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Booking]:
+    """Clients' places in class sessions, the latest id first."""
+    wanted = {"status": status, "client_id": client, "session_id": session}
+    with caller.reading() as connection:
+        return list_records(connection, records.BOOKINGS, before=before, limit=limit, **wanted)
+
+
+@router.post("/bookings/{booking_id}/outcome", responses=MOVE)
+def settle_booking(
+    booking_id: UUID, said: BookingOutcome, caller: Annotated[Principal, may("bookings:write")]
+) -> Booking:
+    """Say whether a client came to a class that has begun."""
+    with caller.writing(outcome=said.outcome) as connection:
+        return records.settle_booking(connection, booking_id, said)
+
+
+@router.get("/trials", responses=LOOK)
+def list_trials(
+    caller: Annotated[Principal, may("bookings:read")],
+    status: TrialStatus | None = None,
+    lead: Lead = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> list[Trial]:
+    """Leads' trial places in class sessions, the latest first. How one ended: `PUT /v1/trials/{trial_id}/outcome`."""
+    with caller.reading() as connection:
+        return list_records(connection, records.TRIALS, before=before, limit=limit, status=status, lead_id=lead)

@@ -1,0 +1,92 @@
+"""Verbs on products, quotes and carts. Whoever reports one chooses its id, so that reporting twice changes nothing."""
+
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from business.sales import queries
+from business.sales.schemas import Cart, CartFields, Product, ProductFields, Quote, QuoteFields
+from core.errors import NotFound
+from domain.contacts import service as contacts
+
+
+def put_product(connection: Connection, org: UUID, product_id: UUID, fields: ProductFields) -> Product:
+    """Add or change a product."""
+    queries.put_product(connection, {"id": product_id, "org": org, **fields.model_dump()})
+    return Product(**_get(connection, "products", product_id))
+
+
+def put_quote(connection: Connection, org: UUID, quote_id: UUID, fields: QuoteFields) -> Quote:
+    """Add or change a quote; a decision (accepted, declined, withdrawn) is reported the same way.
+
+    Raises:
+        NotFound: there is no such contact.
+    """
+    contacts.require(connection, [fields.contact])
+    queries.put_quote(connection, {"id": quote_id, "org": org, **fields.model_dump()})
+    return Quote(**_get(connection, "quotes", quote_id))
+
+
+def put_cart(connection: Connection, org: UUID, cart_id: UUID, fields: CartFields) -> Cart:
+    """Add or change a cart; that it was bought or emptied is reported the same way.
+
+    Raises:
+        NotFound: there is no such contact.
+    """
+    contacts.require(connection, [fields.contact])
+    row = fields.model_dump() | {"items": [item.model_dump(mode="json") for item in fields.items]}
+    queries.put_cart(connection, {"id": cart_id, "org": org, "amount": fields.amount, **row})
+    return Cart(**_get(connection, "carts", cart_id))
+
+
+def _get(connection: Connection, table: str, row_id: UUID) -> dict[str, object]:
+    row = queries.one(connection, table, row_id)
+    if row is None:
+        raise NotFound(f"There is no {table.removesuffix('s')} {row_id}.")
+    return dict(row)
+
+
+def get_product(connection: Connection, product_id: UUID) -> Product:
+    """A product.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return Product(**_get(connection, "products", product_id))
+
+
+def get_quote(connection: Connection, quote_id: UUID) -> Quote:
+    """A quote.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return Quote(**_get(connection, "quotes", quote_id))
+
+
+def get_cart(connection: Connection, cart_id: UUID) -> Cart:
+    """A cart.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return Cart(**_get(connection, "carts", cart_id))
+
+
+def list_products(connection: Connection, *, before: UUID | None = None, limit: int = 50) -> list[Product]:
+    """Products, the latest id first."""
+    return [Product(**row) for row in queries.latest(connection, "products", contact=None, before=before, limit=limit)]
+
+
+def list_quotes(
+    connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
+) -> list[Quote]:
+    """Quotes, the latest id first."""
+    return [Quote(**row) for row in queries.latest(connection, "quotes", contact=contact, before=before, limit=limit)]
+
+
+def list_carts(
+    connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
+) -> list[Cart]:
+    """Carts, the latest id first."""
+    return [Cart(**row) for row in queries.latest(connection, "carts", contact=contact, before=before, limit=limit)]

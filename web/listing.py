@@ -1,0 +1,21 @@
+"""What routes that list and show records have in common."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, Query
+
+from web.auth import Needs
+from web.problems import describes
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+Before = Annotated[UUID | None, Query(description="the last id of the page before")]
+
+LOOK = describes(401, 403, 422)
+ONE = describes(401, 403, 404, 422)
+MOVE = describes(401, 403, 404, 409, 422)
+
+
+def may(permission: str) -> Any:
+    """A caller with the permission, perhaps at some locations only: of what lies elsewhere they see nothing."""
+    return Depends(Needs(permission, at_a_location=True))

@@ -1,0 +1,67 @@
+"""What a pack may bring: the one interface between the platform and a business."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+if TYPE_CHECKING:  # a worker serves no routes, and must not load what they need
+    from fastapi import APIRouter
+
+    from agents.tools.registry import Tool
+    from core.duties import Duty
+    from domain.followups.triggers import Trigger
+
+
+class Pack:
+    """A business on the platform. Derive from it, override what the business has, and name an instance `PACK` in the
+    package's `__init__.py`.
+
+    The methods import what they return: every process loads the pack, and most need only a part of it.
+    """
+
+    migrations: Path | None = None
+    """a folder of Alembic migrations, which run after the platform's"""
+    catalogue: Path | None = None
+    """a folder of ready-made agents, one YAML file each"""
+    follow_up_rules: Path | None = None
+    """a YAML file of follow-up rules, by slug"""
+    contact_kinds: Mapping[str, str] = {}
+    """kinds of contacts, each with the permission to read them"""
+    left: Mapping[str, str] = {}
+    """statuses of contacts who have left, each with how to say so (`has cancelled`): advertising never goes to them"""
+    roles: Mapping[str, Sequence[str]] = {}
+    """permissions beyond the platform's, by built-in role"""
+
+    def tools(self) -> "Sequence[Tool]":
+        """What agents can do."""
+        return ()
+
+    def routers(self) -> "Sequence[APIRouter]":
+        """Routes of the API, each under `/v1`."""
+        return ()
+
+    def triggers(self) -> "Sequence[type[Trigger]]":
+        """What follow-up rules may begin with."""
+        return ()
+
+    def duties(self) -> "Sequence[Duty]":
+        """Periodic work."""
+        return ()
+
+    def contacts_behind(self, connection: Connection, ids: list[UUID]) -> list[UUID]:  # noqa: ARG002
+        """The contacts whose records have these ids, such as payments: an action on a record concerns its contact."""
+        return []
+
+    def has_records(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Whether the organisation of this transaction has any record of this business."""
+        return False
+
+    def seed_demonstration(
+        self, connection: Connection, org: UUID, *, zone: ZoneInfo, today: date, progress: Callable[[str], None]
+    ) -> None:
+        """Fill an empty organisation with believable records, or carry on those that an earlier call made."""
