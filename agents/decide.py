@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agents.interrupt import Stopped
+from agents.journal import make_record
 from agents.llm.answers import Remedy, problem_of, remedy_for
 from agents.llm.base import AssistantMessage, Message, Reply, Request, TextDelta, ToolCall, ToolMessage, UserMessage
 from agents.llm.context import fit
@@ -16,7 +17,7 @@ from agents.llm.gates import HeldBack
 from agents.perceive import Perception
 from agents.served import Served, serving
 from agents.tools import TOOLS
-from agents.work import Work, make_record
+from agents.work import Work
 from core.clock import Stopwatch
 from core.db import transaction
 from core.errors import InvalidInput, Misconfigured, RotaError
@@ -72,7 +73,7 @@ def decide(work: Work, perception: Perception, seq: int) -> Decision:
         ModelError: there was no usable answer; failed tries are in the journal, billed where the provider charged.
         HeldBack: the model may not be called soon, nor a fallback.
     """
-    done = work.finished(seq)
+    done = work.journal.finished(seq)
     if done is not None:
         return Decision.model_validate(done.output | {"seq": seq})
     work.check()
@@ -148,7 +149,7 @@ def _request(work: Work, perception: Perception) -> Request:
     return Request(
         model=perception.model,
         system=perception.system,
-        messages=conversation(perception, work.journal(), work.messages),
+        messages=conversation(perception, work.journal.steps(), work.messages),
         tools=[tool.spec for name in perception.tools if (tool := TOOLS.get(name))],
         max_output_tokens=limits.max_output_tokens,
         timeout=work.time_for_a_call(),
@@ -170,7 +171,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
     """One try with one model. Whatever comes of it is written down before it counts."""
     stopwatch = Stopwatch()
     served = serving(work, model)
-    with work.asking() as ask:
+    with work.journal.lazy_transaction() as ask:
         served.ensure_priced()  # before it costs anything
         asked = request.model_copy(update={"model": served.name_there, "timeout": work.time_for_a_call()})
         prepared = fit(asked, served.window(), share=share)
@@ -186,7 +187,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
         failure: dict[str, Any] = {"error": {"kind": error.kind, "message": error.message}}
         bill = _bill(work, served, error.tokens) if error.tokens else None
         given |= _marks(bill)
-        work.record(
+        work.journal.record(
             make_record(seq, "decide", model, stopwatch, output=failure, given=given, bill=bill, status="failed")
         )
         work.interrupt.check()
@@ -195,7 +196,7 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
     given |= _marks(bill)
     if problem := problem_of(reply, prepared.max_output_tokens):
         failure = {"error": {"kind": problem.kind, "message": problem.message}, "text": reply.message.text}
-        work.record(
+        work.journal.record(
             make_record(seq, "decide", model, stopwatch, output=failure, given=given, bill=bill, status="failed")
         )
         raise problem
@@ -205,9 +206,9 @@ def _ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1
     is_kept = ttl > timedelta(0) and not cached
     if (decision.answers or _only_looks_up(decision)) and not is_kept:
         failpoint("before-step")
-        work.defer(record)  # what comes next comes at once, and this is written with it
+        work.journal.defer(record)  # what comes next comes at once, and this is written with it
     else:
-        work.record(record)
+        work.journal.record(record)
     if is_kept:
         with transaction(work.task.org_id) as connection:
             kept = KeptReply(digest=_digest(served, prepared), reply=reply.model_dump(mode="json"), ttl=ttl)

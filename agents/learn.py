@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from agents.decide import Decision
-from agents.work import Work, make_record
+from agents.journal import make_record
+from agents.work import Work
 from core.clock import Stopwatch
 from domain.billing.routing import PROVIDERS
 from domain.tasks.schemas import Step
@@ -38,15 +39,13 @@ class Result(BaseModel):
 
 
 def learn(work: Work, decision: Decision, seq: int) -> Result:
-    """Step `seq`, the last: the answer, and how the actions on the way to it went. With it the task has ended."""
-    done = work.finished(seq)
+    """Step `seq`, the last: the answer, and how the actions on the way to it went."""
+    done = work.journal.finished(seq)
     if done is not None:
-        result = Result.model_validate(done.output)
-        work.finish(done.output)
-        return result
+        return Result.model_validate(done.output)
     work.check_stopped()
     stopwatch = Stopwatch()
-    journal = work.journal()
+    journal = work.journal.steps()
     decided = [step for step in journal if step.stage == "decide"]
     result = Result(
         answer=decision.message.text,
@@ -55,12 +54,10 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
         is_unpriced=any(step.input.get("is_unpriced") for step in decided),
         actions=[_action(step.name, step.output) for step in journal if step.stage == "act"],
         decisions=len(decided),
-        tokens=work.tokens_used(),
-        billed_cost=work.cost(),
+        tokens=work.journal.tokens,
+        billed_cost=work.journal.cost,
     )
-    output = result.model_dump(mode="json")
-    work.defer(make_record(seq, "learn", "learn", stopwatch, output=output))
-    work.finish(output)
+    work.journal.defer(make_record(seq, "learn", "learn", stopwatch, output=result.model_dump(mode="json")))
     return result
 
 

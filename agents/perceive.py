@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from agents.journal import make_record
 from agents.tools import TOOLS
-from agents.work import Work, make_record
+from agents.work import Work
 from core.clock import Stopwatch
 from core.db import dump_json
 
@@ -36,7 +37,7 @@ class Perception(BaseModel):
 
 def perceive(work: Work) -> Perception:
     """Step 0: gather what the decisions will stand on."""
-    done = work.finished(0)
+    done = work.journal.finished(0)
     if done is not None:
         return Perception.model_validate(done.output)
     work.check()
@@ -49,7 +50,7 @@ def perceive(work: Work) -> Perception:
         fallback_model=agent.fallback_model,
         tools=[name for name in agent.tools if TOOLS.get(name) and work.may_use(name)],
     )
-    work.defer(make_record(0, "perceive", "perceive", stopwatch, output=perception.model_dump()))
+    work.journal.defer(make_record(0, "perceive", "perceive", stopwatch, output=perception.model_dump()))
     return perception
 
 

@@ -1,5 +1,5 @@
 """The words by which people ask, in English and Spanish: what courtesy may precede a command, what takes it back, and
-which words begin one. Read by `agents/asking.py`; every word is folded.
+which words begin one. Read by `agents/commands.py`; every word is folded.
 """
 
 import re

@@ -6,45 +6,36 @@ step with the first decision, a decision that leads to one look at our own recor
 the task's end.
 """
 
-from agents.accepted import carry_out_accepted
 from agents.act import act
+from agents.approved_action import carry_out_accepted
 from agents.decide import decide
 from agents.interrupt import Interrupt
+from agents.journal import Journal
 from agents.learn import Result, learn
 from agents.perceive import perceive
 from agents.sink import Sink
 from agents.work import LimitReached, Work, Workplace
-from core.errors import Unavailable
 from domain.tasks.schemas import Claimed
 
 
-def run_task(task: Claimed, workplace: Workplace, interrupt: Interrupt, sink: Sink) -> Result:
-    """Do the task, from wherever its journal stands. When this returns it has ended, with the result.
+def run_task(task: Claimed, journal: Journal, workplace: Workplace, interrupt: Interrupt, sink: Sink) -> Result:
+    """Do the task, from wherever its journal stands. The caller ends the claim with `journal.leave`, which writes the
+    steps that are still deferred.
 
     Raises:
         ModelError: the model could not answer; its kind says whether to try again.
         HeldBack: its provider limits us or is down; the task goes on when the model may be called.
         LimitReached: the agent went as far as it may.
-        Stopped: cancelled, draining, past the deadline, or the task is somebody else's now.
+        Stopped: cancelled, draining, past the deadline, or another worker has the task now.
         Parked: an action waits for a person.
         InsufficientFunds, BudgetExhausted: the task waits until it can be paid for.
-        OutcomeUnknown: nobody can tell whether an action happened.
-        ClaimLost: a write was refused because the task is somebody else's now.
+        OutcomeUnknown: it was never recorded whether an action happened.
+        ClaimLost: a write was refused because another worker has the task now.
     """
-    work = Work(task, workplace, interrupt, sink)
-    try:
-        return _carry_through(work)
-    except Unavailable:
-        raise  # it was tried for as long as anybody waits
-    except BaseException:
-        work.keep_what_was_deferred()
-        raise
-
-
-def _carry_through(work: Work) -> Result:
+    work = Work(task, journal, workplace, interrupt, sink)
     perception = perceive(work)
-    if work.task.action is not None:
-        return carry_out_accepted(work, perception, work.task.action)
+    if task.action is not None:
+        return carry_out_accepted(work, perception, task.action)
     seq = 1
     for _ in range(work.agent.limits.max_turns):
         decision = decide(work, perception, seq)

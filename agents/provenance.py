@@ -2,7 +2,7 @@
 
 After an agent has read what strangers wrote, its decisions may be theirs. An action that a trusted person asked for in
 so many words, before any of that was read, is still that person's. So a call is held against each command of the
-request (`agents/asking.py`), and each of its arguments traced to where it comes from: the words of the request, the
+request (`agents/commands.py`), and each of its arguments traced to where it comes from: the words of the request, the
 person whom the command names, or an id that a look-up about that person returned. An argument that cannot be traced
 counts as not requested: a person is asked once too often, not once too seldom.
 """
@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from agents.asking import MOST_READ, Command, commands, refers_back
+from agents.commands import MOST_READ, Command, commands, refers_back
 from agents.figures import (
     EMAIL,
     MOMENT,

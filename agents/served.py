@@ -54,8 +54,8 @@ class Served:
 
 def serving(work: Work, model: str) -> Served:
     """Who serves `model` to the task's organisation: its own endpoint, the installation's, or a provider."""
-    org, books = work.task.org_id, work.workplace.books
-    own, endpoint = books.own_price(org, model), books.endpoint(org, model)
+    org, reference = work.task.org_id, work.workplace.reference
+    own, endpoint = reference.own_price(org, model), reference.endpoint(org, model)
     wire: ProviderName = "openai" if endpoint else provider_of(model, own)
     name = endpoint.name if endpoint else wire
     return Served(

@@ -30,7 +30,7 @@ from api.routes import (
 )
 from core.db import APP, SYSTEM, engine
 from core.logging import configure_logging
-from core.memory import set_start_aside
+from core.memory import freeze_gc
 from core.packs import installed
 from core.settings import settings
 from web import problems
@@ -92,7 +92,7 @@ async def _warm(_: FastAPI) -> AsyncIterator[None]:
     engine(APP)
     engine(SYSTEM)
     limits().start()
-    set_start_aside()
+    freeze_gc()
     yield
     limits().stop()
     reset_limits()

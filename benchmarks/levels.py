@@ -26,7 +26,7 @@ import httpx2
 from benchmarks.installation import ROOT, Installation, Organisation, installation, organisation, write_results
 from core import db
 from domain.tasks import service as tasks
-from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
+from domain.tasks.schemas import SubmissionContext, TaskInput, TaskSubmission
 
 THREADS = 20
 _MODEL = "claude-haiku-4-5;slow=0.1"
@@ -149,7 +149,7 @@ def _submit_backlog(crowd: Organisation) -> None:
     for _ in range(_BACKLOG // _PORTION):
         with db.transaction(crowd.id) as connection:
             for _ in range(_PORTION):
-                tasks.submit(connection, submission, Terms(user_id=crowd.owner))
+                tasks.submit(connection, submission, SubmissionContext(user_id=crowd.owner))
 
 
 def _cancel_all(organisation: Organisation) -> None:

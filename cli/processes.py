@@ -17,7 +17,7 @@ import typer
 
 from core.errors import Misconfigured
 from core.logging import configure_logging
-from core.memory import begin_loading, set_start_aside
+from core.memory import begin_loading, freeze_gc
 from core.settings import settings
 from embedded.processes import ensure_can_listen
 from embedded.state import join_running
@@ -80,7 +80,7 @@ def api(
     address, chosen = host or config.api_host, config.api_port if port is None else port
     ensure_can_listen(address, chosen)
     if workers > 1:
-        set_start_aside()  # each of them loads for itself
+        freeze_gc()  # each of them loads for itself
     uvicorn.run(
         "api.app:make_app",
         factory=True,
@@ -108,7 +108,7 @@ def dispatcher() -> None:
     made = Dispatcher(config, make_broker(app, task_name=RUN_TASK, url=config.broker))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: made.stop())
-    set_start_aside()
+    freeze_gc()
     made.run()
 
 
@@ -153,7 +153,7 @@ def beat(
     from workers.app import app
 
     schedule.parent.mkdir(parents=True, exist_ok=True)
-    set_start_aside()
+    freeze_gc()
     app.start(["beat", f"--schedule={schedule}", "--pidfile=", f"--loglevel={settings().log_level}"])
 
 
@@ -167,7 +167,7 @@ def flower(port: PortOption = None, address: Annotated[str, typer.Option()] = "1
     if ":" not in login:
         raise typer.BadParameter("set ROTA_FLOWER_AUTH to user:password; Flower shows what tasks are called with")
     show_as_commands()
-    set_start_aside()
+    freeze_gc()
     chosen = 5555 if port is None else port
     ensure_can_listen(address, chosen)
     app.start(
@@ -259,7 +259,7 @@ def up(
         typer.secho(f"rota: {text}", err=True, dim=True)
 
     def greet(running: Running) -> None:
-        set_start_aside()
+        freeze_gc()
         if as_json:
             sys.stdout.write(running.model_dump_json() + "\n")
             sys.stdout.flush()

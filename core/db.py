@@ -149,37 +149,37 @@ def driver(connection: Connection) -> psycopg.Connection[Any]:
 
 
 @dataclass(frozen=True)
-class Alone:
-    """Where a `Hot` statement is run that is a transaction by itself, of organisation `org`. It goes to the server
-    together with the transaction's beginning and end: one round trip instead of three.
+class SingleStatement:
+    """Runs a `PreparedQuery` as a transaction of its own, of organisation `org`. The statement goes to the server
+    together with the beginning and the end of the transaction: one round trip instead of three.
     """
 
     org: UUID
     durable: bool = True
 
 
-class Hot:
+class PreparedQuery:
     """A statement that runs all the time. It goes straight to libpq: through SQLAlchemy it costs a multiple."""
 
     def __init__(self, sql: str) -> None:
         """`sql` has its values as `:name`."""
         self.statement = Statement(sql)
 
-    def run(self, at: Connection | Alone, values: Mapping[str, Any]) -> Rows:
+    def run(self, at: Connection | SingleStatement, values: Mapping[str, Any]) -> Rows:
         """What the statement gave, its rows by column name.
 
         Raises:
             DBAPIError: as any statement does.
             Unavailable: run alone, the database does not answer. Whether it was carried out is not known.
         """
-        if isinstance(at, Alone):
+        if isinstance(at, SingleStatement):
             begin = {"org": str(at.org), "durable": "on" if at.durable else "off"}
             return _in_one_trip((_BEGIN_ALONE, begin), (self.statement, values))
         with _as_sqlalchemy_has_it():
             return _wire(at).run(self.statement, values)
 
 
-def run_with_key(key_id: UUID, *statements: "tuple[Hot, Mapping[str, Any]]") -> Rows:
+def run_with_key(key_id: UUID, *statements: "tuple[PreparedQuery, Mapping[str, Any]]") -> Rows:
     """What the last of some hot statements gave, a transaction by themselves in one round trip. It begins with the
     sight of one API key and nothing else: how a key is looked up before its owner is known. Not durable.
 

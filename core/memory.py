@@ -4,13 +4,13 @@ import gc
 
 
 def begin_loading() -> None:
-    """Leave the collector off until `set_start_aside`: loading makes objects that stay, and going through them again
+    """Leave the collector off until `freeze_gc`: loading makes objects that stay, and going through them again
     and again is a fifth of its time.
     """
     gc.disable()
 
 
-def set_start_aside() -> None:
+def freeze_gc() -> None:
     """Have the collector never again look at what there is now. Called when a process has loaded all it works with:
     some hundred thousand objects that stay to its end, and that it would go through again and again for nothing.
     """

@@ -17,7 +17,7 @@ from core.crypto import secret_digest, was_issued_here
 from core.errors import NotAuthenticated, NotPermitted
 from core.settings import settings
 from domain.audit import service as audit
-from domain.audit.schemas import Deed, Doer
+from domain.audit.schemas import Actor, AuditEvent
 from domain.tenants import keys, permissions
 from domain.tenants.permissions import Grant, Reach
 from domain.tenants.schemas import KeyOwner
@@ -107,8 +107,8 @@ class Principal:
 
     def note(self, connection: Connection, **details: Any) -> None:
         """Write into the audit log that the caller did what this route does."""
-        doer = Doer(org_id=self.org_id, user_id=self.user_id, key_id=self.owner.key_id)
-        audit.record(connection, doer, Deed(self.route, self.subject, details))
+        actor = Actor(org_id=self.org_id, user_id=self.user_id, key_id=self.owner.key_id)
+        audit.record(connection, actor, AuditEvent(self.route, self.subject, details))
 
 
 class Needs(HTTPBearer):

@@ -15,7 +15,7 @@ from agents.work import Workplace
 from beat_schedule import BEAT_SCHEDULE
 from core.db import dispose_engines
 from core.logging import configure_logging
-from core.memory import set_start_aside
+from core.memory import freeze_gc
 from core.settings import settings
 from domain.workers.schemas import Beat
 from workers import broker, queues
@@ -146,7 +146,7 @@ def _be_present(sender: Any, **_: Any) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         _consumers.append(sender)
         worker()
-    set_start_aside()
+    freeze_gc()
 
 
 @signals.worker_process_init.connect
@@ -155,7 +155,7 @@ def _begin_child(**_: Any) -> None:
     dispose_engines()
     _made.clear()
     worker()
-    set_start_aside()
+    freeze_gc()
 
 
 @signals.worker_shutting_down.connect

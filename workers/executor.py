@@ -10,13 +10,14 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Interrupt, Stopped
+from agents.journal import Journal
 from agents.llm.errors import OUTAGE
 from agents.llm.gates import HeldBack
 from agents.pipeline import run_task
 from agents.sink import Sink
-from agents.work import OutcomeUnknown, Parked, Workplace, leave
+from agents.work import OutcomeUnknown, Parked, Workplace
 from core.clock import Stopwatch
-from core.db import Alone, transaction
+from core.db import SingleStatement, transaction
 from core.errors import RotaError, Unavailable
 from core.failpoints import failpoint
 from core.logging import get_logger
@@ -26,16 +27,14 @@ from domain.agents import service as agents
 from domain.agents.schemas import RetryPolicy
 from domain.billing.service import BudgetExhausted
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, Departure, Spell, TaskError
+from domain.tasks.schemas import Claimed, ClaimOutcome, Spell, Status, TaskError
 from domain.wallet.schemas import InsufficientFunds
 from workers import retry
 from workers.presence import Presence
 
 log = get_logger(__name__)
 
-# As long as the database may be away, somebody tries to write down how a task ended; then the reaper decides.
-_PATIENCE = 60.0
-_PAUSE = 0.5
+_NOT_RECORDED = "not_recorded"
 _PAUSE_OF_THE_SILENT = 1.0
 
 
@@ -58,8 +57,8 @@ class Executor:
         failpoint("before-claim")
         try:
             # Lost in a crash of the server, it is claimed again, and whatever was written under it refused.
-            at = Alone(org, durable=False)
-            tokens = self._workplace.books.first_promise() if claim == 0 else 0
+            at = SingleStatement(org, durable=False)
+            tokens = self._workplace.reference.first_promise() if claim == 0 else 0
             task = tasks.claim(at, task_id, claim, self._presence.id, tokens=tokens)
         except (Unavailable, DBAPIError) as error:
             log.warning("cannot claim; the message will be missed and published again", error=str(error))
@@ -83,18 +82,17 @@ class Executor:
 
     def _carry_through(self, task: Claimed, interrupt: Interrupt) -> None:
         stopwatch = Stopwatch()
-        departure = self._work(task, interrupt, stopwatch)
-        if departure is not None:
-            failpoint("before-leave")
-            status = self._leave(task, departure)
-            log.info("task left", outcome=departure.outcome, status=status, ms=stopwatch.milliseconds())
-            failpoint("after-leave")
+        journal = self._workplace.journal(task, interrupt)
+        outcome = self._work(task, journal, interrupt, stopwatch)
+        if outcome is not None and (status := self._leave(journal, outcome)) is not None:
+            log.info("task left", outcome=outcome.outcome, status=status, ms=stopwatch.milliseconds())
 
-    def _work(self, task: Claimed, interrupt: Interrupt, stopwatch: Stopwatch) -> Departure | None:
+    def _work(self, task: Claimed, journal: Journal, interrupt: Interrupt, stopwatch: Stopwatch) -> ClaimOutcome | None:
+        """Do the task and return how the claim ends; None where another worker has the task."""
         try:
-            run_task(task, self._workplace, interrupt, self._sink)
+            result = run_task(task, journal, self._workplace, interrupt, self._sink)
         except tasks.ClaimLost:
-            log.warning("task is somebody else's now; what this try would have written was refused")
+            log.warning("another worker has the task; what this try would have written was refused")
             return None
         except Stopped as stopped:
             return retry.after_stop(stopped)
@@ -104,10 +102,11 @@ class Executor:
             return retry.after_parking(reason)
         except BaseException as error:  # noqa: BLE001  foreign code raises anything, and the task must end all the same
             return self._after_error(task, error, stopwatch)
-        log.info("task left", outcome="succeeded", status="succeeded", ms=stopwatch.milliseconds())
-        return None
+        return ClaimOutcome(
+            status="succeeded", outcome="succeeded", counted=True, result=result.model_dump(mode="json")
+        )
 
-    def _after_error(self, task: Claimed, error: BaseException, stopwatch: Stopwatch) -> Departure:
+    def _after_error(self, task: Claimed, error: BaseException, stopwatch: Stopwatch) -> ClaimOutcome:
         if isinstance(error, HeldBack):
             log.info("held back", why=error.message)
             return retry.after_hold(error, remaining=_left(task, stopwatch), dice=self._dice)
@@ -141,29 +140,30 @@ class Executor:
         except (RotaError, DBAPIError):
             return Spell()
 
-    def _leave(self, task: Claimed, departure: Departure) -> str | None:
-        """Write the departure, however often the database must be asked. Returns the task's status; None if refused."""
-        deadline = time.monotonic() + _PATIENCE
+    def _leave(self, journal: Journal, outcome: ClaimOutcome) -> Status | None:
+        """End the claim. Returns the task's status; None where it could not be written: then the heartbeat or the
+        reaper hands the task back.
+        """
         while True:
             try:
-                with transaction(task.org_id) as connection:
-                    return leave(connection, task, departure)
+                return journal.leave(outcome)
             except tasks.ClaimLost:
-                log.warning("task is somebody else's now; its departure was refused")
+                log.warning("another worker has the task; the end of this try was refused")
+                return None
             except Unavailable:
-                if time.monotonic() < deadline:
-                    time.sleep(_PAUSE)
-                    continue
-                log.exception("departure not written; the heartbeat will hand the task back")
+                log.exception("the end of the try was not written; the heartbeat will hand the task back")
+                return None
+            except InsufficientFunds as reason:
+                journal.discard_deferred()  # they are done again when they can be paid for
+                outcome = retry.after_parking(reason)
             except Exception as error:
-                log.exception("departure refused by the database", outcome=departure.outcome)
-                failure = retry.failure_of(error)
-                last = TaskError(kind="not_recorded", message=f"The outcome could not be written: {failure.message}")
-                if departure.error and departure.error.kind == last.kind:
+                log.exception("the end of the try was refused by the database", outcome=outcome.outcome)
+                if outcome.error and outcome.error.kind == _NOT_RECORDED:
                     return None
-                departure = Departure(status="failed", outcome="failed", counted=True, error=last)
-                continue
-            return None
+                journal.discard_deferred()
+                message = f"The outcome could not be written: {retry.failure_of(error).message}"
+                last = TaskError(kind=_NOT_RECORDED, message=message)
+                outcome = ClaimOutcome(status="failed", outcome="failed", counted=True, error=last)
 
 
 def _left(task: Claimed, stopwatch: Stopwatch) -> timedelta | None:

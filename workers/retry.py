@@ -14,7 +14,7 @@ from core.errors import InvalidInput, Misconfigured, NotFound, RotaError, Unavai
 from core.text import described
 from domain.agents.schemas import RetryPolicy
 from domain.billing.service import BudgetExhausted
-from domain.tasks.schemas import Departure, Spell, TaskError
+from domain.tasks.schemas import ClaimOutcome, Spell, TaskError
 from domain.wallet.schemas import InsufficientFunds
 
 _RETRIED = OUTAGE | {"tool_failed"}
@@ -67,7 +67,7 @@ def after_failure(
     spell: Spell,
     remaining: timedelta | None,
     dice: random.Random,
-) -> Departure:
+) -> ClaimOutcome:
     """What becomes of a task whose try, after `attempts` counted ones, ended in `failure`.
 
     `spell` tells how the task fared since its last progress: after that, attempts are counted anew. An outage of its
@@ -77,18 +77,18 @@ def after_failure(
     """
     used = (0 if spell.has_progressed else attempts) + 1
     if failure.kind == "rate_limited":
-        departure = Departure(status="queued", outcome="deferred", delay=_after_limit(failure, dice))
+        departure = ClaimOutcome(status="queued", outcome="deferred", delay=_after_limit(failure, dice))
     elif failure.kind in OUTAGE and spell.outage < patience:
         delay = min(backoff(spell.outages + 1, policy, dice), _LONGEST_PATIENT_DELAY)
-        departure = Departure(status="queued", outcome="deferred", delay=_at_least(delay, failure))
+        departure = ClaimOutcome(status="queued", outcome="deferred", delay=_at_least(delay, failure))
     elif failure.kind == "unavailable":
         delay = backoff(tries, policy, dice)
-        departure = Departure(status="queued", outcome="retry", delay=_at_least(delay, failure))
+        departure = ClaimOutcome(status="queued", outcome="retry", delay=_at_least(delay, failure))
     elif failure.kind not in _RETRIED or used >= max_attempts:
-        departure = Departure(status="failed", outcome="failed", counted=True)
+        departure = ClaimOutcome(status="failed", outcome="failed", counted=True)
     else:
         delay = _at_least(backoff(used, policy, dice), failure)
-        departure = Departure(status="queued", outcome="retry", counted=True, delay=delay)
+        departure = ClaimOutcome(status="queued", outcome="retry", counted=True, delay=delay)
     error = TaskError(kind=failure.kind, message=failure.message)
     return _unless_too_late(
         departure.model_copy(update={"counts_anew": spell.has_progressed, "error": error}), remaining
@@ -105,11 +105,11 @@ def _at_least(delay: timedelta, failure: Failure) -> timedelta:
     return max(delay, failure.retry_after or timedelta(0))
 
 
-def after_hold(held: HeldBack, *, remaining: timedelta | None, dice: random.Random) -> Departure:
+def after_hold(held: HeldBack, *, remaining: timedelta | None, dice: random.Random) -> ClaimOutcome:
     """A task whose model may not be called now comes back when it may be; no try was made."""
     delay = held.wait + timedelta(seconds=dice.random())
     error = TaskError(kind="held_back", message=held.message)
-    return _unless_too_late(Departure(status="queued", outcome="deferred", delay=delay, error=error), remaining)
+    return _unless_too_late(ClaimOutcome(status="queued", outcome="deferred", delay=delay, error=error), remaining)
 
 
 def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta:
@@ -121,27 +121,27 @@ def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta
     return timedelta(seconds=dice.random() * highest)
 
 
-def after_doubt(doubt: OutcomeUnknown) -> Departure:
+def after_doubt(doubt: OutcomeUnknown) -> ClaimOutcome:
     """A task whose action may or may not have happened waits for a person."""
     error = TaskError(kind="outcome_unknown", message=doubt.message)
-    return Departure(status="waiting", outcome="waiting", waiting_for="outcome", error=error)
+    return ClaimOutcome(status="waiting", outcome="waiting", waiting_for="outcome", error=error)
 
 
-def after_parking(reason: Parked | InsufficientFunds | BudgetExhausted) -> Departure:
+def after_parking(reason: Parked | InsufficientFunds | BudgetExhausted) -> ClaimOutcome:
     """A task that cannot go on without a person's word, or without money, waits for it and holds no worker."""
     if isinstance(reason, Parked):
-        return Departure(status="waiting", outcome="waiting", waiting_for=reason.waiting_for)
+        return ClaimOutcome(status="waiting", outcome="waiting", waiting_for=reason.waiting_for)
     what = "funds" if isinstance(reason, InsufficientFunds) else "budget"
     error = TaskError(kind=f"no_{what}", message=reason.message)
     needed = reason.details.get("needed")
-    return Departure(status="waiting", outcome="waiting", waiting_for=what, waiting_amount=needed, error=error)
+    return ClaimOutcome(status="waiting", outcome="waiting", waiting_for=what, waiting_amount=needed, error=error)
 
 
-def after_stuck(*, attempts: int, max_attempts: int, what: str, spell: Spell) -> Departure:
+def after_stuck(*, attempts: int, max_attempts: int, what: str, spell: Spell) -> ClaimOutcome:
     """What becomes of a task whose thread does not come back from what it does."""
     error = TaskError(kind="stuck", message=f"Its thread did not come back from {what}.")
     is_last = (0 if spell.has_progressed else attempts) + 1 >= max_attempts
-    return Departure(
+    return ClaimOutcome(
         status="failed" if is_last else "queued",
         outcome="failed" if is_last else "retry",
         counted=True,
@@ -151,18 +151,18 @@ def after_stuck(*, attempts: int, max_attempts: int, what: str, spell: Spell) ->
     )
 
 
-def after_stop(stopped: Stopped) -> Departure | None:
+def after_stop(stopped: Stopped) -> ClaimOutcome | None:
     """What becomes of a task that was stopped; None when it is no longer ours to say."""
     return _AFTER_STOP[stopped.reason]
 
 
-_AFTER_STOP: dict[Reason, Departure | None] = {
-    "cancelled": Departure(
+_AFTER_STOP: dict[Reason, ClaimOutcome | None] = {
+    "cancelled": ClaimOutcome(
         status="cancelled", outcome="cancelled", error=TaskError(kind="cancelled", message="Cancelled on request.")
     ),
-    "draining": Departure(status="queued", outcome="released"),
-    "switched_off": Departure(status="queued", outcome="released"),
-    "deadline": Departure(
+    "draining": ClaimOutcome(status="queued", outcome="released"),
+    "switched_off": ClaimOutcome(status="queued", outcome="released"),
+    "deadline": ClaimOutcome(
         status="failed",
         outcome="failed",
         counted=True,
@@ -172,7 +172,7 @@ _AFTER_STOP: dict[Reason, Departure | None] = {
 }
 
 
-def _unless_too_late(departure: Departure, remaining: timedelta | None) -> Departure:
+def _unless_too_late(departure: ClaimOutcome, remaining: timedelta | None) -> ClaimOutcome:
     if remaining is None or departure.delay is None or departure.delay < remaining:
         return departure
     said = departure.error.message if departure.error else ""

@@ -16,8 +16,8 @@ from datetime import timedelta
 
 import psutil
 
+from agents.journal import leave
 from agents.llm.errors import OUTAGE
-from agents.work import leave
 from core.clock import Stopwatch
 from core.db import system_transaction
 from core.errors import RotaError

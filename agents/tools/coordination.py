@@ -12,7 +12,7 @@ from domain.channels.schemas import Event
 from domain.office import service as office
 from domain.office.schemas import TicketPriority
 from domain.tasks import service as tasks
-from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
+from domain.tasks.schemas import SubmissionContext, TaskInput, TaskSubmission
 from domain.tenants import service as tenants
 from domain.workflows import service as workflows
 
@@ -162,9 +162,9 @@ def schedule_task(context: ToolContext, wanted: ScheduleTask) -> dict[str, Any]:
     return {"task_id": made.id, "agent": made.agent, "run_at": wanted.run_at.astimezone(context.zone).isoformat()}
 
 
-def _same_terms(context: ToolContext, count: int) -> Terms:
-    """Terms for `count` tasks for the same person, at the same location, within the same scopes, and with no more means
-    than this task has.
+def _same_terms(context: ToolContext, count: int) -> SubmissionContext:
+    """The context of `count` tasks for the same person, at the same location, within the same scopes, and with no more
+    means than this task has.
 
     Raises:
         Conflict: as many as may stem from one task do.
@@ -172,7 +172,7 @@ def _same_terms(context: ToolContext, count: int) -> Terms:
     acting, start = context.acting, context.acting.may_start
     if start is None:
         raise NotPermitted("Only a task can start others.")
-    terms = Terms(
+    terms = SubmissionContext(
         user_id=acting.user_id,
         location_id=acting.location_id,
         origin_id=acting.task_id,

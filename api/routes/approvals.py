@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from agents.approving import approve, reject
+from agents.review import approve, reject
 from core.errors import InvalidInput
 from core.wakeup import wakeup
 from domain.approvals import service as approvals

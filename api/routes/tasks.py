@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 from sqlalchemy import Connection
 
 from core.batches import Batches
-from core.db import Alone, is_refusal, system_transaction
+from core.db import SingleStatement, is_refusal, system_transaction
 from core.errors import NotPermitted
 from core.settings import settings
 from core.wakeup import wakeup
@@ -32,12 +32,12 @@ from domain.tasks.schemas import (
     Retry,
     Settlement,
     Status,
+    SubmissionContext,
     Task,
     TaskDetail,
     TaskFilter,
     TaskPage,
     TaskSubmission,
-    Terms,
     Word,
 )
 from domain.tenants import service as tenants
@@ -70,7 +70,7 @@ _EACH = 10_000  # what each counts for beside its body
 
 
 def _accept(line: _Line, offers: Sequence[Offer]) -> list[Task | None]:
-    return tasks.accept(Alone(line[0]), offers)
+    return tasks.accept(SingleStatement(line[0]), offers)
 
 
 _acceptance: Batches[_Line, Offer, Task | None] = Batches(_accept, is_refusal=is_refusal, most=_MOST_BYTES, threads=8)
@@ -102,11 +102,11 @@ def _submit(submission: TaskSubmission, caller: Principal, idempotency_key: str 
         return tasks.submit(connection, submission, terms, idempotency_key=idempotency_key)
 
 
-def _for(caller: Principal) -> Terms:
-    return Terms(user_id=caller.user_id, scopes=caller.scopes)
+def _for(caller: Principal) -> SubmissionContext:
+    return SubmissionContext(user_id=caller.user_id, scopes=caller.scopes)
 
 
-def _terms(connection: Connection, caller: Principal, submission: TaskSubmission) -> Terms:
+def _terms(connection: Connection, caller: Principal, submission: TaskSubmission) -> SubmissionContext:
     """For whom and where the task is to be done.
 
     Raises:
@@ -125,7 +125,7 @@ def _terms(connection: Connection, caller: Principal, submission: TaskSubmission
             raise NotPermitted("You may submit tasks at some locations only: name one of them as `location`.")
     if user_id != caller.user_id:
         _refuse_acting_as(connection, caller, user_id, location)
-    return Terms(user_id=user_id, location_id=location, scopes=caller.scopes)
+    return SubmissionContext(user_id=user_id, location_id=location, scopes=caller.scopes)
 
 
 def _refuse_acting_as(connection: Connection, caller: Principal, user_id: UUID, location: UUID | None) -> None:

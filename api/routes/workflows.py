@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path
 
 from core.wakeup import wakeup
-from domain.tasks.schemas import Terms
+from domain.tasks.schemas import SubmissionContext
 from domain.workflows import service as workflows
 from domain.workflows.schemas import Run, Variables, Workflow, WorkflowFields
 from web.auth import Needs, Principal
@@ -52,7 +52,7 @@ def remove_workflow(slug: SlugPath, caller: Writes) -> None:
 def start_workflow(slug: SlugPath, caller: Runs, given: Variables = Variables()) -> Run:
     """Start a workflow: each task begins when the one before it has ended, however that ended."""
     with caller.writing() as connection:
-        terms = Terms(user_id=caller.user_id, scopes=caller.scopes)
+        terms = SubmissionContext(user_id=caller.user_id, scopes=caller.scopes)
         run = workflows.start(connection, caller.org_id, slug, given.variables, terms)
     wakeup.hint()
     return run

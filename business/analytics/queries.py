@@ -314,7 +314,7 @@ _DUTIES = text("""
            (SELECT count(*) FROM payments WHERE status = 'pending') AS pending_payments,
            (SELECT count(*) FROM subscriptions WHERE status = 'past_due') AS subscriptions_past_due,
            (SELECT count(*) FROM subscriptions WHERE status = 'active'
-               AND renews_on BETWEEN :first AND :first + 6) AS renewals_next_7_days,
+               AND renews_on BETWEEN CAST(:first AS date) AND CAST(:first AS date) + 6) AS renewals_next_7_days,
            (SELECT count(*) FROM subscriptions
              WHERE ended_on BETWEEN date_trunc('month', CAST(:first AS timestamp)) AND :first)
                AS subscriptions_ended_this_month,

@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import Hot
+from core.db import PreparedQuery
 
 # ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_SEARCH_CLIENTS = Hot("""
+_SEARCH_CLIENTS = PreparedQuery("""
     SELECT id AS client_id, name, email, phone, status, joined_on
       FROM client_contacts
      WHERE (CAST(:status AS text) IS NULL OR status = :status)
@@ -36,7 +36,7 @@ def client_names(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(statement, {"limit": limit}).scalars())
 
 
-_CLIENT = Hot("""
+_CLIENT = PreparedQuery("""
     SELECT c.id AS client_id, c.name, c.email, c.phone, c.status, c.language, c.tags, c.notes, c.joined_on,
            (SELECT jsonb_build_object('plan', s.plan, 'amount', CAST(s.amount AS text), 'currency', s.currency,
                                       'period', s.period, 'status', s.status, 'started_on', s.started_on,
@@ -55,7 +55,7 @@ def client(connection: Connection, client_id: UUID) -> dict[str, Any] | None:
     return _CLIENT.run(connection, {"client": client_id}).first()
 
 
-_CLIENT_BOOKINGS = Hot("""
+_CLIENT_BOOKINGS = PreparedQuery("""
     SELECT b.id AS booking_id, b.status, s.id AS session_id, k.name AS class_name, s.starts_at, s.instructor, s.room
       FROM bookings b JOIN class_sessions s ON s.id = b.session_id JOIN classes k ON k.id = s.class_id
      WHERE b.client_id = :client AND (NOT CAST(:upcoming AS boolean) OR s.starts_at > rota_now())
@@ -120,7 +120,7 @@ def activity_of_client(connection: Connection, client_id: UUID, zone: ZoneInfo) 
 
 # ── leads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_SEARCH_LEADS = Hot("""
+_SEARCH_LEADS = PreparedQuery("""
     SELECT id AS lead_id, name, email, phone, source, interest, status, created_at
       FROM lead_contacts
      WHERE (CAST(:status AS text) IS NULL OR status = :status)
@@ -140,7 +140,7 @@ def leads_matching(
     return _SEARCH_LEADS.run(connection, values).all
 
 
-_LEAD = Hot("""
+_LEAD = PreparedQuery("""
     SELECT id AS lead_id, name, email, phone, source, interest, status, notes, created_at, updated_at
       FROM lead_contacts WHERE id = :lead
 """)
@@ -167,7 +167,7 @@ def note_lead_status(connection: Connection, lead_id: UUID, *, status: str, note
 
 # ── classes, sessions, bookings ──────────────────────────────────────────────────────────────────────────────────────
 
-_SEARCH_CLASSES = Hot("""
+_SEARCH_CLASSES = PreparedQuery("""
     SELECT id AS class_id, name, category, description, level, duration_minutes, capacity
       FROM classes
      WHERE (CAST(:level AS text) IS NULL OR level IN (:level, 'all levels'))
@@ -191,7 +191,7 @@ _SESSION = """
            s.capacity, s.capacity - rota_places_taken(s.id) AS places_left
       FROM class_sessions s JOIN classes k ON k.id = s.class_id
 """
-_SCHEDULE = Hot(
+_SCHEDULE = PreparedQuery(
     _SESSION
     + """
      WHERE s.starts_at >= greatest(CAST(:begin AS timestamptz), rota_now()) AND s.starts_at < :end
@@ -213,7 +213,7 @@ def sessions_between(
     return _SCHEDULE.run(connection, values).all
 
 
-_ONE_SESSION = Hot(_SESSION + " WHERE s.id = :session")
+_ONE_SESSION = PreparedQuery(_SESSION + " WHERE s.id = :session")
 
 
 def session(connection: Connection, session_id: UUID) -> dict[str, Any] | None:

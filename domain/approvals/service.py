@@ -30,7 +30,7 @@ from domain.approvals.schemas import (
     Verdict,
 )
 from domain.audit import service as audit
-from domain.audit.schemas import Deed, Doer
+from domain.audit.schemas import Actor, AuditEvent
 from domain.channels import service as channels
 from domain.channels.schemas import Event
 from domain.tasks import service as tasks
@@ -243,9 +243,9 @@ def _decide(
 def _note(
     connection: Connection, org: UUID, approval: Approval, verb: str, reason: str | None, *, user: UUID | None
 ) -> None:
-    actor = Doer(org_id=org, user_id=user, agent=approval.agent, task_id=approval.task_id, seq=approval.seq)
+    actor = Actor(org_id=org, user_id=user, agent=approval.agent, task_id=approval.task_id, seq=approval.seq)
     details = {"approval": approval.id, "kind": approval.kind, "digest": approval.digest, "reason": reason}
-    audit.record(connection, actor, Deed(verb, f"tool/{approval.tool}", details))
+    audit.record(connection, actor, AuditEvent(verb, f"tool/{approval.tool}", details))
 
 
 def ensure_seen(approval: Approval, seen: str | None) -> None:
@@ -392,9 +392,9 @@ def withdraw_ended(connection: Connection) -> int:
     """Close what is open of tasks that have ended. Returns how many."""
     closed = queries.withdraw_ended(connection)
     for row in closed:
-        actor = Doer(org_id=row["org_id"], agent=row["agent"], task_id=row["task_id"], seq=row["seq"])
+        actor = Actor(org_id=row["org_id"], agent=row["agent"], task_id=row["task_id"], seq=row["seq"])
         details = {"approval": row["id"], "kind": row["kind"], "reason": "Its task has ended."}
-        audit.record(connection, actor, Deed("withdrawn", f"tool/{row['tool']}", details))
+        audit.record(connection, actor, AuditEvent("withdrawn", f"tool/{row['tool']}", details))
     return len(closed)
 
 

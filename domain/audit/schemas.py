@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 @dataclass(frozen=True)
-class Doer:
+class Actor:
     """Who did something: a user through a key, or an agent in a step of a task that a user asked for."""
 
     org_id: UUID
@@ -21,7 +21,7 @@ class Doer:
 
 
 @dataclass(frozen=True)
-class Deed:
+class AuditEvent:
     """What was done, to what. Details hold no secrets."""
 
     verb: str

@@ -6,24 +6,24 @@ from sqlalchemy import Connection
 
 from core.ids import new_id
 from domain.audit import queries
-from domain.audit.schemas import AuditLine, AuditPage, Deed, Doer
+from domain.audit.schemas import Actor, AuditEvent, AuditLine, AuditPage
 
 
-def record(connection: Connection, doer: Doer, deed: Deed) -> None:
+def record(connection: Connection, actor: Actor, event: AuditEvent) -> None:
     """Write down who did what, in the transaction in which it is done: both hold, or neither."""
     queries.insert_line(
         connection,
         {
             "id": new_id(),
-            "org_id": doer.org_id,
-            "user_id": doer.user_id,
-            "key_id": doer.key_id,
-            "agent": doer.agent,
-            "task_id": doer.task_id,
-            "seq": doer.seq,
-            "verb": deed.verb,
-            "subject": deed.subject,
-            "details": deed.details,
+            "org_id": actor.org_id,
+            "user_id": actor.user_id,
+            "key_id": actor.key_id,
+            "agent": actor.agent,
+            "task_id": actor.task_id,
+            "seq": actor.seq,
+            "verb": event.verb,
+            "subject": event.subject,
+            "details": event.details,
         },
     )
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from core.db import Alone, Hot
+from core.db import PreparedQuery, SingleStatement
 from domain.billing.models import prices
 from domain.providers import service as providers
 
@@ -21,7 +21,7 @@ def own_price(connection: Connection, model: str) -> RowMapping | None:
 
 
 _MINE = "nullif(current_setting('app.org', true), '')::uuid"
-_MONEY = Hot(f"""
+_MONEY = PreparedQuery(f"""
     SELECT b.has_budgets, {", ".join(f"p.{column.name} AS price_{column.name}" for column in _PRICE)}, s.*
       FROM (SELECT EXISTS (SELECT FROM budgets) AS has_budgets, CAST(:model AS text) AS wanted) b
       LEFT JOIN prices p ON p.model = b.wanted
@@ -29,7 +29,7 @@ _MONEY = Hot(f"""
 """)  # noqa: S608
 
 
-def money_facts(at: Connection | Alone, model: str) -> dict[str, Any]:
+def money_facts(at: Connection | SingleStatement, model: str) -> dict[str, Any]:
     """The same, in columns named `price_…`, null where there is none; whether the organisation has any budget; and its
     endpoint that serves the model, null where there is none.
     """

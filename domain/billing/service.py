@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping
 
-from core.db import Alone
+from core.db import SingleStatement
 from core.errors import InvalidInput, NotFound, RotaError
 from domain.billing import pricing, queries
 from domain.billing.routing import provider_of
@@ -38,7 +38,7 @@ def own_price(connection: Connection, model: str) -> Price | None:
     return Price(**row) if row else None
 
 
-def money_facts(at: Connection | Alone, model: str) -> MoneyFacts:
+def money_facts(at: Connection | SingleStatement, model: str) -> MoneyFacts:
     """What calls of `model` cost an organisation, whether anything limits that, and where they go."""
     row = queries.money_facts(at, model)
     price = {name.removeprefix("price_"): value for name, value in row.items() if name.startswith("price_")}

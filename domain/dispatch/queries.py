@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import Hot
+from core.db import PreparedQuery
 from domain.pacing import service as pacing
 from domain.providers import service as providers
 
@@ -23,7 +23,7 @@ _MAY_START = """
 _SHUT_OUT = "ARRAY(SELECT id FROM users WHERE disabled_at IS NOT NULL)"
 
 # A loose index scan: one probe into `tasks_due` for each lane, however many tasks stand in it.
-_LANES = Hot(f"""
+_LANES = PreparedQuery(f"""
     WITH RECURSIVE lane AS (
         (SELECT t.priority, t.org_id, t.agent_id FROM tasks t
           WHERE t.status = 'queued' AND t.dispatched_at IS NULL AND NOT t.parked
@@ -66,7 +66,7 @@ def lanes(connection: Connection, most: int) -> list[dict[str, Any]]:
     return _LANES.run(connection, {"most": most}).all
 
 
-_IN_FLIGHT = Hot("""
+_IN_FLIGHT = PreparedQuery("""
     SELECT org_id, agent_id, provider, model, priority, queue, true AS is_unclaimed, queue < priority AS is_promoted,
            count(*) AS tasks
       FROM tasks WHERE status = 'queued' AND dispatched_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6
@@ -81,7 +81,7 @@ def in_flight(connection: Connection) -> list[dict[str, Any]]:
     return _IN_FLIGHT.run(connection, {}).all
 
 
-_STARTS = Hot("""
+_STARTS = PreparedQuery("""
     SELECT o.org_id, (
         SELECT count(*) FROM (
             SELECT FROM attempts a WHERE a.org_id = o.org_id AND a.started_at > rota_now() - interval '60 seconds'
@@ -96,7 +96,7 @@ def started_last_minute(connection: Connection, most: dict[UUID, int]) -> dict[U
     return {row["org_id"]: row["started"] for row in found}
 
 
-_PROVIDERS = Hot(f"""
+_PROVIDERS = PreparedQuery(f"""
     SELECT provider, model, l.max_in_flight, l.starts_per_minute,
            p.cause, p.rate, p.held_until, coalesce(p.held_for, 0) AS held_for, p.ahead,
            CASE WHEN l.starts_per_minute IS NULL THEN 0 ELSE (
@@ -112,7 +112,7 @@ def provider_limits(connection: Connection) -> list[dict[str, Any]]:
     return _PROVIDERS.run(connection, {}).all
 
 
-_PAUSES = Hot("""
+_PAUSES = PreparedQuery("""
     SELECT org_id, kind, CASE WHEN kind = 'organisation' THEN '' ELSE name END AS name, reason FROM pauses
 """)
 
@@ -122,7 +122,7 @@ def paused(connection: Connection) -> list[dict[str, Any]]:
     return _PAUSES.run(connection, {}).all
 
 
-_CREWS = Hot("""
+_CREWS = PreparedQuery("""
     SELECT queues, sum(concurrency) AS slots FROM workers
      WHERE stopped_at IS NULL AND draining_because IS NULL AND last_seen_at > rota_now() - CAST(:lease AS interval)
      GROUP BY queues
@@ -136,7 +136,7 @@ def crews(connection: Connection, lease: timedelta) -> list[dict[str, Any]]:
 
 # ── taking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_TAKE = Hot(f"""
+_TAKE = PreparedQuery(f"""
     WITH lanes AS (
         SELECT * FROM unnest(CAST(:priority AS task_priority[]), CAST(:org AS uuid[]), CAST(:agent AS uuid[]),
                              CAST(:provider AS text[]), CAST(:model AS text[]), CAST(:number AS int[]))
@@ -213,7 +213,7 @@ def move_published(connection: Connection, queues: dict[UUID, str]) -> list[RowM
 # ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # A head that somebody has locked is passed by, and its change stays for the next look: the dispatcher waits for nobody.
-_ADVANCE = Hot("""
+_ADVANCE = PreparedQuery("""
     WITH heads AS (
         SELECT c.org_id, c.key, head.* FROM (SELECT DISTINCT org_id, key FROM key_changes) AS c
           LEFT JOIN LATERAL (
@@ -265,7 +265,7 @@ def take_back_unclaimed(connection: Connection, ids: list[UUID] | None) -> int:
     return connection.execute(_TAKE_BACK_UNCLAIMED, {"ids": ids}).rowcount
 
 
-_UNWANTED = Hot(f"""
+_UNWANTED = PreparedQuery(f"""
     SELECT t.id FROM tasks t
      WHERE t.status = 'queued' AND t.dispatched_at IS NOT NULL
        AND (NOT t.queue = ANY(CAST(:served AS task_priority[]))

@@ -20,7 +20,7 @@ from domain.followups.schemas import Swept
 from domain.followups.standing import Present, end, ending, latest_moment, skip
 from domain.learning import service as learning
 from domain.tasks import service as tasks
-from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
+from domain.tasks.schemas import SubmissionContext, TaskInput, TaskSubmission
 
 _LETTERS = 12
 """messages of the correspondence that the writer is shown"""
@@ -200,7 +200,7 @@ class Starting:
                 failed = ending(due.row, "failed", _REFUSED)
                 self.done.failed += end(self._connection, [failed | {"choice_id": variant.choice_id}])
 
-    def _submission(self, due: _Due, variant: _Variant) -> tuple[UUID, TaskSubmission, Terms]:
+    def _submission(self, due: _Due, variant: _Variant) -> tuple[UUID, TaskSubmission, SubmissionContext]:
         """The task that writes a follow-up: its id, what is asked, and under which terms."""
         fields, contact, row = due.rule.fields, due.contact, due.row
         tone = next(one.tone for one in fields.variants if one.name == variant.name)
@@ -227,7 +227,7 @@ class Starting:
             expires_at=due.latest,
         )
         owner = due.rule.row
-        terms = Terms(user_id=owner["user_id"], scopes=owner["scopes"], location_id=contact.location_id)
+        terms = SubmissionContext(user_id=owner["user_id"], scopes=owner["scopes"], location_id=contact.location_id)
         return new_id(), submission, terms
 
 

@@ -20,7 +20,7 @@ from core.ids import new_id
 from domain.schedules import queries, timing
 from domain.schedules.schemas import Checked, Overlap, RunKind, Times, Work
 from domain.tasks import service as tasks
-from domain.tasks.schemas import TaskSubmission, Terms
+from domain.tasks.schemas import SubmissionContext, TaskSubmission
 
 PORTION = 500
 """schedules that one transaction attends to"""
@@ -181,7 +181,7 @@ class _Starting:
                 self._buffered[run["schedule_id"]].append(run["id"])
         self._over_budget = over_budget(connection, schedules.values())
         self._runs: dict[UUID, dict[str, Any]] = {}
-        self._submissions: dict[UUID, tuple[UUID, TaskSubmission, Terms]] = {}
+        self._submissions: dict[UUID, tuple[UUID, TaskSubmission, SubmissionContext]] = {}
         self._to_cancel: list[UUID] = []
         self._replaced: list[UUID] = []
         self.made: list[UUID] = []
@@ -256,7 +256,7 @@ class _Starting:
 
 def submission_of(
     schedule: RowMapping, kind: str, scheduled_for: datetime, payload: dict[str, Any] | None
-) -> tuple[UUID, TaskSubmission, Terms]:
+) -> tuple[UUID, TaskSubmission, SubmissionContext]:
     """The task of a run: its id, what is asked, and under which terms."""
     work = Work.model_validate(schedule["task"])
     told = {"schedule": schedule["slug"], "scheduled_for": scheduled_for.isoformat(), "kind": kind}
@@ -266,7 +266,7 @@ def submission_of(
         more = {"context": more["context"] | {"event": event}, "has_outside_context": True}
     asked = work.input.model_copy(update=more)
     submission = TaskSubmission(agent=work.agent, input=asked, priority=work.priority, contact=work.contact)
-    return new_id(), submission, Terms(user_id=schedule["user_id"], scopes=schedule["scopes"])
+    return new_id(), submission, SubmissionContext(user_id=schedule["user_id"], scopes=schedule["scopes"])
 
 
 def over_budget(connection: Connection, schedules: Iterable[RowMapping]) -> set[UUID]:

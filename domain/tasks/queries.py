@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
 
-from core.db import Alone, Hot, dump_json
+from core.db import PreparedQuery, SingleStatement, dump_json
 from domain.tasks.models import tasks
 from domain.tasks.schemas import TaskFilter
 from domain.wallet import service as wallet
@@ -33,7 +33,7 @@ _VISIBLE_NAMES = ", ".join(column.name for column in _VISIBLE)
 # A task with a concurrency key gets the next position in it. The key's row stays locked until the submission commits,
 # so positions are given out in the order of acceptance. It is born parked; the dispatcher lets the first of each key
 # go. Keys are locked, and idempotency keys taken, in one order: two who submit many wait for each other in no circle.
-_SUBMIT = Hot(f"""
+_SUBMIT = PreparedQuery(f"""
     WITH line AS MATERIALIZED (
         SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:lines AS jsonb)) AS (
             id uuid, agent text, priority text, input jsonb, run_after timestamptz, deadline timestamptz,
@@ -74,7 +74,7 @@ _SUBMIT = Hot(f"""
 """)  # noqa: S608
 
 
-def insert_tasks(at: Connection | Alone, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def insert_tasks(at: Connection | SingleStatement, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Submit tasks of one organisation. Those that are there now, in no order: left out are those whose agent is not
     there (or switched off), whose user is shut out, whose deadline or expiry has passed, or whose idempotency key was
     used before.
@@ -336,7 +336,7 @@ def agent_statistics(connection: Connection) -> list[RowMapping]:
 # ── claim, journal, departure ────────────────────────────────────────────────────────────────────────────────────────
 
 # Stamped by the clock, not by the transaction's begin: it may have been open long before this task was dispatched.
-_CLAIM = Hot(f"""
+_CLAIM = PreparedQuery(f"""
     WITH claimed AS (
         UPDATE tasks
            SET status = 'running', claim = claim + 1, worker = :worker, dispatched_at = NULL,
@@ -364,7 +364,9 @@ _CLAIM = Hot(f"""
 """)  # noqa: S608
 
 
-def claim_task(at: Connection | Alone, task_id: UUID, claim: int, worker: str, tokens: int) -> dict[str, Any] | None:
+def claim_task(
+    at: Connection | SingleStatement, task_id: UUID, claim: int, worker: str, tokens: int
+) -> dict[str, Any] | None:
     """Make `worker` the owner of the task under the next claim number, and promise it `tokens` where they are there.
     None when the message is out of date.
     """
@@ -382,7 +384,9 @@ def undo_dispatch(connection: Connection, task_id: UUID, claim: int) -> None:
 
 # `status::text` keeps the planner from the index of all running tasks: it would walk through that, where it thinks they
 # are few, to find one by its id.
-_HOLD = Hot("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE")
+_HOLD = PreparedQuery(
+    "SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE"
+)
 
 
 def holds_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
@@ -415,7 +419,7 @@ _JOURNAL = """
           FROM fence f, line l WHERE l.usage_id IS NOT NULL
     )
 """
-_RECORD = Hot(f"""
+_RECORD = PreparedQuery(f"""
     WITH fence AS (
         SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
          WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
@@ -424,7 +428,7 @@ _RECORD = Hot(f"""
 """)  # noqa: S608
 # What is said of the task is true of its row as it is when the lock is had; the journal of a task that runs is written
 # by its worker alone, which is the one that ends it here.
-_FINISH = Hot(f"""
+_FINISH = PreparedQuery(f"""
     WITH held AS (
         SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
          WHERE id = :task AND claim = :claim AND status::text = 'running'
@@ -463,7 +467,7 @@ def insert_steps(
 
 
 def finish_task(
-    at: Connection | Alone,
+    at: Connection | SingleStatement,
     task: dict[str, Any],
     lines: list[dict[str, Any]],
     payments: Sequence[Payment],
@@ -480,7 +484,7 @@ def _journal_values(task: dict[str, Any], lines: list[dict[str, Any]], payments:
     return task | {"lines": dump_json(lines)} | wallet.payment_values(payments)
 
 
-_FINISH_BEGUN = Hot("""
+_FINISH_BEGUN = PreparedQuery("""
     WITH fence AS (
         SELECT id FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
     )
@@ -499,8 +503,10 @@ def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
 # walk through all of the organisation's rows, which it thinks are few while its statistics are young.
 # The row is locked by a statement of its own: a step that was being written while we waited for the lock is seen only
 # by a statement that begins afterwards.
-_LOCK = Hot("SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR UPDATE")
-_LEAVE = Hot("""
+_LOCK = PreparedQuery(
+    "SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR UPDATE"
+)
+_LEAVE = PreparedQuery("""
     WITH held AS (
         SELECT id, cancel_requested_at, coalesce(wakes <> CAST(:wakes AS integer), false) AS was_woken,
                EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown')) AS is_in_doubt

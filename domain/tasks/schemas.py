@@ -119,7 +119,7 @@ class Bounds(BaseModel):
     tree: TreeLimits
 
 
-class Terms(BaseModel):
+class SubmissionContext(BaseModel):
     """What a task is submitted under, beside what was asked: for whom, where, and what it stems from."""
 
     user_id: UUID
@@ -137,7 +137,7 @@ class Offer(NamedTuple):
     """A task offered for acceptance."""
 
     submission: TaskSubmission
-    terms: Terms
+    terms: SubmissionContext
     idempotency_key: str | None = None
 
 
@@ -409,7 +409,7 @@ class StepRecord(BaseModel):
     bill: Bill | None = None
 
 
-class Line(NamedTuple):
+class JournalLine(NamedTuple):
     """A step to be written, under its id; it was done `age_ms` ago."""
 
     record: StepRecord
@@ -429,7 +429,7 @@ class Spell:
     """tries that ended in an outage and were not counted"""
 
 
-class Departure(BaseModel):
+class ClaimOutcome(BaseModel):
     """How a worker leaves a task: its new status, and what the attempt came to."""
 
     status: Status

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping
 
-from core.db import Alone, dump_json
+from core.db import SingleStatement, dump_json
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.ids import new_id
 from domain.agents import service as agents
@@ -27,9 +27,9 @@ from domain.tasks.schemas import (
     BulkRequest,
     BulkRetry,
     Claimed,
-    Departure,
+    ClaimOutcome,
     Failures,
-    Line,
+    JournalLine,
     Offer,
     QueueStatistics,
     Replay,
@@ -38,13 +38,13 @@ from domain.tasks.schemas import (
     Status,
     Step,
     StepRecord,
+    SubmissionContext,
     Task,
     TaskDetail,
     TaskFilter,
     TaskInput,
     TaskPage,
     TaskSubmission,
-    Terms,
 )
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment
@@ -60,7 +60,7 @@ class ClaimLost(RotaError):
 def submit(
     connection: Connection,
     submission: TaskSubmission,
-    terms: Terms,
+    terms: SubmissionContext,
     *,
     idempotency_key: str | None = None,
 ) -> Task:
@@ -77,7 +77,7 @@ def submit(
     return found or _earlier_or_refusal(connection, submission, terms, idempotency_key)
 
 
-def accept(at: Connection | Alone, offers: Sequence[Offer]) -> list[Task | None]:
+def accept(at: Connection | SingleStatement, offers: Sequence[Offer]) -> list[Task | None]:
     """The same for many of one organisation, in one statement: all of them, or an error and none. None in place of a
     task of which there is more to say: it is there already, or is refused; `submit` says which.
     """
@@ -86,12 +86,14 @@ def accept(at: Connection | Alone, offers: Sequence[Offer]) -> list[Task | None]
     return [Task(**there[row["id"]]) if row["id"] in there else None for row in rows]
 
 
-def _digest(submission: TaskSubmission, terms: Terms) -> bytes:
+def _digest(submission: TaskSubmission, terms: SubmissionContext) -> bytes:
     asked = f"{terms.user_id} {submission.model_dump_json(exclude_none=True)}"
     return hashlib.sha256(asked.encode()).digest()
 
 
-def submit_many(connection: Connection, submissions: Sequence[tuple[UUID, TaskSubmission, Terms]]) -> set[UUID]:
+def submit_many(
+    connection: Connection, submissions: Sequence[tuple[UUID, TaskSubmission, SubmissionContext]]
+) -> set[UUID]:
     """Accept many tasks under ids that the caller chose, in one go. Returns the ids of those that were accepted: the
     others' agents are switched off, or not there.
     """
@@ -99,7 +101,9 @@ def submit_many(connection: Connection, submissions: Sequence[tuple[UUID, TaskSu
     return {row["id"] for row in queries.insert_tasks(connection, rows)} if rows else set()
 
 
-def _row(task_id: UUID, submission: TaskSubmission, terms: Terms, idempotency_key: str | None = None) -> dict[str, Any]:
+def _row(
+    task_id: UUID, submission: TaskSubmission, terms: SubmissionContext, idempotency_key: str | None = None
+) -> dict[str, Any]:
     return {
         "id": task_id,
         "agent": submission.agent,
@@ -116,7 +120,9 @@ def _row(task_id: UUID, submission: TaskSubmission, terms: Terms, idempotency_ke
     }
 
 
-def _earlier_or_refusal(connection: Connection, submission: TaskSubmission, terms: Terms, key: str | None) -> Task:
+def _earlier_or_refusal(
+    connection: Connection, submission: TaskSubmission, terms: SubmissionContext, key: str | None
+) -> Task:
     earlier = queries.task_by_idempotency_key(connection, key) if key else None
     if earlier is None:
         _refuse_past(submission, queries.now(connection))
@@ -168,12 +174,14 @@ def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
 
 
 def lineage_of(connection: Connection, task_id: UUID) -> dict[str, Any]:
-    """What a task stems from, as fields of `Terms`; nothing where the task is gone."""
+    """What a task stems from, as fields of `SubmissionContext`; nothing where the task is gone."""
     row = queries.lineage_of(connection, task_id)
     return dict(row) if row else {}
 
 
-def start_by_agent(connection: Connection, org: UUID, terms: Terms, more: int, *, max_children: int) -> None:
+def start_by_agent(
+    connection: Connection, org: UUID, terms: SubmissionContext, more: int, *, max_children: int
+) -> None:
     """Count `more` tasks that the task `terms.origin_id` is about to start under `terms`. To be called in their
     transaction, before they are submitted.
 
@@ -325,7 +333,7 @@ def _why_off(task: Task, off: RowMapping) -> str:
 
 
 def replay(
-    connection: Connection, task_id: UUID, changes: Replay, by: Terms, *, idempotency_key: str | None = None
+    connection: Connection, task_id: UUID, changes: Replay, by: SubmissionContext, *, idempotency_key: str | None = None
 ) -> Task:
     """Do a task anew: a new task with an empty journal, linked to the old one by `origin_id`, for the user and within
     the scopes that `by` names. Of its times those are kept that have not come.
@@ -340,7 +348,11 @@ def replay(
 
 
 def _replay(
-    connection: Connection, original: RowMapping, changes: Replay, by: Terms, idempotency_key: str | None = None
+    connection: Connection,
+    original: RowMapping,
+    changes: Replay,
+    by: SubmissionContext,
+    idempotency_key: str | None = None,
 ) -> Task:
     submission = TaskSubmission(
         agent=changes.agent or original["agent"],
@@ -352,7 +364,7 @@ def _replay(
         deadline=original["deadline"],
         expires_at=original["expires_at"],
     )
-    terms = Terms(
+    terms = SubmissionContext(
         user_id=by.user_id,
         location_id=original["location_id"],
         origin_id=original["id"],
@@ -415,7 +427,7 @@ def retry_many(connection: Connection, request: BulkRetry) -> BulkOutcome:
 
 
 def replay_many(
-    connection: Connection, request: BulkReplay, by: Terms, *, idempotency_key: str | None = None
+    connection: Connection, request: BulkReplay, by: SubmissionContext, *, idempotency_key: str | None = None
 ) -> BulkOutcome:
     """Do tasks anew that match and have ended, each as a new task linked to the old. With an `idempotency_key`, each of
     them once.
@@ -514,7 +526,9 @@ def take_back_orphaned(connection: Connection, lease: timedelta) -> dict[str, in
 # ── the worker that holds a task ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def claim(at: Connection | Alone, task_id: UUID, number: int, worker: str, *, tokens: int = 0) -> Claimed | None:
+def claim(
+    at: Connection | SingleStatement, task_id: UUID, number: int, worker: str, *, tokens: int = 0
+) -> Claimed | None:
     """Take the task that a message names, unless the message is out of date. The claim number grows by one.
 
     With `tokens`, it is promised so many of its organisation's wallet in the same statement, where they are there.
@@ -549,7 +563,7 @@ def now(connection: Connection) -> datetime:
     return queries.now(connection)
 
 
-def hold(connection: Connection, task: Claimed) -> None:
+def lock_claim(connection: Connection, task: Claimed) -> None:
     """Keep the claim until this transaction ends.
 
     Raises:
@@ -577,12 +591,12 @@ def record_step(connection: Connection, task: Claimed, record: StepRecord, step_
     Raises:
         ClaimLost: somebody else has the task; nothing is written.
     """
-    record_steps(connection, task, [Line(record, step_id)])
+    record_steps(connection, task, [JournalLine(record, step_id)])
     return as_step(task, record)
 
 
 def record_steps(
-    connection: Connection, task: Claimed, lines: Sequence[Line], payments: Sequence[Payment] = ()
+    connection: Connection, task: Claimed, lines: Sequence[JournalLine], payments: Sequence[Payment] = ()
 ) -> bool:
     """Write steps, each under its own id, with a usage row for each that called a model, and what the task's hold pays
     for them. Returns whether the hold had enough; where not, the steps are written and nothing is paid.
@@ -597,9 +611,9 @@ def record_steps(
 
 
 def finish(
-    at: Connection | Alone,
+    at: Connection | SingleStatement,
     task: Claimed,
-    lines: Sequence[Line],
+    lines: Sequence[JournalLine],
     payments: Sequence[Payment],
     result: dict[str, Any],
 ) -> bool:
@@ -613,7 +627,7 @@ def _named(task: Claimed) -> dict[str, Any]:
     return {"task": task.id, "claim": task.claim}
 
 
-def _row_of(line: Line) -> dict[str, Any]:
+def _row_of(line: JournalLine) -> dict[str, Any]:
     """What a step and its bill are written as."""
     record = line.record
     row: dict[str, Any] = {
@@ -665,7 +679,7 @@ def finish_begun_step(connection: Connection, task: Claimed, record: StepRecord)
         raise ClaimLost
 
 
-def leave(connection: Connection, task: Claimed, departure: Departure) -> Status:
+def leave(connection: Connection, task: Claimed, departure: ClaimOutcome) -> Status:
     """End the claim: the task gets its next status, which is returned, and the attempt its outcome.
 
     A task that was asked to stop is cancelled, and one that leaves an effect of unknown outcome waits for a person,
@@ -688,7 +702,7 @@ def lock(connection: Connection, task: Claimed) -> None:
         raise ClaimLost
 
 
-def leave_locked(connection: Connection, task: Claimed, departure: Departure) -> Status:
+def leave_locked(connection: Connection, task: Claimed, departure: ClaimOutcome) -> Status:
     """The same as `leave`, where `lock` was called before."""
     return _leave(connection, task.id, task.claim, departure, task.wakes)
 
@@ -696,10 +710,12 @@ def leave_locked(connection: Connection, task: Claimed, departure: Departure) ->
 def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
     """Hand back a task that a worker is said to hold and does not. Nothing happens where that is no longer said."""
     if queries.lock_claim(connection, task_id, claim):
-        _leave(connection, task_id, claim, Departure(status="queued", outcome="released", delay=timedelta(0)))
+        _leave(connection, task_id, claim, ClaimOutcome(status="queued", outcome="released", delay=timedelta(0)))
 
 
-def _leave(connection: Connection, task_id: UUID, claim: int, departure: Departure, wakes: int | None = None) -> Status:
+def _leave(
+    connection: Connection, task_id: UUID, claim: int, departure: ClaimOutcome, wakes: int | None = None
+) -> Status:
     values = {
         "wakes": wakes,
         "task": task_id,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import Hot, run_with_key
+from core.db import PreparedQuery, run_with_key
 
 _ORGANISATION = "id, slug, name, time_zone, markup, prepaid_since IS NOT NULL AS is_prepaid, is_demonstration"
 
@@ -116,7 +116,7 @@ _GRANTS = """
     UNION ALL
     SELECT ARRAY['installation:govern'], NULL FROM users WHERE id = {user} AND is_operator AND disabled_at IS NULL
 """
-_GRANTS_OF = Hot(_GRANTS.format(user=":user"))
+_GRANTS_OF = PreparedQuery(_GRANTS.format(user=":user"))
 
 
 def permissions_of(connection: Connection, user_id: UUID) -> list[dict[str, Any]]:
@@ -302,9 +302,11 @@ def revoke_key(connection: Connection, key_id: UUID) -> None:
 _USABLE = """
     id = :key AND secret_digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > rota_now())
 """
-_BECOME_ITS_OWNER = Hot(f"SELECT set_config('app.org', CAST(org_id AS text), true) FROM api_keys WHERE {_USABLE}")  # noqa: S608
+_BECOME_ITS_OWNER = PreparedQuery(
+    f"SELECT set_config('app.org', CAST(org_id AS text), true) FROM api_keys WHERE {_USABLE}"  # noqa: S608
+)
 # Its use is noted to within a minute: not a write at every request.
-_OWNER = Hot(f"""
+_OWNER = PreparedQuery(f"""
     WITH noted AS (
         UPDATE api_keys SET last_used_at = rota_now()
          WHERE {_USABLE} AND (last_used_at IS NULL OR last_used_at < rota_now() - interval '1 minute')

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import Hot, dump_json
+from core.db import PreparedQuery, dump_json
 from core.ids import new_id
 from domain.wallet.schemas import Payment
 
@@ -34,7 +34,9 @@ def balance(connection: Connection, org: UUID) -> RowMapping:
 
 # ── hold, spend, release ─────────────────────────────────────────────────────────────────────────────────────────────
 
-_FREE_IN_HOLD = Hot("SELECT reserved - spent AS free FROM holds WHERE task_id = :task AND NOT is_over FOR UPDATE")
+_FREE_IN_HOLD = PreparedQuery(
+    "SELECT reserved - spent AS free FROM holds WHERE task_id = :task AND NOT is_over FOR UPDATE"
+)
 
 
 def free_in_hold(connection: Connection, task: UUID) -> int:
@@ -56,7 +58,7 @@ _PROMISED = """
         RETURNING :tokens AS tokens
     )
 """
-_EXTEND = Hot(f"WITH {_PROMISED.format(org=':org')} SELECT tokens FROM promised")  # noqa: S608
+_EXTEND = PreparedQuery(f"WITH {_PROMISED.format(org=':org')} SELECT tokens FROM promised")  # noqa: S608
 
 
 def promised(org: str) -> str:
@@ -96,7 +98,7 @@ _PAID = """
                AS p (id uuid, seq integer, item text, tokens bigint, note text)
     )
 """
-_SPEND = Hot(f"WITH {_PAID.format(is_last='false', condition='true')} SELECT FROM paid")
+_SPEND = PreparedQuery(f"WITH {_PAID.format(is_last='false', condition='true')} SELECT FROM paid")
 
 
 def paid(condition: str, *, is_last: bool = False) -> str:
@@ -117,7 +119,7 @@ def spend(connection: Connection, task: UUID, payments: Sequence[Payment]) -> bo
     return _SPEND.run(connection, {"task": task, **payment_values(payments)}).count == 1
 
 
-_RELEASE = Hot("UPDATE holds SET is_over = true WHERE task_id = :task")
+_RELEASE = PreparedQuery("UPDATE holds SET is_over = true WHERE task_id = :task")
 _WITH_HOLDS_THAT_ARE_OVER = text("SELECT DISTINCT org_id FROM holds WHERE is_over")
 
 

@@ -10,7 +10,7 @@ from core.ids import new_id
 from core.templates import fill
 from domain.agents import service as agents
 from domain.tasks import service as tasks
-from domain.tasks.schemas import TaskInput, TaskSubmission, Terms
+from domain.tasks.schemas import SubmissionContext, TaskInput, TaskSubmission
 from domain.workflows import queries
 from domain.workflows.schemas import Run, Workflow, WorkflowFields
 
@@ -69,7 +69,7 @@ def start(
     org: UUID,
     slug: str,
     variables: dict[str, Any],
-    terms: Terms,
+    terms: SubmissionContext,
     *,
     is_from_outside: bool = False,
 ) -> Run:

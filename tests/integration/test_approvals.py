@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from agents.approving import approve, reject
 from agents.llm.models import Models
+from agents.review import approve, reject
 from core import db
 from core.errors import Conflict, InvalidInput, NotPermitted
 from core.settings import Settings, settings
@@ -22,7 +22,7 @@ from domain.channels import delivery
 from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Replay, TaskInput, Terms
+from domain.tasks.schemas import Replay, SubmissionContext, TaskInput
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant
 from domain.wallet import service as wallet
@@ -253,7 +253,7 @@ def test_a_suggestion_is_offered_and_accepting_it_runs_it_as_a_linked_task(org: 
 def replay(org: UUID, task: UUID) -> UUID:
 
     with db.transaction(org) as connection:
-        return tasks.replay(connection, task, Replay(), Terms(user_id=owner_of(org))).id
+        return tasks.replay(connection, task, Replay(), SubmissionContext(user_id=owner_of(org))).id
 
 
 def status_of(org: UUID, client: UUID) -> str:
@@ -375,9 +375,9 @@ def test_a_word_that_comes_before_the_worker_has_left_is_not_lost(
     task_id = submit(org).id
     leave = desk.executor._leave
 
-    def late(task: Any, departure: Any) -> Any:
+    def late(journal: Any, outcome: Any) -> Any:
         say_yes(org, open_approvals(org, task_id)[0].id)
-        return leave(task, departure)
+        return leave(journal, outcome)
 
     desk.executor._leave = late  # type: ignore[method-assign]
     assert desk.run(org, task_id).status == "queued"
@@ -473,7 +473,7 @@ def test_a_key_of_few_scopes_binds_what_agents_do_for_it(org: UUID, desk: Desk, 
     client = make_row(org, "clients")
     call = ("update_client_status", json.dumps({"client_id": str(client), "status": "frozen"}))
     bird.answers = [asking(call), saying("done")]
-    terms = Terms(user_id=owner_of(org), scopes=["tasks:write", "clients:read"])
+    terms = SubmissionContext(user_id=owner_of(org), scopes=["tasks:write", "clients:read"])
     with db.transaction(org) as connection:
         task = tasks.submit(connection, submission("freeze"), terms)
     desk.run(org, task.id)

@@ -10,9 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from agents.approving import approve
 from agents.llm.models import Models
-from agents.propose import contacts_of
+from agents.review import approve
+from agents.screening import contacts_of
 from agents.tools import TOOLS
 from api.app import make_app
 from core import db
@@ -24,7 +24,7 @@ from domain.audit import service as audit
 from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Replay, Terms
+from domain.tasks.schemas import Replay, SubmissionContext
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Correction
 from domain.workflows import service as workflows
@@ -421,7 +421,7 @@ def test_a_task_that_an_agent_starts_has_no_more_means_than_that_agent(org: UUID
     assert acts(task) == [("update_client_status", False)]
     # Done anew by a person, it is bounded as it was.
     with db.transaction(org) as connection:
-        again = tasks.replay(connection, child.id, Replay(), Terms(user_id=owner_of(org)))
+        again = tasks.replay(connection, child.id, Replay(), SubmissionContext(user_id=owner_of(org)))
     bird.answers = [cancel, saying("done")]
     assert acts(desk.run(org, again.id)) == [("update_client_status", False)]
 

@@ -18,7 +18,7 @@ from domain.channels import service as channels
 from domain.pacing import service as pacing
 from domain.pacing.schemas import Account, Route
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Departure, StepRecord, TaskError
+from domain.tasks.schemas import ClaimOutcome, StepRecord, TaskError
 from domain.tenants import service as tenants
 from domain.tenants.permissions import GOVERN
 from tests.support.clock import movable_clock
@@ -60,7 +60,7 @@ def fail(org: UUID, message: str, kind: str = "bad_request") -> UUID:
     assert held
     error = TaskError(kind=kind, message=message)
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, Departure(status="failed", outcome="failed", counted=True, error=error))
+        tasks.leave(connection, held, ClaimOutcome(status="failed", outcome="failed", counted=True, error=error))
     return held.id
 
 
@@ -303,7 +303,7 @@ def test_another_organisations_tasks_are_out_of_reach_of_every_verb(client: Test
 def test_statistics_tell_how_long_tasks_wait_and_run(client: TestClient, org: UUID) -> None:
     held = claim(org, submit(org, priority="high").id)
     assert held
-    done = Departure(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
+    done = ClaimOutcome(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
     with db.transaction(org) as connection:
         tasks.leave(connection, held, done)
     submit(org, priority="high", concurrency_key="k")

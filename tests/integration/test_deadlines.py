@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 
-from agents.approving import approve
 from agents.llm.models import Models
+from agents.review import approve
 from api.app import make_app
 from core import db
 from core.errors import Conflict, InvalidInput
@@ -21,7 +21,7 @@ from domain.dispatch.why import why
 from domain.schedules import service as schedules
 from domain.schedules.schemas import ScheduleFields
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Departure, Line, Settlement, StepRecord
+from domain.tasks.schemas import ClaimOutcome, JournalLine, Settlement, StepRecord
 from domain.wallet import service as wallet
 from tests.support.clock import Clock, movable_clock
 from tests.support.desk import Desk
@@ -54,7 +54,7 @@ def wait_for(org: UUID, what: str, **more: Any) -> UUID:
     held = claim(org, submit(org, **more).id)
     assert held is not None
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, Departure(status="waiting", outcome="waiting", waiting_for=what))
+        tasks.leave(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for=what))
     return held.id
 
 
@@ -141,8 +141,8 @@ def test_a_task_in_doubt_waits_on_until_its_outcome_is_settled(org: UUID, clock:
     assert held is not None
     with db.transaction(org) as connection:
         step = StepRecord(seq=1, stage="act", name="ring_bell", status="begun", output={"call_id": "c"}, duration_ms=1)
-        tasks.record_steps(connection, held, [Line(step, held.id)])
-        tasks.leave(connection, held, Departure(status="failed", outcome="failed"))
+        tasks.record_steps(connection, held, [JournalLine(step, held.id)])
+        tasks.leave(connection, held, ClaimOutcome(status="failed", outcome="failed"))
     pass_deadline(clock)
     assert (look(org, held.id).status, look(org, held.id).waiting_for) == ("waiting", "outcome")
     with db.transaction(org) as connection:

@@ -17,7 +17,7 @@ from domain.dispatch.why import why
 from domain.pacing import service as pacing
 from domain.pacing.schemas import Route
 from domain.tasks import service as tasks
-from domain.tasks.schemas import PRIORITIES, Claimed, Departure
+from domain.tasks.schemas import PRIORITIES, Claimed, ClaimOutcome
 from tests.support.clock import movable_clock
 from tests.support.factories import change_agent, claim, dispatch, make_organisation, register_worker, submit
 
@@ -38,7 +38,7 @@ def start(org: UUID, task_id: UUID, number: int = 0) -> Claimed:
 
 def leave(org: UUID, held: Claimed, **departure: Any) -> None:
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, Departure(**departure))
+        tasks.leave(connection, held, ClaimOutcome(**departure))
 
 
 def succeed(org: UUID, held: Claimed) -> None:

@@ -26,7 +26,7 @@ from domain.channels.schemas import EmailChannel, GatewaySettings, Room
 from domain.followups import sweep
 from domain.followups.schemas import RuleFields
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Departure
+from domain.tasks.schemas import ClaimOutcome
 from tests.support.clock import Clock, movable_clock
 from tests.support.factories import ZONE, change_agent, claim, look, make_key, make_row, make_user, owner_of
 from tests.support.mail import Mailbox, mail_server
@@ -130,7 +130,7 @@ def write(org: UUID, row: dict[str, Any], body: str = "How are you?") -> dict[st
         answer = tool.run(context, tool.validate({"subject": "A word", "body": body}))
     if held:
         with db.transaction(org) as connection:
-            tasks.leave(connection, held, Departure(status="succeeded", outcome="succeeded", counted=True))
+            tasks.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
     return answer
 
 
@@ -692,7 +692,7 @@ def test_what_is_not_written_has_failed(
         held = claim(org, UUID(row["task_id"]))
         assert held
         with db.transaction(org) as connection:
-            tasks.leave(connection, held, Departure(status="succeeded", outcome="succeeded", counted=True))
+            tasks.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
         attend(org)
     first, *_ = found(client)
     assert first["status"] == "failed"

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from agents.llm.models import Models
-from agents.purse import Books
+from agents.reference import ReferenceCache
 from agents.tools import TOOLS
 from api.app import make_app
 from api.routes.tasks import _acceptance
@@ -33,7 +33,7 @@ from domain.billing import service as billing
 from domain.billing.schemas import BudgetFields, MoneyFacts, PriceFields
 from domain.tasks import queries as task_queries
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Due, Offer, Terms
+from domain.tasks.schemas import Due, Offer, SubmissionContext
 from domain.tenants import queries as tenant_queries
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Correction
@@ -55,9 +55,11 @@ from tests.support.servers import SECRET_KEY, serving, valkey, wait_until
 from workers import queues
 from workers.broker import Broker, make_broker, transport_options
 
-_SETTINGS = db.Hot("SELECT current_setting('app.org') AS org, current_setting('synchronous_commit') AS durable")
+_SETTINGS = db.PreparedQuery(
+    "SELECT current_setting('app.org') AS org, current_setting('synchronous_commit') AS durable"
+)
 _LEFT_BEHIND = b"SELECT coalesce(current_setting('app.org', true), ''), current_setting('synchronous_commit')"
-_BROKEN = db.Hot("SELECT 1 / CAST(:zero AS integer) AS never")
+_BROKEN = db.PreparedQuery("SELECT 1 / CAST(:zero AS integer) AS never")
 _LOOK = ("search_classes", '{"query": "spin"}')
 
 
@@ -91,7 +93,7 @@ def leave_only(org: UUID, tokens: int) -> None:
 
 
 def test_many_are_accepted_at_once_each_on_its_own_terms(org: UUID) -> None:
-    terms = Terms(user_id=owner_of(org))
+    terms = SubmissionContext(user_id=owner_of(org))
     offers = [
         Offer(submission("one", concurrency_key="c"), terms),
         Offer(submission("two"), terms, "k"),
@@ -100,7 +102,7 @@ def test_many_are_accepted_at_once_each_on_its_own_terms(org: UUID) -> None:
         Offer(submission("four", concurrency_key="c"), terms),
         Offer(submission("five", concurrency_key="d", contact=new_id()), terms.model_copy(update={"scopes": ["x"]})),
     ]
-    found = tasks.accept(db.Alone(org), offers)
+    found = tasks.accept(db.SingleStatement(org), offers)
     assert [task and task.input["message"] for task in found] == ["one", "two", None, None, "four", "five"]
     written = rows(
         org,
@@ -112,7 +114,7 @@ def test_many_are_accepted_at_once_each_on_its_own_terms(org: UUID) -> None:
         ("five", "d", 1, True, ["x"]),
     ]  # fmt: skip
     assert len({row.xmin for row in written}) == 1
-    again = tasks.accept(db.Alone(org), [Offer(submission("six", concurrency_key="c"), terms)])
+    again = tasks.accept(db.SingleStatement(org), [Offer(submission("six", concurrency_key="c"), terms)])
     assert rows(org, "SELECT key_position FROM tasks WHERE id = :id", id=again[0].id if again[0] else None) == [(3,)]
 
 
@@ -126,7 +128,7 @@ def test_submissions_that_come_together_are_one_transaction_and_a_bad_one_harms_
     ):
         with db.transaction(org) as connection:
             pid = db.driver(connection).info.backend_pid
-            tasks.submit(connection, submission(), Terms(user_id=owner_of(org)), idempotency_key="k")
+            tasks.submit(connection, submission(), SubmissionContext(user_id=owner_of(org)), idempotency_key="k")
             first = pool.submit(client.post, "/v1/tasks", json=bodies[0], headers={"idempotency-key": "k"})
             wait_until(lambda: is_somebody_waiting_for(pid))
             others = [pool.submit(client.post, "/v1/tasks", json=body) for body in bodies]
@@ -138,8 +140,8 @@ def test_submissions_that_come_together_are_one_transaction_and_a_bad_one_harms_
 
 
 def test_what_the_database_refuses_is_told_and_its_neighbours_are_there_once(org: UUID) -> None:
-    terms = Terms(user_id=owner_of(org))
-    stranger = Offer(submission("refused"), Terms(user_id=new_id()))  # there is no such user
+    terms = SubmissionContext(user_id=owner_of(org))
+    stranger = Offer(submission("refused"), SubmissionContext(user_id=new_id()))  # there is no such user
     offers = [Offer(submission("first"), terms), Offer(submission("a"), terms), stranger, Offer(submission("b"), terms)]
 
     async def submit_all() -> list[Any]:
@@ -181,22 +183,22 @@ def test_a_key_with_a_wrong_secret_sees_nothing_and_leaves_nothing_on_the_connec
 def test_a_statement_alone_acts_for_its_organisation_and_leaves_nothing_on_the_connection(org: UUID) -> None:
     usual = rows(org, "SHOW synchronous_commit")[0][0]
     for durable, setting in ((False, "off"), (True, "on")):
-        found = _SETTINGS.run(db.Alone(org, durable=durable), {}).first()
+        found = _SETTINGS.run(db.SingleStatement(org, durable=durable), {}).first()
         assert found == {"org": str(org), "durable": setting}
         with db.engine(db.APP).connect() as connection:
             after = db.driver(connection).execute(_LEFT_BEHIND).fetchone()
         assert after == ("", usual)
     other = make_organisation("other")
-    seen = db.Hot("SELECT EXISTS (SELECT FROM agents WHERE org_id = :org) AS seen")
-    assert seen.run(db.Alone(org), {"org": org}).first() == {"seen": True}
-    assert seen.run(db.Alone(other), {"org": org}).first() == {"seen": False}
+    seen = db.PreparedQuery("SELECT EXISTS (SELECT FROM agents WHERE org_id = :org) AS seen")
+    assert seen.run(db.SingleStatement(org), {"org": org}).first() == {"seen": True}
+    assert seen.run(db.SingleStatement(other), {"org": org}).first() == {"seen": False}
 
 
 def test_a_statement_alone_that_fails_says_so_and_the_connection_goes_on(org: UUID) -> None:
     for _ in range(2):
         with pytest.raises(DBAPIError, match="division by zero"):
-            _BROKEN.run(db.Alone(org), {"zero": 0})
-        assert _SETTINGS.run(db.Alone(org), {}).first() == {"org": str(org), "durable": "on"}
+            _BROKEN.run(db.SingleStatement(org), {"zero": 0})
+        assert _SETTINGS.run(db.SingleStatement(org), {}).first() == {"org": str(org), "durable": "on"}
 
 
 # ── the claim and its promise ────────────────────────────────────────────────────────────────────────────────────────
@@ -209,7 +211,7 @@ def test_a_claim_promises_what_was_asked_for_where_it_is_there(org: UUID) -> Non
     promised = []
     for task_id in (first, second):
         publish(org, task_id)
-        held = tasks.claim(db.Alone(org, durable=False), task_id, 0, "w1", tokens=20)
+        held = tasks.claim(db.SingleStatement(org, durable=False), task_id, 0, "w1", tokens=20)
         assert held
         promised.append(held.promised)
     assert promised == [20, 0]
@@ -221,7 +223,7 @@ def test_a_claim_promises_what_was_asked_for_where_it_is_there(org: UUID) -> Non
 def test_a_message_out_of_date_promises_nothing(org: UUID) -> None:
     task_id = submit(org).id
     assert claim(org, task_id)
-    assert tasks.claim(db.Alone(org), task_id, 0, "w2", tokens=20) is None
+    assert tasks.claim(db.SingleStatement(org), task_id, 0, "w2", tokens=20) is None
     assert rows(org, "SELECT FROM holds") == []
 
 
@@ -324,7 +326,7 @@ def test_prices_and_budgets_are_read_again_only_when_they_changed_and_then_at_on
         return facts(at, model)
 
     monkeypatch.setattr(billing, "money_facts", counted)
-    monkeypatch.setattr("agents.purse.time", SimpleNamespace(monotonic=lambda: time.monotonic() + later[0]))
+    monkeypatch.setattr("agents.reference.time", SimpleNamespace(monotonic=lambda: time.monotonic() + later[0]))
     price = PriceFields(provider="openai", input_per_million=Decimal(1), output_per_million=Decimal(1))
 
     def billed() -> Any:
@@ -351,7 +353,7 @@ def test_prices_and_budgets_are_read_again_only_when_they_changed_and_then_at_on
 def test_what_changes_while_it_is_read_is_not_taken_for_the_new_version(
     org: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    books = Books()
+    reference = ReferenceCache()
     reads: list[int] = []
     task_id = submit(org).id
     publish(org, task_id)
@@ -361,13 +363,13 @@ def test_what_changes_while_it_is_read_is_not_taken_for_the_new_version(
     def read_as_it_changes(_at: Any, _model: str) -> Any:
         reads.append(len(reads))
         if len(reads) == 1:  # another task is claimed meanwhile, which sees the change
-            books.claimed(task.model_copy(update={"organisation_version": "newer"}))
+            reference.claimed(task.model_copy(update={"organisation_version": "newer"}))
         return MoneyFacts(price=None, has_budgets=False, endpoint=None)
 
     monkeypatch.setattr(billing, "money_facts", read_as_it_changes)
-    books.claimed(task)
+    reference.claimed(task)
     for _ in range(3):
-        books.own_price(org, "gpt-5-mini")
+        reference.own_price(org, "gpt-5-mini")
     assert len(reads) == 2
 
 

@@ -14,7 +14,7 @@ from core.errors import Conflict
 from core.ids import new_id
 from domain.dispatch import service as dispatching
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, Departure, Settlement, StepRecord, Terms
+from domain.tasks.schemas import Claimed, ClaimOutcome, Settlement, StepRecord, SubmissionContext
 from tests.support.factories import claim, dispatch, look, owner_of, register_worker, submission, submit
 from tests.support.servers import wait_until
 
@@ -72,12 +72,12 @@ class Verbs:
 
     def finish(self, connection: Connection) -> Any:
         assert self.held
-        departure = Departure(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
+        departure = ClaimOutcome(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
         return tasks.leave(connection, self.held, departure)
 
     def release(self, connection: Connection) -> Any:
         assert self.held
-        return tasks.leave(connection, self.held, Departure(status="queued", outcome="released"))
+        return tasks.leave(connection, self.held, ClaimOutcome(status="queued", outcome="released"))
 
     def step(self, connection: Connection) -> Any:
         assert self.held
@@ -91,7 +91,7 @@ class Verbs:
 
     def fail(self, connection: Connection) -> Any:
         assert self.held
-        return tasks.leave(connection, self.held, Departure(status="failed", outcome="failed", counted=True))
+        return tasks.leave(connection, self.held, ClaimOutcome(status="failed", outcome="failed", counted=True))
 
     def cancel(self, connection: Connection) -> Any:
         return tasks.cancel(connection, self.task.id).status
@@ -173,7 +173,9 @@ def test_dispatch_passes_by_a_task_that_is_being_cancelled(org: UUID, verbs: Ver
 
 def test_of_two_submissions_with_one_idempotency_key_one_makes_the_task(org: UUID) -> None:
     def send(connection: Connection) -> Any:
-        return tasks.submit(connection, submission("once"), Terms(user_id=owner_of(org)), idempotency_key="k").id
+        return tasks.submit(
+            connection, submission("once"), SubmissionContext(user_id=owner_of(org)), idempotency_key="k"
+        ).id
 
     first, second = interleave(org, send, send)
     assert first == second
@@ -181,7 +183,9 @@ def test_of_two_submissions_with_one_idempotency_key_one_makes_the_task(org: UUI
 
 def test_positions_in_a_conversation_follow_the_order_of_acceptance(org: UUID) -> None:
     def send(connection: Connection) -> Any:
-        return tasks.submit(connection, submission("hi", concurrency_key="k"), Terms(user_id=owner_of(org))).id
+        return tasks.submit(
+            connection, submission("hi", concurrency_key="k"), SubmissionContext(user_id=owner_of(org))
+        ).id
 
     first, second = interleave(org, send, send)
     assert [due.id for due in dispatch()] == [first]
@@ -197,11 +201,13 @@ def test_a_follower_accepted_while_the_head_ends_is_not_forgotten(org: UUID) -> 
     held: Claimed | None = claim(org, head.id)
 
     def send(connection: Connection) -> Any:
-        return tasks.submit(connection, submission("hi", concurrency_key="k"), Terms(user_id=owner_of(org))).id
+        return tasks.submit(
+            connection, submission("hi", concurrency_key="k"), SubmissionContext(user_id=owner_of(org))
+        ).id
 
     def finish(connection: Connection) -> Any:
         assert held
-        return tasks.leave(connection, held, Departure(status="succeeded", outcome="succeeded", counted=True))
+        return tasks.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
 
     for first, second in ((send, finish), (finish, send)):
         outcomes = interleave(org, first, second)
@@ -224,7 +230,7 @@ def test_of_two_people_who_settle_one_decides(org: UUID, verbs: Verbs) -> None:
     with db.transaction(org) as connection:
         record = StepRecord(seq=0, stage="act", name="p", status="begun", output={"call_id": "c"}, duration_ms=1)
         tasks.record_step(connection, verbs.held, record, new_id())
-        assert tasks.leave(connection, verbs.held, Departure(status="queued", outcome="retry")) == "waiting"
+        assert tasks.leave(connection, verbs.held, ClaimOutcome(status="queued", outcome="retry")) == "waiting"
 
     def settle(outcome: Any) -> Verb:
         def say(connection: Connection) -> Any:

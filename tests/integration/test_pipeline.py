@@ -299,7 +299,7 @@ def test_a_stopped_interrupt_is_seen_before_the_first_step(org: UUID, desk: Desk
     interrupt = Interrupt()
     interrupt.trigger("cancelled")
     with pytest.raises(Stopped):
-        pipeline.run_task(held, desk.workplace, interrupt, NobodyListens())
+        pipeline.run_task(held, desk.workplace.journal(held, interrupt), desk.workplace, interrupt, NobodyListens())
     assert look(org, held.id).steps == []
 
 
@@ -318,6 +318,8 @@ def test_what_is_said_can_be_heard_while_it_is_said(org: UUID, desk: Desk) -> No
     held = claim(org, submit(org, "who are you?").id)
     assert held is not None
     listener = Listener()
-    result = pipeline.run_task(held, desk.workplace, Interrupt(), listener)
+    interrupt = Interrupt()
+    journal = desk.workplace.journal(held, interrupt)
+    result = pipeline.run_task(held, journal, desk.workplace, interrupt, listener)
     assert "".join(listener.heard) == result.answer
     assert len(listener.heard) > 3

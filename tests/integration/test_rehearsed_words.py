@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from agents.approving import approve
 from agents.llm.base import REHEARSAL_HEADER
 from agents.llm.models import Models
+from agents.review import approve
 from core import db
 from core.errors import NotPermitted
 from core.ids import new_id

@@ -23,7 +23,7 @@ from core.ids import new_id
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.tasks import service as tasks
-from domain.tasks.schemas import PRIORITIES, Claimed, Departure, Settlement, StepRecord
+from domain.tasks.schemas import PRIORITIES, Claimed, ClaimOutcome, Settlement, StepRecord
 from tests.support.factories import dispatch, make_organisation, register_worker, submit
 
 _LIMIT = 3
@@ -98,7 +98,7 @@ class TaskMachine(RuleBasedStateMachine):
         self.held.remove(held)
         self.lost.append(held)
         with db.transaction(self.org) as connection:
-            tasks.leave(connection, held, Departure(**_ENDINGS[ending]))
+            tasks.leave(connection, held, ClaimOutcome(**_ENDINGS[ending]))
 
     @precondition(lambda self: self.lost)
     @rule(which=_WHICH)
@@ -109,8 +109,8 @@ class TaskMachine(RuleBasedStateMachine):
         for write in (
             lambda connection: tasks.record_step(connection, late, record, new_id()),
             lambda connection: tasks.finish_begun_step(connection, late, record),
-            lambda connection: tasks.leave(connection, late, Departure(**_ENDINGS["succeeded"])),
-            lambda connection: tasks.hold(connection, late),
+            lambda connection: tasks.leave(connection, late, ClaimOutcome(**_ENDINGS["succeeded"])),
+            lambda connection: tasks.lock_claim(connection, late),
         ):
             with db.transaction(self.org) as connection, pytest.raises(tasks.ClaimLost):
                 write(connection)
@@ -218,7 +218,7 @@ class TaskMachine(RuleBasedStateMachine):
             for task_id, number in self.messages:
                 with db.transaction(self.org) as connection:
                     if held := tasks.claim(connection, task_id, number, "w1"):
-                        tasks.leave(connection, held, Departure(**_ENDINGS["succeeded"]))
+                        tasks.leave(connection, held, ClaimOutcome(**_ENDINGS["succeeded"]))
         left = self.rows("SELECT id, status, parked FROM tasks WHERE finished_at IS NULL")
         assert not left, left
 

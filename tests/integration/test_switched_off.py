@@ -17,7 +17,7 @@ from domain.schedules import service as schedules
 from domain.schedules.schemas import ScheduleFields
 from domain.schedules.sweep import sweep
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Departure
+from domain.tasks.schemas import ClaimOutcome
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant
 from tests.support.clock import movable_clock
@@ -128,7 +128,7 @@ def test_what_waits_waits_on_and_is_held_back_when_it_is_woken(client: TestClien
     held = claim(org, submit(org).id)
     assert held is not None
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, Departure(status="waiting", outcome="waiting", waiting_for="approval"))
+        tasks.leave(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for="approval"))
     switch_agent(client, is_on=False)
     assert why(client, held.id)[0] == "approval"
     with db.transaction(org) as connection:

@@ -12,7 +12,7 @@ from core.errors import Conflict, NotFound
 from core.ids import new_id
 from domain.dispatch import service as dispatching
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, Departure, StepRecord, TaskError, TaskFilter
+from domain.tasks.schemas import Claimed, ClaimOutcome, StepRecord, TaskError, TaskFilter
 from domain.workers import service as workers
 from domain.workers.schemas import Vitals
 from tests.support.clock import movable_clock
@@ -43,7 +43,7 @@ def record(org: UUID, held: Claimed, seq: int = 0, status: str = "done") -> None
 
 def leave(org: UUID, held: Claimed, **departure: object) -> None:
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, Departure(**departure))
+        tasks.leave(connection, held, ClaimOutcome(**departure))
 
 
 def reap(lease: timedelta = timedelta(0)) -> dict[str, int]:

@@ -208,7 +208,7 @@ def test_a_statement_whose_columns_changed_fails_once(wire: Wire, raw: psycopg.C
 
 
 def test_what_is_undone_takes_no_prepared_statement_along(org: UUID) -> None:
-    seen = db.Hot("SELECT count(*) AS agents FROM agents WHERE org_id = :org")
+    seen = db.PreparedQuery("SELECT count(*) AS agents FROM agents WHERE org_id = :org")
     slow = text("SELECT slug FROM agents")
 
     def look(*, is_undone: bool) -> dict[str, Any] | None:
@@ -230,7 +230,7 @@ def test_what_is_undone_takes_no_prepared_statement_along(org: UUID) -> None:
 
 @pytest.mark.usefixtures("org")  # nothing of an earlier test is left
 def test_on_a_connection_of_its_own_a_transaction_is_carried_out_or_undone(raw: psycopg.Connection[Any]) -> None:
-    count = db.Hot("SELECT count(*) AS n FROM provider_limits")
+    count = db.PreparedQuery("SELECT count(*) AS n FROM provider_limits")
     limit = text("INSERT INTO provider_limits (provider, model, max_in_flight) VALUES ('openai', :model, 1)")
     with db.engine_on(raw).connect() as connection:
         with db.transaction_on(connection):
@@ -249,22 +249,22 @@ def test_on_a_connection_of_its_own_a_transaction_is_carried_out_or_undone(raw: 
 
 
 def test_a_refusal_costs_no_connection(org: UUID) -> None:
-    ask = db.Hot("SELECT pg_backend_pid() AS pid")
-    before = ask.run(db.Alone(org), {}).first()
+    ask = db.PreparedQuery("SELECT pg_backend_pid() AS pid")
+    before = ask.run(db.SingleStatement(org), {}).first()
     with pytest.raises(DBAPIError):
-        db.Hot("SELECT 1 / CAST(:by AS int)").run(db.Alone(org), {"by": 0})
-    assert ask.run(db.Alone(org), {}).first() == before
+        db.PreparedQuery("SELECT 1 / CAST(:by AS int)").run(db.SingleStatement(org), {"by": 0})
+    assert ask.run(db.SingleStatement(org), {}).first() == before
 
 
 def test_a_connection_that_died_in_the_pool_costs_no_error(org: UUID) -> None:
-    ask = db.Hot("SELECT pg_backend_pid() AS pid")
-    pid = (ask.run(db.Alone(org), {}).first() or {})["pid"]
+    ask = db.PreparedQuery("SELECT pg_backend_pid() AS pid")
+    pid = (ask.run(db.SingleStatement(org), {}).first() or {})["pid"]
     with db.dedicated_connection(db.APP) as other:
         other.execute("RESET ROLE")
         other.execute("SELECT pg_terminate_backend(%s)", (pid,))
         gone = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
         wait_until(lambda: other.execute(gone, (pid,)).fetchone() is None)
-    found = ask.run(db.Alone(org), {}).first() or {}
+    found = ask.run(db.SingleStatement(org), {}).first() or {}
     assert found["pid"] != pid
 
 
@@ -278,7 +278,7 @@ def test_who_idles_too_long_in_a_transaction_finds_an_outage(org: UUID, is_hot: 
                 gone = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
                 wait_until(lambda: other.execute(gone, (pid,)).fetchone() is None)
             if is_hot:
-                db.Hot("SELECT 1 AS one").run(connection, {})
+                db.PreparedQuery("SELECT 1 AS one").run(connection, {})
             else:
                 connection.execute(text("SELECT 1"))
 

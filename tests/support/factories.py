@@ -22,7 +22,7 @@ from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.dispatch.shares import most_in_flight
 from domain.tasks import service as tasks
-from domain.tasks.schemas import PRIORITIES, Claimed, Due, Task, TaskInput, TaskSubmission, Terms
+from domain.tasks.schemas import PRIORITIES, Claimed, Due, SubmissionContext, Task, TaskInput, TaskSubmission
 from domain.tenants import keys
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant
@@ -109,7 +109,7 @@ def submit(
     org: UUID, message: str = "hello", *, idempotency_key: str | None = None, user: UUID | None = None, **more: Any
 ) -> Task:
     """A submitted task, for the organisation's owner or another user."""
-    terms = Terms(user_id=user or owner_of(org))
+    terms = SubmissionContext(user_id=user or owner_of(org))
     with db.transaction(org) as connection:
         return tasks.submit(connection, submission(message, **more), terms, idempotency_key=idempotency_key)
 

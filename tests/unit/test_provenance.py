@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from agents.asking import MOST_READ
+from agents.commands import MOST_READ
 from agents.provenance import LookUp, Person, Request, is_requested
 from agents.tools import TOOLS
 from agents.tools.registry import Stake, Tool

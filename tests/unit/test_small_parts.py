@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from core.crypto import ApiKey, new_api_key, new_secret, parse_api_key, secret_digest, was_issued_here
 from core.errors import Misconfigured
 from core.ids import new_id
-from core.memory import set_start_aside
+from core.memory import freeze_gc
 from core.money import exact, in_words
 from core.settings import Settings, load_settings
 from core.text import MAX_DEPTH, unstorable
@@ -145,7 +145,7 @@ class Knot(list["Knot"]):
 
 def test_the_collector_leaves_alone_what_was_there_at_the_start_and_nothing_else() -> None:
     before, garbage = Knot(), weakref.ref(Knot())
-    set_start_aside()
+    freeze_gc()
     try:
         assert garbage() is None  # or it would be kept for ever
         assert not any(one is before for one in gc.get_objects())

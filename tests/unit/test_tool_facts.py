@@ -12,7 +12,7 @@ from agents.tools.registry import OutwardContext, Parameters, Stake, Tool, outwa
 from core.errors import InvalidInput, Misconfigured
 
 
-class Line(Parameters):
+class JournalLine(Parameters):
     """A line of an order."""
 
     article: str
@@ -29,7 +29,7 @@ class Address(BaseModel):
 class Order(Parameters):
     """What is ordered."""
 
-    lines: list[Line]
+    lines: list[JournalLine]
     to: Address
     amount: Decimal = Decimal(0)
     share: float = 0
@@ -51,9 +51,9 @@ PLAIN = {"lines": [{"article": "a", "count": 1}], "to": {"street": "s"}}
 def test_nested_models_come_with_their_definitions() -> None:
     schema = order().spec.parameters
     referred = {part.split('"')[0] for part in json.dumps(schema).split("#/$defs/")[1:]}
-    assert referred == {"Line", "Address"}
+    assert referred == {"JournalLine", "Address"}
     assert referred <= set(schema["$defs"])
-    assert "title" not in schema["$defs"]["Line"]["properties"]["article"]
+    assert "title" not in schema["$defs"]["JournalLine"]["properties"]["article"]
     assert order().validate(PLAIN)
 
 

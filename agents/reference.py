@@ -1,18 +1,14 @@
-"""What a task has to spend: tokens of its hold, dollars of the budgets; with as few questions to the database as will
-do.
-"""
+"""What a worker process has read of organisations, agents and prices, and need not read again for every task."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.db import Alone
+from core.db import SingleStatement
 from domain.agents import service as agents
 from domain.agents.schemas import Agent
 from domain.billing import service as billing
@@ -22,15 +18,15 @@ from domain.tasks.schemas import Claimed
 from domain.tenants import service as tenants
 from domain.tenants.schemas import Organisation
 from domain.wallet import service as wallet
-from domain.wallet.schemas import Payment, PriceItem
+from domain.wallet.schemas import PriceItem
 
 K = TypeVar("K")
 V = TypeVar("V")
-_FRESH = 5.0
+_FRESH = 5.0  # seconds
 _MOST_KEPT = 10_000  # organisations, agents, prices
 
-Ask = Callable[[], Connection]
-"""a connection, for whoever needs one: it is taken at the first call"""
+LazyConnection = Callable[[], Connection]
+"""returns a connection, which is opened at the first call"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class _Read:
     found: Any
 
 
-class Books:
+class ReferenceCache:
     """What a process has read and need not read again: the price list, for 5 s; agents and organisations, and with
     these their own prices and whether they have budgets, as long as their rows are the same.
     """
@@ -59,7 +55,7 @@ class Books:
         """A task was claimed just now: what it says of its organisation's version is true as of now."""
         _keep(self._versions, task.org_id, (time.monotonic(), task.organisation_version))
 
-    def agent(self, ask: Ask, task: Claimed) -> Agent:
+    def agent(self, ask: LazyConnection, task: Claimed) -> Agent:
         """The task's agent, as it was when the task was claimed."""
         version, found = self._agents.get(task.agent_id, (None, None))
         if found is None or version != task.agent_version:
@@ -67,7 +63,7 @@ class Books:
             _keep(self._agents, task.agent_id, (task.agent_version, found))
         return found
 
-    def organisation(self, ask: Ask, task: Claimed) -> Organisation:
+    def organisation(self, ask: LazyConnection, task: Claimed) -> Organisation:
         """The task's organisation, as it was when the task was claimed."""
         version, found = self._organisations.get(task.org_id, (None, None))
         if found is None or version != task.organisation_version:
@@ -89,7 +85,7 @@ class Books:
         read = self._models.get((org, model))
         if read is None or not self._is_fresh(org, read):
             version = self._version(org)
-            facts = billing.money_facts(Alone(org), model)
+            facts = billing.money_facts(SingleStatement(org), model)
             read = _Read(time.monotonic(), version, facts)
             _keep(self._models, (org, model), read)
             _keep(self._budgets, org, _Read(time.monotonic(), version, facts.has_budgets))
@@ -105,7 +101,7 @@ class Books:
         seen_at, version = self._versions.get(org, (float("-inf"), None))
         return read.version == version and time.monotonic() - max(read.at, seen_at) <= _FRESH
 
-    def price(self, ask: Ask, item: PriceItem) -> int:
+    def price(self, ask: LazyConnection, item: PriceItem) -> int:
         """What an item costs, in tokens."""
         known = self.known_price(item)
         if known is not None:
@@ -125,7 +121,7 @@ class Books:
         """
         return wallet.promise_for(self.known_price("internal_llm_call") or 0)
 
-    def has_budgets(self, ask: Ask, org: UUID) -> bool:
+    def has_budgets(self, ask: LazyConnection, org: UUID) -> bool:
         """Whether anything limits what an organisation is billed: likewise as of a claim, or 5 s ago."""
         read = self._budgets.get(org)
         if read is None or not self._is_fresh(org, read):
@@ -139,87 +135,3 @@ def _keep(shelf: dict[K, V], key: K, value: V) -> None:
     if len(shelf) >= _MOST_KEPT:
         shelf.clear()
     shelf[key] = value
-
-
-class Purse:
-    """One task's. It remembers what the hold has left: only this task spends from it. Where that memory is wrong,
-    because a transaction was undone or tools ran side by side, the database says so and is asked again.
-    """
-
-    def __init__(self, task: Claimed, books: Books) -> None:
-        self._task = task
-        self._books = books
-        self._left = task.promised
-        self._has_hold = task.claim > 1 or task.promised > 0
-        self.is_prepaid = True
-        """whether the organisation buys tokens; where it does not, everything costs none"""
-        self.has_reserved = task.claim > 1
-        """whether there may be reserves in budgets"""
-
-    def ensure(self, ask: Ask, item: PriceItem) -> None:
-        """See to it that an item can be paid for, before something is done that costs it.
-
-        Raises:
-            InsufficientFunds: the task must wait until it can.
-        """
-        tokens = self._price(ask, item)
-        if self._left < tokens:
-            self._left = wallet.ensure(ask(), self._task.org_id, self._task.id, tokens, has_hold=self._has_hold)
-            self._has_hold = True
-
-    @contextlib.contextmanager
-    def rehearsing(self) -> Iterator[None]:
-        """Within, what is paid is undone at the end, together with the transaction's savepoint."""
-        before = self._left, self._has_hold
-        try:
-            yield
-        finally:
-            self._left, self._has_hold = before
-
-    def pay(self, connection: Connection, seq: int, item: PriceItem, note: str | None = None) -> None:
-        """Pay for an item in step `seq`, in the transaction in which it is done.
-
-        Raises:
-            InsufficientFunds: the wallet cannot; nothing of the step must stand.
-        """
-        if payment := self.payment(lambda: connection, seq, item, note):
-            self.spent(payment)
-            if not wallet.spend(connection, self._task.id, *payment):
-                self.pay_anew(connection, payment)
-
-    def payment(self, ask: Ask, seq: int, item: PriceItem, note: str | None = None) -> Payment | None:
-        """What an item in step `seq` is paid with; None where it is free."""
-        tokens = self._price(ask, item)
-        return Payment(seq, item, tokens, note) if tokens else None
-
-    def _price(self, ask: Ask, item: PriceItem) -> int:
-        return self._books.price(ask, item) if self.is_prepaid else 0
-
-    def spent(self, *payments: Payment) -> None:
-        """Remember that so much less is left in the hold."""
-        self._left -= sum(payment.tokens for payment in payments)
-
-    def pay_anew(self, connection: Connection, payment: Payment) -> None:
-        """Pay for what the hold had not enough for, from a larger one.
-
-        Raises:
-            InsufficientFunds: the wallet cannot; nothing of the step must stand.
-        """
-        tokens = payment.tokens
-        self._left = wallet.ensure(connection, self._task.org_id, self._task.id, tokens) - tokens
-        wallet.spend_ensured(connection, self._task.id, *payment)
-
-    def reserve(self, ask: Ask, most: Callable[[], Decimal]) -> None:
-        """Reserve what a model call may cost at most; `most` reckons it, in dollars, where there is a budget.
-
-        Raises:
-            BudgetExhausted: the task must wait until a budget covers it.
-        """
-        if self._books.has_budgets(ask, self._task.org_id):
-            self.has_reserved = True
-            billing.reserve(ask(), self._task.org_id, self._task.agent, self._task.id, most)
-
-    def draw(self, connection: Connection, billed: Decimal) -> None:
-        """Note what a call did cost, of what was reserved."""
-        if self.has_reserved:
-            billing.draw(connection, self._task.id, billed)

@@ -2,10 +2,11 @@
 
 from agents.act import act
 from agents.decide import Decision, ProposedAction
+from agents.journal import make_record
 from agents.learn import Result, learn
 from agents.llm.base import AssistantMessage, ToolCall
 from agents.perceive import Perception
-from agents.work import Work, make_record
+from agents.work import Work
 from core.clock import Stopwatch
 from domain.tasks.schemas import Action
 
@@ -20,7 +21,7 @@ def carry_out_accepted(work: Work, perception: Perception, action: Action) -> Re
     """
     decision = _decided(work, 1, _accept(action))
     seq = act(work, perception, decision)
-    journal = {step.seq: step for step in work.journal()}
+    journal = {step.seq: step for step in work.journal.steps()}
     is_done = all(journal[number].output["ok"] for number in range(2, seq))
     words = f"{action.tool}: {'done' if is_done else 'refused'}, as it was accepted."
     final = Decision(
@@ -42,9 +43,9 @@ def _accept(action: Action) -> Decision:
 
 
 def _decided(work: Work, seq: int, decision: Decision) -> Decision:
-    done = work.finished(seq)
+    done = work.journal.finished(seq)
     if done is not None:
         return Decision.model_validate(done.output | {"seq": seq})
     work.check()
-    work.record(make_record(seq, "decide", _BY, Stopwatch(), output=decision.model_dump(exclude={"seq"})))
+    work.journal.record(make_record(seq, "decide", _BY, Stopwatch(), output=decision.model_dump(exclude={"seq"})))
     return decision

@@ -14,13 +14,14 @@ from sqlalchemy import Connection
 
 from agents.decide import Decision, ProposedAction
 from agents.figures import plain_way
+from agents.journal import make_record
 from agents.levels import ProposedCall, Ruling, may_be_counted, rule_on, strictness
 from agents.llm.base import ToolCall, ToolMessage
 from agents.perceive import Perception
 from agents.provenance import LookUp, Person, Request, addresses_in, ids_in, is_requested
 from agents.tools import TOOLS
 from agents.tools.registry import REFUSALS, Parameters, Stake, Tool
-from agents.work import Work, make_record
+from agents.work import Work
 from core.clock import Stopwatch
 from core.db import dump_json, transaction
 from core.errors import InvalidInput, NotPermitted, RotaError
@@ -40,7 +41,7 @@ KINDS: dict[str, Kind] = {"ask_approval": "approval", "ask_advice": "advice", "s
 
 
 @dataclass(frozen=True)
-class Go:
+class Invocation:
     """A call that may be carried out, with the arguments that stand, and the approval it is carried out on."""
 
     seq: int
@@ -51,27 +52,27 @@ class Go:
 
 
 @dataclass(frozen=True)
-class Sorted:
+class Screening:
     """What becomes of a decision's calls: carried out now, or waiting for a person."""
 
-    to_do: list[Go]
+    to_do: list[Invocation]
     waiting: Literal["approval", "advice"] | None
 
 
-Rehearse = Callable[[Connection, "Go"], None]
+Rehearse = Callable[[Connection, "Invocation"], None]
 """carries out a call as far as that can be undone, and undoes it; raises what stands in the way"""
 
 
 def sort_out(
     work: Work, perception: Perception, decision: Decision, calls: list[tuple[int, ToolCall]], rehearse: Rehearse
-) -> Sorted:
+) -> Screening:
     """Which of `calls` go on. Those that people must see are put before them, and those that were refused answered.
     People are not asked about what could not be done: `rehearse` tries that first.
 
     All of it is one transaction under the claim.
     """
     if not any(_concerns_people(call) for _, call in calls):
-        return Sorted([Go(seq, call, call.arguments) for seq, call in calls], None)
+        return Screening([Invocation(seq, call, call.arguments) for seq, call in calls], None)
     return _Sorter(work, perception, decision, rehearse).sort(calls)
 
 
@@ -99,17 +100,17 @@ class _Sorter:
         self._requested: dict[int, bool] = {}
         """whether the trusted request itself asked for a call, by step"""
 
-    def sort(self, calls: list[tuple[int, ToolCall]]) -> Sorted:
-        to_do: list[Go] = []
+    def sort(self, calls: list[tuple[int, ToolCall]]) -> Screening:
+        to_do: list[Invocation] = []
         waiting: list[Kind] = []
-        found: Go | Approval
+        found: Invocation | Approval
         with transaction(self._work.task.org_id) as connection:
-            tasks.hold(connection, self._work.task)
+            tasks.lock_claim(connection, self._work.task)
             self._asked = self._before(connection, calls)
             for seq, call in calls:
                 before = self._asked.get(seq)
                 found = self._put(connection, seq, call) if before is None or before.status == "withdrawn" else before
-                if isinstance(found, Go):
+                if isinstance(found, Invocation):
                     to_do.append(found)
                 elif found.status == "open" and found.kind != "suggestion":
                     waiting.append(found.kind)
@@ -120,8 +121,8 @@ class _Sorter:
         for seq, call, text, is_error in self._answers:
             self._record_answer(seq, call, text, is_error=is_error)
         if not waiting:
-            return Sorted(to_do, None)
-        return Sorted(to_do, "approval" if "approval" in waiting else "advice")
+            return Screening(to_do, None)
+        return Screening(to_do, "approval" if "approval" in waiting else "advice")
 
     def _stands(self, found: Approval, seq: int) -> bool:
         """Whether an approval allows the call to be carried out now."""
@@ -146,12 +147,12 @@ class _Sorter:
         approvals.withdraw(connection, self._work.task.org_id, approval, "Its task was cancelled.")
         return approvals.get(connection, approval.id)
 
-    def _put(self, connection: Connection, seq: int, call: ToolCall) -> Go | Approval:
+    def _put(self, connection: Connection, seq: int, call: ToolCall) -> Invocation | Approval:
         """What a call that nobody was asked about yet is to be: done, or put before people."""
-        go = Go(seq, call, call.arguments)
+        invocation = Invocation(seq, call, call.arguments)
         tool = TOOLS.get(call.name) if call.name in self._perception.tools and self._work.may_use(call.name) else None
         if tool is None or not tool.acts or call.problem:
-            return go
+            return invocation
         try:
             parameters = tool.validate(call.arguments)
             ensure_permitted(
@@ -159,16 +160,16 @@ class _Sorter:
             )
             ensure_not_rehearsed(connection, self._work, tool)
         except (InvalidInput, NotPermitted):
-            return go  # it is refused when it is carried out, and nobody need be bothered
+            return invocation  # it is refused when it is carried out, and nobody need be bothered
         ruling = self._rule(connection, seq, tool, call, parameters)
         if ruling.runs:
-            return Go(seq, call, call.arguments, ruling=ruling)
+            return Invocation(seq, call, call.arguments, ruling=ruling)
         if before := self._asked_before(call):
             return before
         try:
-            self._rehearse(connection, go)
+            self._rehearse(connection, invocation)
         except REFUSALS:
-            return go  # likewise
+            return invocation  # likewise
         proposal = self._proposal(connection, seq, call, ruling)
         made = approvals.propose(connection, self._work.task.org_id, proposal)
         if made is None:
@@ -233,13 +234,13 @@ class _Sorter:
 
     def _done_with(self, tool: Tool) -> list[dict[str, Any]]:
         """The arguments with which a tool was used in this task."""
-        used = [step for step in self._work.journal() if step.stage == "act" and step.name == tool.name]
+        used = [step for step in self._work.journal.steps() if step.stage == "act" and step.name == tool.name]
         return [without_rationale(step.input) for step in used if step.output["ok"]]
 
     def _look_ups(self) -> list[LookUp]:
         """What the agent looked up in our own records before this decision."""
         found = []
-        for step in self._work.journal():
+        for step in self._work.journal.steps():
             tool = TOOLS.get(step.name) if step.stage == "act" and step.seq < self._decision.seq else None
             if tool is not None and tool.only_reads and step.output["ok"]:
                 found.append(LookUp(tool, step.input, json.loads(step.output["message"]["content"])))
@@ -279,7 +280,7 @@ class _Sorter:
                 "mode": work.mode,
                 "agents": work.agents,
                 "contact": work.task.contact,
-                "steps_before": [step.name for step in work.journal() if step.stage == "act"][-10:],
+                "steps_before": [step.name for step in work.journal.steps() if step.stage == "act"][-10:],
             },
             performance=approvals.performance(connection, work.task.org_id, work.agent.slug, call.name),
         )
@@ -301,7 +302,7 @@ class _Sorter:
         message = ToolMessage(call_id=call.id, content=content, is_error=is_error)
         # Nothing was done either way: a suggestion is no refusal, but no success.
         output = {"message": message.model_dump(), "ok": False, "suggested": not is_error}
-        self._work.record(make_record(seq, "act", call.name, Stopwatch(), given=call.arguments, output=output))
+        self._work.journal.record(make_record(seq, "act", call.name, Stopwatch(), given=call.arguments, output=output))
 
 
 _MOST_PEOPLE = 500
@@ -325,23 +326,23 @@ def has_read_untrusted(work: Work, *, before: int | None = None) -> bool:
     """
     if work.task.input.get("is_from_outside") or work.task.input.get("has_outside_context"):
         return True
-    acted = [step for step in work.journal() if step.stage == "act" and (before is None or step.seq < before)]
+    acted = [step for step in work.journal.steps() if step.stage == "act" and (before is None or step.seq < before)]
     read = (TOOLS.get(step.name) for step in acted)
     return any(tool is None or tool.returns_untrusted for tool in read)
 
 
-def tell_what_was_done(work: Work, go: Go, connection: Connection) -> None:
+def tell_what_was_done(work: Work, invocation: Invocation, connection: Connection) -> None:
     """Tell coordinators of an action that they would have been asked about in another mode."""
-    if go.ruling is None or go.ruling.effect != "run_and_tell":
+    if invocation.ruling is None or invocation.ruling.effect != "run_and_tell":
         return
     event = Event(
         kind="action.taken",
-        title=f"{work.agent.slug} did: {go.call.name}",
-        body=f"{'; '.join(go.ruling.because)}\n\n{dump_json(own_arguments(go.call))}",
-        data={"task_id": str(work.task.id), "tool": go.call.name, "agent": work.agent.slug},
+        title=f"{work.agent.slug} did: {invocation.call.name}",
+        body=f"{'; '.join(invocation.ruling.because)}\n\n{dump_json(own_arguments(invocation.call))}",
+        data={"task_id": str(work.task.id), "tool": invocation.call.name, "agent": work.agent.slug},
     )
     approvals.tell_coordinators(
-        connection, work.task.org_id, go.ruling.asks[0], work.task.location_id, event, work.task.id
+        connection, work.task.org_id, invocation.ruling.asks[0], work.task.location_id, event, work.task.id
     )
 
 
@@ -355,13 +356,13 @@ def without_rationale(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if not name.startswith("_")}
 
 
-def _approved(seq: int, call: ToolCall, approval: Approval) -> Go:
+def _approved(seq: int, call: ToolCall, approval: Approval) -> Invocation:
     """The call with the approved arguments, which must be what it was proposed with, or an approver's edit of that."""
     proposed = approval.arguments if approval.kind == "suggestion" else approval.proposed
     is_same = approvals.digest(approval.tool, proposed) == approvals.digest(call.name, own_arguments(call))
     if not is_same or approvals.digest(approval.tool, approval.arguments).hex() != approval.digest:
         raise NotPermitted("What was approved is not what is about to be done.")
-    return Go(seq, call, approval.arguments, approval=approval)
+    return Invocation(seq, call, approval.arguments, approval=approval)
 
 
 def _answer(decided: Approval) -> tuple[str, bool]:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from agents.levels import Ruling, rule_on, strictness
-from agents.propose import KINDS, contacts_of, ensure_permitted, goes_to_contact, proposed_call, without_rationale
+from agents.screening import KINDS, contacts_of, ensure_permitted, goes_to_contact, proposed_call, without_rationale
 from agents.tools import TOOLS
 from agents.tools.registry import Tool
 from core.errors import Conflict, NotPermitted
@@ -14,7 +14,7 @@ from domain.agents import service as agents
 from domain.approvals import service as approvals
 from domain.approvals.schemas import Approval, Kind, No, Step, Yes
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Action, TaskInput, TaskSubmission, Terms
+from domain.tasks.schemas import Action, SubmissionContext, TaskInput, TaskSubmission
 from domain.tenants import service as tenants
 
 
@@ -136,7 +136,7 @@ def _accepted(connection: Connection, suggestion: Approval) -> Approval:
         contact=origin.contact if origin else None,
         priority=origin.priority if origin else "normal",
     )
-    terms = Terms(
+    terms = SubmissionContext(
         user_id=suggestion.user_id,
         location_id=suggestion.location_id,
         origin_id=suggestion.task_id,
