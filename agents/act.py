@@ -32,7 +32,8 @@ from core.recordable import recordable
 from domain.approvals import service as approvals
 from domain.audit import service as audit
 from domain.audit.schemas import Actor, AuditEvent
-from domain.tasks.schemas import Bounds, StepRecord, TreeLimits
+from domain.claims.schemas import StepRecord
+from domain.tasks.schemas import Bounds, TreeLimits
 from domain.wallet import service as wallet
 
 
@@ -148,7 +149,7 @@ def _reach_out(work: Work, perception: Perception, invocation: Invocation, stopw
         if tool.must_not_repeat:
             output = {"error": {"kind": "not_done", "message": failure.message}}
             record = make_record(invocation.seq, "act", invocation.call.name, stopwatch, output=output, status="failed")
-            work.journal.finish_begun(record, lambda connection: _take_back(work, invocation.seq, connection))
+            work.journal.finish_begun(record, lambda connection: _refund(work, invocation.seq, connection))
         raise ToolFailed(tool.name, failure.message) from failure
     failpoint("after-effect")
     _record_effect(work, tool, invocation, _record(invocation, stopwatch, result, is_error=is_error), is_error=is_error)
@@ -158,7 +159,7 @@ def _record_effect(work: Work, tool: Tool, invocation: Invocation, record: StepR
     def settle(connection: Connection) -> None:
         _note(work, invocation, connection, is_error=is_error)
         if is_error and tool.must_not_repeat:
-            _take_back(work, invocation.seq, connection)
+            _refund(work, invocation.seq, connection)
         elif not is_error and not tool.must_not_repeat:
             _pay(work, tool, invocation.seq, connection)
 
@@ -173,7 +174,7 @@ def _pay(work: Work, tool: Tool, seq: int, connection: Connection) -> None:
         work.funds.pay(connection, seq, tool.price)
 
 
-def _take_back(work: Work, seq: int, connection: Connection) -> None:
+def _refund(work: Work, seq: int, connection: Connection) -> None:
     wallet.refund(connection, work.task.org_id, work.task.id, seq, "the action did not happen")
 
 

@@ -24,10 +24,11 @@ from core.errors import InvalidInput, Misconfigured, RotaError
 from core.failpoints import failpoint
 from domain.billing.schemas import Tokens
 from domain.billing.service import BudgetExhausted
+from domain.claims.schemas import Bill
 from domain.pacing.schemas import Route
 from domain.replies import service as replies
 from domain.replies.schemas import KeptReply
-from domain.tasks.schemas import Bill, Step
+from domain.tasks.schemas import Step
 from domain.wallet.schemas import InsufficientFunds
 
 _HARDER_TRIM = 0.6

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from agents.reference import LazyConnection, ReferenceCache
 from domain.billing import service as billing
-from domain.tasks.schemas import Claimed
+from domain.claims.schemas import Claimed
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment, PriceItem
 

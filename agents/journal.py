@@ -24,8 +24,9 @@ from core.errors import Unavailable
 from core.failpoints import failpoint
 from core.ids import new_id
 from domain.billing import service as billing
-from domain.tasks import service as tasks
-from domain.tasks.schemas import Bill, Claimed, ClaimOutcome, JournalLine, Status, Step, StepRecord
+from domain.claims import service as claims
+from domain.claims.schemas import Bill, Claimed, ClaimOutcome, JournalLine, StepRecord
+from domain.tasks.schemas import Status, Step
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment
 
@@ -67,8 +68,8 @@ class Journal:
 
     def load(self, connection: Connection) -> None:
         """Read what earlier claims wrote."""
-        self._steps = tasks.journal(connection, self._task.id)
-        self.tokens, self.cost = tasks.spent_on(connection, self._task.id)
+        self._steps = claims.journal(connection, self._task.id)
+        self.tokens, self.cost = claims.spent_on(connection, self._task.id)
 
     def finished(self, seq: int) -> Step | None:
         """The step `seq`, if this claim or an earlier one has finished it."""
@@ -91,7 +92,7 @@ class Journal:
         decision whose only action is a look at our own records.
         """
         self._deferred.append((record, new_id(), Stopwatch()))
-        self._keep(tasks.as_step(self._task, record))
+        self._keep(claims.as_step(self._task, record))
 
     def discard_deferred(self) -> None:
         """Forget the steps that were deferred: the next claim does them again."""
@@ -120,7 +121,7 @@ class Journal:
 
         def make(connection: Connection) -> StepRecord:
             if also is not _nothing_else:
-                tasks.lock_claim(connection, self._task)  # the task's row is locked first, so no two can deadlock
+                claims.lock_claim(connection, self._task)  # the task's row is locked first, so no two can deadlock
                 also(connection)
             return record
 
@@ -131,7 +132,7 @@ class Journal:
         """Call `run` and write the step it returns in one transaction that locks the claim: both happen, or neither."""
 
         def locked(connection: Connection) -> StepRecord:
-            tasks.lock_claim(connection, self._task)
+            claims.lock_claim(connection, self._task)
             return run(connection)
 
         return self._keep(self._write(locked, is_paid_for=False))
@@ -145,7 +146,7 @@ class Journal:
         """Write the intent of an effect that must not happen twice. Until it is finished, its outcome is in doubt."""
 
         def make(connection: Connection) -> StepRecord:
-            tasks.lock_claim(connection, self._task)
+            claims.lock_claim(connection, self._task)
             also(connection)
             return record.model_copy(update={"status": "begun"})
 
@@ -156,9 +157,9 @@ class Journal:
         """Write the outcome of a step that was begun."""
 
         def finish(connection: Connection, *, may_be_committed: bool) -> None:
-            if not (may_be_committed and tasks.has_finished(connection, self._task, record)):
-                tasks.lock_claim(connection, self._task)
-                tasks.finish_begun_step(connection, self._task, record)
+            if not (may_be_committed and claims.has_finished(connection, self._task, record)):
+                claims.lock_claim(connection, self._task)
+                claims.finish_begun_step(connection, self._task, record)
                 also(connection)
 
         self._insist(finish)
@@ -177,9 +178,9 @@ class Journal:
         """
 
         def end(connection: Connection, *, may_be_committed: bool) -> Status:  # noqa: ARG001  a lost claim says so
-            tasks.lock(connection, self._task)
+            claims.lock(connection, self._task)
             self._write_lines(connection, self._unwritten(connection))
-            status = tasks.leave_locked(connection, self._task, outcome)
+            status = claims.leave_locked(connection, self._task, outcome)
             _release(connection, self._task, has_reserves=self.funds.has_reserved)
             return status
 
@@ -201,7 +202,7 @@ class Journal:
             with contextlib.ExitStack() as stack:
                 lines = self._lines()
                 payments = self._payments(lambda: stack.enter_context(transaction(org)), lines)
-            return tasks.finish(SingleStatement(org), self._task, lines, payments, result)
+            return claims.finish(SingleStatement(org), self._task, lines, payments, result)
         except (Unavailable, DBAPIError):  # the longer way raises it again, if it is not over
             return False
 
@@ -212,7 +213,7 @@ class Journal:
 
     def _unwritten(self, connection: Connection) -> list[JournalLine]:
         """The deferred steps that are not in the database. An earlier try may have committed them."""
-        return [line for line in self._lines() if not tasks.written_step(connection, line.id)]
+        return [line for line in self._lines() if not claims.written_step(connection, line.id)]
 
     def _write_lines(self, connection: Connection, lines: list[JournalLine]) -> None:
         """Write steps with their bills and payments."""
@@ -220,7 +221,7 @@ class Journal:
             return
         payments = self._payments(lambda: connection, lines)
         self.funds.spent(*payments)
-        if not tasks.record_steps(connection, self._task, lines, payments):
+        if not claims.record_steps(connection, self._task, lines, payments):
             for payment in payments:
                 self.funds.pay_anew(connection, payment)
         for line in lines:
@@ -239,12 +240,12 @@ class Journal:
         step_id = new_id()
 
         def write(connection: Connection, *, may_be_committed: bool) -> Step:
-            written = tasks.written_step(connection, step_id) if may_be_committed else None
+            written = claims.written_step(connection, step_id) if may_be_committed else None
             if written is not None:  # and the deferred steps with it
                 return written
             record = make(connection)
             self._write_lines(connection, [*self._lines(), JournalLine(record, step_id)])
-            return tasks.as_step(self._task, record)
+            return claims.as_step(self._task, record)
 
         step = self._insist(write, is_paid_for=is_paid_for, durable=durable)
         if self._deferred:  # only this thread defers: before tools run side by side, a step was written
@@ -284,7 +285,7 @@ def leave(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Statu
     Raises:
         ClaimLost: the claim is no longer ours; nothing is written.
     """
-    status = tasks.leave(connection, task, outcome)
+    status = claims.leave(connection, task, outcome)
     _release(connection, task, has_reserves=True)
     return status
 

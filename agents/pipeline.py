@@ -15,7 +15,7 @@ from agents.learn import Result, learn
 from agents.perceive import perceive
 from agents.sink import Sink
 from agents.work import LimitReached, Work, Workplace
-from domain.tasks.schemas import Claimed
+from domain.claims.schemas import Claimed
 
 
 def run_task(task: Claimed, journal: Journal, workplace: Workplace, interrupt: Interrupt, sink: Sink) -> Result:

@@ -13,8 +13,8 @@ from domain.agents import service as agents
 from domain.agents.schemas import Agent
 from domain.billing import service as billing
 from domain.billing.schemas import MoneyFacts, Price
+from domain.claims.schemas import Claimed
 from domain.providers.schemas import Endpoint
-from domain.tasks.schemas import Claimed
 from domain.tenants import service as tenants
 from domain.tenants.schemas import Organisation
 from domain.wallet import service as wallet
@@ -115,11 +115,11 @@ class ReferenceCache:
         read_at, prices = self._prices
         return prices[item] if prices and time.monotonic() - read_at <= _FRESH else None
 
-    def first_promise(self) -> int:
+    def first_hold(self) -> int:
         """How many tokens a task is promised with its first claim, so that its first call need not ask for them: none
         where what a call costs is not known just now.
         """
-        return wallet.promise_for(self.known_price("internal_llm_call") or 0)
+        return wallet.hold_for(self.known_price("internal_llm_call") or 0)
 
     def has_budgets(self, ask: LazyConnection, org: UUID) -> bool:
         """Whether anything limits what an organisation is billed: likewise as of a claim, or 5 s ago."""

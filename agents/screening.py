@@ -31,8 +31,8 @@ from domain.approvals import service as approvals
 from domain.approvals.schemas import Approval, Kind, Policy, Proposal, Rationale, Step, Tally
 from domain.channels import service as channels
 from domain.channels.schemas import Event
+from domain.claims import service as claims
 from domain.contacts import service as contacts
-from domain.tasks import service as tasks
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Reach
 
@@ -105,7 +105,7 @@ class _Sorter:
         waiting: list[Kind] = []
         found: Invocation | Approval
         with transaction(self._work.task.org_id) as connection:
-            tasks.lock_claim(connection, self._work.task)
+            claims.lock_claim(connection, self._work.task)
             self._asked = self._before(connection, calls)
             for seq, call in calls:
                 before = self._asked.get(seq)

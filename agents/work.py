@@ -21,8 +21,8 @@ from core.clock import Stopwatch
 from core.errors import Conflict, RotaError
 from core.settings import settings
 from domain.agents.schemas import MODES, Agent, Mode
+from domain.claims.schemas import Claimed
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed
 from domain.tenants.schemas import Organisation
 from domain.wallet.schemas import PriceItem
 

@@ -194,7 +194,7 @@ class _Upkeep:
     def _notice_loss(self) -> None:
         if self._broker.has_forgotten():
             with transaction_on(self._connection):
-                again = dispatch.take_back_everything_published(self._connection)
+                again = dispatch.unpublish_all(self._connection)
             log.info("the broker starts empty; published tasks are due again", count=again)
             return
         with transaction_on(self._connection):
@@ -202,7 +202,7 @@ class _Upkeep:
         if late:
             lost = self._lost(late)
             with transaction_on(self._connection):
-                again = dispatch.take_back(self._connection, lost)
+                again = dispatch.unpublish(self._connection, lost)
             if again:
                 log.warning("messages were lost; their tasks are due again", count=again)
 

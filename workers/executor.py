@@ -26,8 +26,9 @@ from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.agents.schemas import RetryPolicy
 from domain.billing.service import BudgetExhausted
-from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, ClaimOutcome, Spell, Status, TaskError
+from domain.claims import service as claims
+from domain.claims.schemas import Claimed, ClaimOutcome, Spell
+from domain.tasks.schemas import Status, TaskError
 from domain.wallet.schemas import InsufficientFunds
 from workers import retry
 from workers.presence import Presence
@@ -58,8 +59,8 @@ class Executor:
         try:
             # Lost in a crash of the server, it is claimed again, and whatever was written under it refused.
             at = SingleStatement(org, durable=False)
-            tokens = self._workplace.reference.first_promise() if claim == 0 else 0
-            task = tasks.claim(at, task_id, claim, self._presence.id, tokens=tokens)
+            tokens = self._workplace.reference.first_hold() if claim == 0 else 0
+            task = claims.claim(at, task_id, claim, self._presence.id, tokens=tokens)
         except (Unavailable, DBAPIError) as error:
             log.warning("cannot claim; the message will be missed and published again", error=str(error))
             return
@@ -77,7 +78,7 @@ class Executor:
     def _decline(self, org: UUID, task_id: UUID, claim: int) -> None:
         """Leave a task to others. Where even that cannot be said, the dispatcher notices that its message is gone."""
         with contextlib.suppress(RotaError), transaction(org) as connection:
-            tasks.decline(connection, task_id, claim)
+            claims.decline(connection, task_id, claim)
         wakeup.hint()
 
     def _carry_through(self, task: Claimed, interrupt: Interrupt) -> None:
@@ -91,7 +92,7 @@ class Executor:
         """Do the task and return how the claim ends; None where another worker has the task."""
         try:
             result = run_task(task, journal, self._workplace, interrupt, self._sink)
-        except tasks.ClaimLost:
+        except claims.ClaimLost:
             log.warning("another worker has the task; what this try would have written was refused")
             return None
         except Stopped as stopped:
@@ -109,7 +110,7 @@ class Executor:
     def _after_error(self, task: Claimed, error: BaseException, stopwatch: Stopwatch) -> ClaimOutcome:
         if isinstance(error, HeldBack):
             log.info("held back", why=error.message)
-            return retry.after_hold(error, remaining=_left(task, stopwatch), dice=self._dice)
+            return retry.after_cool_down(error, remaining=_left(task, stopwatch), dice=self._dice)
         failure = retry.failure_of(error)
         log.warning("try failed", kind=failure.kind, error=failure.message, exc_info=failure.kind == "tool_failed")
         policy, spell = self._policy(task), self._spell(task)
@@ -136,7 +137,7 @@ class Executor:
     def _spell(self, task: Claimed) -> Spell:
         try:
             with transaction(task.org_id) as connection:
-                return tasks.spell(connection, task, OUTAGE)
+                return claims.spell(connection, task, OUTAGE)
         except (RotaError, DBAPIError):
             return Spell()
 
@@ -147,7 +148,7 @@ class Executor:
         while True:
             try:
                 return journal.leave(outcome)
-            except tasks.ClaimLost:
+            except claims.ClaimLost:
                 log.warning("another worker has the task; the end of this try was refused")
                 return None
             except Unavailable:

@@ -23,8 +23,8 @@ from core.db import SYSTEM, dedicated_connection, system_transaction
 from core.errors import RotaError
 from core.ids import new_id
 from core.logging import get_logger
-from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed
+from domain.claims import service as claims
+from domain.claims.schemas import Claimed
 from domain.workers import service as workers
 from domain.workers.schemas import Beat, Vitals
 
@@ -180,6 +180,6 @@ class Presence:
         # Twice in a row: a claim that commits while we look is unknown for a moment.
         for task_id, claim in unknown & self._strays:
             with system_transaction() as connection:
-                tasks.release_stray(connection, task_id, claim)
+                claims.release_stray(connection, task_id, claim)
             log.warning("handed back a task whose departure was not written", task=str(task_id))
         self._strays = unknown

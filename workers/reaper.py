@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from core.logging import get_logger
-from domain.tasks import service as tasks
+from domain.claims import service as claims
 
 log = get_logger(__name__)
 
@@ -14,5 +14,5 @@ def reap(connection: Connection, lease: timedelta) -> None:
     """Take the tasks of workers silent for longer than `lease`: queued again, or waiting or ended where they must
     be.
     """
-    if taken := tasks.take_back_orphaned(connection, lease):
+    if taken := claims.reap_orphaned(connection, lease):
         log.warning("took back the tasks of silent workers", **taken)

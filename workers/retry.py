@@ -14,7 +14,8 @@ from core.errors import InvalidInput, Misconfigured, NotFound, RotaError, Unavai
 from core.text import described
 from domain.agents.schemas import RetryPolicy
 from domain.billing.service import BudgetExhausted
-from domain.tasks.schemas import ClaimOutcome, Spell, TaskError
+from domain.claims.schemas import ClaimOutcome, Spell
+from domain.tasks.schemas import TaskError
 from domain.wallet.schemas import InsufficientFunds
 
 _RETRIED = OUTAGE | {"tool_failed"}
@@ -77,22 +78,20 @@ def after_failure(
     """
     used = (0 if spell.has_progressed else attempts) + 1
     if failure.kind == "rate_limited":
-        departure = ClaimOutcome(status="queued", outcome="deferred", delay=_after_limit(failure, dice))
+        outcome = ClaimOutcome(status="queued", outcome="deferred", delay=_after_limit(failure, dice))
     elif failure.kind in OUTAGE and spell.outage < patience:
         delay = min(backoff(spell.outages + 1, policy, dice), _LONGEST_PATIENT_DELAY)
-        departure = ClaimOutcome(status="queued", outcome="deferred", delay=_at_least(delay, failure))
+        outcome = ClaimOutcome(status="queued", outcome="deferred", delay=_at_least(delay, failure))
     elif failure.kind == "unavailable":
         delay = backoff(tries, policy, dice)
-        departure = ClaimOutcome(status="queued", outcome="retry", delay=_at_least(delay, failure))
+        outcome = ClaimOutcome(status="queued", outcome="retry", delay=_at_least(delay, failure))
     elif failure.kind not in _RETRIED or used >= max_attempts:
-        departure = ClaimOutcome(status="failed", outcome="failed", counted=True)
+        outcome = ClaimOutcome(status="failed", outcome="failed", counted=True)
     else:
         delay = _at_least(backoff(used, policy, dice), failure)
-        departure = ClaimOutcome(status="queued", outcome="retry", counted=True, delay=delay)
+        outcome = ClaimOutcome(status="queued", outcome="retry", counted=True, delay=delay)
     error = TaskError(kind=failure.kind, message=failure.message)
-    return _unless_too_late(
-        departure.model_copy(update={"counts_anew": spell.has_progressed, "error": error}), remaining
-    )
+    return _unless_too_late(outcome.model_copy(update={"counts_anew": spell.has_progressed, "error": error}), remaining)
 
 
 def _after_limit(failure: Failure, dice: random.Random) -> timedelta:
@@ -105,7 +104,7 @@ def _at_least(delay: timedelta, failure: Failure) -> timedelta:
     return max(delay, failure.retry_after or timedelta(0))
 
 
-def after_hold(held: HeldBack, *, remaining: timedelta | None, dice: random.Random) -> ClaimOutcome:
+def after_cool_down(held: HeldBack, *, remaining: timedelta | None, dice: random.Random) -> ClaimOutcome:
     """A task whose model may not be called now comes back when it may be; no try was made."""
     delay = held.wait + timedelta(seconds=dice.random())
     error = TaskError(kind="held_back", message=held.message)
@@ -172,9 +171,9 @@ _AFTER_STOP: dict[Reason, ClaimOutcome | None] = {
 }
 
 
-def _unless_too_late(departure: ClaimOutcome, remaining: timedelta | None) -> ClaimOutcome:
-    if remaining is None or departure.delay is None or departure.delay < remaining:
-        return departure
-    said = departure.error.message if departure.error else ""
+def _unless_too_late(outcome: ClaimOutcome, remaining: timedelta | None) -> ClaimOutcome:
+    if remaining is None or outcome.delay is None or outcome.delay < remaining:
+        return outcome
+    said = outcome.error.message if outcome.error else ""
     error = TaskError(kind="deadline", message=f"The next try would begin after the deadline. Last error: {said}")
-    return departure.model_copy(update={"status": "failed", "outcome": "failed", "delay": None, "error": error})
+    return outcome.model_copy(update={"status": "failed", "outcome": "failed", "delay": None, "error": error})

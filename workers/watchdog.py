@@ -23,7 +23,7 @@ from core.db import system_transaction
 from core.errors import RotaError
 from core.logging import get_logger
 from core.settings import Settings
-from domain.tasks import service as tasks
+from domain.claims import service as claims
 from domain.workers.schemas import Beat, Vitals
 from workers import retry
 from workers.presence import Presence
@@ -96,11 +96,11 @@ class Watchdog:
             for thread, what in interrupt.stuck(timedelta(seconds=self._config.stuck_after)).items():
                 log.error("thread is stuck", task=str(task.id), doing=what, stack=_stack(thread))
                 with contextlib.suppress(RotaError), system_transaction() as connection:
-                    spell = tasks.spell(connection, task, OUTAGE)
-                    departure = retry.after_stuck(
+                    spell = claims.spell(connection, task, OUTAGE)
+                    outcome = retry.after_stuck(
                         attempts=task.attempts, max_attempts=task.max_attempts, what=what, spell=spell
                     )
-                    leave(connection, task, departure)
+                    leave(connection, task, outcome)
                 interrupt.trigger("claim_lost")
                 presence.let_go(task)
                 self._stuck += 1

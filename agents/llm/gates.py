@@ -34,7 +34,7 @@ _EVIDENCE = 3
 _LATELY = 10.0  # seconds
 _SHORT_TIMEOUT = timedelta(seconds=20)
 """a call that was given less time than this and took it says more about its agent than about the provider"""
-_FIRST_HOLD = 1.0  # seconds at most
+_FIRST_COOL_DOWN = 1.0  # seconds at most
 _DOUBLING, _ALL_OF_THEM = 0.1, 10  # seconds; providers refuse within that, and a second later a thousand calls may go
 _LOOK_EVERY = 0.02
 _NEWS_AGE = 3.0  # seconds until the heartbeat must have heard of a pace that was made here
@@ -195,7 +195,7 @@ class Gates:
     def _note_error(self, route: Route, passage: Passage, error: ModelError, limit: timedelta) -> None:
         with _as_far_as_possible():
             if error.kind == "rate_limited":
-                self._hold(route)
+                self._cool_down(route)
                 with system_transaction(durable=False) as connection:
                     pacing.refused(
                         connection,
@@ -211,7 +211,7 @@ class Gates:
                 with self._lock:
                     self._alerted[route.provider, route.key] = time.monotonic()
             elif error.kind in OUTAGE and self._is_outage(route, passage, error, limit):
-                self._hold(route)
+                self._cool_down(route)
                 with system_transaction(durable=False) as connection:
                     pacing.failed(connection, route, passage.stopwatch.elapsed(), asked=error.retry_after)
 
@@ -226,10 +226,10 @@ class Gates:
         has_worked_lately = at is not None and time.monotonic() - at < _LATELY
         return route in self._paced or record.failures >= _EVIDENCE or not has_worked_lately
 
-    def _hold(self, route: Route) -> None:
+    def _cool_down(self, route: Route) -> None:
         """Let no call of this process begin from now on: it takes a while until the pace stands in the database."""
         if route not in self._paced:
-            self._record(route).held_until = time.monotonic() + _FIRST_HOLD
+            self._record(route).held_until = time.monotonic() + _FIRST_COOL_DOWN
         self._note_pace(route)
 
     def _note_pace(self, route: Route) -> None:

@@ -23,7 +23,7 @@ from core.text import storable
 _MOST_CALLS = 128  # in one message
 _LONGEST_NAME = 64
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
-_GO_ON = "Go on."
+_CONTINUE = "Go on."
 _NOTHING = "(empty)"
 _NO_RESULT = '{"error":"There is no result of this call."}'
 
@@ -43,10 +43,10 @@ def presentable(messages: list[Message]) -> list[Message]:
         elif isinstance(message, AssistantMessage):
             sent += _turn(message, _results(messages[index + 1 :]), numbers)
     if not sent or not isinstance(sent[0], UserMessage):
-        sent.insert(0, UserMessage(text=_GO_ON))
+        sent.insert(0, UserMessage(text=_CONTINUE))
     if isinstance(sent[-1], AssistantMessage):
         # A final assistant message is a prefill, which newer models refuse.
-        sent.append(UserMessage(text=_GO_ON))
+        sent.append(UserMessage(text=_CONTINUE))
     return sent
 
 

@@ -118,7 +118,7 @@ def _lift_budget(caller: Principal, agent: str) -> None:
 
 def _go_on(caller: Principal) -> None:
     with transaction(caller.org_id) as connection:
-        funding.let_go_on(connection, caller.org_id)
+        funding.resume_waiting(connection, caller.org_id)
     wakeup.hint()
 
 

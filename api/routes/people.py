@@ -96,7 +96,7 @@ def change_user(user_id: UUID, change: UserChange, caller: WritesUsers) -> User:
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         changed = tenants.change_user(connection, caller.org_id, user_id, change, by=caller.own)
         if change.is_disabled is not None:
-            (tasks.hold_back if change.is_disabled else tasks.let_go_on)(connection, user_id)
+            (tasks.block_tasks_of if change.is_disabled else tasks.unblock_tasks_of)(connection, user_id)
     forget_keys()
     wakeup.hint()
     return changed

@@ -66,7 +66,7 @@ def correct(slug: Slug, wanted: Correction, caller: Operator) -> Balance:
 
 def _go_on(org: UUID) -> None:
     with transaction(org) as connection:
-        funding.let_go_on(connection, org)
+        funding.resume_waiting(connection, org)
     wakeup.hint()
 
 

@@ -1,1 +1,3 @@
 """A gym's customer records: clients, leads, classes, bookings, subscriptions, payments."""
+
+TABLES = ("bookings", "class_sessions", "classes", "clients", "leads", "payments", "subscriptions")

@@ -86,9 +86,9 @@ def store(connection: Connection, gym: Gym) -> None:
         insert_rows(connection, table, own if table in {"clients", "leads"} else rows)
 
 
-def go_on(connection: Connection, org: UUID, *, zone: ZoneInfo, today: date) -> None:
+def carry_on(connection: Connection, org: UUID, *, zone: ZoneInfo, today: date) -> None:
     """Carry the timetable on to four weeks from `today`, and let past bookings have been kept."""
-    queries.settle_past_bookings(connection)
+    queries.mark_past_attended(connection)
     last = queries.last_session_starts(connection)
     known = queries.classes_by_name(connection)
     if last is None or not {row["name"] for row in CLASSES} <= set(known):

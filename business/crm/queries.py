@@ -322,7 +322,7 @@ _SETTLE = text("""
 """)
 
 
-def settle_past_bookings(connection: Connection) -> None:
+def mark_past_attended(connection: Connection) -> None:
     """Let those who were booked have come: for the demonstration, where nobody stands at the door."""
     connection.execute(_SETTLE)
 

@@ -290,7 +290,7 @@ def seed_demonstration(
     timetable is only carried on, so that there is something to book.
     """
     if queries.has_clients(connection):
-        demo.go_on(connection, org, zone=zone, today=today)
+        demo.carry_on(connection, org, zone=zone, today=today)
         return False
     progress("writing a year of a gym's history")
     gym = demo.make_gym(org, zone=zone, today=today)

@@ -78,7 +78,8 @@ class MemberAway(Trigger):
           FROM (SELECT b.client_id, max(s.starts_at) AS at
                   FROM class_sessions s JOIN bookings b ON b.session_id = s.id
                  WHERE s.starts_at >= CAST(:since AS timestamptz) - make_interval(days => :days)
-                   AND s.starts_at <= CAST(:now AS timestamptz) - make_interval(days => :days) AND b.status IN ('attended', 'booked')
+                   AND s.starts_at <= CAST(:now AS timestamptz) - make_interval(days => :days)
+                   AND b.status IN ('attended', 'booked')
                  GROUP BY b.client_id
                  UNION ALL
                 SELECT n.id, n.created_at FROM client_contacts n

@@ -147,7 +147,7 @@ def send_bulk_message(context: ToolContext, wanted: Bulk) -> dict[str, Any]:
     people = contacts.require(context.connection, wanted.client_ids)
     reached = [person for person in people if why_not_win(person, wanted.channel) is None]
     addresses = [(person.email if wanted.channel == "email" else person.phone) or "" for person in reached]
-    channels.hold_recipients(context.connection, context.acting.org_id, wanted.channel, addresses)
+    channels.lock_recipients(context.connection, context.acting.org_id, wanted.channel, addresses)
     for person in reached:
         body = wanted.body.replace("{{name}}", person.name.split()[0])
         send_to_contact(context, person, wanted.channel, wanted.subject, body)

@@ -262,7 +262,7 @@ _RESERVE = text("""
     )
     SELECT month FROM month
 """)
-_HOLD_BUDGET = text("""
+_RESERVE_BUDGET = text("""
     WITH taken AS (
         UPDATE budget_months m SET held = held + :amount
          WHERE org_id = :org AND agent = :agent AND month = :month AND spent + held + :amount <= :limit
@@ -289,9 +289,9 @@ def begin_budget_month(connection: Connection, org: UUID, agent: str, used: Deci
     return found
 
 
-def hold_budget(connection: Connection, row: dict[str, Any]) -> bool:
+def reserve_budget(connection: Connection, row: dict[str, Any]) -> bool:
     """Reserve an amount for a task. False, and nothing, where the budget has not so much left."""
-    return connection.execute(_HOLD_BUDGET, row).rowcount == 1
+    return connection.execute(_RESERVE_BUDGET, row).rowcount == 1
 
 
 _DRAW = text("""

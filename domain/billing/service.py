@@ -220,8 +220,8 @@ def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Cal
             "org": org, "agent": row["agent"], "month": month, "task": task, "limit": row["monthly_limit"],
         }  # fmt: skip
         if not (
-            (missing < _CHUNK and queries.hold_budget(connection, wanted | {"amount": _CHUNK}))
-            or queries.hold_budget(connection, wanted | {"amount": missing})
+            (missing < _CHUNK and queries.reserve_budget(connection, wanted | {"amount": _CHUNK}))
+            or queries.reserve_budget(connection, wanted | {"amount": missing})
         ):
             whose = f"of the agent {row['agent']}" if row["agent"] else "of the organisation"
             raise BudgetExhausted(

@@ -250,9 +250,9 @@ def _pause(message: Outgoing, trouble: ReceiverInTrouble) -> timedelta:
     return pause_after(message.receiver_failures + 1, trouble.retry_after)
 
 
-def take_back_left_behind(senders: Senders) -> dict[UUID, str]:
+def reclaim_left_behind(senders: Senders) -> dict[UUID, str]:
     """Messages whose sender died: queued again, or of unknown outcome. Returns which became what."""
     harmless: list[str] = [kind for kind, sender in senders.items() if sender.repeat_is_harmless]
     with system_transaction() as connection:
-        rows = queries.take_back_left_behind(connection, _LEASE, harmless)
+        rows = queries.reclaim_left_behind(connection, _LEASE, harmless)
     return {row["id"]: row["status"] for row in rows}

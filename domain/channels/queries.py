@@ -316,7 +316,7 @@ _LEFT_BEHIND = text("""
 """)
 
 
-def take_back_left_behind(connection: Connection, lease: timedelta, harmless: list[str]) -> list[RowMapping]:
+def reclaim_left_behind(connection: Connection, lease: timedelta, harmless: list[str]) -> list[RowMapping]:
     """Messages whose sender died: queued again on channels that know a repetition, else of unknown outcome."""
     return list(connection.execute(_LEFT_BEHIND, {"lease": lease, "harmless": harmless}).mappings())
 

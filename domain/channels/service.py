@@ -362,7 +362,7 @@ def _addressable(message: NewMessage) -> str:
         raise InvalidInput(f"This e-mail cannot be sent: {error}.") from error
 
 
-def hold_recipients(connection: Connection, org: UUID, channel: Carrier, recipients: Iterable[str]) -> None:
+def lock_recipients(connection: Connection, org: UUID, channel: Carrier, recipients: Iterable[str]) -> None:
     """Before several messages are put into the outbox in one transaction: lock what they have in common with those of
     other transactions, all at once.
     """

@@ -20,7 +20,7 @@ def organisations_waiting(connection: Connection) -> list[UUID]:
     return tasks.organisations_waiting(connection, "funds", "budget")
 
 
-def let_go_on(connection: Connection, org: UUID) -> int:
+def resume_waiting(connection: Connection, org: UUID) -> int:
     """Queue the tasks of an organisation that wait for tokens or for a budget and can pay now: the longest waiting
     first, together no more than there is. None while fees are owed. Returns how many go on.
 

@@ -250,7 +250,7 @@ def long_unclaimed(connection: Connection, patience: timedelta) -> list[RowMappi
     return list(connection.execute(_LONG_UNCLAIMED, {"patience": patience}).mappings())
 
 
-_TAKE_BACK_UNCLAIMED = text("""
+_UNPUBLISH_UNCLAIMED = text("""
     WITH free AS (
         SELECT id FROM tasks
          WHERE status = 'queued' AND dispatched_at IS NOT NULL AND (CAST(:ids AS uuid[]) IS NULL OR id = ANY(:ids))
@@ -260,9 +260,9 @@ _TAKE_BACK_UNCLAIMED = text("""
 """)
 
 
-def take_back_unclaimed(connection: Connection, ids: list[UUID] | None) -> int:
+def unpublish_unclaimed(connection: Connection, ids: list[UUID] | None) -> int:
     """Make published tasks due again, so that they are published anew: those in `ids`, or all. Returns how many."""
-    return connection.execute(_TAKE_BACK_UNCLAIMED, {"ids": ids}).rowcount
+    return connection.execute(_UNPUBLISH_UNCLAIMED, {"ids": ids}).rowcount
 
 
 _UNWANTED = PreparedQuery(f"""

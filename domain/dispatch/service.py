@@ -64,7 +64,7 @@ def take_due(
     """
     queries.advance_keys(connection)
     if vain := queries.published_in_vain(connection, [queue for queue, bound in bounds.items() if bound > 0]):
-        queries.take_back_unclaimed(connection, vain)
+        queries.unpublish_unclaimed(connection, vain)
     rows = queries.lanes(connection, max(1, *bounds.values()))
     next_due = min((-row["waited"] for row in rows if row["waited"] < 0), default=None)
     lanes = [lane_of(row, usable) for row in rows if row["due"]]
@@ -94,7 +94,7 @@ def _make_way(
     picked = Counter(pick.queue for pick in picks)
     room = {queue: bounds[queue] - counts.on_queue.get(queue, 0) - picked[queue] for queue in PRIORITIES}
     found = make_way(lanes, picks, published, allowance, room)
-    return bool(found) and queries.take_back_unclaimed(connection, found) > 0
+    return bool(found) and queries.unpublish_unclaimed(connection, found) > 0
 
 
 def crews(connection: Connection, lease: timedelta) -> list[Crew]:
@@ -156,14 +156,14 @@ def long_unclaimed(connection: Connection, patience: timedelta) -> dict[UUID, tu
     return {row["id"]: (row["claim"], row["queue"]) for row in queries.long_unclaimed(connection, patience)}
 
 
-def take_back(connection: Connection, lost: Collection[UUID]) -> int:
+def unpublish(connection: Connection, lost: Collection[UUID]) -> int:
     """Make published tasks due again whose messages are gone. Returns how many."""
-    return queries.take_back_unclaimed(connection, list(lost)) if lost else 0
+    return queries.unpublish_unclaimed(connection, list(lost)) if lost else 0
 
 
-def take_back_everything_published(connection: Connection) -> int:
+def unpublish_all(connection: Connection) -> int:
     """Make every published and unclaimed task due again: the broker has lost its memory."""
-    return queries.take_back_unclaimed(connection, None)
+    return queries.unpublish_unclaimed(connection, None)
 
 
 # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -85,11 +85,11 @@ def _portions(org: UUID, see_to: Callable[[Present, UUID], tuple[int, UUID | Non
     while True:
         with transaction(org) as connection:
             queries.one_at_a_time(connection, org)
-            count, go_on = see_to(Present.of(connection, org), after)
+            count, carry_on = see_to(Present.of(connection, org), after)
         total += count
-        if go_on is None:
+        if carry_on is None:
             return total
-        after = go_on
+        after = carry_on
 
 
 # ── planning and stopping ────────────────────────────────────────────────────────────────────────────────────────────

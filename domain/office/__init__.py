@@ -1,1 +1,12 @@
 """What agents keep beside the customer records: tickets, staff tasks, campaigns, posts, events, exports, resources."""
+
+TABLES = (
+    "calendar_events",
+    "campaign_members",
+    "campaigns",
+    "exports",
+    "resources",
+    "social_posts",
+    "staff_tasks",
+    "support_tickets",
+)

@@ -92,7 +92,7 @@ def cancel_campaign(connection: Connection, org: UUID, campaign_id: UUID) -> Cam
     return get_campaign(connection, campaign_id)
 
 
-def go_on(connection: Connection, org: UUID, campaign_id: UUID) -> bool:
+def carry_on(connection: Connection, org: UUID, campaign_id: UUID) -> bool:
     """Write to the next members of an active campaign, or finish it where all were written to and nothing is under way.
     Returns whether there is more to write at once.
     """

@@ -37,7 +37,7 @@ def attend(org: UUID) -> None:
         has_more = True
         while has_more:
             with transaction(org) as connection:
-                has_more = campaigns.go_on(connection, org, campaign)
+                has_more = campaigns.carry_on(connection, org, campaign)
 
 
 def _due(post: RowMapping) -> Event:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, RowMapping
 
 from core.db import transaction
 from core.ids import new_id
+from domain.claims import service as claims
 from domain.schedules import queries, timing
 from domain.schedules.schemas import Checked, Overlap, RunKind, Times, Work
 from domain.tasks import service as tasks
@@ -276,7 +277,7 @@ def over_budget(connection: Connection, schedules: Iterable[RowMapping]) -> set[
         return set()
     spent: dict[UUID, Decimal] = {}
     for row in queries.spent_this_month(connection, limits):
-        running = sum((tasks.spent_on(connection, task)[1] for task in row["running"] or ()), start=Decimal(0))
+        running = sum((claims.spent_on(connection, task)[1] for task in row["running"] or ()), start=Decimal(0))
         spent[row["schedule_id"]] = row["spent"] + running
     return {key for key, limit in limits.items() if spent.get(key, Decimal(0)) >= limit}
 

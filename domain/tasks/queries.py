@@ -6,7 +6,7 @@ write. A step, its usage row and the fence's check are one statement. No claim e
 and not recorded becomes `unknown`, and its task waits for a person.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,9 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
 
 from core.db import PreparedQuery, SingleStatement, dump_json
 from domain.tasks.models import tasks
-from domain.tasks.schemas import TaskFilter
-from domain.wallet import service as wallet
-from domain.wallet.schemas import Payment
+from domain.tasks.schemas import STEP_COLUMNS, TaskFilter
 
 _INTERNAL = {
     "org_id", "agent_id", "idempotency_key", "request_digest", "dispatched_at", "claim", "parent_seq", "key_position",
@@ -169,51 +167,12 @@ def _begins(prefix: str) -> ColumnElement[bool]:
     return tasks.c.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
 
 
-_STEP_COLUMNS = """seq, stage, name, status, claim, input, output, model, input_tokens, output_tokens, billed_cost,
-           started_at, duration_ms"""
-_STEPS = text(f"SELECT {_STEP_COLUMNS} FROM steps WHERE task_id = :task ORDER BY seq, recorded_at, id")  # noqa: S608
-_STANDING_STEPS = text(f"""
-    SELECT {_STEP_COLUMNS} FROM steps WHERE task_id = :task AND status <> 'failed' ORDER BY seq
-""")  # noqa: S608
+_STEPS = text(f"SELECT {STEP_COLUMNS} FROM steps WHERE task_id = :task ORDER BY seq, recorded_at, id")  # noqa: S608
 
 
 def steps_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
     """The whole journal of a task, failed tries included."""
     return list(connection.execute(_STEPS, {"task": task_id}).mappings())
-
-
-def standing_steps(connection: Connection, task_id: UUID) -> list[RowMapping]:
-    """The steps that are done and will not be done again, and those of which nobody knows whether they are."""
-    return list(connection.execute(_STANDING_STEPS, {"task": task_id}).mappings())
-
-
-_STEP_BY_ID = text(f"SELECT {_STEP_COLUMNS} FROM steps WHERE id = :id")  # noqa: S608
-_STEP_UNDER_CLAIM = text(f"""
-    SELECT {_STEP_COLUMNS} FROM steps WHERE task_id = :task AND seq = :seq AND claim = :claim ORDER BY recorded_at DESC
-     LIMIT 1
-""")  # noqa: S608
-
-
-def step_by_id(connection: Connection, step_id: UUID) -> RowMapping | None:
-    """The step with this id."""
-    return connection.execute(_STEP_BY_ID, {"id": step_id}).mappings().one_or_none()
-
-
-def step_under_claim(connection: Connection, task_id: UUID, seq: int, claim: int) -> RowMapping | None:
-    """The latest line of the journal for step `seq` that this claim wrote."""
-    values = {"task": task_id, "seq": seq, "claim": claim}
-    return connection.execute(_STEP_UNDER_CLAIM, values).mappings().one_or_none()
-
-
-_SPENT = text("""
-    SELECT coalesce(sum(input_tokens + output_tokens), 0)::bigint AS tokens, coalesce(sum(billed_cost), 0) AS cost
-      FROM usage WHERE task_id = :task
-""")
-
-
-def spent_on(connection: Connection, task_id: UUID) -> RowMapping:
-    """Tokens used and dollars billed for a task so far, by failed tries too."""
-    return connection.execute(_SPENT, {"task": task_id}).mappings().one()
 
 
 _NOW = text("SELECT rota_now()")
@@ -234,29 +193,6 @@ _ATTEMPTS = text("""
 def attempts_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
     """Every time a worker had the task."""
     return list(connection.execute(_ATTEMPTS, {"task": task_id}).mappings())
-
-
-# A turn that succeeded is progress: what went wrong before it is over. So is what came before a person's retry.
-_SPELL = text("""
-    WITH progress AS (
-        SELECT max(claim) AS claim FROM steps WHERE task_id = :task AND stage = 'decide' AND status = 'done'
-    ), past AS (
-        SELECT max(claim) FILTER (WHERE counted) AS counted,
-               max(claim) FILTER (WHERE outcome IN ('failed', 'cancelled')) AS ended
-          FROM attempts WHERE task_id = :task
-    )
-    SELECT coalesce(progress.claim > coalesce(past.counted, 0), false) AS has_progressed,
-           coalesce(rota_now() - min(a.ended_at), interval '0') AS outage, count(a.claim) AS outages
-      FROM progress CROSS JOIN past
-      LEFT JOIN attempts a ON a.task_id = :task AND a.claim >= coalesce(progress.claim, 0)
-                          AND a.claim > coalesce(past.ended, 0) AND NOT a.counted AND a.error ->> 'kind' = ANY(:kinds)
-     GROUP BY progress.claim, past.counted
-""")
-
-
-def spell(connection: Connection, task_id: UUID, kinds: Iterable[str]) -> RowMapping:
-    """How a task fared since its last progress; an outage is an attempt that ended with one of `kinds`, uncounted."""
-    return connection.execute(_SPELL, {"task": task_id, "kinds": list(kinds)}).mappings().one()
 
 
 _QUEUE_STATISTICS = text("""
@@ -335,234 +271,6 @@ def agent_statistics(connection: Connection) -> list[RowMapping]:
 
 # ── claim, journal, departure ────────────────────────────────────────────────────────────────────────────────────────
 
-# Stamped by the clock, not by the transaction's begin: it may have been open long before this task was dispatched.
-_CLAIM = PreparedQuery(f"""
-    WITH claimed AS (
-        UPDATE tasks
-           SET status = 'running', claim = claim + 1, worker = :worker, dispatched_at = NULL,
-               started_at = coalesce(started_at, rota_clock())
-         WHERE id = :task AND status = 'queued' AND claim = :claim AND dispatched_at IS NOT NULL
-           AND (expires_at IS NULL OR expires_at > rota_now() OR started_at IS NOT NULL)
-           AND (deadline IS NULL OR deadline > rota_now())
-           AND EXISTS (SELECT FROM agents a WHERE a.id = agent_id AND a.enabled)
-           AND EXISTS (SELECT FROM users u WHERE u.id = user_id AND u.disabled_at IS NULL)
-        RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input, provider, model, queue, run_after,
-                  user_id, location_id, contact, scopes, action, wakes, root_id, depth, bounds, approvals_from,
-                  deadline - rota_now() AS remaining, rota_clock() AS claimed_at
-    ), attempt AS (
-        INSERT INTO attempts (task_id, claim, org_id, worker, started_at, provider, model, queue, waited)
-        SELECT id, claim, org_id, :worker, claimed_at, provider, model, queue, claimed_at - greatest(run_after, (
-                   SELECT ended_at FROM attempts before WHERE before.task_id = c.id AND before.claim = c.claim - 1))
-          FROM claimed c
-    ), {wallet.promised("(SELECT org_id FROM claimed WHERE :tokens > 0)")}
-    SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining, user_id, location_id, contact,
-           scopes, action, wakes, root_id, depth, bounds, approvals_from, rota_now() AS now,
-           coalesce((SELECT tokens FROM promised), 0) AS promised,
-           (SELECT CAST(o.xmin AS text) FROM organisations o WHERE o.id = c.org_id) AS organisation_version,
-           (SELECT CAST(a.xmin AS text) FROM agents a WHERE a.id = c.agent_id) AS agent_version
-      FROM claimed c
-""")  # noqa: S608
-
-
-def claim_task(
-    at: Connection | SingleStatement, task_id: UUID, claim: int, worker: str, tokens: int
-) -> dict[str, Any] | None:
-    """Make `worker` the owner of the task under the next claim number, and promise it `tokens` where they are there.
-    None when the message is out of date.
-    """
-    values = {"task": task_id, "claim": claim, "worker": worker, "tokens": tokens}
-    return _CLAIM.run(at, values).first()
-
-
-_UNDO_DISPATCH = text("UPDATE tasks SET dispatched_at = NULL WHERE id = :task AND claim = :claim AND status = 'queued'")
-
-
-def undo_dispatch(connection: Connection, task_id: UUID, claim: int) -> None:
-    """Make a published and unclaimed task due again."""
-    connection.execute(_UNDO_DISPATCH, {"task": task_id, "claim": claim})
-
-
-# `status::text` keeps the planner from the index of all running tasks: it would walk through that, where it thinks they
-# are few, to find one by its id.
-_HOLD = PreparedQuery(
-    "SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE"
-)
-
-
-def holds_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
-    """Whether `claim` still owns the task; it does until this transaction ends."""
-    return _HOLD.run(connection, {"task": task_id, "claim": claim}).first() is not None
-
-
-# Steps, the usage rows of those that called a model, and what was paid for them, where the part `fence` has a row.
-_JOURNAL = """
-    line AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS l (
-            id uuid, seq integer, stage text, name text, status text, input jsonb, output jsonb, duration_ms integer,
-            age_ms integer, usage_id uuid, provider text, model text, input_tokens integer, cached_tokens integer,
-            cache_write_tokens integer, output_tokens integer, base_cost numeric, markup numeric, billed_cost numeric,
-            price jsonb, is_rehearsal boolean, is_estimated boolean, is_unpriced boolean)
-    ), step AS (
-        INSERT INTO steps (id, org_id, task_id, seq, claim, stage, name, status, input, output, started_at, duration_ms,
-                           model, input_tokens, output_tokens, billed_cost)
-        SELECT l.id, f.org_id, f.id, l.seq, :claim, l.stage, l.name, l.status, l.input, l.output,
-               rota_now() - (l.duration_ms + l.age_ms) * interval '1 millisecond', l.duration_ms, l.model,
-               coalesce(l.input_tokens, 0), coalesce(l.output_tokens, 0), coalesce(l.billed_cost, 0)
-          FROM fence f, line l
-    ), bill AS (
-        INSERT INTO usage (id, org_id, task_id, seq, step_id, agent_id, agent, provider, model, input_tokens,
-                           cached_tokens, cache_write_tokens, output_tokens, base_cost, markup, billed_cost, price,
-                           is_rehearsal, is_estimated, is_unpriced, conversation, workflow_run)
-        SELECT l.usage_id, f.org_id, f.id, l.seq, l.id, f.agent_id, f.agent, l.provider, l.model, l.input_tokens,
-               l.cached_tokens, l.cache_write_tokens, l.output_tokens, l.base_cost, l.markup, l.billed_cost, l.price,
-               l.is_rehearsal, l.is_estimated, l.is_unpriced, f.concurrency_key, f.workflow_run
-          FROM fence f, line l WHERE l.usage_id IS NOT NULL
-    )
-"""
-_RECORD = PreparedQuery(f"""
-    WITH fence AS (
-        SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
-         WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
-    ), {wallet.paid(":tokens > 0 AND EXISTS (SELECT FROM fence)")}, {_JOURNAL}
-    SELECT EXISTS (SELECT FROM paid) AS is_paid FROM fence
-""")  # noqa: S608
-# What is said of the task is true of its row as it is when the lock is had; the journal of a task that runs is written
-# by its worker alone, which is the one that ends it here.
-_FINISH = PreparedQuery(f"""
-    WITH held AS (
-        SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
-         WHERE id = :task AND claim = :claim AND status::text = 'running'
-           AND NOT EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown'))
-           FOR UPDATE
-    ), {wallet.paid("EXISTS (SELECT FROM held)", is_last=True)}, fence AS (
-        SELECT * FROM held WHERE :tokens = 0 OR EXISTS (SELECT FROM paid)
-    ), {_JOURNAL}, spent AS (
-        SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
-               coalesce(sum(billed_cost), 0) AS cost
-          FROM (SELECT input_tokens, output_tokens, billed_cost FROM usage WHERE task_id = :task
-                 UNION ALL
-                SELECT input_tokens, output_tokens, billed_cost FROM line WHERE usage_id IS NOT NULL) AS all_of_it
-    ), departed AS (
-        UPDATE tasks t
-           SET status = 'succeeded', worker = NULL, dispatched_at = NULL, waiting_for = NULL, waiting_amount = NULL,
-               attempts = attempts + 1, result = CAST(:result AS jsonb), error = NULL, finished_at = rota_now(),
-               model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
-               billed_cost = spent.cost
-          FROM fence, spent
-         WHERE t.id = :task
-    )
-    UPDATE attempts a SET ended_at = rota_now(), outcome = 'succeeded', counted = true
-      FROM fence WHERE a.task_id = :task AND a.claim = :claim
-""")  # noqa: S608
-
-
-def insert_steps(
-    connection: Connection, task: dict[str, Any], lines: list[dict[str, Any]], payments: Sequence[Payment]
-) -> bool | None:
-    """Write steps, a usage row for each line that has a `usage_id`, and what is paid for them. Whether the task's hold
-    had enough for that, without which nothing was paid; None, and nothing at all, when the claim is lost.
-    """
-    found = _RECORD.run(connection, _journal_values(task, lines, payments)).first()
-    return found["is_paid"] if found else None
-
-
-def finish_task(
-    at: Connection | SingleStatement,
-    task: dict[str, Any],
-    lines: list[dict[str, Any]],
-    payments: Sequence[Payment],
-    result: dict[str, Any],
-) -> bool:
-    """Write the last steps, and end the task and its hold. False, and nothing, where there is more to it: the claim is
-    lost, the hold has not enough left, or of a step nobody knows what became of it.
-    """
-    values = _journal_values(task, lines, payments) | {"result": dump_json(result)}
-    return _FINISH.run(at, values).count == 1
-
-
-def _journal_values(task: dict[str, Any], lines: list[dict[str, Any]], payments: Sequence[Payment]) -> dict[str, Any]:
-    return task | {"lines": dump_json(lines)} | wallet.payment_values(payments)
-
-
-_FINISH_BEGUN = PreparedQuery("""
-    WITH fence AS (
-        SELECT id FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
-    )
-    UPDATE steps s SET status = CAST(:status AS text), output = CAST(:output AS jsonb), duration_ms = :duration_ms,
-           recorded_at = rota_now()
-      FROM fence WHERE s.task_id = :task AND s.seq = :seq AND s.claim = :claim AND s.status = 'begun'
-""")
-
-
-def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
-    """Record what came of a step that was begun under this claim. False, and nothing, when the claim is lost."""
-    return _FINISH_BEGUN.run(connection, row | {"output": dump_json(row["output"])}).count == 1
-
-
-# Each table is told which row by its value, not by a join with what a part before it returned: joined, the planner may
-# walk through all of the organisation's rows, which it thinks are few while its statistics are young.
-# The row is locked by a statement of its own: a step that was being written while we waited for the lock is seen only
-# by a statement that begins afterwards.
-_LOCK = PreparedQuery(
-    "SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR UPDATE"
-)
-_LEAVE = PreparedQuery("""
-    WITH held AS (
-        SELECT id, cancel_requested_at, coalesce(wakes <> CAST(:wakes AS integer), false) AS was_woken,
-               EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown')) AS is_in_doubt
-          FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running'
-    ), spent AS (
-        SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
-               coalesce(sum(billed_cost), 0) AS cost
-          FROM usage WHERE task_id = :task
-    ), doubtful AS (
-        UPDATE steps s SET status = 'unknown', recorded_at = rota_now()
-          FROM held WHERE s.task_id = :task AND s.status = 'begun'
-    ), decided AS (
-        SELECT id, CASE WHEN cancel_requested_at IS NOT NULL AND NOT CAST(:ended AS boolean) THEN 'cancelled'
-                        WHEN CAST(:status AS text) <> 'cancelled' AND is_in_doubt THEN 'waiting'
-                        WHEN CAST(:status AS text) = 'waiting' AND was_woken THEN 'queued'
-                        ELSE CAST(:status AS text) END AS status
-          FROM held
-    ), departed AS (
-        UPDATE tasks t
-           SET status = decided.status::task_status, worker = NULL, dispatched_at = NULL,
-               waiting_for = CASE WHEN decided.status = 'waiting' THEN coalesce(:waiting_for, 'outcome') END,
-               waiting_amount = :waiting_amount,
-               attempts = CASE WHEN CAST(:counts_anew AS boolean) THEN 0 ELSE attempts END
-                          + CAST(:counted AS boolean)::int,
-               run_after = coalesce(rota_now() + CAST(:delay AS interval), run_after),
-               result = CAST(:result AS jsonb), error = CAST(:error AS jsonb),
-               finished_at = CASE WHEN decided.status NOT IN ('queued', 'waiting') THEN rota_now() END,
-               model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
-               billed_cost = spent.cost
-          FROM spent, decided
-         WHERE t.id = :task
-        RETURNING t.id, t.claim, t.status
-    )
-    UPDATE attempts a
-       SET ended_at = rota_now(), outcome = CASE WHEN d.status = 'waiting' THEN 'waiting' ELSE :outcome END,
-           counted = :counted, error = CAST(:error AS jsonb)
-      FROM departed d WHERE a.task_id = :task AND a.claim = :claim
-    RETURNING d.status
-""")
-
-
-def lock_claim(connection: Connection, task_id: UUID, claim: int) -> bool:
-    """Whether `claim` still owns the task; nobody else touches the task until this transaction ends."""
-    return _LOCK.run(connection, {"task": task_id, "claim": claim}).first() is not None
-
-
-def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
-    """End a claim that is locked: give the task its next status and close the attempt. That status, None when the
-    claim is lost.
-    """
-    prepared = values | {
-        name: None if values[name] is None else dump_json(values[name]) for name in ("result", "error")
-    }
-    found = _LEAVE.run(connection, prepared).first()
-    return found["status"] if found else None
-
 
 # What a running task might be about to wait for has come: it will not wait (see `_LEAVE`). One that is queued, or waits
 # for something else, is touched all the same: a worker that claims it then waits for this transaction, and sees what
@@ -630,7 +338,7 @@ _SETTLE = text("""
 """)
 
 
-def settle_step(connection: Connection, task_id: UUID, seq: int, *, status: str, output: dict[str, Any]) -> None:
+def resolve_step(connection: Connection, task_id: UUID, seq: int, *, status: str, output: dict[str, Any]) -> None:
     """Settle a step of unknown outcome; with the last of them the task goes on. The task's row must be locked."""
     connection.execute(_SETTLE, {"task": task_id, "seq": seq, "status": status, "output": dump_json(output)})
 
@@ -676,25 +384,25 @@ def whoever_is_off(connection: Connection, task_id: UUID) -> RowMapping:
     return connection.execute(_OFF, {"task": task_id}).mappings().one()
 
 
-_HOLD_BACK = text("""
+_BLOCK_TASKS_OF = text("""
     UPDATE tasks SET status = 'waiting', waiting_for = 'user', dispatched_at = NULL
      WHERE id IN (SELECT id FROM tasks WHERE user_id = :user AND status = 'queued' ORDER BY id FOR UPDATE)
 """)
-_LET_GO_ON = text("""
+_UNBLOCK_TASKS_OF = text("""
     UPDATE tasks SET status = 'queued', waiting_for = NULL
      WHERE id IN (SELECT id FROM tasks WHERE user_id = :user AND status = 'waiting' AND waiting_for = 'user'
                    ORDER BY id FOR UPDATE)
 """)
 
 
-def hold_back(connection: Connection, user: UUID) -> None:
+def block_tasks_of(connection: Connection, user: UUID) -> None:
     """Have the queued tasks of a user wait, so that dispatch need not step over them at every look."""
-    connection.execute(_HOLD_BACK, {"user": user})
+    connection.execute(_BLOCK_TASKS_OF, {"user": user})
 
 
-def let_go_on(connection: Connection, user: UUID) -> None:
+def unblock_tasks_of(connection: Connection, user: UUID) -> None:
     """Queue again what was held back of a user."""
-    connection.execute(_LET_GO_ON, {"user": user})
+    connection.execute(_UNBLOCK_TASKS_OF, {"user": user})
 
 
 # A submission that was under way while its agent was deleted may commit after that; hence the sweep.
@@ -830,64 +538,6 @@ def originals(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
 
 
 # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-# In the order of the index of running tasks: by id, the planner would walk through all tasks there ever were.
-_LOCK_ORPHANED = text("""
-    SELECT t.id FROM tasks t LEFT JOIN workers w ON w.id = t.worker
-     WHERE t.status = 'running'
-       AND (w.id IS NULL OR w.stopped_at IS NOT NULL OR w.last_seen_at < rota_now() - CAST(:lease AS interval))
-     ORDER BY t.worker, t.id LIMIT 500 FOR UPDATE OF t SKIP LOCKED
-""")
-_REAP = text("""
-    WITH orphaned AS (
-        SELECT t.id, t.max_attempts, t.cancel_requested_at,
-               1 + CASE WHEN EXISTS (
-                       SELECT FROM steps s WHERE s.task_id = t.id AND s.stage = 'decide' AND s.status = 'done'
-                          AND s.claim > coalesce((SELECT max(claim) FROM attempts a
-                                                   WHERE a.task_id = t.id AND a.counted), 0)
-                   ) THEN 0 ELSE t.attempts END AS attempts,
-               EXISTS (SELECT FROM steps s WHERE s.task_id = t.id AND s.status IN ('begun', 'unknown')) AS is_in_doubt
-          FROM tasks t WHERE t.id = ANY(:tasks) AND t.status = 'running'
-    ), spent AS (
-        SELECT o.id, count(u.id) AS calls, coalesce(sum(u.input_tokens), 0) AS input,
-               coalesce(sum(u.output_tokens), 0) AS output, coalesce(sum(u.billed_cost), 0) AS cost
-          FROM orphaned o LEFT JOIN usage u ON u.task_id = o.id GROUP BY o.id
-    ), doubtful AS (
-        UPDATE steps s SET status = 'unknown', recorded_at = rota_now()
-          FROM orphaned o WHERE s.task_id = o.id AND s.status = 'begun'
-    ), decided AS (
-        SELECT o.id, o.attempts, CASE WHEN o.cancel_requested_at IS NOT NULL THEN 'cancelled'
-                          WHEN o.is_in_doubt THEN 'waiting'
-                          WHEN o.attempts >= o.max_attempts THEN 'failed' ELSE 'queued' END AS status
-          FROM orphaned o
-    ), taken AS (
-        UPDATE tasks t
-           SET attempts = decided.attempts, worker = NULL, dispatched_at = NULL,  -- and keeps its place in the line
-               status = decided.status::task_status,
-               waiting_for = CASE WHEN decided.status = 'waiting' THEN 'outcome' END,
-               finished_at = CASE WHEN decided.status IN ('cancelled', 'failed') THEN rota_now() END,
-               error = jsonb_build_object('kind', 'worker_lost', 'message', CAST(:message AS text)),
-               model_calls = spent.calls, input_tokens = spent.input, output_tokens = spent.output,
-               billed_cost = spent.cost
-          FROM spent JOIN decided USING (id) WHERE t.id = spent.id
-        RETURNING t.id, t.claim, t.status
-    ), closed AS (
-        UPDATE attempts a SET ended_at = rota_now(), outcome = 'lost', counted = true,
-               error = jsonb_build_object('kind', 'worker_lost', 'message', CAST(:message AS text))
-          FROM taken WHERE a.task_id = taken.id AND a.claim = taken.claim
-    )
-    SELECT id, status FROM taken
-""")
-
-
-def take_back_orphaned(connection: Connection, lease: timedelta, message: str) -> list[RowMapping]:
-    """Take the tasks of workers silent for longer than `lease`: queued again, waiting for a person where an effect was
-    under way, or failed when attempts are used up.
-    """
-    orphaned = list(connection.execute(_LOCK_ORPHANED, {"lease": lease}).scalars())
-    if not orphaned:
-        return []
-    return list(connection.execute(_REAP, {"tasks": orphaned, "message": message}).mappings())
 
 
 _EXPIRE = """

@@ -68,7 +68,7 @@ def promised(org: str) -> str:
     return _PROMISED.format(org=org)
 
 
-_TAKE_OFF = text("""
+_SUBTRACT_ENDED_HOLDS = text("""
     WITH wallet AS (SELECT balance, held FROM wallets WHERE org_id = :org FOR UPDATE), gone AS (
         DELETE FROM holds
          WHERE task_id IN (SELECT task_id FROM holds WHERE org_id = :org AND is_over
@@ -120,7 +120,7 @@ def spend(connection: Connection, task: UUID, payments: Sequence[Payment]) -> bo
 
 
 _RELEASE = PreparedQuery("UPDATE holds SET is_over = true WHERE task_id = :task")
-_WITH_HOLDS_THAT_ARE_OVER = text("SELECT DISTINCT org_id FROM holds WHERE is_over")
+_WITH_ENDED_HOLDS = text("SELECT DISTINCT org_id FROM holds WHERE is_over")
 
 
 def release_hold(connection: Connection, task: UUID) -> None:
@@ -128,14 +128,14 @@ def release_hold(connection: Connection, task: UUID) -> None:
     _RELEASE.run(connection, {"task": task})
 
 
-def take_off(connection: Connection, org: UUID) -> None:
+def subtract_ended_holds(connection: Connection, org: UUID) -> None:
     """Take holds that are over off the wallet's row."""
-    connection.execute(_TAKE_OFF, {"org": org})
+    connection.execute(_SUBTRACT_ENDED_HOLDS, {"org": org})
 
 
-def organisations_to_take_off(connection: Connection) -> list[UUID]:
+def organisations_with_ended_holds(connection: Connection) -> list[UUID]:
     """Organisations with holds that are over."""
-    return list(connection.execute(_WITH_HOLDS_THAT_ARE_OVER).scalars())
+    return list(connection.execute(_WITH_ENDED_HOLDS).scalars())
 
 
 # The task's row is locked so that no worker claims it while its hold is taken away.
@@ -163,7 +163,7 @@ _LOCK = text("SELECT balance, held, owed FROM wallets WHERE org_id = :org FOR UP
 
 def lock_wallet(connection: Connection, org: UUID) -> RowMapping:
     """The wallet's row, with nothing on it that is over, kept for this transaction."""
-    take_off(connection, org)
+    subtract_ended_holds(connection, org)
     return connection.execute(_LOCK, {"org": org}).mappings().one()
 
 

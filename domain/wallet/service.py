@@ -75,14 +75,14 @@ def pay_arrears(connection: Connection, org: UUID) -> None:
     queries.insert_entry(connection, settled)
 
 
-def organisations_to_take_off(connection: Connection) -> list[UUID]:
+def organisations_with_ended_holds(connection: Connection) -> list[UUID]:
     """The organisations on whose wallets' rows holds stand that are over."""
-    return queries.organisations_to_take_off(connection)
+    return queries.organisations_with_ended_holds(connection)
 
 
-def take_off_what_is_over(connection: Connection, org: UUID) -> None:
+def subtract_ended_holds(connection: Connection, org: UUID) -> None:
     """Take holds that are over off the row of a wallet, which stays locked until this transaction ends."""
-    queries.take_off(connection, org)
+    queries.subtract_ended_holds(connection, org)
 
 
 def organisations_owing(connection: Connection) -> list[UUID]:
@@ -115,7 +115,7 @@ def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: U
 # ── what tasks spend ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def promise_for(tokens: int) -> int:
+def hold_for(tokens: int) -> int:
     """How many tokens a task is promised that needs `tokens`, where there are so many."""
     return max(tokens, CHUNK) if tokens else 0
 
@@ -130,14 +130,14 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
     if tokens == 0:
         return 0
     if has_hold:
-        queries.take_off(connection, org)  # its hold of an earlier claim may be over
+        queries.subtract_ended_holds(connection, org)  # its hold of an earlier claim may be over
     free = queries.free_in_hold(connection, task) if has_hold else 0
     missing = tokens - free
     if missing <= 0:
         return free
     more = _extended(connection, org, task, missing)
     if more == 0:
-        queries.take_off(connection, org)  # it may be what ended tasks no longer need
+        queries.subtract_ended_holds(connection, org)  # it may be what ended tasks no longer need
         more = _extended(connection, org, task, missing)
     if more > 0:
         return free + more
@@ -151,7 +151,7 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
 
 def _extended(connection: Connection, org: UUID, task: UUID, missing: int) -> int:
     """By how many tokens the task's hold was extended: by a whole promise, or what is missing, or not at all."""
-    sizes = (promise_for(missing), missing)
+    sizes = (hold_for(missing), missing)
     return next((more for more in sizes if queries.extend_hold(connection, org, task, more)), 0)
 
 

@@ -24,6 +24,7 @@ from agents.llm.gates import Gates, HeldBack
 from agents.llm.models import Models
 from core import db
 from core.settings import Settings, settings
+from domain.claims import service as claims
 from domain.pacing import service as pacing
 from domain.pacing.schemas import Account, Known, Limits, Route, Seen
 from domain.tasks import service as tasks
@@ -340,7 +341,7 @@ def test_a_worker_lost_after_progress_leaves_the_task_its_attempts(org: UUID) ->
     with db.system_transaction() as connection:
         back_to_running = "UPDATE tasks SET status = 'running', worker = 'gone', attempts = 2 WHERE id = :task"
         connection.execute(text(back_to_running), {"task": task.id})
-        assert tasks.take_back_orphaned(connection, MINUTE) == {"queued": 1}
+        assert claims.reap_orphaned(connection, MINUTE) == {"queued": 1}
 
 
 # ── the shared pace ──────────────────────────────────────────────────────────────────────────────────────────────────

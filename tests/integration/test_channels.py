@@ -163,7 +163,7 @@ def test_a_sender_that_dies_leaves_doubt_only_where_a_repetition_would_do_harm(o
         connection.execute(
             text("UPDATE outbox SET status = 'sending', attempts = 1, sending_since = rota_now() - interval '1 hour'")
         )
-    delivery.take_back_left_behind(delivery.make_senders(settings()))
+    delivery.reclaim_left_behind(delivery.make_senders(settings()))
     expected = "unknown" if channel.kind == "email" else "queued"
     assert message(org, sent).status == expected
     if expected == "unknown":

@@ -15,10 +15,11 @@ from core import db
 from core.ids import new_id
 from core.settings import Settings
 from domain.channels import service as channels
+from domain.claims import service as claims
+from domain.claims.schemas import ClaimOutcome, StepRecord
 from domain.pacing import service as pacing
 from domain.pacing.schemas import Account, Route
-from domain.tasks import service as tasks
-from domain.tasks.schemas import ClaimOutcome, StepRecord, TaskError
+from domain.tasks.schemas import TaskError
 from domain.tenants import service as tenants
 from domain.tenants.permissions import GOVERN
 from tests.support.clock import movable_clock
@@ -60,7 +61,7 @@ def fail(org: UUID, message: str, kind: str = "bad_request") -> UUID:
     assert held
     error = TaskError(kind=kind, message=message)
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, ClaimOutcome(status="failed", outcome="failed", counted=True, error=error))
+        claims.leave(connection, held, ClaimOutcome(status="failed", outcome="failed", counted=True, error=error))
     return held.id
 
 
@@ -269,9 +270,9 @@ def test_a_step_in_doubt_is_seen_and_settled(client: TestClient, org: UUID) -> N
     record = StepRecord(seq=2, stage="act", name="pay", status="begun", input={"to": "Ana"}, output={"call_id": "c"},
                         duration_ms=1)  # fmt: skip
     with db.transaction(org) as connection:
-        tasks.record_step(connection, held, record, new_id())
+        claims.record_step(connection, held, record, new_id())
     with db.system_transaction() as connection:
-        tasks.take_back_orphaned(connection, timedelta(0))
+        claims.reap_orphaned(connection, timedelta(0))
     (task,) = client.get("/v1/tasks", params={"waiting_for": "outcome"}).json()["tasks"]
     assert "a person must say" in client.get(f"/v1/tasks/{task['id']}/why").json()["why"]
     path = f"/v1/tasks/{task['id']}/steps/2/outcome"
@@ -305,7 +306,7 @@ def test_statistics_tell_how_long_tasks_wait_and_run(client: TestClient, org: UU
     assert held
     done = ClaimOutcome(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, done)
+        claims.leave(connection, held, done)
     submit(org, priority="high", concurrency_key="k")
     high = next(queue for queue in client.get("/v1/queues").json() if queue["priority"] == "high")
     assert (high["queued"], high["parked"]) == (1, 1)

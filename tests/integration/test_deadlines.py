@@ -16,12 +16,14 @@ from core.errors import Conflict, InvalidInput
 from core.settings import Settings
 from domain.approvals import service as approvals
 from domain.approvals.schemas import Yes
+from domain.claims import service as claims
+from domain.claims.schemas import ClaimOutcome, JournalLine, StepRecord
 from domain.dispatch import service as dispatching
 from domain.dispatch.why import why
 from domain.schedules import service as schedules
 from domain.schedules.schemas import ScheduleFields
 from domain.tasks import service as tasks
-from domain.tasks.schemas import ClaimOutcome, JournalLine, Settlement, StepRecord
+from domain.tasks.schemas import Settlement
 from domain.wallet import service as wallet
 from tests.support.clock import Clock, movable_clock
 from tests.support.desk import Desk
@@ -54,7 +56,7 @@ def wait_for(org: UUID, what: str, **more: Any) -> UUID:
     held = claim(org, submit(org, **more).id)
     assert held is not None
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for=what))
+        claims.leave(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for=what))
     return held.id
 
 
@@ -87,7 +89,7 @@ def test_a_queued_task_is_neither_published_nor_claimed_after_its_deadline_and_e
     clock.move(2 * SOON)
     assert dispatch() == []
     with db.transaction(org) as connection:
-        assert tasks.claim(connection, published, 0, "w1") is None
+        assert claims.claim(connection, published, 0, "w1") is None
     with db.system_transaction() as connection:
         assert "deadline has passed" in why(connection, org, task_id, SOON).why
     overdue.expire_tasks()
@@ -141,8 +143,8 @@ def test_a_task_in_doubt_waits_on_until_its_outcome_is_settled(org: UUID, clock:
     assert held is not None
     with db.transaction(org) as connection:
         step = StepRecord(seq=1, stage="act", name="ring_bell", status="begun", output={"call_id": "c"}, duration_ms=1)
-        tasks.record_steps(connection, held, [JournalLine(step, held.id)])
-        tasks.leave(connection, held, ClaimOutcome(status="failed", outcome="failed"))
+        claims.record_steps(connection, held, [JournalLine(step, held.id)])
+        claims.leave(connection, held, ClaimOutcome(status="failed", outcome="failed"))
     pass_deadline(clock)
     assert (look(org, held.id).status, look(org, held.id).waiting_for) == ("waiting", "outcome")
     with db.transaction(org) as connection:

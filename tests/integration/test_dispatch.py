@@ -10,6 +10,8 @@ from sqlalchemy import text
 from core import db
 from core.errors import InvalidInput, NotFound
 from domain.agents import service as agents
+from domain.claims import service as claims
+from domain.claims.schemas import Claimed, ClaimOutcome
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.dispatch.shares import bounds_for
@@ -17,7 +19,7 @@ from domain.dispatch.why import why
 from domain.pacing import service as pacing
 from domain.pacing.schemas import Route
 from domain.tasks import service as tasks
-from domain.tasks.schemas import PRIORITIES, Claimed, ClaimOutcome
+from domain.tasks.schemas import PRIORITIES
 from tests.support.clock import movable_clock
 from tests.support.factories import change_agent, claim, dispatch, make_organisation, register_worker, submit
 
@@ -31,14 +33,14 @@ def worker(org: UUID) -> None:
 
 def start(org: UUID, task_id: UUID, number: int = 0) -> Claimed:
     with db.transaction(org) as connection:
-        held = tasks.claim(connection, task_id, number, "w1")
+        held = claims.claim(connection, task_id, number, "w1")
     assert held is not None
     return held
 
 
-def leave(org: UUID, held: Claimed, **departure: Any) -> None:
+def leave(org: UUID, held: Claimed, **outcome: Any) -> None:
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, ClaimOutcome(**departure))
+        claims.leave(connection, held, ClaimOutcome(**outcome))
 
 
 def succeed(org: UUID, held: Claimed) -> None:
@@ -350,7 +352,7 @@ def test_what_is_published_when_a_pause_comes_is_taken_back(org: UUID) -> None:
         dispatching.pause(connection, org, "agent", "support-assistant", None)
     assert dispatch() == []
     with db.transaction(org) as connection:
-        assert tasks.claim(connection, task.id, 0, "w1") is None
+        assert claims.claim(connection, task.id, 0, "w1") is None
 
 
 def test_an_urgent_task_takes_the_place_of_a_published_one_that_nobody_claims(org: UUID) -> None:
@@ -363,7 +365,7 @@ def test_an_urgent_task_takes_the_place_of_a_published_one_that_nobody_claims(or
     assert dispatch() == []  # it makes way
     assert urgent.id in {due.id for due in dispatch()}
     with db.transaction(org) as connection:
-        claims = [tasks.claim(connection, task_id, 0, "w1") for task_id in bulk]
+        claims = [claims.claim(connection, task_id, 0, "w1") for task_id in bulk]
     assert sum(held is not None for held in claims) == 1
 
 
@@ -435,7 +437,7 @@ def test_a_claim_needs_a_dispatch_that_still_stands(org: UUID) -> None:
     task = submit(org)
     dispatch()
     with db.transaction(org) as connection:
-        tasks.decline(connection, task.id, 0)
-        assert tasks.claim(connection, task.id, 0, "w1") is None
+        claims.decline(connection, task.id, 0)
+        assert claims.claim(connection, task.id, 0, "w1") is None
     assert [due.id for due in dispatch()] == [task.id]
     assert claim(org, task.id) is not None

@@ -14,6 +14,7 @@ from agents.tools.registry import NotDone, load_tools
 from core import db
 from core.errors import Conflict, InvalidInput, Misconfigured
 from core.settings import Settings
+from domain.claims import service as claims
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Settlement
 from tests.support.desk import Desk
@@ -56,7 +57,7 @@ def die_during(org: UUID, desk: Desk, *calls: tuple[str, str], bird: Parrot) -> 
         for _ in calls:
             assert begun.acquire(timeout=30)
         with db.system_transaction() as connection:
-            tasks.take_back_orphaned(connection, timedelta(minutes=-1))  # the desk's heartbeat goes on: silent or not
+            claims.reap_orphaned(connection, timedelta(minutes=-1))  # the desk's heartbeat goes on: silent or not
         may_go_on.set()
         stopped.result(30)
     outside.then = lambda _: None

@@ -23,10 +23,10 @@ from core.settings import Settings, settings
 from domain.channels import delivery, queries
 from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel, GatewaySettings, Room
+from domain.claims import service as claims
+from domain.claims.schemas import ClaimOutcome
 from domain.followups import sweep
 from domain.followups.schemas import RuleFields
-from domain.tasks import service as tasks
-from domain.tasks.schemas import ClaimOutcome
 from tests.support.clock import Clock, movable_clock
 from tests.support.factories import ZONE, change_agent, claim, look, make_key, make_row, make_user, owner_of
 from tests.support.mail import Mailbox, mail_server
@@ -130,7 +130,7 @@ def write(org: UUID, row: dict[str, Any], body: str = "How are you?") -> dict[st
         answer = tool.run(context, tool.validate({"subject": "A word", "body": body}))
     if held:
         with db.transaction(org) as connection:
-            tasks.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
+            claims.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
     return answer
 
 
@@ -692,7 +692,7 @@ def test_what_is_not_written_has_failed(
         held = claim(org, UUID(row["task_id"]))
         assert held
         with db.transaction(org) as connection:
-            tasks.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
+            claims.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
         attend(org)
     first, *_ = found(client)
     assert first["status"] == "failed"
@@ -948,7 +948,7 @@ def test_a_message_of_unknown_outcome_ends_its_follow_up_and_is_not_sent_again(
     put_quote(client, ana)
     taken = in_hand(org, client)
     clock.move(HOUR)
-    delivery.take_back_left_behind(delivery.make_senders(settings()))
+    delivery.reclaim_left_behind(delivery.make_senders(settings()))
     attend(org)
     (row,) = found(client)
     assert (row["status"], row["reason"]) == ("failed", "nobody knows whether it left")

@@ -15,7 +15,7 @@ from agents.work import Parked
 from core.errors import Unavailable
 from core.logging import configure_logging
 from core.settings import Settings
-from domain.tasks.service import ClaimLost
+from domain.claims.service import ClaimLost
 from tests.support.desk import Desk
 from tests.support.factories import change_agent, submit
 from tests.support.models import Parrot, asking, saying

@@ -131,7 +131,7 @@ def test_agents_with_budgets_of_their_own_share_what_the_organisation_has_left(o
     set_budget(org, "3", agent="support-assistant")
     ids = [waiting(org, "budget", "3", agent) for agent in ("lead-nurture", "support-assistant", "operations-manager")]
     with db.transaction(org) as connection:
-        assert funding.let_go_on(connection, org) == 1
+        assert funding.resume_waiting(connection, org) == 1
     assert those_that_go_on(org, *ids) == [True, False, False]
 
 

@@ -31,7 +31,8 @@ from core.settings import Settings
 from domain.approvals import queries as approval_queries
 from domain.billing import service as billing
 from domain.billing.schemas import BudgetFields, MoneyFacts, PriceFields
-from domain.tasks import queries as task_queries
+from domain.claims import queries as claim_queries
+from domain.claims import service as claims
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Due, Offer, SubmissionContext
 from domain.tenants import queries as tenant_queries
@@ -211,7 +212,7 @@ def test_a_claim_promises_what_was_asked_for_where_it_is_there(org: UUID) -> Non
     promised = []
     for task_id in (first, second):
         publish(org, task_id)
-        held = tasks.claim(db.SingleStatement(org, durable=False), task_id, 0, "w1", tokens=20)
+        held = claims.claim(db.SingleStatement(org, durable=False), task_id, 0, "w1", tokens=20)
         assert held
         promised.append(held.promised)
     assert promised == [20, 0]
@@ -223,7 +224,7 @@ def test_a_claim_promises_what_was_asked_for_where_it_is_there(org: UUID) -> Non
 def test_a_message_out_of_date_promises_nothing(org: UUID) -> None:
     task_id = submit(org).id
     assert claim(org, task_id)
-    assert tasks.claim(db.SingleStatement(org), task_id, 0, "w2", tokens=20) is None
+    assert claims.claim(db.SingleStatement(org), task_id, 0, "w2", tokens=20) is None
     assert rows(org, "SELECT FROM holds") == []
 
 
@@ -407,7 +408,7 @@ def publishes(broker: Broker, due: list[Due]) -> bool:
 @pytest.mark.parametrize(
     ("statement", "values", "index"),
     [
-        (task_queries._LOCK_ORPHANED, {"lease": timedelta(seconds=10)}, "tasks_running"),
+        (claim_queries._LOCK_ORPHANED, {"lease": timedelta(seconds=10)}, "tasks_running"),
         (approval_queries._WAITING_FOR_NOTHING, {}, "tasks_waiting"),
     ],
 )

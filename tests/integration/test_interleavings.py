@@ -12,9 +12,11 @@ from sqlalchemy import Connection, text
 from core import db
 from core.errors import Conflict
 from core.ids import new_id
+from domain.claims import service as claims
+from domain.claims.schemas import Claimed, ClaimOutcome, StepRecord
 from domain.dispatch import service as dispatching
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, ClaimOutcome, Settlement, StepRecord, SubmissionContext
+from domain.tasks.schemas import Settlement, SubmissionContext
 from tests.support.factories import claim, dispatch, look, owner_of, register_worker, submission, submit
 from tests.support.servers import wait_until
 
@@ -45,7 +47,7 @@ def interleave(org: UUID, first: Verb, second: Verb) -> tuple[Any, Any]:
 def attempt(verb: Verb, connection: Connection) -> Any:
     try:
         return verb(connection)
-    except (tasks.ClaimLost, Conflict) as error:
+    except (claims.ClaimLost, Conflict) as error:
         return type(error)
 
 
@@ -67,38 +69,38 @@ class Verbs:
         self.held = claim(org, self.task.id)
 
     def claim(self, connection: Connection) -> Any:
-        held = tasks.claim(connection, self.task.id, 0, "w2")
+        held = claims.claim(connection, self.task.id, 0, "w2")
         return held and held.claim
 
     def finish(self, connection: Connection) -> Any:
         assert self.held
-        departure = ClaimOutcome(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
-        return tasks.leave(connection, self.held, departure)
+        outcome = ClaimOutcome(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
+        return claims.leave(connection, self.held, outcome)
 
     def release(self, connection: Connection) -> Any:
         assert self.held
-        return tasks.leave(connection, self.held, ClaimOutcome(status="queued", outcome="released"))
+        return claims.leave(connection, self.held, ClaimOutcome(status="queued", outcome="released"))
 
     def step(self, connection: Connection) -> Any:
         assert self.held
         record = StepRecord(seq=0, stage="perceive", name="p", output={}, duration_ms=1)
-        return tasks.record_step(connection, self.held, record, new_id()).status
+        return claims.record_step(connection, self.held, record, new_id()).status
 
     def begin_effect(self, connection: Connection) -> Any:
         assert self.held
         record = StepRecord(seq=1, stage="act", name="pay", status="begun", output={"call_id": "c"}, duration_ms=1)
-        return tasks.record_step(connection, self.held, record, new_id()).status
+        return claims.record_step(connection, self.held, record, new_id()).status
 
     def fail(self, connection: Connection) -> Any:
         assert self.held
-        return tasks.leave(connection, self.held, ClaimOutcome(status="failed", outcome="failed", counted=True))
+        return claims.leave(connection, self.held, ClaimOutcome(status="failed", outcome="failed", counted=True))
 
     def cancel(self, connection: Connection) -> Any:
         return tasks.cancel(connection, self.task.id).status
 
     def reap(self, connection: Connection) -> Any:
         connection.execute(text("SELECT 1"))
-        return tasks.take_back_orphaned(connection, timedelta(0))
+        return claims.reap_orphaned(connection, timedelta(0))
 
     def retry(self, connection: Connection) -> Any:
         return tasks.retry(connection, self.task.id).status
@@ -139,12 +141,12 @@ def test_claim_and_cancel(
         ("cancel", "release", ("running", "cancelled"), "cancelled"),
         ("release", "cancel", ("queued", "cancelled"), "cancelled"),
         ("finish", "reap", ("succeeded", {}), "succeeded"),
-        ("reap", "finish", ({"queued": 1}, tasks.ClaimLost), "queued"),
+        ("reap", "finish", ({"queued": 1}, claims.ClaimLost), "queued"),
         ("reap", "cancel", ({"queued": 1}, "cancelled"), "cancelled"),
         ("cancel", "reap", ("running", {}), "running"),  # the reaper skips a locked row, and comes again
-        ("reap", "step", ({"queued": 1}, tasks.ClaimLost), "queued"),
-        ("finish", "step", ("succeeded", tasks.ClaimLost), "succeeded"),
-        ("finish", "finish", ("succeeded", tasks.ClaimLost), "succeeded"),
+        ("reap", "step", ({"queued": 1}, claims.ClaimLost), "queued"),
+        ("finish", "step", ("succeeded", claims.ClaimLost), "succeeded"),
+        ("finish", "finish", ("succeeded", claims.ClaimLost), "succeeded"),
         ("reap", "reap", ({"queued": 1}, {}), "queued"),
         ("step", "cancel", ("done", "running"), "running"),
         ("begin_effect", "fail", ("begun", "waiting"), "waiting"),  # it sees the intent it had to wait for
@@ -207,7 +209,7 @@ def test_a_follower_accepted_while_the_head_ends_is_not_forgotten(org: UUID) -> 
 
     def finish(connection: Connection) -> Any:
         assert held
-        return tasks.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
+        return claims.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
 
     for first, second in ((send, finish), (finish, send)):
         outcomes = interleave(org, first, second)
@@ -229,8 +231,8 @@ def test_of_two_people_who_settle_one_decides(org: UUID, verbs: Verbs) -> None:
     assert verbs.held
     with db.transaction(org) as connection:
         record = StepRecord(seq=0, stage="act", name="p", status="begun", output={"call_id": "c"}, duration_ms=1)
-        tasks.record_step(connection, verbs.held, record, new_id())
-        assert tasks.leave(connection, verbs.held, ClaimOutcome(status="queued", outcome="retry")) == "waiting"
+        claims.record_step(connection, verbs.held, record, new_id())
+        assert claims.leave(connection, verbs.held, ClaimOutcome(status="queued", outcome="retry")) == "waiting"
 
     def settle(outcome: Any) -> Verb:
         def say(connection: Connection) -> Any:
@@ -250,6 +252,6 @@ def test_a_claim_is_stamped_with_the_moment_it_is_made_not_with_the_begin_of_its
         dispatch()
         statement = text("SELECT dispatched_at FROM tasks WHERE id = :id")
         dispatched_at = connection.execute(statement, {"id": task.id}).scalar_one()
-        assert tasks.claim(connection, task.id, 0, "w1")
+        assert claims.claim(connection, task.id, 0, "w1")
     (made,) = look(org, task.id).attempt_history
     assert began < dispatched_at < made.started_at

@@ -8,20 +8,11 @@ import pytest
 from sqlalchemy import inspect, text
 
 import business.crm.models
+import business.office.models
 import domain.agents.models
-import domain.approvals.models
-import domain.audit.models
 import domain.billing.models
-import domain.channels.models
-import domain.contacts.models
 import domain.office.models
-import domain.providers.models
-import domain.replies.models
-import domain.schedules.models
 import domain.tasks.models
-import domain.tenants.models
-import domain.wallet.models
-import domain.workflows.models
 from core import db
 from core.migrations import migrate, newest_revision
 from core.settings import Settings
@@ -30,21 +21,12 @@ from tests.support import servers
 from tests.support.factories import make_organisation, make_row, submit
 
 _MODELS = [
-    domain.agents.models,
-    domain.approvals.models,
-    domain.audit.models,
-    domain.billing.models,
-    domain.channels.models,
-    domain.contacts.models,
     business.crm.models,
+    business.office.models,
+    domain.agents.models,
+    domain.billing.models,
     domain.office.models,
-    domain.providers.models,
-    domain.replies.models,
-    domain.schedules.models,
     domain.tasks.models,
-    domain.tenants.models,
-    domain.wallet.models,
-    domain.workflows.models,
 ]
 
 

@@ -16,9 +16,10 @@ from sqlalchemy import text
 from api.app import make_app
 from core import db
 from core.settings import Settings
+from domain.claims import service as claims
+from domain.claims.schemas import ClaimOutcome
 from domain.schedules.sweep import sweep
-from domain.tasks import service as tasks
-from domain.tasks.schemas import ClaimOutcome, TaskError
+from domain.tasks.schemas import TaskError
 from tests.support.clock import Clock, movable_clock
 from tests.support.factories import change_agent, claim, make_key, make_user
 from tests.support.servers import SECRET_KEY
@@ -76,7 +77,7 @@ def end(org: UUID, task_id: str, status: Any = "succeeded") -> None:
     assert held
     error = TaskError(kind="bad_request", message="no") if status == "failed" else None
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, ClaimOutcome(status=status, outcome=status, counted=True, error=error))
+        claims.leave(connection, held, ClaimOutcome(status=status, outcome=status, counted=True, error=error))
 
 
 def number_of_tasks(org: UUID) -> int:

@@ -20,10 +20,12 @@ from sqlalchemy import text
 from core import db
 from core.errors import Conflict
 from core.ids import new_id
+from domain.claims import service as claims
+from domain.claims.schemas import Claimed, ClaimOutcome, StepRecord
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.tasks import service as tasks
-from domain.tasks.schemas import PRIORITIES, Claimed, ClaimOutcome, Settlement, StepRecord
+from domain.tasks.schemas import PRIORITIES, Settlement
 from tests.support.factories import dispatch, make_organisation, register_worker, submit
 
 _LIMIT = 3
@@ -76,7 +78,7 @@ class TaskMachine(RuleBasedStateMachine):
         """A message is delivered; it stays, so that it can be delivered again."""
         task_id, number = self.pick(self.messages, which)
         with db.transaction(self.org) as connection:
-            held = tasks.claim(connection, task_id, number, "w1")
+            held = claims.claim(connection, task_id, number, "w1")
         if held is not None:
             assert held.claim == number + 1
             assert held.id not in {one.id for one in self.held}
@@ -89,7 +91,7 @@ class TaskMachine(RuleBasedStateMachine):
         self.seqs += 1
         record = StepRecord(seq=self.seqs, stage="act", name="x", status=status, output={"call_id": "c"}, duration_ms=1)
         with db.transaction(self.org) as connection:
-            tasks.record_step(connection, held, record, new_id())
+            claims.record_step(connection, held, record, new_id())
 
     @precondition(lambda self: self.held)
     @rule(which=_WHICH, ending=st.sampled_from(sorted(_ENDINGS)))
@@ -98,7 +100,7 @@ class TaskMachine(RuleBasedStateMachine):
         self.held.remove(held)
         self.lost.append(held)
         with db.transaction(self.org) as connection:
-            tasks.leave(connection, held, ClaimOutcome(**_ENDINGS[ending]))
+            claims.leave(connection, held, ClaimOutcome(**_ENDINGS[ending]))
 
     @precondition(lambda self: self.lost)
     @rule(which=_WHICH)
@@ -107,19 +109,19 @@ class TaskMachine(RuleBasedStateMachine):
         late = self.pick(self.lost, which)
         record = StepRecord(seq=10**6, stage="act", name="late", output={}, duration_ms=1)
         for write in (
-            lambda connection: tasks.record_step(connection, late, record, new_id()),
-            lambda connection: tasks.finish_begun_step(connection, late, record),
-            lambda connection: tasks.leave(connection, late, ClaimOutcome(**_ENDINGS["succeeded"])),
-            lambda connection: tasks.lock_claim(connection, late),
+            lambda connection: claims.record_step(connection, late, record, new_id()),
+            lambda connection: claims.finish_begun_step(connection, late, record),
+            lambda connection: claims.leave(connection, late, ClaimOutcome(**_ENDINGS["succeeded"])),
+            lambda connection: claims.lock_claim(connection, late),
         ):
-            with db.transaction(self.org) as connection, pytest.raises(tasks.ClaimLost):
+            with db.transaction(self.org) as connection, pytest.raises(claims.ClaimLost):
                 write(connection)
 
     @rule()
     def reap(self) -> None:
         """The worker is silent: all it held is taken back."""
         with db.system_transaction() as connection:
-            taken = tasks.take_back_orphaned(connection, timedelta(0))
+            taken = claims.reap_orphaned(connection, timedelta(0))
         assert sum(taken.values()) == len(self.held)
         self.lost += self.held
         self.held = []
@@ -139,12 +141,12 @@ class TaskMachine(RuleBasedStateMachine):
     def decline(self, which: int) -> None:
         task_id, number = self.pick(self.messages, which)
         with db.transaction(self.org) as connection:
-            tasks.decline(connection, task_id, number)
+            claims.decline(connection, task_id, number)
 
     @rule()
     def broker_forgets(self) -> None:
         with db.system_transaction() as connection:
-            dispatching.take_back_everything_published(connection)
+            dispatching.unpublish_all(connection)
 
     @rule(outcome=st.sampled_from(["happened", "do_again"]))
     def settle(self, outcome: Any) -> None:
@@ -217,8 +219,8 @@ class TaskMachine(RuleBasedStateMachine):
             self.dispatch()
             for task_id, number in self.messages:
                 with db.transaction(self.org) as connection:
-                    if held := tasks.claim(connection, task_id, number, "w1"):
-                        tasks.leave(connection, held, ClaimOutcome(**_ENDINGS["succeeded"]))
+                    if held := claims.claim(connection, task_id, number, "w1"):
+                        claims.leave(connection, held, ClaimOutcome(**_ENDINGS["succeeded"]))
         left = self.rows("SELECT id, status, parked FROM tasks WHERE finished_at IS NULL")
         assert not left, left
 

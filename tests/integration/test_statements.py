@@ -19,6 +19,7 @@ from core.db import PreparedQuery
 from core.settings import Settings
 from core.wire import Statement
 from domain.followups.triggers import kinds
+from tests.support.tables import tables
 
 _ASKED = "asked (subject, contact, begun_at) AS (VALUES (gen_random_uuid(), gen_random_uuid(), now()))"
 _PREPARABLE = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH|VALUES)\b", re.IGNORECASE)
@@ -102,3 +103,81 @@ def test_the_database_accepts_every_statement(config: Settings) -> None:
             if reason := _refusal(connection, sql):
                 refused[name] = reason
     assert refused == {}
+
+
+# ── whose tables they touch ──────────────────────────────────────────────────────────────────────────────────────────
+
+SLICES = {
+    name: importlib.import_module(name)
+    for package in (domain, business)
+    for _, name, is_package in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    if is_package
+}
+OWNERS = {table: name for name, module in SLICES.items() for table in getattr(module, "TABLES", ())}
+OF_CORE = {"clock", "alembic_version"}
+
+_ONE_TRIP = "a hot path: one statement, one round trip (decision 0022)"
+_PLAN = "the dispatcher decides over all that bears on a task in one statement"
+_JOINED = "a list or a figure that is joined with what it is about"
+_LOOKED_UP = "whether a person or an agent is still there, in the statement that depends on it"
+# What slices write of others' tables, and why.
+WRITES = {
+    ("domain.claims", "tasks"): "a claim is a state of the task",
+    ("domain.claims", "usage"): "a step is charged exactly when it is recorded",
+    ("domain.claims", "holds"): _ONE_TRIP,
+    ("domain.claims", "wallets"): _ONE_TRIP,
+    ("domain.claims", "wallet_entries"): _ONE_TRIP,
+    ("domain.dispatch", "tasks"): "publishing is a state of the task",
+    ("domain.dispatch", "organisations"): "limits of an organisation stand in its row, which is cached by its version",
+    ("business.office", "payments"): "a charge is a payment that is asked for",
+    ("domain.tasks", "steps"): "a person says what came of an action in doubt",
+}
+# What slices read of others' tables, and why.
+READS = {
+    "domain.approvals": ("audit_log grants tasks users", _JOINED),
+    "domain.audit": ("users", _JOINED),
+    "domain.billing": ("providers", "an organisation's endpoint and its price are looked up together"),
+    "domain.channels": ("organisations steps usage", "what the rehearsal model wrote leaves demonstrations only"),
+    "domain.claims": ("agents organisations users workers", _ONE_TRIP),
+    "domain.dispatch": ("agents attempts prices provider_paces providers users workers", _PLAN),
+    "domain.followups": ("inbox outbox tasks", "what became of a follow-up is what became of its task and message"),
+    "domain.monitoring": ("leaders tasks workers", "figures of the whole installation"),
+    "domain.office": ("contacts outbox", _JOINED),
+    "domain.schedules": ("tasks", "what became of a run is what became of its task"),
+    "domain.tasks": ("agents attempts usage users", _LOOKED_UP),
+    "domain.wallet": ("budget_holds organisations tasks", "holds of tasks that ended are found by their tasks"),
+    "domain.workers": ("attempts tasks", _JOINED),
+    "business.analytics": ("bookings class_sessions classes payments subscriptions", "figures about the gym's records"),
+    "business.crm": ("organisations", "days are counted by the organisation's clock"),
+    "business.followups": (
+        "bookings carts class_sessions classes contacts payments products quotes trial_bookings",
+        "a trigger looks for what happened in the gym's records",
+    ),
+    "business.office": ("bookings class_sessions classes organisations subscriptions", _JOINED),
+}
+_TOUCHED = re.compile(r"\b(FROM|JOIN|INTO|UPDATE)\s+(?:ONLY\s+)?\"?([a-z_]+)\"?")
+
+
+def _touched(name: str, sql: str) -> set[tuple[str, str, str]]:
+    """(slice, table, "reads" or "writes") of what a statement touches of others' tables."""
+    place = name if name.split(".", maxsplit=1)[0] in {"domain", "business"} else f"business.followups.{name}"
+    mine = ".".join(place.split(".")[:2])
+    found = set()
+    for verb, table in _TOUCHED.findall(sql):
+        if OWNERS.get(table, mine) != mine:
+            writes = verb in {"INTO", "UPDATE"} or re.search(rf"\bDELETE FROM {table}\b", sql)
+            found.add((mine, table, "writes" if writes else "reads"))
+    return found
+
+
+def test_each_table_belongs_to_one_slice(config: Settings) -> None:
+    assert len(OWNERS) == sum(len(getattr(module, "TABLES", ())) for module in SLICES.values())
+    assert set(OWNERS) | OF_CORE == set(tables()) | {"alembic_version"}
+
+
+def test_statements_keep_to_the_tables_of_their_slice_but_for_the_exceptions_with_a_reason() -> None:
+    touched = {one for name, sql in STATEMENTS.items() for one in _touched(name, sql)}
+    reads = {(name, table) for name, (listed, _) in READS.items() for table in listed.split()}
+    written = {(name, table) for name, table, how in touched if how == "writes"}
+    assert written == set(WRITES)
+    assert {(name, table) for name, table, how in touched if how == "reads"} - written == reads - written

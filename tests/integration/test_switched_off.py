@@ -12,12 +12,13 @@ from agents.llm.models import Models
 from api.app import make_app
 from core import db
 from core.settings import Settings
+from domain.claims import service as claims
+from domain.claims.schemas import ClaimOutcome
 from domain.dispatch import service as dispatching
 from domain.schedules import service as schedules
 from domain.schedules.schemas import ScheduleFields
 from domain.schedules.sweep import sweep
 from domain.tasks import service as tasks
-from domain.tasks.schemas import ClaimOutcome
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant
 from tests.support.clock import movable_clock
@@ -85,7 +86,7 @@ def test_what_is_published_is_neither_claimed_nor_left_on_the_queue(client: Test
     assert published() == {task_id}
     switch_agent(client, is_on=False)
     with db.transaction(org) as connection:
-        assert tasks.claim(connection, task_id, 0, "w1") is None
+        assert claims.claim(connection, task_id, 0, "w1") is None
     assert published() == set()
     assert why(client, task_id)[0] == "agent_off"
     switch_agent(client, is_on=True)
@@ -128,7 +129,7 @@ def test_what_waits_waits_on_and_is_held_back_when_it_is_woken(client: TestClien
     held = claim(org, submit(org).id)
     assert held is not None
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for="approval"))
+        claims.leave(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for="approval"))
     switch_agent(client, is_on=False)
     assert why(client, held.id)[0] == "approval"
     with db.transaction(org) as connection:
@@ -183,7 +184,7 @@ def test_a_shut_out_users_tasks_wait_until_they_are_let_in_again(client: TestCli
     assert on_a_queue in {due.id for due in dispatch(bounds={"normal": 0})}
     let_in(client, maria, is_in=False)
     with db.transaction(org) as connection:
-        assert tasks.claim(connection, on_a_queue, 0, "w1") is None
+        assert claims.claim(connection, on_a_queue, 0, "w1") is None
     assert published() == {mine}
     for task_id in (queued, on_a_queue, behind):
         word, sentence = why(client, task_id)

@@ -10,9 +10,11 @@ from sqlalchemy import text
 from core import db
 from core.errors import Conflict, NotFound
 from core.ids import new_id
+from domain.claims import service as claims
+from domain.claims.schemas import Claimed, ClaimOutcome, StepRecord
 from domain.dispatch import service as dispatching
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Claimed, ClaimOutcome, StepRecord, TaskError, TaskFilter
+from domain.tasks.schemas import TaskError, TaskFilter
 from domain.workers import service as workers
 from domain.workers.schemas import Vitals
 from tests.support.clock import movable_clock
@@ -38,17 +40,17 @@ def claimed(org: UUID, **more: Any) -> Claimed:
 def record(org: UUID, held: Claimed, seq: int = 0, status: str = "done") -> None:
     step = StepRecord(seq=seq, stage="perceive", name="p", status=status, output={"a": 1}, duration_ms=5)
     with db.transaction(org) as connection:
-        tasks.record_step(connection, held, step, new_id())
+        claims.record_step(connection, held, step, new_id())
 
 
-def leave(org: UUID, held: Claimed, **departure: object) -> None:
+def leave(org: UUID, held: Claimed, **outcome: object) -> None:
     with db.transaction(org) as connection:
-        tasks.leave(connection, held, ClaimOutcome(**departure))
+        claims.leave(connection, held, ClaimOutcome(**outcome))
 
 
 def reap(lease: timedelta = timedelta(0)) -> dict[str, int]:
     with db.system_transaction() as connection:
-        return tasks.take_back_orphaned(connection, lease)
+        return claims.reap_orphaned(connection, lease)
 
 
 def test_the_same_key_and_body_give_the_same_task(org: UUID) -> None:
@@ -93,7 +95,7 @@ def test_a_task_is_dispatched_once_until_it_is_taken_back(org: UUID) -> None:
     assert [due.id for due in dispatch()] == [task.id]
     assert dispatch() == []
     with db.system_transaction() as connection:
-        assert dispatching.take_back_everything_published(connection) == 1
+        assert dispatching.unpublish_all(connection) == 1
     assert [due.id for due in dispatch()] == [task.id]
 
 
@@ -105,7 +107,7 @@ def test_only_what_is_missing_from_the_broker_is_taken_back(org: UUID) -> None:
         connection.execute(text("UPDATE tasks SET dispatched_at = dispatched_at - interval '10 s'"))
         late = dispatching.long_unclaimed(connection, timedelta(seconds=3))
         assert late == {kept.id: (0, "normal"), lost.id: (0, "normal")}
-        assert dispatching.take_back(connection, [lost.id]) == 1
+        assert dispatching.unpublish(connection, [lost.id]) == 1
     assert [due.id for due in dispatch()] == [lost.id]
 
 
@@ -142,9 +144,9 @@ def test_late_writes_of_a_worker_that_lost_its_task_are_refused(org: UUID) -> No
     assert reap() == {"queued": 1}
     again = claim(org, late.id, number=1, worker="w2")
     assert again is not None
-    with pytest.raises(tasks.ClaimLost):
+    with pytest.raises(claims.ClaimLost):
         record(org, late)
-    with pytest.raises(tasks.ClaimLost):
+    with pytest.raises(claims.ClaimLost):
         leave(org, late, status="succeeded", outcome="succeeded")
     record(org, again)
     assert [step.claim for step in look(org, late.id).steps] == [2]
@@ -231,9 +233,9 @@ def test_a_task_that_succeeded_or_runs_cannot_be_retried(org: UUID) -> None:
 def test_a_stray_is_handed_back_only_under_the_claim_that_has_it(org: UUID) -> None:
     held = claimed(org)
     with db.system_transaction() as connection:
-        tasks.release_stray(connection, held.id, held.claim - 1)
+        claims.release_stray(connection, held.id, held.claim - 1)
         assert look(org, held.id).status == "running"
-        tasks.release_stray(connection, held.id, held.claim)
+        claims.release_stray(connection, held.id, held.claim)
     task = look(org, held.id)
     assert (task.status, task.attempts, task.attempt_history[0].outcome) == ("queued", 0, "released")
 

@@ -14,11 +14,11 @@ from agents.learning.learner import Learner
 from agents.tools.registry import Tool, parameter_schema
 from core import db
 from core.ids import new_id
-from core.tables import metadata
 from domain.followups import sweep
 from domain.wallet import service as wallet
 from domain.wallet.schemas import TopUp
 from tests.support.factories import make_row, submit
+from tests.support.tables import tables
 
 MARK = "XK42"
 """stands in every row of the organisation that is not to be seen"""
@@ -161,7 +161,7 @@ def fingerprint(org: UUID, but: frozenset[str] = frozenset()) -> dict[str, str]:
     """A digest of every table's rows of an organisation, but for the tables named."""
     found = {}
     with db.system_transaction() as connection:
-        for name, table in metadata.tables.items():
+        for name, table in tables().items():
             if "org_id" in table.columns and name not in but:
                 digest = "md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), ''))"
                 statement = text(f"SELECT {digest} FROM {name} t WHERE org_id = :org")  # noqa: S608

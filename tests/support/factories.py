@@ -11,18 +11,17 @@ from sqlalchemy import insert, text
 
 from agents.catalogue import load_catalogue
 from agents.checks import agent_check
-from business.crm import models as crm_models
 from core import db
 from core.ids import new_id
-from core.tables import metadata
 from domain.agents import service as agents
 from domain.agents.schemas import Agent, AgentChange
-from domain.contacts import models as contact_models
+from domain.claims import service as claims
+from domain.claims.schemas import Claimed
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.dispatch.shares import most_in_flight
 from domain.tasks import service as tasks
-from domain.tasks.schemas import PRIORITIES, Claimed, Due, SubmissionContext, Task, TaskInput, TaskSubmission
+from domain.tasks.schemas import PRIORITIES, Due, SubmissionContext, Task, TaskInput, TaskSubmission
 from domain.tenants import keys
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant
@@ -30,14 +29,13 @@ from domain.tenants.schemas import NewLocation, NewUser, RoleGrant
 from domain.wallet import service as wallet
 from domain.wallet.schemas import TopUp
 from domain.workers import service as workers
+from tests.support.tables import tables
 
 OWNER = "owner@example.com"
 ZONE = ZoneInfo("Europe/Madrid")
 NOW = datetime.now(ZONE)
 """The moment that records and tools share. It is read once: a run that goes past midnight must not make its records on
 one day and look for them on another."""
-assert contact_models
-assert crm_models  # declares the tables that `make_row` writes to
 
 
 def make_organisation(
@@ -140,7 +138,7 @@ def claim(org: UUID, task_id: UUID, number: int = 0, worker: str = "w1") -> Clai
     """The task, which was published, claimed by `worker`; None when the claim is refused."""
     publish(org, task_id)
     with db.transaction(org) as connection:
-        return tasks.claim(connection, task_id, number, worker)
+        return claims.claim(connection, task_id, number, worker)
 
 
 def look(org: UUID, task_id: UUID) -> Any:
@@ -178,8 +176,8 @@ def make_row(org: UUID, table: str, **values: Any) -> UUID:
                 "kind": kind,
             }
             stamps = {name: row[name] for name in ("created_at", "updated_at")}
-            connection.execute(insert(metadata.tables["contacts"]), contact | stamps | {"has_consented": False})
-        connection.execute(insert(metadata.tables[table]), row)
+            connection.execute(insert(tables()["contacts"]), contact | stamps | {"has_consented": False})
+        connection.execute(insert(tables()[table]), row)
     return row_id
 
 

@@ -13,9 +13,9 @@ from agents.llm.errors import OUTAGE, ModelError
 from agents.llm.gates import HeldBack
 from core.errors import Unavailable
 from domain.agents.schemas import RetryPolicy
+from domain.claims.schemas import Spell
 from domain.pacing.schemas import Route
-from domain.tasks.schemas import Spell
-from workers.retry import Failure, after_failure, after_hold, after_stop, after_stuck, backoff, failure_of
+from workers.retry import Failure, after_cool_down, after_failure, after_stop, after_stuck, backoff, failure_of
 
 POLICY = RetryPolicy()
 
@@ -65,10 +65,10 @@ def decide(
     ],
 )
 def test_kind_of_error_decides(kind: str, attempts: int, status: str, outcome: str, counted: bool) -> None:
-    departure = decide(kind, attempts=attempts)
-    assert (departure.status, departure.outcome, departure.counted) == (status, outcome, counted)
-    assert departure.error is not None
-    assert departure.error.kind == kind
+    end = decide(kind, attempts=attempts)
+    assert (end.status, end.outcome, end.counted) == (status, outcome, counted)
+    assert end.error is not None
+    assert end.error.kind == kind
 
 
 @pytest.mark.parametrize("kind", sorted(OUTAGE))
@@ -86,8 +86,8 @@ def test_an_outage_costs_no_attempt_as_long_as_patience_lasts(
     kind: str, lasted: float, attempts: int, outcome: str, counted: bool
 ) -> None:
     spell = Spell(outage=timedelta(seconds=lasted), outages=3)
-    departure = decide(kind, attempts=attempts, patience=600, spell=spell)
-    assert (departure.outcome, departure.counted, departure.error.kind) == (outcome, counted, kind)
+    end = decide(kind, attempts=attempts, patience=600, spell=spell)
+    assert (end.outcome, end.counted, end.error.kind) == (outcome, counted, kind)
 
 
 def test_no_patience_is_had_with_errors_that_are_no_outage() -> None:
@@ -103,22 +103,22 @@ def test_tries_during_an_outage_stay_close_together(outages: int) -> None:
 
 @pytest.mark.parametrize("kind", ["tool_failed", "overloaded"])
 def test_attempts_are_counted_anew_after_progress(kind: str) -> None:
-    departure = decide(kind, attempts=2, spell=Spell(has_progressed=True))
-    assert (departure.status, departure.counted, departure.counts_anew) == ("queued", True, True)
+    outcome = decide(kind, attempts=2, spell=Spell(has_progressed=True))
+    assert (outcome.status, outcome.counted, outcome.counts_anew) == ("queued", True, True)
     assert not decide(kind, attempts=0).counts_anew
 
 
 def test_an_outage_ends_at_the_deadline_whatever_patience_is_left() -> None:
-    departure = decide("overloaded", retry_after=61, remaining=60, patience=600)
-    assert (departure.status, departure.error.kind) == ("failed", "deadline")
+    outcome = decide("overloaded", retry_after=61, remaining=60, patience=600)
+    assert (outcome.status, outcome.error.kind) == ("failed", "deadline")
 
 
 def test_a_task_that_is_held_back_comes_back_when_its_model_may_be_called() -> None:
     held = HeldBack(Route("openai", "m", "k"), "outage", timedelta(seconds=7))
-    departure = after_hold(held, remaining=timedelta(minutes=1), dice=random.Random(1))
-    assert (departure.status, departure.outcome, departure.counted) == ("queued", "deferred", False)
-    assert timedelta(seconds=7) <= (departure.delay or timedelta(0)) <= timedelta(seconds=8)
-    assert after_hold(held, remaining=timedelta(seconds=5), dice=random.Random(1)).status == "failed"
+    outcome = after_cool_down(held, remaining=timedelta(minutes=1), dice=random.Random(1))
+    assert (outcome.status, outcome.outcome, outcome.counted) == ("queued", "deferred", False)
+    assert timedelta(seconds=7) <= (outcome.delay or timedelta(0)) <= timedelta(seconds=8)
+    assert after_cool_down(held, remaining=timedelta(seconds=5), dice=random.Random(1)).status == "failed"
 
 
 def test_a_stuck_thread_counts_from_the_last_progress_as_well() -> None:
@@ -141,8 +141,8 @@ def test_a_retry_after_on_another_error_is_the_least_wait() -> None:
 
 
 def test_no_try_is_planned_beyond_the_deadline() -> None:
-    departure = decide("rate_limited", retry_after=600, remaining=60)
-    assert (departure.status, departure.error.kind) == ("failed", "deadline")
+    outcome = decide("rate_limited", retry_after=600, remaining=60)
+    assert (outcome.status, outcome.error.kind) == ("failed", "deadline")
     assert decide("rate_limited", retry_after=1, remaining=60).status == "queued"
 
 

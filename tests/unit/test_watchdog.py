@@ -11,7 +11,7 @@ import pytest
 from agents.interrupt import Interrupt
 from core.ids import new_id
 from core.settings import Settings
-from domain.tasks.schemas import Claimed
+from domain.claims.schemas import Claimed
 from domain.workers.schemas import Beat
 from workers.presence import Presence
 from workers.watchdog import Watchdog

@@ -16,7 +16,7 @@ def deliver_messages() -> None:
 
 def reclaim_messages() -> None:
     """Put messages back in the outbox whose sender died."""
-    delivery.take_back_left_behind(_senders())
+    delivery.reclaim_left_behind(_senders())
 
 
 @functools.cache

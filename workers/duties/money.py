@@ -13,14 +13,14 @@ from domain.wallet import service as wallet
 def subtract_ended_holds() -> None:
     """Subtract the holds of ended tasks from what their wallets have reserved."""
     with system_transaction() as connection:
-        spent_from = wallet.organisations_to_take_off(connection)
+        spent_from = wallet.organisations_with_ended_holds(connection)
     # A transaction for each organisation: its tasks wait for the wallet's row meanwhile.
     for_each(spent_from, "ended holds not subtracted", _subtract)
 
 
 def _subtract(org: UUID) -> None:
     with system_transaction(durable=False) as connection:
-        wallet.take_off_what_is_over(connection, org)
+        wallet.subtract_ended_holds(connection, org)
 
 
 def release_holds() -> None:
@@ -55,12 +55,12 @@ def wake_funded() -> None:
     """
     with system_transaction() as connection:
         waiting = funding.organisations_waiting(connection)
-    for_each(waiting, "tasks that wait for money not looked at", _let_go_on)
+    for_each(waiting, "tasks that wait for money not looked at", _resume)
 
 
-def _let_go_on(org: UUID) -> int:
+def _resume(org: UUID) -> int:
     with system_transaction() as connection:
-        return funding.let_go_on(connection, org)
+        return funding.resume_waiting(connection, org)
 
 
 def charge_fees() -> None:
