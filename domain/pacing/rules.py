@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 from domain.pacing.schemas import Limits, Pace, Seen
 
-LONGEST_COOL_DOWN = 60.0
+LONGEST_LIMIT_PAUSE = 60.0
 """seconds; a provider may ask for hours, but after a minute one call goes to see whether it means it"""
-LONGEST_COOL_DOWN = 15.0
+LONGEST_OUTAGE_PAUSE = 15.0
 """seconds between two probes of a provider that is down"""
 HORIZON = 3.0
 """seconds; tasks are dispatched as long as the calls that wait for their time are fewer than go in this time"""
@@ -72,7 +72,7 @@ def refused(
     """
     if pace is not None and began < pace.held_until:
         return pace if asked is None else _held_longer(pace, now, asked)
-    held_until = now + min(_wait_after_refusal(pace, asked, limits), LONGEST_COOL_DOWN)
+    held_until = now + min(_wait_after_refusal(pace, asked, limits), LONGEST_LIMIT_PAUSE)
     ready_at = now + (asked or 0.0)
     estimate = _estimate(pace, number, asked, ready_at, limits)
     return Pace(
@@ -93,7 +93,7 @@ def refused(
 def _held_longer(pace: Pace, now: float, asked: float) -> Pace:
     """Another refusal of the same burst: it may only ask for a longer hold."""
     ready = None if pace.ready_at is None else max(pace.ready_at, now + asked)
-    held = max(pace.held_until, now + min(asked + _MARGIN, LONGEST_COOL_DOWN))
+    held = max(pace.held_until, now + min(asked + _MARGIN, LONGEST_LIMIT_PAUSE))
     return replace(pace, held_until=held, next_at=max(pace.next_at, held), ready_at=ready)
 
 
@@ -156,7 +156,7 @@ def failed(pace: Pace | None, now: float, began: float, *, asked: float | None =
     if pace is not None and began < pace.held_until:
         return pace
     strikes = pace.strikes + 1 if pace and pace.cause == "outage" else 1
-    wait = max(min(asked or 0.0, LONGEST_COOL_DOWN), min(LONGEST_COOL_DOWN, 2.0 ** (strikes - 1)))
+    wait = max(min(asked or 0.0, LONGEST_LIMIT_PAUSE), min(LONGEST_OUTAGE_PAUSE, 2.0 ** (strikes - 1)))
     return Pace(
         cause="outage",
         rate=min(_FIRST_RATE, pace.rate) if pace else _FIRST_RATE,

@@ -365,8 +365,8 @@ def test_an_urgent_task_takes_the_place_of_a_published_one_that_nobody_claims(or
     assert dispatch() == []  # it makes way
     assert urgent.id in {due.id for due in dispatch()}
     with db.transaction(org) as connection:
-        claims = [claims.claim(connection, task_id, 0, "w1") for task_id in bulk]
-    assert sum(held is not None for held in claims) == 1
+        taken = [claims.claim(connection, task_id, 0, "w1") for task_id in bulk]
+    assert sum(held is not None for held in taken) == 1
 
 
 def test_expired_tasks_take_nobodys_place(org: UUID) -> None:

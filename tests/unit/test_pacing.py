@@ -188,7 +188,7 @@ def test_whatever_happens_rates_stay_in_bounds_and_no_call_begins_while_held(
                 assert after.next_at >= before.next_at
             case "refused":
                 after = rules.refused(state, now, now - age, number=state.sent, asked=age)
-                assert now < after.held_until <= max(now + rules.LONGEST_COOL_DOWN, before.held_until)
+                assert now < after.held_until <= max(now + rules.LONGEST_LIMIT_PAUSE, before.held_until)
                 assert after.rate <= before.rate
             case "failed":
                 after = rules.failed(state, now, now - age)
