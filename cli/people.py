@@ -14,7 +14,7 @@ users_app = typer.Typer(help="Users and their roles.", invoke_without_command=Tr
 keys_app = typer.Typer(help="API keys.", invoke_without_command=True)
 secrets_app = typer.Typer(help="Secrets kept in the database.", no_args_is_help=True)
 
-_DEED = [Column("at", "id"), Column("who", "text"), Column("did", "text"), Column("task")]
+_AUDIT_EVENT = [Column("at", "id"), Column("who", "text"), Column("did", "text"), Column("task")]
 
 KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, how it begins or ends, or last.")]
 RoleOption = Annotated[
@@ -153,7 +153,7 @@ def audit(
         for line in found
     ]
     render.out.print(
-        render.plain_table(rows, _DEED)
+        render.plain_table(rows, _AUDIT_EVENT)
         if rows
         else render.nothing("Nothing was changed yet.", "No line of the audit log matches", "rota audit", subject, task)
     )
