@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from agents.decide import Decision
+from agents.decision import Decision
 from agents.journal import make_record
 from agents.llm.base import ToolCall, ToolMessage
 from agents.perceive import Perception

@@ -1,7 +1,7 @@
 """Accepted: a task that carries out one action that a person accepted. No model is asked."""
 
 from agents.act import act
-from agents.decide import Decision, ProposedAction
+from agents.decision import Decision, ProposedAction
 from agents.journal import make_record
 from agents.learn import Result, learn
 from agents.llm.base import AssistantMessage, ToolCall

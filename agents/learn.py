@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from agents.decide import Decision
+from agents.decision import Decision
 from agents.journal import make_record
 from agents.work import Work
 from core.clock import Stopwatch

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from agents.decide import Decision, ProposedAction
+from agents.decision import Decision, ProposedAction
 from agents.figures import plain_way
 from agents.journal import make_record
 from agents.levels import ProposedCall, Ruling, may_be_counted, rule_on, strictness

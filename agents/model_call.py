@@ -1,0 +1,201 @@
+"""One call of one model: prepare the request, get a reply, judge it, and record it before it counts."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from agents.decision import Decision, read
+from agents.interrupt import Stopped
+from agents.journal import make_record
+from agents.llm.answers import problem_of
+from agents.llm.base import Reply, Request, TextDelta
+from agents.llm.context import fit
+from agents.llm.errors import ModelError
+from agents.served import Served, serving
+from agents.tools import TOOLS
+from agents.work import Work
+from core.clock import Stopwatch
+from core.db import transaction
+from core.errors import Misconfigured
+from core.failpoints import failpoint
+from domain.billing.schemas import Tokens
+from domain.claims.schemas import Bill, StepRecord
+from domain.pacing.schemas import Route
+from domain.replies import service as replies
+from domain.replies.schemas import KeptReply
+
+
+def ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1.0) -> Decision:
+    """Ask a model for the decision of step `seq`. `share` is how much of its window the request may fill.
+
+    Raises:
+        ModelError: there was no usable reply. The try is in the journal, billed where the provider charged.
+        HeldBack: the provider may not be called soon.
+    """
+    call = _prepare(work, model, request, seq, share)
+    cache = _ReplyCache(call)
+    reply, is_cached = cache.answer(lambda: _reply(call))
+    bill = None if is_cached else call.bill(reply.tokens)
+    if problem := problem_of(reply, call.request.max_output_tokens):
+        call.record_failure(problem, bill, text=reply.message.text)
+        raise problem
+    decision = read(reply, seq)
+    output = decision.model_dump(exclude={"seq"}) | ({"from_cache": True} if is_cached else {})
+    _record(work, decision, call.record(output, bill), at_once=cache.is_used and not is_cached)
+    if not is_cached:
+        cache.keep(reply)
+    return decision
+
+
+@dataclass
+class _ModelCall:
+    """A call under way, and what the journal is told of it."""
+
+    work: Work
+    served: Served
+    request: Request
+    seq: int
+    model: str
+    """as the agent names it"""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    def bill(self, tokens: Tokens) -> Bill:
+        """The bill for these tokens."""
+        return Bill(
+            provider=self.served.name,
+            model=self.served.model,
+            tokens=tokens,
+            cost=self.served.cost(tokens),
+            is_rehearsal=self.work.workplace.models.is_rehearsed(self.served.place),
+        )
+
+    def record(self, output: dict[str, Any], bill: Bill | None, **more: Any) -> StepRecord:
+        """The step's record."""
+        given = {"model": self.model, "provider": self.served.name, "messages": len(self.request.messages)}
+        marks = {"is_estimated": bill.tokens.is_estimated, "is_unpriced": bill.cost.is_unpriced} if bill else {}
+        given |= {name: True for name, is_so in marks.items() if is_so}
+        return make_record(
+            self.seq, "decide", self.model, self.stopwatch, output=output, given=given, bill=bill, **more
+        )
+
+    def record_failure(self, error: ModelError, bill: Bill | None, **said: str) -> None:
+        """Write a failed try into the journal."""
+        output = {"error": {"kind": error.kind, "message": error.message}, **said}
+        self.work.journal.record(self.record(output, bill, status="failed"))
+
+
+def _prepare(work: Work, model: str, request: Request, seq: int, share: float) -> _ModelCall:
+    """Fit the request into the model's window and reserve what the call may cost."""
+    stopwatch = Stopwatch()
+    served = serving(work, model)
+    with work.journal.lazy_transaction() as connect:
+        served.ensure_priced()  # before it costs anything
+        asked = request.model_copy(update={"model": served.name_there, "timeout": work.time_for_a_call()})
+        prepared = fit(asked, served.window(), share=share)
+        work.ensure_paid(connect, "internal_llm_call", dollars=lambda: _at_most(served, prepared))
+    return _ModelCall(work, served, prepared, seq, model, stopwatch)
+
+
+def _at_most(served: Served, request: Request) -> Decimal:
+    """The most a call can be billed, in dollars: a token is at least one byte, and a reply at most as long as asked."""
+    size = len(request.model_dump_json(exclude={"timeout"}).encode())
+    return served.cost(Tokens(input=size, output=request.max_output_tokens)).billed
+
+
+def _reply(call: _ModelCall) -> Reply:
+    """The model's reply. A failure is recorded."""
+    work = call.work
+    try:
+        return _when_it_may(call)
+    except ModelError as error:
+        if error.tokens is None:  # otherwise it must be billed first
+            work.interrupt.check()  # a stop may be what ended the call
+        call.record_failure(error, call.bill(error.tokens) if error.tokens else None)
+        work.interrupt.check()
+        raise
+
+
+def _when_it_may(call: _ModelCall) -> Reply:
+    """Wait for the provider's turn, and call it.
+
+    Raises:
+        ModelError: there is no reply.
+        HeldBack: the provider may not be called soon.
+    """
+    work, served, request = call.work, call.served, call.request
+    route = Route(served.label, served.model, work.workplace.models.account_key(served.place))
+    with work.workplace.gates.passing(route, work.interrupt, request.timeout) as passage:
+        reply = _converse(work, served, request, call.seq)
+        passage.tokens = reply.tokens.input + reply.tokens.output
+    return reply
+
+
+def _converse(work: Work, served: Served, request: Request, seq: int) -> Reply:
+    models = work.workplace.models
+    try:
+        with work.interrupt.attached(request.timeout), work.doing(served.model, request.timeout):
+            if not work.sink.wants_words():
+                return models.complete(served.place, request)
+            for part in models.stream(served.place, request):
+                work.interrupt.check()
+                if isinstance(part, TextDelta):
+                    work.sink.word(seq, part.text)
+                else:
+                    return part
+    except Misconfigured as error:
+        raise ModelError("model_unavailable", error.message) from error
+    except Stopped:
+        raise
+    raise ModelError("incomplete", f"{served.name}'s answer broke off before its end.")
+
+
+def _record(work: Work, decision: Decision, record: StepRecord, *, at_once: bool) -> None:
+    """Write the decision, or defer it where the step that follows comes at once: an answer, or one look at our own
+    records.
+    """
+    if not at_once and (decision.answers or _only_looks_up(decision)):
+        failpoint("before-step")
+        work.journal.defer(record)
+    else:
+        work.journal.record(record)
+
+
+def _only_looks_up(decision: Decision) -> bool:
+    """Whether its only action is one look at our own records."""
+    calls = decision.message.tool_calls
+    tool = TOOLS.get(calls[0].name) if len(calls) == 1 else None
+    return tool is not None and tool.only_reads
+
+
+class _ReplyCache:
+    """The cache of replies, for agents that ask for one: a request that was answered before is not sent again."""
+
+    def __init__(self, call: _ModelCall) -> None:
+        self._org = call.work.task.org_id
+        self._ttl = call.work.agent.limits.reply_cache
+        asked = call.served.name + call.request.model_dump_json(exclude={"timeout"})
+        self._digest = hashlib.sha256(asked.encode()).digest() if self.is_used else b""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the agent has its replies cached."""
+        return self._ttl > timedelta(0)
+
+    def answer(self, ask_model: Callable[[], Reply]) -> tuple[Reply, bool]:
+        """A reply, and whether it came from the cache."""
+        if self.is_used:
+            with transaction(self._org) as connection:
+                kept = replies.find(connection, self._digest)
+            if kept:
+                return Reply.model_validate(kept), True
+        return ask_model(), False
+
+    def keep(self, reply: Reply) -> None:
+        """Keep a reply, if the agent has its replies cached."""
+        if self.is_used:
+            with transaction(self._org) as connection:
+                kept = KeptReply(digest=self._digest, reply=reply.model_dump(mode="json"), ttl=self._ttl)
+                replies.keep(connection, self._org, kept)
