@@ -1,5 +1,5 @@
-"""`make bench ONLY=name` measures one thing, `make bench` all of them, one after the other. Each says what it does in
-its own file, prints a table, and writes `benchmarks/results/name.json`.
+"""Run the benchmarks: `make bench ONLY=name` runs one, `make bench` all of them, one after the other. Each is described
+in its own file, prints a table, and writes `benchmarks/results/name.json`.
 """
 
 import sys

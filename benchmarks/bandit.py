@@ -1,7 +1,7 @@
-"""Regret of Thompson sampling against theory and beside uniform play: T = 10,000, the mean of 300 seeded runs.
+"""Compare the regret of Thompson sampling with theory and with uniform play: T = 10,000, the mean of 300 seeded runs.
 
-The regret of a run is Σ (best rate - rate of the option taken). Lai and Robbins (1985) show that no consistent way of
-choosing does better, as T grows, than ln T · Σ Δ_i / KL(rate_i, best rate). Uniform play loses T · mean(Δ).
+The regret of a run is Σ (best rate - rate of the option taken). Lai and Robbins (1985) show that no consistent policy
+does better, as T grows, than ln T · Σ Δ_i / KL(rate_i, best rate). Uniform play loses T · mean(Δ).
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def regret(rates: Sequence[float], seed: int, *, delay: int) -> float:
-    """The regret of one run whose outcomes become known every `delay` turns."""
+    """Return the regret of one run in which outcomes become known every `delay` turns."""
     chance = Random(seed)
     known = {str(number): Posterior() for number in range(len(rates))}
     pending: list[tuple[str, bool]] = []
@@ -61,6 +61,6 @@ def regret(rates: Sequence[float], seed: int, *, delay: int) -> float:
 
 
 def _price(rate: float, best: float) -> float:
-    """What telling an option from the best one costs: Δ / KL."""
+    """Return the cost of distinguishing an option from the best one: Δ / KL."""
     divergence = rate * log(rate / best) + (1 - rate) * log((1 - rate) / (1 - best))
     return (best - rate) / divergence

@@ -1,4 +1,4 @@
-"""The least that accepting something can be: a FastAPI endpoint that inserts a row with psycopg and commits."""
+"""The minimal baseline for accepting a task: a FastAPI endpoint that inserts a row with psycopg and commits."""
 
 import os
 import uuid
@@ -13,7 +13,7 @@ app = FastAPI(on_startup=[pool.open])
 
 
 class Task(BaseModel):
-    """What is accepted."""
+    """A task to accept."""
 
     agent: str
     input: dict[str, Any]
@@ -21,7 +21,7 @@ class Task(BaseModel):
 
 @app.post("/tasks", status_code=202)
 def accept(task: Task) -> dict[str, str]:
-    """Insert and commit."""
+    """Insert the task and commit."""
     task_id = uuid.uuid4()
     with pool.connection() as connection:
         connection.execute(

@@ -1,4 +1,4 @@
-"""Environments of their own for what Rota itself does not need: the peers, and the library that draws."""
+"""Separate virtual environments for packages that Rota itself does not need: the peers and the plotting library."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ _HOME = Path(__file__).resolve().parent / ".environments"
 
 
 def programs(name: str, packages: tuple[str, ...]) -> Path:
-    """The folder of an environment's programs; it is made at the first use, from PyPI.
+    """Return the folder of an environment's programs. The first use creates the environment from PyPI.
 
     Raises:
         CalledProcessError: the packages cannot be installed.

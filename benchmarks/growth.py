@@ -1,12 +1,12 @@
-"""Whether throughput falls as things grow: 10,000 tasks queued and not due to run, finished tasks by the hundred
-thousand and by the million, and 1,000 organisations that submit instead of one.
+"""Measure whether throughput falls with growth: with 10,000 queued tasks that may not run, with a hundred thousand and
+with two million finished tasks, and with 1,000 organisations that submit instead of one.
 
-Two installations stand side by side, one as it was set up and one that grows, and take turns at the same load: a pair
-of rounds differs by what has grown and not by the hour. The share is the median over pairs, with the interval in which
-nine of ten medians lie when the pairs are drawn again and again (the percentile bootstrap; Efron and Tibshirani, "An
-Introduction to the Bootstrap", 1993, chapter 13). Organisations are compared within one installation.
+Two installations run side by side, one as set up and one that grows, and take turns at the same load: the rounds of a
+pair differ by what has grown and not by the time of day. The share is the median over pairs, with its 90 % confidence
+interval by the percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+Organisations are compared within one installation.
 
-`make bench ONLY=growth`; HISTORY=100000 for less history, PAIRS=4 for fewer rounds, CASES=organisations for some.
+`make bench ONLY=growth`; HISTORY=100000 for less history, PAIRS=4 for fewer rounds, CASES=organisations for some cases.
 """
 
 import os
@@ -49,7 +49,7 @@ _USAGE = """
            0, 0, 20, 0.0005, 0, 0.0006, '{}', true, true, t.finished_at
       FROM tasks t WHERE t.status = 'succeeded' AND NOT EXISTS (SELECT FROM usage u WHERE u.task_id = t.id)
 """
-# The agent that has the job, and what its model costs, as the first organisation has them.
+# Copies of the first organisation's bench agent and of the price of its model.
 _SAME_AGENT = """
     INSERT INTO agents (id, org_id, slug, name, role, description, system_prompt, model, tools)
     SELECT gen_random_uuid(), o.id, a.slug, a.name, a.role, a.description, a.system_prompt, a.model, a.tools
@@ -110,7 +110,7 @@ def _pairs(case: str, young: Installation, grown: Installation) -> dict[str, Any
 
 
 def _compared(case: str, before: Round, after: Round) -> dict[str, Any]:
-    """Rounds in pairs, each side first in every other one."""
+    """Run rounds in pairs; the sides alternate in going first."""
     pairs = []
     for number in range(_PAIRS):
         if number % 2:
@@ -131,7 +131,7 @@ def _compared(case: str, before: Round, after: Round) -> dict[str, Any]:
 
 
 def _queue(rota: Installation) -> None:
-    """Tasks that are due and may not run, as their agent is paused: the dispatcher has to see past them."""
+    """Submit tasks that are due but may not run, as their agent is paused: the dispatcher has to skip them."""
     with rota.client() as http:
         found = http.get("/v1/agents/bench").raise_for_status().json()
         fields = ("name", "role", "description", "system_prompt", "model", "tools")
@@ -144,13 +144,13 @@ def _fill(rota: Installation, count: int) -> None:
     rota.execute(_FINISHED.replace("%s", str(count)), role="OWNER")
     for statement in (_JOURNALS, _USAGE):
         rota.execute(statement, role="OWNER")
-    # As it would have become by itself over time: what vacuum and checkpoints have to do is not what is measured.
+    # Autovacuum would do this over time; the work of vacuum and checkpoints is not what is measured.
     for table in ("tasks", "attempts", "usage"):
         rota.execute(f"VACUUM (ANALYZE, FREEZE) {table}", role="OWNER")
 
 
 def _organisations(rota: Installation) -> list[str]:
-    """The keys of new organisations, each with an agent for the job."""
+    """Create organisations, each with the bench agent, and return their API keys."""
     rota.adopt()
     keys = [
         set_up_organisation(
@@ -164,7 +164,7 @@ def _organisations(rota: Installation) -> list[str]:
 
 
 def _round(rota: Installation, tasks: int, keys: list[str] | None = None) -> float:
-    """Tasks a second. Who is waited for is found by ids, which begin with the time: no look at history."""
+    """Return tasks a second. The tasks to wait for are an id range, as ids begin with the time: history is not read."""
     first = new_id()
     span = (first, UUID(int=first.int + (1 << 100)))
     submit_bench(rota, tasks, keys=keys)

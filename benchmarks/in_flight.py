@@ -1,8 +1,8 @@
-"""Many tasks at once that wait for a slow model: two calls of two seconds each, so that four seconds are the ideal.
+"""Run many concurrent tasks that wait for a slow model: two calls of two seconds each, so the ideal is four seconds.
 
-500 on one worker process, 2,000 on two, beside peers that do the same job with as many threads. All are accepted while
-the agent is paused, or the peer's workers stopped; the clock runs from when they may go on to the last one's end.
-`make bench ONLY=in_flight`; PEERS=celery_threads for some, PEERS=none for Rota alone.
+500 tasks run on one worker process and 2,000 on two, beside peers that do the same job with as many threads. All tasks
+are accepted while the agent is paused or the peer's workers are stopped; the clock runs from their release to the end
+of the last one. `make bench ONLY=in_flight`; PEERS=celery_threads for some peers, PEERS=none for Rota alone.
 """
 
 import os
@@ -47,7 +47,7 @@ def main() -> None:
                 if not wanted or peer.name in wanted:
                     try:
                         found.append(_peer(others, peer, model, tasks, workers))
-                    except RuntimeError as error:  # the others' figures are worth having all the same
+                    except RuntimeError as error:  # keep the figures of the other peers
                         print(f"{peer.name}, {tasks} tasks: {error}", file=sys.stderr)
     print(f"{'tasks':>6} {'workers':>8} {'':16} {'seconds':>8} {'of ideal':>9} {'MB/1,000':>9}   CPU ms a task")
     for one in found:
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _peers(threads: int, processes: int) -> tuple[Peer, ...]:
-    """Those whose own worker takes so many at once in threads."""
+    """Return the peers whose own workers run that many tasks concurrently in threads."""
     return celery("threads", threads), dramatiq(processes, threads), taskiq(processes, threads)
 
 

@@ -1,4 +1,4 @@
-"""A whole Rota for a measurement, started by the command that people use, and ended afterwards."""
+"""Start a complete Rota for a benchmark with the command that people use, and stop it afterwards."""
 
 import contextlib
 import json
@@ -25,11 +25,11 @@ from domain.wallet.schemas import TopUp
 from embedded.state import read_state
 
 ROOT = Path(__file__).resolve().parent.parent
-_TOKENS = 100_000_000  # for all that is measured, and more
+_TOKENS = 100_000_000  # more than any benchmark spends
 
 
 class Installation:
-    """A running `rota up` and the ways in."""
+    """A running `rota up`, with access to its API, commands and database."""
 
     def __init__(self, data: Path, ready: dict[str, Any]) -> None:
         self.data = data
@@ -40,35 +40,35 @@ class Installation:
         self.environment = os.environ | state.environment
 
     def client(self, key: str | None = None) -> httpx2.Client:
-        """The API, with the organisation's key or another."""
+        """Return an API client that uses the organisation's key or another."""
         headers = {"authorization": f"Bearer {key or self.ready['api_key']}"}
         return httpx2.Client(base_url=self.ready["api"], headers=headers, timeout=60, trust_env=False)
 
     def rota(self, *arguments: str) -> str:
-        """What a `rota` command prints."""
+        """Run a `rota` command and return what it prints."""
         command = [sys.executable, "-m", "cli.main", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     def process_id(self, name: str) -> int:
-        """The process id of a child; 0 while none is there."""
+        """Return the process id of a child; 0 while it does not exist."""
         state = read_state(self.data)
         return state.children.get(name, (0, 0.0))[0] if state else 0
 
     def adopt(self) -> None:
-        """Have this process work on its database."""
+        """Point this process at the installation's database."""
         os.environ |= {
             name: value for name, value in self.environment.items() if name.startswith(("ROTA_", "DATABASE_"))
         }
         settings.cache_clear()
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Rows, seen with the system's role."""
+        """Run a query with the system's role and return its rows."""
         with psycopg.connect(self.environment["ROTA_SYSTEM_DATABASE_URL"], autocommit=True) as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
     def execute(self, statement: str, *values: Any, role: str = "SYSTEM") -> None:
-        """A statement that takes as long as it takes, with the system's role or another."""
+        """Run a statement without a time-out, with the system's role or another."""
         with psycopg.connect(self.environment[f"ROTA_{role}_DATABASE_URL"], autocommit=True) as connection:
             connection.execute("SET statement_timeout = 0")
             connection.execute(statement.encode(), values)
@@ -84,7 +84,7 @@ class Installation:
 
 @contextlib.contextmanager
 def installation(*options: str, environment: dict[str, str] | None = None) -> Iterator[Installation]:
-    """A Rota on free ports, in a folder that is removed afterwards."""
+    """Run a Rota on free ports, in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="rota-bench-") as folder:
         data = Path(folder)
         data.chmod(0o711)
@@ -100,7 +100,7 @@ def installation(*options: str, environment: dict[str, str] | None = None) -> It
 
 
 class Organisation:
-    """An organisation with an agent, `brief`, whose every task is one call of its model."""
+    """An organisation with an agent `brief`, each of whose tasks is one call of its model."""
 
     def __init__(self, rota: Installation, slug: str, key: str) -> None:
         self.rota = rota
@@ -110,13 +110,13 @@ class Organisation:
         self.owner = rota.query("SELECT id FROM users WHERE org_id = %s", self.id)[0][0]
 
     def submit(self, message: str = "hello", **more: Any) -> str:
-        """A task's id."""
+        """Submit a task and return its id."""
         answer = self.http.post("/v1/tasks", json={"agent": "brief", "input": {"message": message}} | more)
         task_id: str = answer.raise_for_status().json()["id"]
         return task_id
 
     def waited(self, task_id: str, seconds: float = 60) -> float:
-        """Milliseconds from a task's acceptance to its start."""
+        """Wait until a task starts; return the milliseconds from its acceptance to its start."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             rows = self.rota.query(
@@ -130,7 +130,9 @@ class Organisation:
 
 
 def organisation(rota: Installation, slug: str, model: str) -> Organisation:
-    """A new organisation with an agent on `model`, in no rate limit and with tokens enough: measured is work."""
+    """Create an organisation with an agent on `model`, without a rate limit and with ample tokens, so that only the
+    work is measured.
+    """
     made = Organisation(rota, slug, rota.rota("setup", slug))
     rota.rota("limits", "organisation", slug, "--per-minute", "none")
     with db.system_transaction() as connection:
@@ -143,24 +145,24 @@ def organisation(rota: Installation, slug: str, model: str) -> Organisation:
 
 
 def cpu_seconds(data: Path) -> dict[str, float]:
-    """CPU seconds used by each process of the installation, with its children."""
+    """Return the CPU seconds used by each process of the installation, with its children."""
     state = read_state(data)
     return {name: cpu_of(psutil.Process(pid)) for name, (pid, _) in (state.children if state else {}).items()}
 
 
 def cpu_of(process: psutil.Process) -> float:
-    """CPU seconds used by a process and its children, those that have ended too."""
+    """Return the CPU seconds used by a process and its children, including ended ones."""
     total = 0.0
     for one in (process, *process.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended as we looked
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
             times = one.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
 def put_bench_agent(rota: Installation, **more: Any) -> None:
-    """The agent `bench`, whose every task is two calls of the model and one of a tool; in no rate limit. `more` are
-    fields of the agent.
+    """Create the agent `bench`, each of whose tasks is two model calls and one tool call, and lift the rate limit.
+    `more` are fields of the agent.
     """
     with rota.client() as http:
         price = {"provider": "openai", "input_per_million": "1", "output_per_million": "5"}
@@ -182,7 +184,7 @@ def submit_bench(
     agent: str = "bench",
     message: str = "When is spin?",
 ) -> float:
-    """Submit tasks to `bench` or another agent from a process of its own, with each of `keys` in turn. Returns the CPU
+    """Submit tasks to `bench` or another agent from a separate process, with each of `keys` in turn. Return the CPU
     seconds that this process used.
     """
     command = [sys.executable, "-m", "benchmarks.submitter", rota.ready["api"], agent, str(tasks), message]
@@ -190,7 +192,7 @@ def submit_bench(
 
 
 def run_to_its_end(command: list[str], environment: dict[str, str], said: str = "") -> float:
-    """Run a program that reads `said`; returns the CPU seconds it used."""
+    """Run a program with `said` as its standard input; return the CPU seconds that it used."""
     before = os.times()
     subprocess.run(command, cwd=ROOT, env=os.environ | environment, input=said, text=True, check=True)
     after = os.times()
@@ -198,16 +200,16 @@ def run_to_its_end(command: list[str], environment: dict[str, str], said: str = 
 
 
 Bar = tuple[str, float, float, float]
-"""a bar of a plot: its label, its value, and from where to where the rounds went"""
+"""a bar of a plot: label, value, and the lowest and highest value of the rounds"""
 
 
 def bar(label: str, rounds: list[float]) -> Bar:
-    """The median of some rounds, with their spread."""
+    """Return a bar with the median of some rounds and their spread."""
     return (label, statistics.median(rounds), min(rounds), max(rounds))
 
 
 def write_results(name: str, found: Any, unit: str = "", bars: Sequence[Bar] = ()) -> None:
-    """Keep what was measured beside the benchmarks: as JSON and, where there are `bars`, as a plot."""
+    """Write the results into `benchmarks/results`: as JSON and, if there are `bars`, as a plot."""
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)
     (results / f"{name}.json").write_text(json.dumps(found, indent=2, default=str))
@@ -218,5 +220,5 @@ def write_results(name: str, found: Any, unit: str = "", bars: Sequence[Bar] = (
         python = programs("plot", ("matplotlib>=3.10,<4",)) / "python"
         drawing = [str(python), "benchmarks/plot.py", str(results / f"{name}.svg")]
         subprocess.run(drawing, cwd=ROOT, input=asked, text=True, check=True)
-    except subprocess.CalledProcessError as error:  # the table and the JSON are there all the same
+    except subprocess.CalledProcessError as error:  # the table and the JSON exist without it
         print(f"no plot: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How long it takes from a submit's answer to the task's first call of the model: idle, and at half load.
+"""Measure the time from the answer to a submission to the task's first model call: idle, and at half load.
 
 `make bench ONLY=latency`.
 """
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _rate(rota: Installation) -> float:
-    """Tasks a second at full load."""
+    """Return tasks a second at full load."""
     started = rota.query("SELECT clock_timestamp()")[0][0]
     submit_bench(rota, _FULL_LOAD)
     rota.wait("SELECT 1 FROM tasks WHERE finished_at IS NULL LIMIT 1")

@@ -1,4 +1,4 @@
-"""How the ledger grows: balance, bill and the cost of a debit, with few entries and with a million."""
+"""Measure how the ledger scales: the time of balance, bill, statement and debit with few entries and with a million."""
 
 import statistics
 import time
@@ -71,7 +71,7 @@ def _times(action: Callable[[], Any]) -> str:
 
 
 def _fill(rota: Installation, org: UUID) -> None:
-    """A million entries and usage rows, which the installation's own duty totals."""
+    """Insert a million entries and usage rows, and wait until the installation's own duty has totalled them."""
     began = time.monotonic()
     for _ in range(10):
         rota.execute(_ENTRIES, org, _MILLION // 10)

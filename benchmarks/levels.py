@@ -1,9 +1,9 @@
-"""What is promised about waiting, measured on one machine: 20 threads, tasks of 100 ms.
+"""Measure the service levels for waiting on one machine: 20 threads, tasks of 100 ms.
 
-Submitting while Redis is frozen; one task beside another organisation's 20,000; an urgent one among four loaded
-priorities; a thousand messages of fifty conversations; cancelling in the middle of a model call; every worker stopped
-in turn for two minutes. The rate limit of the organisations (100 tasks a minute by default) is lifted. Bounded: some
-six minutes.
+The cases are: submitting while Redis is frozen; one task beside another organisation's 20,000; an urgent task among
+four loaded priorities; a thousand messages of fifty conversations; cancelling in the middle of a model call; stopping
+the workers in turn for two minutes. The rate limit of the organisations (100 tasks a minute by default) is lifted.
+Takes about six minutes.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def submitting(rota: Installation, crowd: Organisation) -> dict[str, Any]:
-    """The time a submission takes, first as usual, then with Redis frozen."""
+    """Measure the time of a submission, first as usual, then with Redis frozen."""
     usual = _times(crowd, 300)
     pid = rota.process_id("valkey")
     os.kill(pid, signal.SIGSTOP)
@@ -87,7 +87,7 @@ def _times(organisation: Organisation, number: int) -> list[float]:
 
 
 def conversations(rota: Installation, crowd: Organisation) -> dict[str, Any]:
-    """A thousand messages of fifty conversations, shuffled: each in order, different ones side by side."""
+    """Run a thousand shuffled messages of fifty conversations: each in order, different ones concurrently."""
     turns = [number % _CONVERSATIONS for number in range(_MESSAGES)]
     random.Random(1).shuffle(turns)
     started = time.monotonic()
@@ -125,7 +125,7 @@ def _most_at_once(spans: list[tuple[Any, Any]]) -> int:
 
 
 def one_beside_many(rota: Installation, crowd: Organisation, single: Organisation) -> dict[str, Any]:
-    """Another organisation's task, submitted while 20,000 wait and every thread is busy."""
+    """Submit another organisation's tasks while 20,000 are queued and the threads are busy; measure their waits."""
     _submit_backlog(crowd)
     rota.wait("SELECT 1 WHERE (SELECT count(*) FROM tasks WHERE status = 'running') < %s", THREADS // 2)
     waits = []
@@ -144,7 +144,7 @@ def one_beside_many(rota: Installation, crowd: Organisation, single: Organisatio
 
 
 def _submit_backlog(crowd: Organisation) -> None:
-    """In portions through the Python interface: over HTTP this would take longer than the measurement."""
+    """Submit the backlog in portions in Python: over HTTP this would take longer than the measurement."""
     submission = TaskSubmission(agent="brief", input=TaskInput(message="hello"))
     for _ in range(_BACKLOG // _PORTION):
         with db.transaction(crowd.id) as connection:
@@ -159,7 +159,7 @@ def _cancel_all(organisation: Organisation) -> None:
 
 
 def urgent(rota: Installation, crowd: Organisation) -> dict[str, Any]:
-    """A critical task while all four priorities are loaded, with some threads free."""
+    """Measure the wait of critical tasks while all four priorities are loaded and some threads are free."""
     with _load(lambda number: crowd.submit(priority=("critical", "high", "normal", "low")[number % 4]), per_second=35):
         waits, busy = [], []
         for _ in range(40):
@@ -178,7 +178,7 @@ def urgent(rota: Installation, crowd: Organisation) -> dict[str, Any]:
 
 
 def cancelling(rota: Installation, crowd: Organisation) -> dict[str, Any]:
-    """Tasks whose model takes its time, cancelled in the middle of the call."""
+    """Cancel tasks in the middle of a slow model call."""
     price = {"provider": "anthropic", "input_per_million": "1", "output_per_million": "5"}
     crowd.http.put(f"/v1/prices/{_SLOW_MODEL}", json=price).raise_for_status()
     crowd.http.patch("/v1/agents/brief", json={"model": _SLOW_MODEL}).raise_for_status()
@@ -201,7 +201,7 @@ def cancelling(rota: Installation, crowd: Organisation) -> dict[str, Any]:
 
 
 def rolling(rota: Installation, crowd: Organisation) -> dict[str, Any]:
-    """Two workers, one of them told to stop every few seconds, for two minutes."""
+    """Run two workers for two minutes, and stop one of them every few seconds."""
     started = rota.query("SELECT rota_now()")[0][0]
     stops = 0
     with _worker(rota) as restart, _load(lambda _: crowd.submit(), per_second=15):
@@ -242,7 +242,7 @@ def rolling(rota: Installation, crowd: Organisation) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _worker(rota: Installation) -> Iterator[Callable[[], None]]:
-    """A second worker process; calling what is yielded replaces it by another, as a rollout does."""
+    """Run a second worker process; the yielded function replaces it by a new one, as a rollout does."""
     command = [sys.executable, "-m", "cli.main", "worker", "--name", "second", "--concurrency", str(THREADS)]
     running: list[subprocess.Popen[bytes]] = []
 
@@ -290,7 +290,7 @@ def _wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
 
 @contextlib.contextmanager
 def _load(submit: Callable[[int], Any], *, per_second: float) -> Iterator[None]:
-    """Submissions at a steady pace, in the background."""
+    """Submit at a steady rate in the background."""
     stop = threading.Event()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""The lightest HTTP client that can put load on an API: requests ready made, over connections that are kept."""
+"""A minimal HTTP client to load an API: prepared requests over persistent connections."""
 
 import asyncio
 import time
@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 
 async def post(url: str, requests: Iterator[tuple[str, bytes]], *, connections: int) -> list[float]:
-    """Post each request, an API key and a body of JSON, over so many connections, each one request at a time. Seconds
-    taken by each.
+    """Post each request, an API key and a JSON body, over `connections` connections with one request at a time each.
+    Return the seconds that each request took.
 
     Raises:
         RuntimeError: an answer is not 202.

@@ -1,9 +1,9 @@
-"""A model server that costs next to nothing: OpenAI's Chat Completions and Anthropic's Messages, answers ready made.
+"""A model server with negligible cost: OpenAI's Chat Completions and Anthropic's Messages, with prepared answers.
 
-Every conversation is two calls: the first answer asks for the tool `search_classes`, the one after the tool's result
-ends it. Where the message says `looks-5`, the tool is asked for five times. An answer leaves `--latency` seconds after
-its request came. With `--quota RATE,SIZE` calls are let through by a token bucket, filled with so many tokens a second
-up to its size; the others are refused at once, with a true `retry-after`. Prints its port.
+Every conversation is two calls: the first answer calls the tool `search_classes`, the answer after the tool's result
+ends it. If the message says `looks-5`, the tool is called five times. An answer is sent `--latency` seconds after its
+request. With `--quota RATE,SIZE` a token bucket, filled with RATE tokens a second up to SIZE, admits calls; the others
+are refused at once, with a correct `retry-after`. Prints its port.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class _Bucket:
         self._tokens, self._at = size, time.monotonic()
 
     def ask(self) -> float:
-        """Take a token; 0, or the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until there is one."""
         now = time.monotonic()
         self._tokens, self._at = min(self._size, self._tokens + (now - self._at) * self._rate), now
         if self._tokens < 1:
@@ -140,8 +140,8 @@ class ModelServer:
 
 @contextmanager
 def model_server(latency: float = 0, journal: str = "", quota: str = "") -> Iterator[ModelServer]:
-    """A model server in a process of its own, ended afterwards. In the file `journal` it notes each call: its number,
-    when it came, and whether it was let through.
+    """Run a model server in a separate process, and stop it afterwards. It writes each call into the file `journal`:
+    its number, when it arrived, and whether it was admitted.
     """
     command = [sys.executable, "-m", "benchmarks.model_server", "--latency", str(latency), "--journal", journal]
     command += ["--quota", quota]

@@ -1,10 +1,10 @@
-"""What Rota costs beside what people would use instead, the model answering at once.
+"""Measure the overhead of Rota beside what people would use instead, with a model that answers at once.
 
-The job is the same everywhere: a task durably accepted; two calls of the model through the official SDK to a local
-server, with one tool call between them; result and bill in Postgres. Rota does it with its journal, fencing, admission
-and billing; each peer as its documentation recommends, in an environment of its own, made at the first run. All take
-turns, several rounds; the clock runs from the first task's acceptance to the last one's end, both by the database's
-clock. `make bench ONLY=overhead`; PEERS=celery_prefork,dbos for some, ROUNDS and TASKS for more.
+The job is the same everywhere: a task is durably accepted; two model calls go through the official SDK to a local
+server, with one tool call between them; result and bill are stored in Postgres. Rota does it with its journal, fencing,
+admission and billing; each peer as its documentation recommends, in a separate environment that the first run creates.
+All take turns for several rounds. The time runs from the acceptance of the first task to the end of the last one, both
+by the database's clock. `make bench ONLY=overhead`; PEERS=celery_prefork,dbos for some, ROUNDS and TASKS for more.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 class _Rota:
-    """Rota, with the agent that does the job."""
+    """Rota with the agent that does the job."""
 
     def __init__(self, rota: Installation, model: ModelServer) -> None:
         self._rota = rota
@@ -68,7 +68,7 @@ class _Rota:
         self.round(_WARM_UP)
 
     def round(self, tasks: int) -> dict[str, Any]:
-        """One round: tasks a second, and CPU by process."""
+        """Run one round; return tasks a second, and CPU by process."""
         before = cpu_seconds(self._rota.data) | {"model": cpu_of(self._model.process)}
         started = self._rota.query("SELECT clock_timestamp()")[0][0]
         submitter = submit_bench(self._rota, tasks)
@@ -84,7 +84,7 @@ class _Rota:
 
 @contextlib.contextmanager
 def _rota(model: ModelServer) -> Iterator[_Rota]:
-    # Two worker processes, as those of the peers that have several.
+    # Two worker processes, like the peers that have several.
     environment = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "none"}
     with installation("--workers", "2", environment=environment) as made:
         yield _Rota(made, model)

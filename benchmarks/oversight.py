@@ -1,9 +1,9 @@
-"""What share of the demonstration's tasks needs a person, by agent mode, as submitted by staff and as written by a
-customer (`is_from_outside`).
+"""Measure the share of the demonstration's tasks that needs a person, by agent mode, as submitted by staff and as
+written by a customer (`is_from_outside`).
 
-Safety is not to be bought with fatigue: whoever is asked about everything says yes to everything. Starts a whole Rota
-with the demonstration gym and the rehearsal model, submits the demonstration messages to the front desk and to the
-retention specialist in each mode, and counts the tasks that put anything before people. Bounded: some three minutes.
+Too many approvals cause fatigue: people who are asked about everything approve everything. Starts a whole Rota with the
+demonstration gym and the rehearsal model, submits the demonstration messages to the front desk and to the retention
+specialist in each mode, and counts the tasks that ask people anything. Takes about three minutes.
 """
 
 import json
@@ -49,7 +49,7 @@ def _rows(rota: Installation) -> Iterator[dict[str, Any]]:
 
 
 def _asked(rota: Installation, http: httpx2.Client, agent: str, messages: list[str], *, outside: bool) -> int:
-    """How many of these tasks put something before people."""
+    """Submit these messages; return how many of the tasks asked for an approval."""
 
     def submit(message: str) -> str:
         body = {"agent": agent, "input": {"message": message, "is_from_outside": outside}}

@@ -1,5 +1,5 @@
-"""Draws a bar chart: reads `{"title", "unit", "bars": [[label, value, low, high], …]}` from standard input and writes
-an SVG file to the path it is given. Runs in an environment of its own, which has Matplotlib.
+"""Draw a bar chart: read `{"title", "unit", "bars": [[label, value, low, high], …]}` from standard input and write an
+SVG file to the given path. Runs in a separate environment that has Matplotlib.
 """
 
 import json
@@ -12,7 +12,7 @@ _INCHES_A_BAR, _WIDTH = 0.45, 8.0
 
 
 def main() -> None:
-    """Draw it."""
+    """Draw the chart."""
     asked: dict[str, Any] = json.load(sys.stdin)
     bars = asked["bars"][::-1]  # the first on top
     labels, values = [bar[0] for bar in bars], [bar[1] for bar in bars]

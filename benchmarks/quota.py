@@ -1,8 +1,8 @@
-"""A quota shared by all worker processes: tasks of two calls each against a model server that lets calls through by a
-token bucket and refuses the others with a true `retry-after`.
+"""Measure a quota that all worker processes share: tasks of two calls each run against a model server that admits calls
+by a token bucket and refuses the others with a correct `retry-after`.
 
-How much of the quota is used, how many calls are refused, and how often one call is tried. `make bench ONLY=quota`;
-CASES=1/s for some.
+Reports how much of the quota is used, how many calls are refused, and how often one call is tried.
+`make bench ONLY=quota`; CASES=1/s for some cases.
 """
 
 import os
@@ -24,7 +24,7 @@ class _Case:
     rate: float
     """calls a second"""
     size: int
-    """calls at once, when nothing was used for long"""
+    """calls that may come at once when the bucket is full"""
     tasks: int
 
 
@@ -72,7 +72,7 @@ def _run(rota: Installation, case: _Case) -> None:
 
 
 def _judged(case: _Case, journal: Path) -> dict[str, Any]:
-    """What the journal of the calls comes to."""
+    """Compute the result of a case from the model server's journal of calls."""
     calls = [line.split() for line in journal.read_text().splitlines()]
     tries: Counter[str] = Counter()
     most, states, times = 0, Counter[str](), [float(at) for _, at, _ in calls]
@@ -81,7 +81,7 @@ def _judged(case: _Case, journal: Path) -> dict[str, Any]:
         tries[number] += 1
         most = max(most, tries[number])
         if state == "admitted":
-            tries[number] = 0  # a task's next call is another
+            tries[number] = 0  # the task's next line is a new call
     seconds = max(times) - min(times)
     return {
         "quota": case.name,

@@ -1,5 +1,5 @@
-"""How long a task stands still whose worker was killed: from kill -9 to its running again on the worker that `rota up`
-starts in its stead. `make bench ONLY=recovery`.
+"""Measure how long a task is interrupted when its worker is killed: from kill -9 until it runs again on the worker that
+`rota up` starts as a replacement. `make bench ONLY=recovery`.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""What is promised about schedules: 2,000 of 10,000 due in the same second, and what a sweep costs beside many that are
-not due. Bounded: some three minutes.
+"""Measure the service levels of schedules: 2,000 of 10,000 come due in the same second, and a sweep runs beside many
+that are not due. Takes about three minutes.
 """
 
 import statistics
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _together(rota: Installation, gym: Organisation) -> dict[str, Any]:
-    """Let 2,000 of 10,000 come due in one second, and see when the last has its task, and when that was begun."""
+    """Let 2,000 of 10,000 come due in one second; measure when the last one has its task, and when that starts."""
     due = (datetime.now(UTC) + timedelta(seconds=20)).replace(microsecond=0)
     _add(rota, gym.id, "later-", due + timedelta(days=2), _ACTIVE - _DUE - 1)
     _add(rota, gym.id, "due-", due, _DUE)
@@ -81,7 +81,7 @@ def _seconds_until(rota: Installation, due: datetime, count: str, org: UUID) -> 
 
 
 def _cost(rota: Installation, gym: Organisation, count: int) -> dict[str, Any]:
-    """What one sweep takes beside `count` schedules that are not due: with nothing due, and with a few."""
+    """Measure one sweep beside `count` schedules that are not due: with nothing due, and with a few due."""
     rota.execute("DELETE FROM schedules WHERE org_id = %s AND slug <> 'pattern'", gym.id)
     tomorrow = datetime.now(UTC) + timedelta(hours=23, minutes=59)
     _add(rota, gym.id, "later-", tomorrow, count - 1)
@@ -105,7 +105,7 @@ def _cost(rota: Installation, gym: Organisation, count: int) -> dict[str, Any]:
 
 
 def _with_a_few(org: UUID) -> float:
-    """Seconds that a sweep takes which finds a few due; undone afterwards, so that every one finds the same."""
+    """Return the seconds that a sweep with a few due schedules takes; roll back, so that every sweep finds the same."""
     with transaction(org) as connection:
         made_due = text(
             "UPDATE schedules SET next_at = next_at - interval '1 day', due_at = rota_now() WHERE id IN "
@@ -122,7 +122,7 @@ def _with_a_few(org: UUID) -> float:
 
 
 class _Explaining:
-    """A connection that tells how it would do what it is asked."""
+    """A connection that runs EXPLAIN ANALYZE of each statement."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,5 +1,5 @@
-"""What a step costs in tasks of 3, 33 and 303 steps, the model answering at once: a long journal must not make the next
-step dearer than what is sent again with every call, which is the conversation. `make bench ONLY=steps`.
+"""Measure the cost of a step in tasks of 3, 33 and 303 steps, with a model that answers at once. A long journal must
+not make the next step more expensive than what every call sends again, the conversation. `make bench ONLY=steps`.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from benchmarks.installation import (
 )
 from benchmarks.model_server import model_server
 
-_CASES = ((0, 400), (15, 60), (150, 6))  # looks at the timetable in a task, tasks
+_CASES = ((0, 400), (15, 60), (150, 6))  # timetable look-ups per task, tasks
 _LIMITS = {"max_turns": 300, "max_tokens": 100_000_000, "max_cost": "1000"}
 _SHOWN = ("worker", "postgres")
 

@@ -1,7 +1,7 @@
-"""How many tasks a second are accepted over HTTP, beside a bare FastAPI endpoint: one psycopg insert and commit.
+"""Measure how many tasks a second are accepted over HTTP, beside a bare FastAPI endpoint: a psycopg insert and commit.
 
-Both on one uvicorn process and the same Postgres, in turn, with 1, 16 and 64 connections; and again with Redis frozen.
-The agent is paused, so that nothing else works. `make bench ONLY=submit`.
+Both run on one uvicorn process and the same Postgres, in turn, with 1, 16 and 64 connections; Rota also runs with Redis
+frozen. The agent is paused, so that nothing else runs. `make bench ONLY=submit`.
 """
 
 import asyncio
@@ -88,7 +88,9 @@ def _bare(rota: Installation) -> Iterator[str]:
 
 
 def _load(url: str, key: str, connections: int) -> dict[str, float]:
-    """Requests a second and their median and 99 % in ms, over so many connections, each one request at a time."""
+    """Return requests a second, and their median and 99th percentile in ms, over `connections` connections with one
+    request at a time each.
+    """
     ends = time.monotonic() + _SECONDS
     requests = iter(lambda: (key, _BODY if time.monotonic() < ends else b""), (key, b""))
     took = asyncio.run(post(url, requests, connections=connections))

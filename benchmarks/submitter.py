@@ -1,4 +1,4 @@
-"""Submits tasks to an agent over HTTP, eight at a time, with the API keys that stand on standard input in turn:
+"""Submit tasks to an agent over HTTP, eight at a time, with the API keys from standard input in turn:
 `python -m benchmarks.submitter URL AGENT N MESSAGE`.
 """
 
@@ -11,7 +11,7 @@ from benchmarks.load import post
 
 
 def main() -> None:
-    """Submit them all."""
+    """Submit all tasks."""
     url, agent, count, message = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     tasks = ({"agent": agent, "input": {"message": f"{message} {number}"}} for number in range(count))
     bodies = (json.dumps(task).encode() for task in tasks)

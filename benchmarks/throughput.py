@@ -1,8 +1,8 @@
-"""How many tasks a second this machine does, from the first submission over HTTP to the last one's end.
+"""Measure how many tasks a second this machine does, from the first submission over HTTP to the end of the last task.
 
 Starts a whole Rota on free ports with the rehearsal model, submits the demonstration messages in rounds, and prints a
-table; `benchmarks/results/throughput.json` holds the same. Bounded: some two minutes. The organisation's rate limit is
-raised as `rota up` raises it, to 6,000 tasks a minute.
+table; `benchmarks/results/throughput.json` holds the same figures. Takes about two minutes. `rota up` raises the
+organisation's rate limit to 6,000 tasks a minute.
 """
 
 import json
@@ -56,7 +56,7 @@ def _round(rota: Installation) -> dict[str, Any]:
 
 
 def _wait(http: httpx2.Client, ids: list[str]) -> int:
-    """Wait for every task's end; returns how many model calls they made."""
+    """Wait until every task has ended; return how many model calls they made."""
     calls, waiting = 0, list(ids)
     while waiting:
         for start in range(0, len(waiting), _PAGE):

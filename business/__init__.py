@@ -34,31 +34,31 @@ class Gym(Pack):
     }
 
     def tools(self) -> "Sequence[Tool]":
-        """What agents can do in a gym."""
+        """Return the tools of a gym."""
         from business.tools import TOOLS
 
         return TOOLS
 
     def routers(self) -> "Sequence[APIRouter]":
-        """The gym's routes."""
+        """Return the gym's routes."""
         from business.routes import ROUTERS
 
         return ROUTERS
 
     def triggers(self) -> "Sequence[type[Trigger]]":
-        """What the gym's follow-ups begin with."""
+        """Return the triggers of the gym's follow-ups."""
         from business.followups.triggers import TRIGGERS
 
         return TRIGGERS
 
     def duties(self) -> "Sequence[Duty]":
-        """Charges that are not collected lapse."""
+        """Return the gym's duties: charges that are not collected lapse."""
         from business.duties import DUTIES
 
         return DUTIES
 
     def contacts_behind(self, connection: Connection, ids: list[UUID]) -> list[UUID]:
-        """The clients whose payments and bookings have these ids."""
+        """Return the clients whose payments and bookings have these ids."""
         from business.crm import service as crm
 
         return crm.clients_behind(connection, ids)
@@ -72,7 +72,7 @@ class Gym(Pack):
     def seed_demonstration(
         self, connection: Connection, org: UUID, *, zone: ZoneInfo, today: date, progress: Callable[[str], None]
     ) -> None:
-        """Write a gym with a year of history; one that has clients gets only new sessions of its classes."""
+        """Insert a gym with a year of history. If there are clients already, only add new sessions of its classes."""
         from business.crm import service as crm
 
         crm.seed_demonstration(connection, org, zone=zone, today=today, progress=progress)

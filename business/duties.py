@@ -1,4 +1,4 @@
-"""The gym's periodic work."""
+"""The gym's duties."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -16,7 +16,7 @@ _PORTION = 100
 
 
 def lapse_charges() -> None:
-    """Let charges lapse that were not collected in time, and tell owners and managers."""
+    """Lapse charges that were not collected in time, and notify owners and managers."""
     with system_transaction() as connection:
         in_need = queries.organisations_with_overdue_charges(connection, CHARGE_PATIENCE)
     for_each(in_need, "charges not lapsed", _lapse)

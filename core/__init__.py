@@ -1,1 +1,1 @@
-"""What every part stands on: settings, database, clock, ids, money, errors, logging. No product words."""
+"""What every other package builds on: settings, database, clock, ids, money, errors, logging. No product terms."""

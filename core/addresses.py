@@ -1,7 +1,7 @@
-"""Where a connection may lead: a name from a tenant must not open a door into the network that Rota runs in.
+"""Check addresses before connecting to them: a host name from a tenant must not reach the network that Rota runs in.
 
-A name is resolved once, every address it has is looked at, and the connection is made to the very address that was
-looked at; a name that resolves to something else a moment later (DNS rebinding) gains nothing.
+A name is resolved once, all its addresses are checked, and the connection is made to an address that was checked. A
+name that resolves to another address a moment later (DNS rebinding) therefore gains nothing.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from core.errors import InvalidInput, Unavailable
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Every block of IANA's special-purpose address registries (RFC 6890), those that are reachable from everywhere too: no
+# Every block of IANA's special-purpose address registries (RFC 6890), including the globally reachable ones: no
 # customer's server has an address in them. `ipaddress.is_global` knows some of them; which depends on Python's version.
 _SPECIAL_IPV4 = """
     0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
@@ -26,15 +26,16 @@ _SPECIAL_IPV6 = """
     ::/128 ::1/128 ::ffff:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001:db8::/32 2002::/16
     2620:4f:8000::/48 3fff::/20 5f00::/16 fc00::/7 fe80::/10
 """
-# Multicast, and a cloud's service to its own machines (Azure's) at an otherwise public address.
+# Multicast, and the address at which Azure serves its own virtual machines, which is otherwise public.
 _FURTHER = "224.0.0.0/4 168.63.129.16/32 ff00::/8"
 _REFUSED: list[Network] = [
     ipaddress.ip_network(block) for block in f"{_SPECIAL_IPV4} {_SPECIAL_IPV6} {_FURTHER}".split()
 ]
-# What IANA gives to networks; the rest of IPv6, ::a.b.c.d and site-local addresses included, leads nowhere public.
+# IANA assigns public addresses from this block only; the rest of IPv6, including ::a.b.c.d and site-local addresses,
+# is not public.
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
-# Blocks whose addresses carry an IPv4 address in their last 32 bits: mapped, compatible, translated (RFC 2765), NAT64.
+# Blocks that embed an IPv4 address in their last 32 bits: mapped, compatible, translated (RFC 2765), NAT64.
 _CARRIERS = [
     ipaddress.IPv6Network(block)
     for block in ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
@@ -43,14 +44,14 @@ _CARRIERS = [
 
 @dataclass(frozen=True)
 class Address:
-    """A host that may be connected to, at the address that was looked at."""
+    """A host that may be connected to, with the address that was checked."""
 
     host: str
     ip: str
     port: int
 
     def connect(self, timeout: float | None) -> socket.socket:
-        """A connection to that very address."""
+        """Connect to the checked address, without resolving the name again."""
         return socket.create_connection((self.ip, self.port), timeout)
 
 
@@ -61,11 +62,11 @@ class NameUnknown(Unavailable):
 def checked_address(
     host: str, port: int, private_networks: Sequence[str] = (), *, within: float | None = None
 ) -> Address:
-    """The first address of `host`, if all it has are public or in one of `private_networks`. Its name servers have
-    `within` seconds to answer; None: as long as the system's resolver waits.
+    """Return the first address of `host`, if all its addresses are public or in one of `private_networks`. Its name
+    servers have `within` seconds to answer; None means as long as the system's resolver waits.
 
     Raises:
-        InvalidInput: one of them is not.
+        InvalidInput: an address is neither public nor in one of `private_networks`.
         Unavailable: the name does not resolve.
     """
     ips = _addresses(host, port) if within is None else look_up_in_time(lambda: _addresses(host, port), host, within)
@@ -87,8 +88,8 @@ def _addresses(host: str, port: int) -> list[str]:
 
 
 def look_up_in_time(look_up: Callable[[], list[str]], host: str, seconds: float) -> list[str]:
-    """What `look_up` finds within `seconds`. The system's resolver cannot be interrupted: a thread waits for it, and is
-    left behind when it takes longer.
+    """Return what `look_up` finds within `seconds`. The system's resolver cannot be interrupted, so `look_up` runs in a
+    thread, which is abandoned after the time-out.
     """
     found: list[str] = []
     errors: list[Unavailable] = []
@@ -112,8 +113,8 @@ def look_up_in_time(look_up: Callable[[], list[str]], host: str, seconds: float)
 def is_allowed(text: str, private_networks: Sequence[Network] = ()) -> bool:
     """Whether an address is public or in one of `private_networks`.
 
-    An address that carries an IPv4 address leads where that one leads: both must be allowed. So a network behind NAT64
-    lists `64:ff9b::/96` as private, and the IPv4 addresses behind it are still checked.
+    An IPv6 address that embeds an IPv4 address leads to the IPv4 address, so both must be allowed. A network behind
+    NAT64 therefore lists `64:ff9b::/96` as private, and the embedded IPv4 addresses are still checked.
     """
     ip = ipaddress.ip_address(text.partition("%")[0])
     if any(ip.version == network.version and ip in network for network in private_networks):
@@ -134,7 +135,7 @@ def _carried(ip: Ip) -> ipaddress.IPv4Address | None:
 
 
 def is_within(host: str, networks: Sequence[Network]) -> bool:
-    """Whether `host` is an address in one of `networks`, IPv4 also where a socket of IPv6 writes it as mapped."""
+    """Whether `host` is an address in one of `networks`. An IPv4-mapped IPv6 address is compared as IPv4."""
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
@@ -144,7 +145,9 @@ def is_within(host: str, networks: Sequence[Network]) -> bool:
 
 
 def subscriber(host: str) -> str:
-    """Whom to count a caller's address for: IPv6 gives each subscriber a network of 2^64 addresses (RFC 6177)."""
+    """Return the key under which a caller's address is counted: the IPv4 address, or the /64 network of an IPv6
+    address, since each IPv6 subscriber has a network of 2^64 addresses (RFC 6177).
+    """
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:  # a socket without addresses

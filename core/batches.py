@@ -1,4 +1,4 @@
-"""Batches of what comes at the same time: what comes while one is under way waits for it, and goes together."""
+"""Batching of concurrent items: items that arrive while a batch is under way form the next batch."""
 
 import asyncio
 import functools
@@ -12,10 +12,10 @@ Done = TypeVar("Done")
 
 
 class Batches(Generic[Key, Item, Done]):
-    """Carries out what callers on an event loop ask for, in threads: one batch of a key at a time.
+    """Carries out items for callers on an event loop, in threads: one batch of a key at a time.
 
-    Nobody waits for a batch to fill: the first of a key goes at once, and a lone caller loses nothing. Where a batch is
-    refused for what is in it, each of it is carried out alone: one bad item costs its neighbours nothing.
+    No caller waits for a batch to fill: the first item of a key starts at once. If a batch is refused because of its
+    contents, each of its items is carried out alone, so that one bad item does not fail the others.
     """
 
     def __init__(
@@ -26,8 +26,8 @@ class Batches(Generic[Key, Item, Done]):
         most: int,
         threads: int,
     ) -> None:
-        """`carry_out` does a batch of a key and returns what came of each, in their order. Where what it raises
-        is a refusal, none of the batch is done. A batch weighs no more than `most`, but for a single item.
+        """`carry_out` does a batch of a key and returns the result of each item, in their order. If it raises a
+        refusal, none of the batch was done. A batch weighs at most `most`; a single item may weigh more.
         """
         self._carry_out = carry_out
         self._is_refusal = is_refusal
@@ -36,10 +36,10 @@ class Batches(Generic[Key, Item, Done]):
         self._waiting: dict[Key, list[_Asked[Item, Done]]] = {}
 
     async def add(self, key: Key, item: Item, *, weight: int = 1) -> Done:
-        """What came of an item that weighs so much.
+        """Add an item of this weight to the next batch of `key`, and return its result.
 
         Raises:
-            Exception: whatever carrying it out raised.
+            Exception: the error that carrying it out raised.
         """
         asked: _Asked[Item, Done] = _Asked(item, weight, asyncio.get_running_loop().create_future())
         if key in self._waiting:
@@ -52,7 +52,7 @@ class Batches(Generic[Key, Item, Done]):
     def _begin(self, key: Key, batch: "list[_Asked[Item, Done]]") -> None:
         try:
             work = asyncio.get_running_loop().run_in_executor(self._threads, self._do, key, [one.item for one in batch])
-        except RuntimeError as error:  # no thread can be started; nobody must wait for one
+        except RuntimeError as error:  # no thread can be started; fail the waiting callers, or they would wait for ever
             for one in (*batch, *self._waiting.pop(key)):
                 one.tell(error)
             return
@@ -61,7 +61,7 @@ class Batches(Generic[Key, Item, Done]):
     def _do(self, key: Key, items: list[Item]) -> list[Done | Exception]:
         try:
             return [*self._carry_out(key, items)]
-        except Exception as error:  # noqa: BLE001  each caller is told of its own
+        except Exception as error:  # noqa: BLE001  each caller gets the error of its own item
             if len(items) == 1 or not self._is_refusal(error):
                 return [error for _ in items]
             return [done for item in items for done in self._do(key, [item])]
@@ -81,7 +81,7 @@ class Batches(Generic[Key, Item, Done]):
 
 
 class _Asked(Generic[Item, Done]):
-    """An item, and whom its outcome is told."""
+    """An item, and the future that receives its outcome."""
 
     def __init__(self, item: Item, weight: int, answer: "asyncio.Future[Done]") -> None:
         self.item = item
@@ -89,7 +89,7 @@ class _Asked(Generic[Item, Done]):
         self.answer = answer
 
     def tell(self, done: Done | Exception) -> None:
-        if self.answer.done():  # its caller is gone
+        if self.answer.done():  # the caller was cancelled
             return
         if isinstance(done, Exception):
             self.answer.set_exception(done)

@@ -6,8 +6,8 @@ from sqlalchemy import JSON, Connection, bindparam, text
 
 
 def insert_rows(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
-    """Insert rows into a table, all in one statement. COPY would be quicker still, but is refused where row-level
-    security holds. `table` and the columns (the keys of the first row) are names from the code, never from outside.
+    """Insert rows into a table in one statement. COPY would be faster, but PostgreSQL refuses it on tables with
+    row-level security. `table` and the columns (the keys of the first row) are names from the code, never from input.
     """
     columns = ", ".join(f'"{name}"' for name in rows[0])
     statement = f"""

@@ -1,4 +1,4 @@
-"""One spelling for equal JSON values, so that a digest of them is the same wherever they have been."""
+"""Canonical JSON: equal values have the same text, so their digest survives a round trip through the database."""
 
 import hashlib
 import json
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def canonical(value: Any) -> str:
-    """`value` (JSON) as compact text with sorted keys and numbers written out, without an exponent or a negative zero.
+    """Return `value` (JSON) as compact text with sorted keys, and numbers without an exponent or a negative zero.
 
-    PostgreSQL's jsonb stores 1e16 as 10000000000000000 and -0.0 as 0.0; both spellings come out the same here.
+    PostgreSQL's jsonb stores 1e16 as 10000000000000000 and -0.0 as 0.0; both forms give the same text here.
     """
     if isinstance(value, dict):
         inner = ",".join(f"{_string(str(name))}:{canonical(value[name])}" for name in sorted(value))
@@ -24,7 +24,7 @@ def canonical(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    # A double of whole value from 1e16 on is spelled by repr with an exponent, and stored without a fraction.
+    # `repr` writes whole doubles from 1e16 on with an exponent; PostgreSQL stores them without a fraction.
     return format(Decimal(repr(value)), "f") if value else "0.0"
 
 
@@ -33,5 +33,5 @@ def _string(value: str) -> str:
 
 
 def digest(value: Any) -> bytes:
-    """SHA-256 of the canonical text."""
+    """Return the SHA-256 of the canonical text."""
     return hashlib.sha256(canonical(value).encode()).digest()

@@ -1,7 +1,8 @@
-"""Time. Between machines only the database's clock decides, through SQL's `rota_now()`; in a process, monotonic time.
+"""Time. Across machines only the database's clock counts, through SQL's `rota_now()`; in a process, monotonic time.
 
-`rota_now()` is `now()` plus the one row of the table `clock`, zero outside tests, so that a month can be lived in one.
-`now()` is when the transaction began; what must carry the moment itself, as a claim must, is stamped by `rota_clock()`.
+`rota_now()` is `now()` plus the offset in the single row of the table `clock`. The offset is zero outside tests; a test
+moves it to simulate a month. `now()` is the start of the transaction; what needs the actual moment, such as a claim, is
+stamped with `rota_clock()`.
 """
 
 import time
@@ -23,25 +24,25 @@ def _refuse_beyond_time(value: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_refuse_beyond_time)]
-"""a moment that can be stored, and read again, in any time zone that it is given in"""
+"""a time with a time zone that lies within the years 1 to 9999 in UTC, so that it can be stored and read back"""
 
 
 def database_time(connection: Connection) -> datetime:
-    """The time by the database's clock."""
+    """Return the time by the database's clock."""
     found: datetime = connection.execute(_NOW).scalar_one()
     return found
 
 
 class Stopwatch:
-    """Elapsed time from its making, on the monotonic clock."""
+    """Measures the time since its creation, on the monotonic clock."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
 
     def elapsed(self) -> timedelta:
-        """Time since this stopwatch was made."""
+        """Return the time since this stopwatch was created."""
         return timedelta(seconds=time.monotonic() - self._started)
 
     def milliseconds(self) -> int:
-        """Whole milliseconds since this stopwatch was made."""
+        """Return the whole milliseconds since this stopwatch was created."""
         return round((time.monotonic() - self._started) * 1000)

@@ -1,9 +1,9 @@
 """API keys: random secrets shown once and kept only as a keyed hash.
 
-A key reads `rota_<id>_<secret>`: the id finds the row. The secret is 192 random bits and 64 bits of an HMAC over the id
-and these under the installation's own secret. Such a secret cannot be guessed, so a keyed hash (HMAC-SHA-256) compared
-in constant time is enough, and cheap on every request. The HMAC in the key tells a made-up key from one that was issued
-here without asking the database. Keys issued before it was added lack it and remain valid.
+A key reads `rota_<id>_<secret>`: the id finds the row. The secret is 192 random bits, followed by 64 bits of an HMAC
+over the id and the random bits, keyed with the installation's own secret. Such a secret cannot be guessed, so a keyed
+hash (HMAC-SHA-256) compared in constant time is enough, and cheap on every request. The HMAC in the key tells an
+invented key from one that was issued here, without a query. Keys issued before it was added lack it and remain valid.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ class ApiKey:
         return f"{_PREFIX}_{self.id.hex}_{self.secret}"
 
     def __repr__(self) -> str:
-        return f"ApiKey({self.id})"  # never the secret: this is what ends in logs
+        return f"ApiKey({self.id})"  # without the secret: a repr ends up in logs
 
 
 def new_secret() -> str:
-    """192 random bits as 48 hexadecimal digits."""
+    """Return 192 random bits as 48 hexadecimal digits."""
     return secrets.token_hex(_RANDOM_BYTES)
 
 
 def new_api_key(key_id: UUID, pepper: str) -> ApiKey:
-    """A new key under `key_id`, marked as issued by this installation."""
+    """Return a new key with the id `key_id`, marked as issued by this installation."""
     random = new_secret()
     return ApiKey(key_id, random + _mark(key_id, random, pepper))
 
 
 def was_issued_here(text: str, pepper: str) -> bool:
-    """Whether the key that `text` spells carries this installation's mark. It may be revoked or expired by now."""
+    """Whether the key in `text` carries this installation's mark. It may be revoked or expired by now."""
     key = parse_api_key(text)
     if key is None or len(key.secret) != 2 * _RANDOM_BYTES + _MARK_DIGITS:
         return False
@@ -56,7 +56,7 @@ def _mark(key_id: UUID, random: str, pepper: str) -> str:
 
 
 def parse_api_key(text: str) -> ApiKey | None:
-    """The key that `text` spells, or None where it is not of our form."""
+    """Parse an API key; None if `text` does not have the form of one."""
     prefix, _, rest = text.partition("_")
     key_id, _, secret = rest.partition("_")
     if prefix != _PREFIX or not secret.isascii():
@@ -68,5 +68,5 @@ def parse_api_key(text: str) -> ApiKey | None:
 
 
 def secret_digest(secret: str, pepper: str) -> bytes:
-    """The form in which a key's secret is stored: HMAC-SHA-256 under the installation's own secret."""
+    """Return the form in which a key's secret is stored: HMAC-SHA-256, keyed with the installation's own secret."""
     return hmac.new(pepper.encode(), secret.encode(), hashlib.sha256).digest()

@@ -1,7 +1,7 @@
-"""The database: `transaction()` is the only way in, and the only place that commits.
+"""The database: all access goes through this module, and only its transactions commit.
 
-Three roles, never a superuser: `rota_app` for everything done for one organisation, held to its rows by row-level
-security; `rota_system` for the dispatcher, beat and heartbeats; `rota_owner` for migrations.
+Three roles are used, none of them a superuser: `rota_app` for everything done for one organisation, limited to its rows
+by row-level security; `rota_system` for the dispatcher, beat and heartbeats; `rota_owner` for migrations.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ _SET_LOCATIONS = text("SELECT set_config('app.locations', :locations, true)")
 
 @contextlib.contextmanager
 def transaction(org: UUID, locations: Collection[UUID] = (), *, durable: bool = True) -> Iterator[Connection]:
-    """One transaction that sees and writes the rows of organisation `org`, and no others. Commits at the end.
+    """Open a transaction that sees and writes only the rows of organisation `org`. Commits at the end.
 
-    Where `locations` are given, of what lies at a location it sees only these. One that need not be `durable` does not
-    wait for the disk: should the server crash, such transactions of the last half second never happened. That is for
-    what is done again then, such as a claim.
+    If `locations` are given, `limit_to` applies them. A transaction that is not `durable` commits without waiting for
+    the disk: if the server crashes, those of the last half second are lost. Use it for work that is then done again,
+    such as a claim.
 
     Raises:
         Unavailable: the database does not answer.
@@ -52,16 +52,16 @@ def transaction(org: UUID, locations: Collection[UUID] = (), *, durable: bool = 
 
 
 def limit_to(connection: Connection, locations: Collection[UUID]) -> None:
-    """Hide the rows of every other location for the rest of this transaction; hide nothing where none is given.
+    """Hide the rows of all other locations for the rest of this transaction. Without `locations`, nothing is hidden.
 
-    Where some are given, rows that lie at no location are hidden too: they are the organisation's as a whole.
+    If there are `locations`, rows without a location are hidden too: they belong to the organisation as a whole.
     """
     connection.execute(_SET_LOCATIONS, {"locations": ",".join(sorted(map(str, locations)))})
 
 
 @contextlib.contextmanager
 def system_transaction(*, durable: bool = True) -> Iterator[Connection]:
-    """One transaction across organisations: the dispatcher, the reaper, beat, heartbeats, and set-up."""
+    """Open a transaction across organisations: for the dispatcher, the reaper, beat, heartbeats, and set-up."""
     with _begin(SYSTEM, "", durable=durable) as connection:
         yield connection
 
@@ -76,7 +76,9 @@ def _begin(role: str, org: str, *, durable: bool = True) -> Iterator[Connection]
 
 @contextlib.contextmanager
 def undone(connection: Connection) -> Iterator[None]:
-    """Within, what is written is seen; at the end it is undone, and the transaction goes on as if nothing had been."""
+    """Run the block within a savepoint that is rolled back at the end. The block sees its own writes; afterwards the
+    transaction goes on without them.
+    """
     savepoint = connection.begin_nested()
     try:
         yield
@@ -86,7 +88,7 @@ def undone(connection: Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def transaction_on(connection: Connection) -> Iterator[None]:
-    """One transaction on the connection of `engine_on`. Commits at the end.
+    """Open a transaction on a connection of `engine_on`. Commits at the end.
 
     Raises:
         psycopg.Error: the database does not answer, or refuses to commit.
@@ -96,7 +98,7 @@ def transaction_on(connection: Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(psycopg.Error):  # the connection is gone, and the transaction with it
+        with contextlib.suppress(psycopg.Error):  # the connection is lost, and the transaction with it
             wire.command(b"ROLLBACK")
         raise
     wire.command(b"COMMIT")
@@ -104,7 +106,7 @@ def transaction_on(connection: Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_unavailable() -> Iterator[None]:
-    """A database that does not answer, as the error that everybody knows."""
+    """Turn an outage of the database, or an exhausted pool, into `Unavailable`. Other errors pass through."""
     try:
         yield
     except sqlalchemy.exc.TimeoutError as error:
@@ -120,11 +122,11 @@ def _as_unavailable() -> Iterator[None]:
 
 
 def _connect(role: str, first: str) -> Connection:
-    """A connection on which `first` has begun a transaction. It is one message to the server: the driver, which is in
-    autocommit, would send its own BEGIN apart.
+    """Return a connection on which `first` has begun a transaction. `first` is one message to the server: the driver
+    would send its own BEGIN separately, so it is in autocommit.
 
-    Connections kept in the pool die with the server. The first statement finds that out, and before it nothing was
-    done: it is tried once more on a new connection, so that a restart of the database costs nobody an error.
+    A restart of the server breaks the connections in the pool, which the first statement finds out. Nothing was done
+    before it, so it is retried once on a new connection: a restart of the database causes no error.
     """
     connection = engine(role).connect()
     try:
@@ -142,7 +144,7 @@ def _connect(role: str, first: str) -> Connection:
 
 
 def driver(connection: Connection) -> psycopg.Connection[Any]:
-    """The driver's own connection."""
+    """Return the driver's own connection."""
     found = connection.connection.driver_connection
     assert isinstance(found, psycopg.Connection)  # noqa: S101  for the type checker: there is no other driver
     return found
@@ -150,8 +152,8 @@ def driver(connection: Connection) -> psycopg.Connection[Any]:
 
 @dataclass(frozen=True)
 class SingleStatement:
-    """Runs a `PreparedQuery` as a transaction of its own, of organisation `org`. The statement goes to the server
-    together with the beginning and the end of the transaction: one round trip instead of three.
+    """Runs a `PreparedQuery` as a transaction of its own, for organisation `org`. The statement is sent together with
+    the beginning and the end of the transaction: one round trip instead of three.
     """
 
     org: UUID
@@ -159,18 +161,18 @@ class SingleStatement:
 
 
 class PreparedQuery:
-    """A statement that runs all the time. It goes straight to libpq: through SQLAlchemy it costs a multiple."""
+    """A statement that runs very often. It is sent straight over libpq, which costs a fraction of SQLAlchemy's way."""
 
     def __init__(self, sql: str) -> None:
-        """`sql` has its values as `:name`."""
+        """`sql` names its parameters as `:name`."""
         self.statement = Statement(sql)
 
     def run(self, at: Connection | SingleStatement, values: Mapping[str, Any]) -> Rows:
-        """What the statement gave, its rows by column name.
+        """Run the statement and return its result, with rows by column name.
 
         Raises:
-            DBAPIError: as any statement does.
-            Unavailable: run alone, the database does not answer. Whether it was carried out is not known.
+            DBAPIError: the statement failed.
+            Unavailable: the database does not answer; only for a `SingleStatement`. It may have been carried out.
         """
         if isinstance(at, SingleStatement):
             begin = {"org": str(at.org), "durable": "on" if at.durable else "off"}
@@ -180,8 +182,8 @@ class PreparedQuery:
 
 
 def run_with_key(key_id: UUID, *statements: "tuple[PreparedQuery, Mapping[str, Any]]") -> Rows:
-    """What the last of some hot statements gave, a transaction by themselves in one round trip. It begins with the
-    sight of one API key and nothing else: how a key is looked up before its owner is known. Not durable.
+    """Run prepared queries as one transaction in one round trip, and return the result of the last. At its beginning
+    the transaction sees only the row of one API key: a key is looked up before its organisation is known. Not durable.
 
     Raises:
         Unavailable: the database does not answer.
@@ -192,20 +194,20 @@ def run_with_key(key_id: UUID, *statements: "tuple[PreparedQuery, Mapping[str, A
 
 
 def _in_one_trip(*statements: tuple[Statement, Mapping[str, Any]]) -> Rows:
-    """What the last of some statements gave, which are a transaction by themselves."""
+    """Run statements as one transaction, and return the result of the last."""
     with _as_unavailable(), _living(engine(APP)) as connection, _as_sqlalchemy_has_it():
         wire = _wire(connection)
         try:
             return wire.transact(*statements)
         except BaseException:
             if not wire.is_at_rest():
-                connection.invalidate()  # what the server still has to say is nobody's
+                connection.invalidate()  # the next user of the connection would read the answers that are still to come
             raise
 
 
 def _living(pool: Engine) -> Connection:
-    """A connection that did not die in the pool, as all do with the server. The few that are there are gone through at
-    most once.
+    """Return a connection that is still open: a restart of the server closes all those in the pool. Each connection in
+    the pool is tried at most once; then the pool opens a new one.
     """
     for _ in range(settings().database_pool_size):
         connection = pool.connect()
@@ -217,7 +219,7 @@ def _living(pool: Engine) -> Connection:
 
 
 def _wire(connection: Connection) -> Wire:
-    """The wire of a connection, the same as long as it lives."""
+    """Return the wire of a connection. It is created once and kept as long as the connection is open."""
     known = connection.info
     if "wire" not in known:
         known["wire"] = Wire(driver(connection))
@@ -244,7 +246,7 @@ _OTHER_REFUSAL = "It does not fit the records that there are."
 
 
 def refusal_of(error: DBAPIError) -> str | None:
-    """What the database refused of what was written, in words without values; None where it is a fault instead."""
+    """Return why the database refused a write, in words without values; None if the error is a fault instead."""
     state = getattr(error.orig, "sqlstate", None) or ""
     if is_refusal(error) or state == "42501":
         return _REFUSED.get(state, _OTHER_REFUSAL)
@@ -252,19 +254,19 @@ def refusal_of(error: DBAPIError) -> str | None:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the database refused a statement for what is in it, so that nothing of its transaction stands."""
+    """Whether the database refused a statement because of its values, so that its transaction is rolled back."""
     return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.DataError | psycopg.IntegrityError)
 
 
 def _is_outage(error: BaseException | None) -> bool:
-    """Whether the server is away, or a standby; not a statement that took too long by its own fault."""
+    """Whether the server is unreachable or a standby. A statement that exceeded its time-out does not count."""
     if isinstance(error, psycopg.errors.QueryCanceled):
         return False
     return isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction)
 
 
 def engine(role: str) -> Engine:
-    """The connection pool of this process for `role`, made at first use and never shared over a fork."""
+    """Return this process's connection pool for `role`, created at first use and never shared across a fork."""
     if role not in _engines:
         with _making:
             _engines.setdefault(role, make_engine(settings(), role))
@@ -272,7 +274,7 @@ def engine(role: str) -> Engine:
 
 
 def make_engine(config: Settings, role: str) -> Engine:
-    """A pool whose every connection acts as `role`, with the time-outs that keep a lost client from holding locks."""
+    """Create a pool whose connections act as `role`, with time-outs that keep a lost client from holding locks."""
     made = create_engine(
         make_url(role_url(config, role)).set(drivername="postgresql+psycopg"),
         pool_size=config.database_pool_size,
@@ -280,7 +282,7 @@ def make_engine(config: Settings, role: str) -> Engine:
         pool_timeout=config.statement_timeout,
         pool_use_lifo=True,
         json_serializer=dump_json,
-        hide_parameters=True,  # they are customers' data, and errors end in logs
+        hide_parameters=True,  # they are customers' data, and errors end up in logs
         connect_args=connect_options(config),
     )
 
@@ -293,24 +295,24 @@ def make_engine(config: Settings, role: str) -> Engine:
 
 
 def role_url(config: Settings, role: str) -> str:
-    """The URL to connect with for `role`: its own, or the application's."""
+    """Return the URL to connect with for `role`: its own, or the application's."""
     special = {SYSTEM: config.system_database_url, OWNER: config.owner_database_url}
     return special.get(role) or config.database_url
 
 
 def connect_options(config: Settings) -> dict[str, Any]:
-    """libpq options every connection of ours uses."""
+    """Return the libpq options that every connection of ours uses."""
     milliseconds = int(config.statement_timeout * 1000)
     return {
         "connect_timeout": 5,
         "application_name": "rota",
-        "client_encoding": "UTF8",  # else texts of a database without an encoding come as bytes
+        "client_encoding": "UTF8",  # without it, a database without an encoding returns text as bytes
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
-        # Hot statements are prepared, and no others: after a rollback the driver has the server forget all, if any is
-        # its own.
+        # Only prepared queries are prepared, never by the driver: if the driver had prepared a statement, it would drop
+        # all prepared statements on the server after a rollback.
         "prepare_threshold": None,
         "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
         " -c timezone=UTC",
@@ -318,7 +320,7 @@ def connect_options(config: Settings) -> dict[str, Any]:
 
 
 def become(connection: psycopg.Connection[Any], role: str) -> None:
-    """Act as `role` on `connection`, where its login is another that may (one login may serve all three roles)."""
+    """Switch `connection` to `role`, unless its login is that role (one login may serve all three roles)."""
     autocommit = connection.autocommit
     connection.autocommit = True
     try:
@@ -331,7 +333,7 @@ def become(connection: psycopg.Connection[Any], role: str) -> None:
 
 
 def dedicated_connection(role: str) -> psycopg.Connection[dict[str, Any]]:
-    """A connection outside the pools, in autocommit: for LISTEN, NOTIFY, advisory locks and heartbeats."""
+    """Open a connection outside the pools, in autocommit: for LISTEN, NOTIFY, advisory locks and heartbeats."""
     config = settings()
     connection = psycopg.connect(
         role_url(config, role),
@@ -344,8 +346,8 @@ def dedicated_connection(role: str) -> psycopg.Connection[dict[str, Any]]:
 
 
 def engine_on(connection: psycopg.Connection[Any]) -> Engine:
-    """SQLAlchemy on a connection of one's own, whose rows are tuples from now on, and on no other: when it is lost, no
-    statement can follow.
+    """Return an SQLAlchemy engine that uses `connection` and never opens another: once it is lost, no further statement
+    can run. From now on the rows of `connection` are tuples.
     """
     connection.row_factory = psycopg.rows.tuple_row
     return create_engine(
@@ -354,7 +356,7 @@ def engine_on(connection: psycopg.Connection[Any]) -> Engine:
 
 
 def dump_json(value: Any) -> str:
-    """JSON as stored: compact, not ASCII-escaped; ids, dates and decimals as strings."""
+    """Return JSON as it is stored: compact, not ASCII-escaped; ids, dates and decimals as strings."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
 
 

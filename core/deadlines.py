@@ -1,8 +1,8 @@
-"""A cap on the whole of an exchange with a server that is not ours: connecting, TLS, and every byte that it sends.
+"""A time limit for a whole exchange with a foreign server: connecting, TLS, and every byte that it sends.
 
-The time-out of a socket counts from the last byte, so a server that sends one byte now and then keeps its client for
-ever. The socket that a library holds cannot be relied on either: TLS takes it over, and `http.client` lets go of it
-once the headers are there. So a deadline keeps a handle of its own on the connection.
+A socket's time-out counts from the last byte, so a server that sends one byte now and then can hold its client for
+ever. The library's socket object cannot be relied on either: TLS takes it over, and `http.client` drops it once the
+headers have arrived. So a deadline keeps a duplicate handle of the connection.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from core.addresses import Address
 
 
 class Deadline:
-    """Within, every connection made through `connect` is shut down when `seconds` have passed."""
+    """A context manager that shuts down every connection made through `connect` after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._ends = time.monotonic() + seconds
@@ -26,29 +26,30 @@ class Deadline:
 
     @property
     def has_passed(self) -> bool:
-        """Whether the time is over. What was read then may be the first part of something longer."""
+        """Whether the time is over. What was read may then be truncated."""
         return time.monotonic() >= self._ends
 
     def left(self) -> float:
-        """The seconds that are left.
+        """Return the remaining seconds.
 
         Raises:
-            TimeoutError: none are.
+            TimeoutError: the time is over.
         """
         if self.has_passed:
             raise TimeoutError("The time for the whole exchange is over.")
         return self._ends - time.monotonic()
 
     def connect(self, address: Address, patience: float) -> socket.socket:
-        """A connection whose every wait lasts at most `patience`, and which does not outlive the deadline.
+        """Connect to `address`. Each wait on the connection lasts at most `patience` seconds. The connection is shut
+        down at the deadline.
 
         Raises:
-            OSError: there is none, or not in time.
+            OSError: the connection failed, or was not made in time.
         """
         opened = address.connect(min(patience, self.left()))
         opened.settimeout(patience)
         self._handles.append(opened.dup())
-        if self.has_passed:  # the timer may have gone off before there was a handle
+        if self.has_passed:  # the timer may have fired before the handle was in the list
             self._cut()
         return opened
 
@@ -60,11 +61,11 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        self._timer.join()  # it may be at work on the handles
+        self._timer.join()  # it may still be using the handles
         for handle in self._handles:
             handle.close()
 
     def _cut(self) -> None:
         for handle in list(self._handles):
-            with contextlib.suppress(OSError):  # it is closed already
+            with contextlib.suppress(OSError):  # already closed
                 handle.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""What a duty is, and the two ways in which duties go through much work."""
+"""The definition of a duty, and two helpers with which duties process many items."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Duty:
 
     @property
     def task(self) -> str:
-        """The name of its Celery task."""
+        """The name of the duty's Celery task."""
         return "rota." + self.name.replace("-", "_")
 
 

@@ -1,14 +1,15 @@
-"""The errors Rota raises on purpose. The docstring is the message; `web/problems.py` maps the tree to HTTP.
+"""The errors that Rota raises on purpose. A class's docstring is its default message; `web/problems.py` maps the tree
+to HTTP.
 
 RotaError
 ├── InvalidInput          what was sent cannot be accepted
-├── NotAuthenticated      no key, or not one of ours
-├── NotPermitted          the key is good, its scopes do not reach this far
-├── NotFound              nothing there for this organisation
-├── Conflict              the state of the thing forbids it
-├── PreconditionRequired  the request must say which version it means
-├── TooManyRequests       slow down
-├── Unavailable           a server we need does not answer
+├── NotAuthenticated      there is no API key, or it is not valid here
+├── NotPermitted          the key is valid, but does not permit this
+├── NotFound              this organisation has no such thing
+├── Conflict              the present state forbids it
+├── PreconditionRequired  the request must name the version it refers to
+├── TooManyRequests       a rate limit was exceeded
+├── Unavailable           a server that is needed does not answer
 └── Misconfigured         a setting is missing or wrong
 """
 

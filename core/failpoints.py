@@ -1,7 +1,7 @@
-"""Named places between two writes at which a test can have this process killed, as by a power cut.
+"""Named places between two writes at which a test can kill this process, as a power cut would.
 
-`ROTA_FAILPOINTS` names places and how often each kills: `after-claim=0.01,before-leave=0.02`. Without it, nothing
-happens. The idea is that of PostgreSQL's injection points and TiKV's fail-rs.
+`ROTA_FAILPOINTS` names places and the probability that each kills: `after-claim=0.01,before-leave=0.02`. Without it,
+failpoints are no-ops. The idea is that of PostgreSQL's injection points and TiKV's fail-rs.
 """
 
 import functools
@@ -12,26 +12,26 @@ from typing import Literal, get_args
 
 Place = Literal[
     "after-mark",  # the dispatcher has marked tasks as dispatched and published none
-    "after-publish",  # it has published them
-    "before-claim",  # a worker has a message in hand
-    "after-claim",  # it has the task
+    "after-publish",  # the dispatcher has published the tasks
+    "before-claim",  # a worker has received a message
+    "after-claim",  # the worker has claimed the task
     "before-step",  # a model was called, and the step is not recorded
     "after-step",  # a step is recorded
     "before-intent",  # an effect that must not happen twice is about to be announced
-    "before-effect",  # it is announced and did not happen
-    "after-effect",  # it happened and is not recorded
+    "before-effect",  # the effect is announced and has not happened
+    "after-effect",  # the effect has happened and is not recorded
     "before-leave",  # the task's work is done and its end is not recorded
-    "after-leave",  # it is recorded, and the message not acknowledged
+    "after-leave",  # the task's end is recorded, and the message is not acknowledged
     "before-send",  # a message of the outbox is marked as being sent
-    "after-send",  # it is sent and not marked so
+    "after-send",  # the message is sent and not marked as sent
 ]
 PLACES: tuple[Place, ...] = get_args(Place)
 
 
 def failpoint(place: Place) -> None:
-    """Kill this process here, if and as often as `ROTA_FAILPOINTS` says so."""
+    """Kill this process with the probability that `ROTA_FAILPOINTS` gives for `place`."""
     odds = _odds()
-    if odds and random.random() < odds.get(place, 0):  # noqa: S311  a test's dice
+    if odds and random.random() < odds.get(place, 0):  # noqa: S311  for tests, no secret
         os.kill(os.getpid(), signal.SIGKILL)
 
 

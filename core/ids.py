@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7 (RFC 9562), so that rows sort by the time they were made and indexes stay compact."""
+"""Identifiers: UUIDv7 (RFC 9562), so that rows sort by creation time and indexes stay compact."""
 
 import os
 import threading
@@ -14,8 +14,8 @@ _AT_ONCE = 512 * _BYTES
 
 
 class _Randomness:
-    """Random numbers of the operating system, fetched many at once: each call into it would let go of the
-    interpreter, which a busy thread must then wait to get back.
+    """Random numbers of the operating system, fetched in batches: each system call releases the GIL, and a busy thread
+    must then wait to get it back.
     """
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class _Randomness:
         os.register_at_fork(after_in_child=self._begin_anew)
 
     def _begin_anew(self) -> None:
-        # A child must not use what its parent may use as well; nor a lock that another thread held.
+        # A child must not share numbers with its parent, nor inherit a lock that another thread held during the fork.
         self._lock = threading.Lock()
         self._numbers = []
 
     def take(self) -> int:
-        """A number of 64 random bits that nobody else gets."""
+        """Return 64 random bits; each number is given out once."""
         with self._lock:
             if not self._numbers:
                 fetched = os.urandom(_AT_ONCE)
@@ -41,8 +41,8 @@ _randomness = _Randomness()
 
 
 def new_id() -> UUID:
-    """A new UUIDv7: 48 bits of Unix milliseconds, 12 bits of the millisecond's fraction, 62 random bits (RFC 9562,
-    sections 5.7 and 6.2, method 3). So ids sort by the time they were made to a quarter of a microsecond.
+    """Return a new UUIDv7: 48 bits of Unix milliseconds, 12 bits of the millisecond's fraction, 62 random bits (RFC
+    9562, sections 5.7 and 6.2, method 3). Ids therefore sort by creation time, to a quarter of a microsecond.
     """
     milliseconds, rest = divmod(time.time_ns(), _MILLISECOND)
     fraction = (rest << 12) // _MILLISECOND

@@ -12,7 +12,7 @@ _HUSHED = {"password", "secret", "api_key", "authorization", "token"}
 
 
 def mask_secrets(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Keep keys and passwords out of the logs, whoever put them there."""
+    """Mask keys and passwords in a log event, wherever it comes from."""
     return {name: "***" if name in _HUSHED else _masked(value) for name, value in event.items()}
 
 
@@ -24,7 +24,7 @@ _NOISY = ("httpx2", "httpcore2", "openai", "anthropic", "alembic")
 
 
 def configure_logging(*, level: str = "INFO", as_json: bool = False) -> None:
-    """Send both structlog's and the standard library's records through one formatter."""
+    """Send the records of both structlog and the standard library through one formatter."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -59,6 +59,6 @@ def configure_logging(*, level: str = "INFO", as_json: bool = False) -> None:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """The logger called `name`."""
+    """Return the logger called `name`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger

@@ -1,16 +1,16 @@
-"""E-mail addresses as mail servers take them: the domain in ASCII (IDNA 2008), whatever letters it was written with.
+"""E-mail addresses in the form that mail servers accept: an internationalised domain is converted to ASCII (IDNA 2008).
 
-The part before the @ stays ASCII: other letters need SMTPUTF8 at every server on the way, which cannot be relied on.
+The part before the @ must be ASCII: other letters need SMTPUTF8 at every server on the way, which cannot be relied on.
 """
 
 import idna
 
 
 def routable(address: str) -> str:
-    """`address` with its domain in ASCII.
+    """Return `address` with its domain in ASCII.
 
     Raises:
-        ValueError: no mail server could be told this address.
+        ValueError: the address has no form that mail servers accept.
     """
     if address.isascii():
         return address
@@ -27,12 +27,12 @@ def routable(address: str) -> str:
 
 
 def spellings(address: str) -> set[str]:
-    """The address as it is and with its domain in ASCII and in its own letters, where it has such: the same mailbox."""
+    """Return every spelling of one mailbox: the address as given, with its domain in ASCII, and with it in Unicode."""
     found = {address}
     local, at, domain = address.rpartition("@")
     for spell in (lambda name: idna.encode(name, uts46=True).decode(), idna.decode):
         try:
             found.add(f"{local}{at}{spell(domain)}" if at else address)
         except (idna.IDNAError, UnicodeError):
-            continue  # no domain with letters of its own, or none at all
+            continue  # not a valid domain name in that form, or no domain at all
     return found

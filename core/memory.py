@@ -1,18 +1,18 @@
-"""What Python's collector of cycles looks through."""
+"""Control of Python's cyclic garbage collector."""
 
 import gc
 
 
 def begin_loading() -> None:
-    """Leave the collector off until `freeze_gc`: loading makes objects that stay, and going through them again
-    and again is a fifth of its time.
+    """Disable the collector until `freeze_gc`: loading creates objects that stay, and scanning them repeatedly takes a
+    fifth of the loading time.
     """
     gc.disable()
 
 
 def freeze_gc() -> None:
-    """Have the collector never again look at what there is now. Called when a process has loaded all it works with:
-    some hundred thousand objects that stay to its end, and that it would go through again and again for nothing.
+    """Exclude all present objects from collection, and enable the collector. Call it when a process has loaded its
+    code: some hundred thousand objects then live until it exits, and scanning them repeatedly finds nothing.
     """
     gc.collect()
     gc.freeze()

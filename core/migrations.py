@@ -1,4 +1,4 @@
-"""Bringing a database up to date: the three roles, then every migration, as `rota_owner`."""
+"""Database upgrades: create the three roles, then run every migration as `rota_owner`."""
 
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,25 @@ from core.errors import Misconfigured, Unavailable
 from core.packs import load
 from core.settings import ROOT, Settings
 
-# In a checkout they lie beside this package, in an installed wheel within it: there `alembic` is the library.
+# An installed wheel has the migrations within this package, because `alembic` beside it is the library there; a
+# checkout has them beside this package.
 _FOLDERS = (ROOT / "core" / "alembic", ROOT / "alembic")
 _OLDEST_SERVER = 15_00_00
 _ROLES = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
-# Not MEMBER: since PostgreSQL 16 whoever creates a role is a member of it that may not yet become it.
+# USAGE, not MEMBER: since PostgreSQL 16 the creator of a role is a member of it, but may not yet SET ROLE to it.
 _MAY_BECOME = text("SELECT pg_has_role(current_user, :role, 'USAGE')")
 _MAY_CREATE = text("SELECT has_schema_privilege(:role, 'public', 'CREATE')")
-# Several processes may start at once; one migrates, the others wait and find nothing to do.
+# Several processes may start at the same time: one migrates, the others wait and find nothing to do.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_lock(hashtextextended('rota migrations', 0))")
 
 
 def migrate(config: Settings) -> str:
-    """Create what roles are missing, run every migration not yet run, and return the revision reached.
+    """Create the missing roles, run the pending migrations, and return the revision reached.
 
     Raises:
         Unavailable: the database does not answer.
-        Misconfigured: the login may neither act as `rota_owner` nor create roles; or Rota cannot use this database.
+        Misconfigured: the login may neither act as `rota_owner` nor create roles; Rota cannot use this database; or the
+            database refused a migration.
     """
     try:
         _ensure_usable(config)
@@ -46,8 +48,8 @@ def migrate(config: Settings) -> str:
 
 
 def unusable(encoding: str, version: int, revision: str | None) -> str | None:
-    """Why Rota cannot use a database with this encoding, on a server of this version (150004 is 15.4), at this
-    revision; None where it can.
+    """Return why Rota cannot use a database with this encoding, on a server of this version (150004 is 15.4), at this
+    revision; None if it can.
     """
     if encoding != "UTF8":
         return (
@@ -68,7 +70,7 @@ def _upgrade(config: Settings) -> str:
     engine = make_engine(config, OWNER)
     try:
         with engine.connect() as connection:
-            connection.execute(text("SET statement_timeout = 0"))  # whoever migrates first may take its time
+            connection.execute(text("SET statement_timeout = 0"))  # migrating, or waiting for the lock, may take long
             connection.execute(_ONE_AT_A_TIME)
             connection.commit()
             alembic = _alembic_config()
@@ -83,13 +85,13 @@ def _upgrade(config: Settings) -> str:
 
 
 def _pack_migrations(config: Settings) -> list[tuple[str, Path]]:
-    """Each pack with tables of its own: its name, and the folder of its migrations."""
+    """Return the name and the migrations folder of each pack that has migrations."""
     packs = zip(config.packs, load(tuple(config.packs)), strict=True)
     return [(name.replace(".", "_"), pack.migrations) for name, pack in packs if pack.migrations is not None]
 
 
 def _upgrade_pack(connection: Connection, name: str, folder: Path) -> None:
-    """Run the migrations of a pack. A table of its own says which have run: the platform's have other revisions."""
+    """Run the migrations of a pack. Its revision is kept in a version table of its own, apart from the platform's."""
     alembic = _alembic_config()
     alembic.set_main_option("version_locations", str(folder).replace("%", "%%"))
     alembic.attributes |= {"connection": connection, "version_table": f"alembic_version_{name}"}
@@ -98,7 +100,7 @@ def _upgrade_pack(connection: Connection, name: str, folder: Path) -> None:
 
 
 def revision_of(connection: psycopg.Connection[Any]) -> str | None:
-    """The revision a database is at, None before the first migration, or where this login may not look."""
+    """Return the revision of a database; None before the first migration, or if this login may not read it."""
     try:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
@@ -107,7 +109,7 @@ def revision_of(connection: psycopg.Connection[Any]) -> str | None:
 
 
 def _ensure_usable(config: Settings) -> None:
-    # Not through SQLAlchemy, which fails on a database without an encoding before it can be asked.
+    # Without SQLAlchemy, which fails on a database without an encoding before the encoding can be read.
     with psycopg.connect(role_url(config, OWNER), autocommit=True, **connect_options(config)) as connection:
         encoding = connection.info.parameter_status("server_encoding") or ""
         if problem := unusable(encoding, connection.info.server_version, revision_of(connection)):
@@ -115,7 +117,7 @@ def _ensure_usable(config: Settings) -> None:
 
 
 def ensure_roles(config: Settings) -> None:
-    """Create `rota_owner`, `rota_app` and `rota_system` where they are missing, and let the login act as them."""
+    """Create `rota_owner`, `rota_app` and `rota_system` if they are missing, and let the login act as them."""
     url = make_url(role_url(config, OWNER)).set(drivername="postgresql+psycopg")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     try:
@@ -148,12 +150,12 @@ def _run(connection: Connection, statement: str, role: str) -> None:
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision the database is at, None before the first migration."""
+    """Return the revision of the database; None before the first migration."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def newest_revision() -> str:
-    """The revision this code expects."""
+    """Return the revision that this code expects."""
     return ScriptDirectory.from_config(_alembic_config()).get_current_head() or ""
 
 
@@ -169,10 +171,10 @@ def _alembic_config() -> Config:
 
 
 def migrations_folder() -> Path:
-    """The folder that holds the migrations.
+    """Return the folder of the migrations.
 
     Raises:
-        Misconfigured: this installation of Rota lacks them.
+        Misconfigured: this installation of Rota has no migrations.
     """
     for folder in _FOLDERS:
         if (folder / "env.py").exists():

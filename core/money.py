@@ -1,4 +1,4 @@
-"""Exact money. Amounts are US dollars as `Decimal`; nothing here or elsewhere touches binary floats."""
+"""Exact money. Amounts are US dollars as `Decimal`, never binary floats."""
 
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -7,10 +7,12 @@ _QUANTUM = Decimal("0.0000000001")
 
 
 def exact(amount: Decimal) -> Decimal:
-    """`amount` rounded half-even to the ten places in which amounts are stored."""
+    """Round `amount` half-even to the ten decimal places in which amounts are stored."""
     return amount.quantize(_QUANTUM, rounding=ROUND_HALF_EVEN)
 
 
 def in_words(amount: Decimal) -> str:
-    """Dollars for people: cents from ten cents upwards, otherwise enough places to see the cost of one call."""
+    """Format dollars for people: two places from ten cents upwards and for zero, otherwise six, so that the cost of a
+    single call shows.
+    """
     return f"${amount:,.2f}" if abs(amount) >= Decimal("0.1") or not amount else f"${amount:.6f}"

@@ -1,7 +1,7 @@
-"""Numbers that others send as text: digits of ASCII with a point, as JSON spells them, and nothing else.
+"""Numbers that arrive as text: only ASCII digits with a decimal point, sign and exponent, much as in JSON.
 
-Python reads `1_000`, digits of other scripts and `inf` as numbers; a person who approves an amount may read something
-else.
+Python also reads `1_000`, digits of other scripts and `inf` as numbers; a person who approves such an amount may read
+it differently.
 """
 
 import re
@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text spells a number as JSON does, white space around it aside."""
+    """Whether a text is a plain ASCII number, ignoring surrounding white space."""
     return _PLAIN.fullmatch(text.strip(" \t\r\n")) is not None
 
 
@@ -25,4 +25,4 @@ def _refuse_odd(value: Any) -> Any:
 
 
 PlainDecimal = Annotated[Decimal, BeforeValidator(_refuse_odd)]
-"""A decimal number that may come as a number or as text, in plain digits only."""
+"""a decimal number, sent as a number or as text in plain digits"""

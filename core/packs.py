@@ -1,7 +1,7 @@
-"""Packs: what an installation adds to the platform for one kind of business, by the names in `ROTA_PACKS`.
+"""Packs: what an installation adds to the platform for one kind of business. `ROTA_PACKS` names them.
 
-A pack is an importable package with an attribute `PACK`. What it may bring is declared, with types, in
-`web/packs.py::Pack`; the layers below read it from here, because they may not import what lies above them.
+A pack is an importable package with an attribute `PACK`. What it may contain is declared, with types, in
+`web/packs.py::Pack`; lower layers read packs through this module, because they may not import the layers above them.
 """
 
 import functools
@@ -13,17 +13,17 @@ from core.settings import settings
 
 
 def installed() -> tuple[Any, ...]:
-    """The packs of this installation, in the order of `ROTA_PACKS`.
+    """Return the packs of this installation, in the order of `ROTA_PACKS`.
 
     Raises:
-        Misconfigured: one of them cannot be imported, or is no pack.
+        Misconfigured: one of them cannot be imported, or has no `PACK`.
     """
     return load(tuple(settings().packs))
 
 
 @functools.cache
 def load(names: tuple[str, ...]) -> tuple[Any, ...]:
-    """The packs of these names."""
+    """Import the packs with these names."""
     return tuple(_one(name) for name in names)
 
 

@@ -1,4 +1,6 @@
-"""Whatever foreign code returns, as JSON that can be stored: recording must not fail after something was done."""
+"""Conversion of any value that foreign code returns to JSON that can be stored: recording an action that has happened
+must not fail.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,30 +10,30 @@ from core.text import storable
 
 MOST_CHARACTERS = 1_000_000
 _DEEPEST, _MOST_PARTS, _LONGEST_KEY = 32, 20_000, 500
-_WIDEST_NUMBER = 1_024  # bits; Python refuses to spell much larger ones, and no reader wants them
+_WIDEST_NUMBER = 1_024  # bits; Python refuses to convert much larger integers to text
 _LEFT_OUT = "[left out: the result is larger than is kept]"
 _NO_PAIR = ("…", _LEFT_OUT)
 
 
 def recordable(result: Any) -> dict[str, Any]:
-    """`result` as a JSON object of bounded size and depth, in which a marker stands for what cannot be kept.
+    """Return `result` as a JSON object of bounded size and depth, in which markers replace what cannot be kept.
 
-    Half characters and NUL become U+FFFD; keys become text; what is no JSON becomes its text; a value that holds
-    itself, lies too deep or finds no room is replaced by a few words in brackets. Raises nothing.
+    Lone surrogates and NUL become U+FFFD; keys become text; a value that is not JSON becomes its `str()`; a value that
+    contains itself, is nested too deep or exceeds the size is replaced by a few words in brackets. Raises nothing.
     """
     kept = _Recorder().keep(result, ())
     return kept if isinstance(kept, dict) else {"result": kept}
 
 
 class _Recorder:
-    """Copies one value, with the room that is left for it."""
+    """Copies one value, and counts down the characters and parts that may still be kept."""
 
     def __init__(self) -> None:
         self._characters = MOST_CHARACTERS
         self._parts = _MOST_PARTS
 
     def keep(self, value: Any, within: tuple[int, ...]) -> Any:
-        """A copy of `value`, which lies within objects with these ids."""
+        """Return a copy of `value`. `within` are the ids of the objects that contain it."""
         self._parts -= 1
         if self._parts < 0 or self._characters <= 0:
             return _LEFT_OUT
@@ -54,7 +56,7 @@ class _Recorder:
         return dict(self._some(value.items(), lambda pair: (self._key(pair[0]), self.keep(pair[1], inner)), _NO_PAIR))
 
     def _some(self, items: Any, copy: Callable[[Any], Any], instead: Any) -> list[Any]:
-        """Copies of as many items as there is room for, and `instead` of the others."""
+        """Copy as many items as fit; `instead` replaces the rest."""
         kept = []
         for item in items:
             if self._parts <= 0 or self._characters <= 0:
@@ -74,7 +76,7 @@ class _Recorder:
         whole = str(storable(text[:room]))
         return whole if len(text) <= room else f"{whole} {_LEFT_OUT}"
 
-    def _number(self, value: int | float) -> Any:  # noqa: PYI041  told apart below
+    def _number(self, value: int | float) -> Any:  # noqa: PYI041  the function distinguishes them
         if isinstance(value, int):
             bits = value.bit_length()
             return int(value) if bits <= _WIDEST_NUMBER else f"[left out: a number of {bits} bits]"
@@ -84,5 +86,5 @@ class _Recorder:
 def _spelled(value: Any) -> str:
     try:
         return str(value)
-    except Exception:  # noqa: BLE001  it is foreign code, too
+    except Exception:  # noqa: BLE001  `__str__` is foreign code too
         return f"[left out: a {type(value).__name__} that has no text]"

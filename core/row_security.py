@@ -1,13 +1,15 @@
-"""Row-level security of a table: the policies that every table with an organisation has. For migrations.
+"""Row-level security: the policies of every table that has an organisation. For migrations.
 
-What stands here has run on databases: a change of it needs a migration that brings it to the tables that are there.
+This SQL has already run on existing databases: a change to it also needs a migration for the existing tables.
 """
 
 _MINE = "org_id = nullif(current_setting('app.org', true), '')::uuid"
 
 
 def protect(table: str) -> str:
-    """SQL that lets `rota_app` reach one organisation's rows of `table`, and `rota_system` and the owner all."""
+    """Return SQL that limits `rota_app` to one organisation's rows of `table`, and gives `rota_system` and the owner
+    access to all.
+    """
     return f"""
     ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
     ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
@@ -19,8 +21,8 @@ def protect(table: str) -> str:
 
 
 def restrict_to_locations(table: str, contact: str) -> str:
-    """SQL that hides rows of `table` from a user of some locations, unless the contact whose id is in the column
-    `contact` is at one of them.
+    """Return SQL for a transaction that is limited to some locations: it hides a row of `table` unless the transaction
+    can see the contact whose id is in the column `contact`.
     """
     return f"""
     CREATE POLICY {table}_where ON {table} AS RESTRICTIVE TO rota_app

@@ -1,4 +1,4 @@
-"""Every setting, from the environment, then `rota.toml`, then the default. Validated when first read."""
+"""All settings: from the environment, else from `rota.toml`, else the default. Validated when first read."""
 
 import functools
 import ipaddress
@@ -40,10 +40,10 @@ Keeping = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=36_500))
 
 
 class _Environment(EnvSettingsSource):
-    """The environment. A list may be written plainly: one,two."""
+    """The environment as a source of settings. A list may be written as `one,two` instead of JSON."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """JSON, or the plain list; anything else stays as it is, for the validation to name."""
+        """Decode JSON or a comma-separated list. Return any other value unchanged, so that validation reports it."""
         try:
             found = super().decode_complex_value(field_name, field, value)
         except ValueError:
@@ -59,7 +59,7 @@ class _Environment(EnvSettingsSource):
 
 def _is_base_url(url: str) -> str:
     parts = urlsplit(url)
-    _ = parts.port  # raises where it is no number
+    _ = parts.port  # raises unless it is a number
     if not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must read https://host/v1, without a query")
     return url.rstrip("/")
@@ -100,8 +100,8 @@ class ProviderSetting(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Settings of one process. An environment variable is the name in capitals with `ROTA_` before it; the few that
-    other tools share (`DATABASE_URL`, `REDIS_URL`, the providers' keys and addresses) go without the prefix.
+    """Settings of one process. A setting's environment variable is its name in capitals after `ROTA_`; the few that
+    other tools share (`DATABASE_URL`, `REDIS_URL`, the providers' keys and addresses) have no prefix.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", validate_by_name=True)
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     body_timeout: Seconds = Field(default=60, description="for a request's body to come, all of it")
     idle_timeout: Seconds = Field(default=5, description="a connection may be idle between two requests")
     send_timeout: Seconds = Field(default=30, description="a client may take nothing of an answer")
-    # Below the 1,024 files that a process may usually have open, with room for the servers it talks to.
+    # Below the usual limit of 1,024 open files per process, which leaves room for connections to other servers.
     max_connections: int = Field(default=768, ge=1, description="that a process of the API keeps open")
     max_connections_address: int = Field(default=256, ge=1, description="of one address; proxies may have all")
     trusted_proxies: list[IPv4Network | IPv6Network] = Field(
@@ -225,7 +225,7 @@ class Settings(BaseSettings):
         if url is not None and urlsplit(url).scheme not in {"postgresql", "postgres"}:
             raise ValueError("must read postgresql://user:password@host:port/database")
         if url is not None:
-            _ = urlsplit(url).port  # raises where it is no number
+            _ = urlsplit(url).port  # raises unless it is a number
         return url
 
     @field_validator("redis_url")
@@ -281,7 +281,7 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  ours reads the same variables
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  `_Environment` reads the same variables
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the library passes it by name
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
@@ -289,10 +289,10 @@ class Settings(BaseSettings):
 
     @property
     def pepper(self) -> str:
-        """What keys the hashes of API keys.
+        """The secret that keys the hashes of API keys.
 
         Raises:
-            Misconfigured: it is not set.
+            Misconfigured: `secret_key` is not set.
         """
         if not self.secret_key.get_secret_value():
             raise Misconfigured(
@@ -307,22 +307,22 @@ class Settings(BaseSettings):
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether model calls go to the rehearsal model: it was named, and no provider was configured."""
+        """Whether model calls go to the rehearsal model: its URL is set, and no provider is configured."""
         return self.rehearsal_url is not None and not self.has_live_model
 
     @property
     def has_live_model(self) -> bool:
-        """Whether a key or an address for a provider was given."""
+        """Whether a key or an address of a provider is configured."""
         given = (self.anthropic_api_key, self.openai_api_key, self.anthropic_base_url, self.openai_base_url)
         return any((*given, self.providers))
 
     def serves_itself(self, provider: str) -> bool:
-        """Whether calls to `provider` go to a server of one's own, which may serve models that no price list knows."""
+        """Whether `provider` has a configured base URL. A server there may serve models that no price list knows."""
         return bool(self.anthropic_base_url if provider == "anthropic" else self.openai_base_url)
 
     @property
     def usable_providers(self) -> set[str]:
-        """The providers that can be called: those with a key or an address; all where answers are rehearsed."""
+        """The providers that can be called: those with a key or an address; all of them with the rehearsal model."""
         configured = {
             "anthropic": self.anthropic_api_key or self.anthropic_base_url,
             "openai": self.openai_api_key or self.openai_base_url,
@@ -334,7 +334,7 @@ def load_settings() -> Settings:
     """Read and validate the settings.
 
     Raises:
-        Misconfigured: naming every setting that is wrong, and how.
+        Misconfigured: a setting is wrong; the message names each of them and the problem.
     """
     try:
         return Settings()
@@ -348,10 +348,10 @@ def load_settings() -> Settings:
 
 
 def _file() -> Path:
-    """The file of settings.
+    """Return the path of the settings file.
 
     Raises:
-        Misconfigured: one was named, and is not there, or is a folder.
+        Misconfigured: `ROTA_CONFIG` names a file that does not exist, or a folder.
     """
     named = os.environ.get("ROTA_CONFIG")
     if named and not Path(named).exists():
@@ -362,7 +362,7 @@ def _file() -> Path:
 
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:
-    """What is wrong with a setting, under the names by which a person may have set it."""
+    """Return what is wrong with a setting, with its name in the settings file and its environment variable."""
     name = str(place[0]) if place else ""
     field = Settings.model_fields.get(name.lower())
     variable = (field.validation_alias or f"{_PREFIX}{name.upper()}") if field else None
@@ -375,5 +375,5 @@ def _problem(place: tuple[int | str, ...], message: str) -> str:
 
 @functools.cache
 def settings() -> Settings:
-    """The settings of this process, read once."""
+    """Return the settings of this process, read once."""
     return load_settings()

@@ -1,4 +1,4 @@
-"""The one collection of tables, and the columns that many of them have."""
+"""The SQLAlchemy metadata of all tables, and the columns that many of them share."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ metadata = MetaData()
 
 
 def org_column() -> Column[object]:
-    """`org_id`: the organisation a row belongs to, on which its row-level security stands."""
+    """Return the column `org_id`: the organisation that a row belongs to. Row-level security filters by it."""
     return Column("org_id", Uuid, nullable=False)
 
 
 def record_table(name: str, *columns: Column[Any]) -> Table:
-    """A table whose rows say who made them: the task, and the agent by its slug."""
+    """Return a table whose rows record what created them: the task, and the agent by its slug."""
     return Table(
         name,
         metadata,

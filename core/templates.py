@@ -1,4 +1,4 @@
-"""Templates without logic: `{{dotted.path}}` is replaced by what is found there, and nothing is ever evaluated."""
+"""Templates without logic: `{{dotted.path}}` is replaced by the value at that path, and nothing is ever evaluated."""
 
 import re
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ _PLACE = re.compile(r"\{\{\s*([A-Za-z_][\w]*(?:\.[\w]+)*)\s*\}\}")
 
 
 MOST = 100_000
-"""characters that a filled template may have"""
+"""the most characters that a filled template may have"""
 
 
 def fill(template: str, values: Mapping[str, Any]) -> str:
-    """`template` with its places filled.
+    """Return `template` with its placeholders filled.
 
     Raises:
-        InvalidInput: a place names something that is not in `values`, or the whole would be too long or blank.
+        InvalidInput: a placeholder names a path that is not in `values`, or the result would be too long or blank.
     """
     missing = sorted({path for path in places(template) if not _has(values, path)})
     if missing:
         raise InvalidInput(f"Nothing is given for {', '.join(missing)}. Give it, or leave it out of the text.")
-    # Reckoned before it is made: a few places and a long value would fill the memory.
+    # Computed before filling: a few placeholders and a long value could exhaust the memory.
     length = len(template) + sum(len(str(_find(values, path))) for path in places(template))
     if length > MOST:
         raise InvalidInput(f"Filled in, this would have up to {length} characters; {MOST} are the most.")
@@ -33,7 +33,7 @@ def fill(template: str, values: Mapping[str, Any]) -> str:
 
 
 def places(template: str) -> list[str]:
-    """The paths that a template names."""
+    """Return the paths that a template names."""
     return _PLACE.findall(template)
 
 

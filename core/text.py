@@ -1,4 +1,4 @@
-"""What text and JSON may contain before they are stored: PostgreSQL takes no NUL, UTF-8 no lone surrogate."""
+"""Checks of text and JSON before they are stored: PostgreSQL cannot store NUL, and UTF-8 has no lone surrogates."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ _LONGEST_ERROR = 500
 
 
 def unstorable(value: Any, *, depth: int = 0) -> str | None:
-    """Why `value` (JSON) cannot be stored, in words that say what to do; None where it can."""
+    """Return why `value` (JSON) cannot be stored and what to do about it; None if it can be stored."""
     if depth > MAX_DEPTH:
         return f"is nested more than {MAX_DEPTH} levels deep; flatten it"
     if isinstance(value, str):
@@ -39,7 +39,7 @@ def _unstorable_string(value: str) -> str | None:
 
 
 def storable(value: Any) -> Any:
-    """`value` (JSON) with what cannot be stored replaced by U+FFFD: for words that are not ours to refuse."""
+    """Replace the characters in `value` (JSON) that cannot be stored by U+FFFD: for text that must not be refused."""
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value) if _unstorable_string(value) else value
     if isinstance(value, dict):
@@ -48,7 +48,9 @@ def storable(value: Any) -> Any:
 
 
 def described(error: BaseException) -> str:
-    """An exception's type and message, as text that can be stored. Its `__str__` may be foreign code and fail too."""
+    """Return an exception's type and message as text that can be stored, even if its `__str__`, which may be foreign
+    code, fails.
+    """
     try:
         message = str(error)
     except BaseException as failure:  # noqa: BLE001  foreign code may raise anything
@@ -64,10 +66,10 @@ def _refuse_unstorable(value: Any) -> Any:
 
 
 Storable = AfterValidator(_refuse_unstorable)
-"""For pydantic's `Annotated`: refuses what cannot be stored, with the reason."""
+"""a validator for pydantic's `Annotated` that refuses what cannot be stored, and gives the reason"""
 
 
 def fold(text: str) -> str:
-    """Lower case without accents, with full stops of other scripts as points: what people may spell in either way."""
+    """Fold a text for comparison: lower case, without accents, with full stops of other scripts as points."""
     decomposed = unicodedata.normalize("NFKD", text.lower().replace("\u3002", ".").replace("\uff61", "."))
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))

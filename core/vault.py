@@ -1,4 +1,4 @@
-"""Secrets at rest: encrypted with the first of the keys, read with any of them, so that keys can be rotated."""
+"""Secrets at rest: encrypted with the first key, decrypted with any of the keys, so that keys can be rotated."""
 
 import base64
 import functools
@@ -18,14 +18,14 @@ class Vault:
         self._fernet = MultiFernet([Fernet(_stretched(key)) for key in keys])
 
     def lock(self, secret: str) -> bytes:
-        """`secret`, encrypted with the first key."""
+        """Encrypt `secret` with the first key."""
         return self._fernet.encrypt(secret.encode())
 
     def open(self, locked: bytes) -> str:
-        """The secret.
+        """Decrypt a secret.
 
         Raises:
-            Misconfigured: none of the keys opens it.
+            Misconfigured: none of the keys decrypts it.
         """
         try:
             return self._fernet.decrypt(bytes(locked)).decode()
@@ -36,23 +36,23 @@ class Vault:
             ) from error
 
     def relock(self, locked: bytes) -> bytes:
-        """The same secret, encrypted with the first key."""
+        """Encrypt a secret anew, with the first key."""
         return self.lock(self.open(locked))
 
 
 def _stretched(key: str) -> bytes:
-    """32 bytes from a key of any length (HKDF, RFC 5869)."""
+    """Derive 32 bytes, as URL-safe base64, from a key of any length (HKDF, RFC 5869)."""
     derive = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"rota secrets at rest")
     return base64.urlsafe_b64encode(derive.derive(key.encode()))
 
 
 def make_vault(config: Settings) -> Vault:
-    """The vault that the settings describe: with their encryption keys, or one derived from the secret key."""
+    """Create the vault of these settings: with their encryption keys, or with one derived from the secret key."""
     keys = [key.get_secret_value() for key in config.encryption_keys]
     return Vault(keys or [config.pepper])
 
 
 @functools.cache
 def vault() -> Vault:
-    """The vault of this process."""
+    """Return the vault of this process."""
     return make_vault(settings())

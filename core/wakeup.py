@@ -1,7 +1,7 @@
-"""Wake-up calls to the dispatcher: hints, at most one on its way per process, on a connection of its own.
+"""Wake-up hints to the dispatcher: one connection and at most one pending hint per process.
 
-A NOTIFY in every transaction would make commits queue for one global lock. And since the dispatcher looks by itself
-anyway, nobody needs to wait for the hint, or mind when it is lost.
+A NOTIFY in every transaction would make commits queue for one global lock. The dispatcher also polls, so no caller
+waits for a hint, and a lost hint does no harm.
 """
 
 import threading
@@ -14,14 +14,14 @@ from core.logging import get_logger
 from core.wire import Wire
 
 CHANNEL = "rota_due"
-_MOST_OFTEN = 0.005  # seconds; closer together than this, hints tell the dispatcher nothing new
+_MOST_OFTEN = 0.005  # seconds; more frequent hints tell the dispatcher nothing new
 _AFTER_A_FAILURE = 1.0
 
 log = get_logger(__name__)
 
 
 class Wakeup:
-    """Tells the dispatcher that there may be something to do."""
+    """Sends hints to the dispatcher from a background thread."""
 
     def __init__(self) -> None:
         self._wanted = threading.Event()
@@ -29,7 +29,7 @@ class Wakeup:
         self._thread: threading.Thread | None = None
 
     def hint(self) -> None:
-        """Something may be due, or room was made. Returns at once."""
+        """Tell the dispatcher that a task may be due, or that there is room for more. Returns at once."""
         if self._thread is None:
             self._start()
         self._wanted.set()
@@ -56,4 +56,4 @@ class Wakeup:
 
 
 wakeup = Wakeup()
-"""This process's wake-up."""
+"""this process's sender of hints"""

@@ -1,11 +1,11 @@
-"""Prepared statements straight over libpq, for what runs all the time.
+"""Prepared statements sent straight over libpq, for queries that run very often.
 
-A cursor of the driver lets go of the interpreter some fifteen times a statement, and each time another thread wakes up
-to find it taken again: in a process of many threads that costs more than the statement. Here it is let go of once, or
-a few times for several statements that go to the server as one message.
+A cursor of the driver releases the GIL some fifteen times per statement, and each time another thread wakes up to find
+it taken again: in a process with many threads that costs more than the statement. Here it is released once, or a few
+times for several statements that are sent to the server as one message.
 
-What of `psycopg.pq` waits lets go of the interpreter, but for `get_result`: it may only be called where `is_busy` has
-just said that it need not wait, or every thread of the process would wait with it.
+The blocking functions of `psycopg.pq` release the GIL, except `get_result`: call it only after `is_busy` has returned
+that it need not wait, or it blocks every thread of the process.
 """
 
 import re
@@ -26,7 +26,7 @@ from psycopg.errors import (
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-# The server forgot a statement, a column changed its type, or an interruption lost what was known.
+# The server dropped a statement, a column changed its type, or an interruption left our record of them incomplete.
 _OUT_OF_STEP = (InvalidSqlStatementName, FeatureNotSupported, DuplicatePreparedStatement)
 _ASTRAY = "the server's answers are not those that were asked for"
 _PLACE = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
@@ -36,31 +36,31 @@ Row = dict[str, Any]
 
 
 class Statement:
-    """SQL with its values as `:name`, which a wire prepares when it first runs it."""
+    """SQL with parameters as `:name`. A wire prepares it when it first runs it."""
 
     def __init__(self, sql: str) -> None:
         self.names = list(dict.fromkeys(_PLACE.findall(sql)))
-        """the values it takes, in order"""
+        """the names of its parameters, in order"""
         numbers = {name: number for number, name in enumerate(self.names, start=1)}
         self.sql = _PLACE.sub(lambda place: f"${numbers[place[1]]}", sql).encode()
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a statement gave."""
+    """The result of a statement."""
 
     all: list[Row]
     count: int
-    """how many rows it returned or, where it returns none, how many it changed"""
+    """the number of rows returned or, for a statement that returns none, the number of rows changed"""
 
     def first(self) -> Row | None:
-        """The only row, or None."""
+        """Return the first row; None if there are no rows."""
         return self.all[0] if self.all else None
 
 
 @dataclass(eq=False)
 class _Prepared:
-    """A statement as one connection knows it."""
+    """A statement as it is prepared on one connection."""
 
     name: bytes
     is_known: bool = False
@@ -68,7 +68,7 @@ class _Prepared:
 
 
 class _Call(NamedTuple):
-    """A statement with its values, as libpq takes them."""
+    """A statement with its values, in the form that libpq takes."""
 
     prepared: _Prepared
     sql: bytes
@@ -78,41 +78,41 @@ class _Call(NamedTuple):
 
 
 class Wire:
-    """A connection of the driver's, which prepares nothing itself. The driver's own lock is not taken: nobody else may
-    make use of the connection meanwhile.
+    """Runs statements on a connection of the driver, which must not prepare any itself. The driver's lock is not taken,
+    so no other thread may use the connection at the same time.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._libpq: PGconn = connection.pgconn
         self._adapt = Transformer(connection)
-        # What type a value has is said when a statement is prepared, so that it is once for each mixture of them.
+        # The types of the values are fixed when a statement is prepared, so it is prepared once for each combination.
         self._prepared: dict[tuple[Statement, tuple[int, ...]], _Prepared] = {}
         self._numbers = count(1)
         self._poll = select.poll()
         self._poll.register(self._libpq.socket, select.POLLIN)
 
     def is_living(self) -> bool:
-        """Whether nothing is to be read, which from an idle server could only be its end."""
+        """Whether there is nothing to read: an idle server sends something only when it ends the connection."""
         return not self._poll.poll(0)
 
     def command(self, sql: bytes) -> None:
         """Run commands without values or rows, such as those that begin and end a transaction.
 
         Raises:
-            psycopg.Error: as any statement does.
+            psycopg.Error: a command failed.
         """
         self._check(self._libpq.exec_(sql))
 
     def is_at_rest(self) -> bool:
-        """Whether no transaction is open and no answer is still to come."""
+        """Whether no transaction is open and no result is pending."""
         idle = self._libpq.transaction_status == TransactionStatus.IDLE
         return idle and self._libpq.pipeline_status == PipelineStatus.OFF
 
     def run(self, statement: Statement, values: Values) -> Rows:
-        """Run a statement in the transaction that is open.
+        """Run a statement in the open transaction.
 
         Raises:
-            psycopg.Error: as any statement does.
+            psycopg.Error: the statement failed, or no transaction is open.
         """
         if self._libpq.transaction_status == TransactionStatus.IDLE:
             raise psycopg.ProgrammingError("no transaction is open on this connection")
@@ -124,11 +124,11 @@ class Wire:
         return self._rows(prepared, self._libpq.exec_prepared(prepared.name, call.places, call.formats))
 
     def transact(self, *statements: tuple[Statement, Values]) -> Rows:
-        """What the last of some statements gave, which are a transaction by themselves and one message to the server.
+        """Run statements as one transaction, sent to the server as one message, and return the result of the last.
 
         Raises:
-            psycopg.Error: as any statement does. Unless it is the server's answer, whether the transaction was carried
-                out is not known. Where the connection is not at rest then, it is of no more use.
+            psycopg.Error: a statement failed. Unless the error is the server's answer, the transaction may have been
+                committed. If the connection is not at rest afterwards, it cannot be used any more.
         """
         calls = [self._adapted(statement, values) for statement, values in statements]
         self._libpq.enter_pipeline_mode()
@@ -136,7 +136,7 @@ class Wire:
         sent = [prepared for call in calls for prepared in self._send(call, parsed)]
         self._libpq.pipeline_sync()
         if not self._flush():
-            # Nothing has been read since the last of it went out, so that there is something to wait for.
+            # Nothing was read since the last part was sent, so there is input to wait for.
             self._poll.poll()
             self._libpq.consume_input()
         answers = [self._answer() for _ in sent]
@@ -148,13 +148,13 @@ class Wire:
             raise error_from_result(end)
         self._libpq.exit_pipeline_mode()
         for prepared, answer in zip(sent, answers, strict=True):
-            self._check(answer)  # what comes after the first that failed was not tried
+            self._check(answer)  # raises for the first that failed; the statements after it were not run
             prepared.is_known = True
         return self._rows(sent[-1], answers[-1])
 
     def _send(self, call: _Call, parsed: set[_Prepared]) -> list[_Prepared]:
-        """Send a statement, which is to be parsed first where that was not done and is not in `parsed`. Returns, for
-        each answer that will come, how it is prepared.
+        """Send a statement, and before it the request to prepare it, if it is neither prepared nor in `parsed`. Return
+        the prepared statement once for each answer that will come.
         """
         prepared = call.prepared
         is_new = not prepared.is_known and prepared not in parsed
@@ -165,7 +165,7 @@ class Wire:
         return [prepared, prepared] if is_new else [prepared]
 
     def _adapted(self, statement: Statement, values: Values) -> _Call:
-        """How the statement is called with such values."""
+        """Return the call of the statement with these values adapted for libpq."""
         given = [values[name] for name in statement.names]
         places = self._adapt.dump_sequence(given, [PyFormat.AUTO] * len(given))
         types = self._adapt.types or ()
@@ -174,9 +174,9 @@ class Wire:
         return _Call(self._prepared[statement, types], statement.sql, places, types, self._adapt.formats or ())
 
     def _flush(self) -> bool:
-        """Send what is to be sent. Returns whether something was read meanwhile."""
+        """Send all pending output. Return whether input was read in the meantime."""
         has_read = False
-        while self._libpq.flush():  # the socket takes no more just now, perhaps because the server wants to be read
+        while self._libpq.flush():  # the socket is full, perhaps because the server waits for us to read
             self._poll.modify(self._libpq.socket, select.POLLIN | select.POLLOUT)
             self._poll.poll()
             self._poll.modify(self._libpq.socket, select.POLLIN)
@@ -187,12 +187,12 @@ class Wire:
     def _answer(self) -> PGresult:
         self._await_input()
         answer = self._libpq.get_result()
-        if answer is None or self._libpq.get_result() is not None:  # each is followed by None, which is there already
+        if answer is None or self._libpq.get_result() is not None:  # None follows each result, and has already arrived
             raise psycopg.InternalError(_ASTRAY)
         return answer
 
     def _await_input(self) -> None:
-        """Until the next answer is there: to ask for it earlier would keep every thread waiting."""
+        """Wait until the next result has arrived: calling `get_result` earlier would block every thread."""
         while self._libpq.is_busy():
             self._poll.poll()
             self._libpq.consume_input()

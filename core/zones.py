@@ -6,19 +6,19 @@ from zoneinfo import ZoneInfo
 
 
 def known_zone(name: str) -> str:
-    """`name`, where IANA lists it as a time zone.
+    """Return `name`, if IANA lists it as a time zone.
 
-    A system has more files beside these: `localtime` and `posixrules` mean another zone on each machine, `right/*`
-    counts leap seconds, which neither Python's clock nor PostgreSQL's does, and `Factory` stands for a zone not set.
+    The files of a system's zone database include more: `localtime` and `posixrules` differ from machine to machine,
+    `right/*` counts leap seconds, which neither Python's clock nor PostgreSQL's does, and `Factory` means not set.
 
     Raises:
-        ValueError: it is not.
+        ValueError: IANA does not list it, or this machine's zone database does not have it.
     """
     if name not in _listed():
         raise ValueError(f"{name!r} is no time zone; write an IANA name such as Europe/Madrid or UTC")
     try:
         ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:  # this machine's own database of zones is older
+    except (KeyError, ValueError, OSError) as error:  # this machine's zone database is older
         raise ValueError(f"{name!r} is no time zone that this machine knows; update its tzdata") from error
     return name
 

@@ -1,1 +1,1 @@
-"""Postgres, Redis and a rehearsal model for one machine, and the supervisor that runs everything there."""
+"""Postgres, Valkey and a rehearsal model on one machine, and the supervisor that runs all processes there."""

@@ -1,4 +1,4 @@
-"""Which secrets each of Rota's processes gets: only those that it needs, so that a leak from one exposes no more."""
+"""The secrets that each of Rota's processes gets: only those it needs, so that a leak from one exposes no others."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _FLOWER = {"ROTA_FLOWER_AUTH"}
 _KNOW_OF_KEYS = {"api", "dispatcher"}
 
 WITHHELD = "withheld"
-"""stands for a key in processes that must know that there is one, and need not know it"""
+"""replaces a key in processes that must know that there is one, but not the key itself"""
 
 SECRETS = _DATABASES | {OWNER_DATABASE} | _BROKER | _PROVIDERS | _VAULT | _KEYS | _FLOWER
 
@@ -32,10 +32,10 @@ NEEDS: dict[str, set[str]] = {
 
 
 def environment_for(process: str, whole: Mapping[str, str]) -> dict[str, str]:
-    """What a process gets of an installation's whole environment: of the secrets only those that it needs.
+    """Return the environment of a process: the installation's whole environment without the secrets it does not need.
 
-    Where only one login to the database is given, each process that uses the database gets it. Where no keys for the
-    vault are given, they are derived from the secret key, so each process that opens the vault gets that one.
+    If only one login to the database is given, each process that uses the database gets it. If no keys for the vault
+    are given, its key is derived from the secret key, so each process that opens the vault gets the secret key.
     """
     needed = set(NEEDS[process])
     if SYSTEM_DATABASE in needed and SYSTEM_DATABASE not in whole:
@@ -51,7 +51,9 @@ def environment_for(process: str, whole: Mapping[str, str]) -> dict[str, str]:
 
 
 def _without_keys(endpoints: str) -> str:
-    """The endpoints as JSON, each key withheld. What is not of that form stays, for the process to refuse by name."""
+    """Return the endpoints as JSON with each key withheld. Text of another form is returned unchanged; the process then
+    refuses it with a message that names the setting.
+    """
     try:
         found = json.loads(endpoints)
         return json.dumps([one | ({"key": WITHHELD} if one.get("key") else {}) for one in found])

@@ -1,4 +1,4 @@
-"""Making an organisation that can work at once: its row, a key, the ready-made agents, perhaps a demonstration."""
+"""Set-up of an organisation: its row, an API key, the ready-made agents, and optionally demonstration records."""
 
 import re
 from collections.abc import Callable
@@ -34,11 +34,11 @@ def set_up_organisation(
     welcome_tokens: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """Make what is missing, and return an API key: `kept_key` where it is still good, otherwise a new one.
+    """Create what is missing, and return an API key: `kept_key` if it is still valid, otherwise a new one.
 
-    The key speaks for the user `owner_email`, who owns the organisation where nobody had that address before; as
-    operator, this user may govern the installation. With `starts_per_minute` a rate that still stands at its default is
-    raised to it. `is_prepaid` chooses whether it buys tokens; None leaves that as it is, which is no for a new one.
+    The key belongs to the user `owner_email`, who becomes an owner of the organisation unless a user with that address
+    exists; an operator may govern the installation. `starts_per_minute` replaces a rate that is still the default.
+    `is_prepaid` sets whether the organisation buys tokens; None leaves it unchanged, which for a new one means no.
     """
     pepper = settings().pepper
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", slug):
@@ -66,7 +66,7 @@ def set_up_organisation(
         agents.seed_agents(connection, organisation.id, load_catalogue(), agent_check(connection))
         is_empty = not any(pack.has_records(connection) for pack in installed())
     if with_demonstration and is_empty:
-        with system_transaction() as connection:  # first: half a demonstration is one too
+        with system_transaction() as connection:  # before the records: it must be marked even if only half is written
             tenants.mark_demonstration(connection, organisation.id)
     if with_demonstration:
         with transaction(organisation.id) as connection:

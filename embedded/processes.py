@@ -1,4 +1,4 @@
-"""Small facts about processes and ports, for everything that starts one."""
+"""Helpers for processes, ports and secret files, for everything that starts a process."""
 
 import contextlib
 import ctypes
@@ -47,7 +47,7 @@ def is_port_free(port: int) -> bool:
 
 
 def ensure_can_listen(host: str, port: int) -> None:
-    """Return where a server could listen now.
+    """Check that a server could listen at `host` and `port` now.
 
     Raises:
         Unavailable: the port is taken, or the address is not one of this machine.
@@ -65,7 +65,7 @@ def ensure_can_listen(host: str, port: int) -> None:
 
 
 def preferred_port(wanted: int, taken: set[int]) -> int:
-    """`wanted` where it is free, otherwise any free port; 0 asks for any. Adds the choice to `taken`."""
+    """Return `wanted` if it is free, otherwise any free port; 0 asks for any. Adds the port to `taken`."""
     port = wanted if wanted and wanted not in taken and is_port_free(wanted) else free_port()
     while port in taken:
         port = free_port()
@@ -81,9 +81,10 @@ def spawn(
     user: pwd.struct_passwd | None = None,
     parting_signal: signal.Signals | None = signal.SIGTERM,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in a process group of its own; on Linux it gets `parting_signal` when we die without a word.
+    """Start `command` in its own session and process group. On Linux it gets `parting_signal` when this process dies.
 
-    The leash is the calling thread's: with other threads about, None leaves it off.
+    Linux ties that signal to the calling thread, not to the process. A caller with several threads passes None, which
+    leaves it off.
     """
     return subprocess.Popen(
         command,
@@ -111,11 +112,11 @@ def _die_with_parent(parting_signal: signal.Signals) -> Callable[[], None] | Non
 
 
 def end_process(pid: int, *, started_at: float, patience: float = 5) -> bool:
-    """End the process `pid` if it is the one that started at `started_at` (Unix seconds). Whether it was there."""
+    """End the process `pid` if it is the one that started at `started_at` (Unix seconds). Return whether it existed."""
     try:
         process = psutil.Process(pid)
         if abs(process.create_time() - started_at) > 1:
-            return False  # the number was given out again
+            return False  # the process id was reused
         process.terminate()
         try:
             process.wait(patience)
@@ -128,7 +129,9 @@ def end_process(pid: int, *, started_at: float, patience: float = 5) -> bool:
 
 
 def unprivileged_user() -> pwd.struct_passwd | None:
-    """Whom servers that refuse to be root run as: `rota` where it exists, else `nobody`. None when we are not root."""
+    """Return the user for servers that refuse to run as root: `rota` if it exists, else `nobody`. None if this process
+    does not run as root.
+    """
     if os.geteuid() != 0:
         return None
     for name in ("rota", "nobody"):
@@ -138,12 +141,12 @@ def unprivileged_user() -> pwd.struct_passwd | None:
 
 
 def is_reachable_by_others(path: Path) -> bool:
-    """Whether a user who owns nothing here may enter every folder above `path`."""
+    """Whether any user may enter every folder above `path`."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents if parent.exists())
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write a file for its owner's eyes only, whole or not at all."""
+    """Write a file that only its owner can read. The write is atomic."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     unfinished.touch(mode=0o600)
     unfinished.write_text(text)
@@ -151,7 +154,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def read_secrets(path: Path, names: Sequence[str]) -> dict[str, str]:
-    """The secrets that stand in a file of ours under these names.
+    """Return the secrets with these names from a file of ours.
 
     Raises:
         Misconfigured: the file is damaged, or of another version.
@@ -167,6 +170,6 @@ def read_secrets(path: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder of ours and all in it, where it exists."""
+    """Remove a folder and everything in it, if it exists."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)

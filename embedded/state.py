@@ -1,4 +1,4 @@
-"""Where a running `rota up` can be found: one file in its data folder, and a pointer to it in the user's home."""
+"""The state of a running `rota up`: one file in its data folder, and a pointer to that folder in the user's home."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ _FILE = "up.json"
 
 
 class Running(BaseModel):
-    """What a running `rota up` says of itself. `database` is the URL of the application's role."""
+    """What a running `rota up` reports about itself. `database` is the URL of the application's role."""
 
     event: Literal["ready"] = "ready"
     api: str
@@ -32,7 +32,7 @@ class Running(BaseModel):
 
 
 class StateFile(BaseModel):
-    """What stands in the file: how to reach it, whose it is, and how its processes are configured."""
+    """The contents of the file: how to reach the installation, its supervisor, and the environment of its processes."""
 
     running: Running
     pid: int
@@ -42,7 +42,7 @@ class StateFile(BaseModel):
 
     @property
     def is_alive(self) -> bool:
-        """Whether the supervisor that wrote it still runs."""
+        """Whether the supervisor that wrote the file still runs."""
         try:
             return abs(psutil.Process(self.pid).create_time() - self.started_at) < 1
         except psutil.NoSuchProcess:
@@ -53,13 +53,14 @@ _PROVIDERS = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPEN
 
 
 def is_shared(name: str) -> bool:
-    """Whether a variable of the environment belongs to an installation, and to every process of it alike."""
+    """Whether an environment variable configures the installation, and so applies to all its processes."""
     return name.startswith("ROTA_") or name in {"DATABASE_URL", "REDIS_URL", *_PROVIDERS}
 
 
 def join_running(configured_by: str = "database_url") -> StateFile | None:
-    """Where no database is configured (or another setting, `configured_by`), take over the environment of the `rota up`
-    that runs here: its servers and its providers, so that all its processes call the same models.
+    """Adopt the environment of the `rota up` that runs here, unless a database or the setting `configured_by` is
+    configured: its servers and its providers, so that all processes call the same models. Return its state; None if
+    nothing was adopted.
     """
     if not load_settings().model_fields_set.isdisjoint({"database_url", configured_by}):
         return None
@@ -73,7 +74,7 @@ def join_running(configured_by: str = "database_url") -> StateFile | None:
 
 
 def write_state(data: Path, state: StateFile) -> None:
-    """Write the file, for its owner's eyes only."""
+    """Write the state file, readable only by its owner."""
     write_secret(data / _FILE, state.model_dump_json(indent=2))
 
 
@@ -84,27 +85,29 @@ def point_to(data: Path) -> None:
         pointer.parent.mkdir(parents=True, exist_ok=True)
         pointer.write_text(json.dumps({"data": str(data.resolve())}))
     except OSError:
-        return  # a home that cannot be written to only means that the CLI looks near the folder it is in
+        return  # without the pointer, the CLI searches only the current folder and those above it
 
 
 def read_state(data: Path) -> StateFile | None:
-    """The state in the data folder, None where there is none."""
+    """Return the state in the data folder; None if there is none."""
     try:
         path = data / _FILE
         if path.stat().st_uid != os.geteuid():
-            return None  # somebody else's, who would choose our servers
+            return None  # another user's file could point us to that user's servers
         return StateFile.model_validate_json(path.read_text())
     except (OSError, ValueError):
         return None
 
 
 def clear_state(data: Path) -> None:
-    """Forget what ran."""
+    """Delete the state file."""
     (data / _FILE).unlink(missing_ok=True)
 
 
 def find_running(start: Path) -> StateFile | None:
-    """The living `rota up` nearest to the folder `start`: in `.rota` there or in a folder above, else the last one."""
+    """Return the running `rota up` nearest to the folder `start`: in `.rota` there or in a folder above, else the one
+    that the pointer names.
+    """
     candidates = [folder / ".rota" for folder in (start, *start.parents)]
     with contextlib.suppress(OSError, ValueError, KeyError):
         candidates.append(Path(json.loads(_pointer().read_text())["data"]))

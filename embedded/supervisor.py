@@ -1,4 +1,4 @@
-"""Keeping processes running: each child is started, watched, restarted with backoff, and ended in order."""
+"""A process supervisor: children are started, watched, restarted with back-off, and stopped in order."""
 
 import contextlib
 import os
@@ -20,20 +20,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _TOO_OFTEN = 3
 _HEALTHY_AFTER, _SETTLED_AFTER = 20.0, 4.0
 _LOG_TAIL = 2_000
-# The status of a process that cannot start as it is configured (EX_CONFIG of sysexits.h): again it would be the same.
+# The exit status of a process that cannot start as configured (EX_CONFIG of sysexits.h): a restart would not help.
 CANNOT_START = 78
 
 
 @dataclass
 class Child:
-    """A process to keep running. `command` is asked anew at each start."""
+    """A process to keep running. `command` and `environment` are called at each start."""
 
     name: str
     command: Callable[[], list[str]]
     environment: Callable[[], Mapping[str, str]]
     user: struct_passwd | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    is_server: bool = False  # the others need it, so it stops last
+    is_server: bool = False  # other children need it, so it is stopped last
     process: subprocess.Popen[bytes] | None = None
     started: Stopwatch = field(default_factory=Stopwatch)
     pause: float = _FIRST_PAUSE
@@ -43,12 +43,12 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process is running."""
         return self.process is not None and self.process.poll() is None
 
 
 class Supervisor:
-    """A handful of children with one log file each. Single-threaded: `watch()` is called again and again."""
+    """Runs a few children with one log file each. Single-threaded: the caller calls `watch()` repeatedly."""
 
     def __init__(self, logs: Path, say: Callable[[str], None]) -> None:
         self._logs = logs
@@ -57,12 +57,12 @@ class Supervisor:
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def start(self, child: Child) -> None:
-        """Start a child, and keep it running from now on."""
+        """Start a child; `watch` restarts it from now on."""
         self._children.append(child)
         self._spawn(child)
 
     def watch(self) -> None:
-        """Look after everybody once: who died is started again, later and later when it keeps dying."""
+        """Check all children once, and restart those that ended, with a growing pause if they keep ending."""
         for child in self._children:
             if child.is_running:
                 if child.started.elapsed().total_seconds() > _HEALTHY_AFTER:
@@ -81,16 +81,16 @@ class Supervisor:
             self._say(self.last_words(child.name))
             return
         if process.returncode == 0 and child.started.elapsed().total_seconds() > _SETTLED_AFTER:
-            child.pause = _FIRST_PAUSE  # it was asked to leave, or made room for a fresh one
+            child.pause = _FIRST_PAUSE  # an orderly exit, to be replaced by a new process
         self._say(f"{child.name} ended ({_ending(process)}); starting it again in {child.pause:g} s")
         child.resume_at = time.monotonic() + child.pause
         child.pause = min(_LONGEST_PAUSE, 2 * child.pause)
 
     def ensure_can_start(self, name: str) -> None:
-        """Return where waiting for a child makes sense.
+        """Check that waiting for a child makes sense.
 
         Raises:
-            Misconfigured: it gave up, or died again and again; its log says why.
+            Misconfigured: the child cannot start, or ended repeatedly; the message quotes its log.
         """
         child = next(child for child in self._children if child.name == name)
         if child.has_given_up:
@@ -101,7 +101,9 @@ class Supervisor:
             )
 
     def stop(self, *, grace: float, for_servers: float) -> None:
-        """End the children within `grace` seconds, the last `for_servers` of them for the servers; then by force."""
+        """Stop the children within `grace` seconds, of which the last `for_servers` are reserved for the servers. Kill
+        those that do not stop in time.
+        """
         end = time.monotonic() + grace
         servers = [child for child in self._children if child.is_server]
         others = [child for child in self._children if not child.is_server]
@@ -113,7 +115,7 @@ class Supervisor:
                 self._await_end(child, deadline)
 
     def processes(self) -> dict[str, tuple[int, float]]:
-        """Each child's process id and when it started (Unix seconds)."""
+        """Return each child's process id and start time (Unix seconds)."""
         found: dict[str, tuple[int, float]] = {}
         for child in self._children:
             if child.process is not None:
@@ -122,13 +124,15 @@ class Supervisor:
         return found
 
     def log_tail(self, name: str) -> str:
-        """The end of a child's log."""
+        """Return the end of a child's log."""
         with contextlib.suppress(OSError):
             return (self._logs / f"{name}.log").read_text(errors="replace")[-_LOG_TAIL:]
         return ""
 
     def last_words(self, name: str) -> str:
-        """The last message of ours in a child's log: a line that begins with our name, and those indented under it."""
+        """Return the last message in a child's log that begins with `rota: `, to the end of the log; without one, the
+        last line.
+        """
         lines = self.log_tail(name).rstrip().split("\n")
         begin = max((n for n, line in enumerate(lines) if line.startswith("rota: ")), default=len(lines) - 1)
         return "\n".join(lines[begin:]).removeprefix("rota: ")

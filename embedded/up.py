@@ -1,9 +1,9 @@
-"""`rota up`: everything on one machine, for a person's first contact and for development.
+"""`rota up`: all processes on one machine, for trying Rota out and for development.
 
-In order: Postgres and Valkey (or the servers that DATABASE_URL and REDIS_URL name), the rehearsal model where no
-provider is configured, the API; roles and migrations; the dispatcher and the workers, and while they load, an
-organisation with a key and a demonstration gym. When these are at work it is ready; the duties' worker, beat and Flower
-come then. A child that dies is started again, and said so, unless it cannot start as it is configured.
+Starts in this order: Postgres and Valkey (or the servers that DATABASE_URL and REDIS_URL name), the rehearsal model if
+no provider is configured, the API; roles and migrations; the dispatcher and the workers and, while they load, an
+organisation with a key and a demonstration gym. When these are ready, the duties' worker, beat and Flower are started,
+and readiness is reported. A child that ends is restarted with a message, unless it cannot start as configured.
 """
 
 import contextlib
@@ -37,18 +37,18 @@ from embedded.valkey import EmbeddedValkey
 ORGANISATION, ORGANISATION_NAME, TIME_ZONE = "atlas", "Atlas Fitness", "Europe/Madrid"
 _PORTS = {"api": 8080, "flower": 5555, "postgres": 54320, "valkey": 63790, "rehearsal": 8081}
 _PATIENCE = 60.0
-# Within 15 s: workers may finish their steps for 6, everything of ours is down after 10, the servers get the rest.
+# Stopping takes at most 15 s: workers have 6 s to finish their steps, all our processes 10 s, the servers the rest.
 _GRACE, _GRACE_OF_SERVERS, _DRAIN_GRACE = 14.0, 4.0, "6"
 _WATCH_EVERY, _LOOK_EVERY = 0.2, 0.05
 _FLOWER_USER = "rota"
 _REQUESTS_PER_MINUTE = "60000"
 _WELCOME_TOKENS = 1_000_000
-_STARTS_PER_MINUTE = 6_000  # of one person on one machine; an organisation's default, 100, would only be in the way
+_STARTS_PER_MINUTE = 6_000  # for one person on one machine; the default of 100 would be too low
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person can choose."""
+    """The options of `rota up`."""
 
     data: Path
     port: int | None = None
@@ -62,14 +62,14 @@ class StartFailed(Misconfigured):
 
 
 class Up:
-    """One `rota up`, from its start to its end."""
+    """One run of `rota up`, from its start to its end."""
 
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         self._options = options
         self._say = say
         self._data = options.data.resolve()
         with self._usable_data():
-            # Others may pass through, as PostgreSQL's user must when root starts this; the secrets in it are 0600.
+            # Other users may enter, as PostgreSQL's user must when root starts this; the secrets in it are 0600.
             self._data.mkdir(mode=0o711, parents=True, exist_ok=True)
             self._supervisor = Supervisor(self._data / "logs", say)
         self._taken: set[int] = set()
@@ -79,13 +79,13 @@ class Up:
         self._environment: dict[str, str] = {}
 
     def run(self, on_ready: Callable[[Running], None]) -> None:
-        """Start everything, call `on_ready`, and look after it until SIGINT or SIGTERM comes.
+        """Start everything, call `on_ready`, and supervise until SIGINT, SIGTERM or SIGHUP arrives.
 
         Raises:
             Misconfigured: something does not start; the message says what and where to look.
         """
         with self._usable_data():
-            self._lock = self._lock_data()  # until this process ends, however it ends
+            self._lock = self._lock_data()  # held until this process ends, however it ends
             self._end_leftovers()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -105,20 +105,20 @@ class Up:
         self._ensure_usable_settings()
         self._start_servers()
         self._start_rehearsal()
-        # Loaded while PostgreSQL starts: it takes as long, and nothing before needs it.
+        # Imported while PostgreSQL starts: it takes as long, and nothing before needs it.
         import embedded.organisation  # noqa: F401
         from core.migrations import migrate
 
         self._await_database()
         config = self._config()
         api_port = self._port("api")
-        self._child("api", "api", "--host", "127.0.0.1", "--port", str(api_port))  # says it is not ready until then
+        self._child("api", "api", "--host", "127.0.0.1", "--port", str(api_port))  # not ready until migrated
         self._say("migrating the database")
         migrate(config)
         self._say("starting the dispatcher and the workers")
         running = self._start_workers(api_port)
         self._save(running)
-        running = running.model_copy(update={"api_key": self._set_up_organisation()})  # while the others get ready
+        running = running.model_copy(update={"api_key": self._set_up_organisation()})  # while they get ready
         self._save(running)
         self._say("waiting for them")
         with _client(running) as client:
@@ -132,7 +132,7 @@ class Up:
 
     @contextlib.contextmanager
     def _usable_data(self) -> Iterator[None]:
-        """Within, what the system refuses about the data folder is told in words."""
+        """Turn an `OSError` within the block into `Misconfigured`, with a message about the data folder."""
         try:
             yield
         except OSError as error:
@@ -142,7 +142,7 @@ class Up:
             ) from error
 
     def _ensure_usable_settings(self) -> None:
-        """Tell of a wrong setting, or of tools that do not load, before anything is started that would die of it."""
+        """Raise for a wrong setting, or tools that do not load, before a child process is started and fails on it."""
         tools = self._config().tools
         if tools:
             from agents.tools.registry import load_tools
@@ -178,7 +178,7 @@ class Up:
         self._postgres = postgres
 
     def _await_database(self) -> None:
-        """Wait for the server, where it is ours, and make the database in it."""
+        """Wait for the embedded server, if there is one, and create the database."""
         postgres = self._postgres
         if postgres is None:
             return
@@ -215,7 +215,7 @@ class Up:
         return path.read_text().strip()
 
     def _config(self) -> Settings:
-        """The settings that the children will have, for this process as well."""
+        """Apply the children's environment to this process, and return its settings."""
         os.environ.update(self._environment)
         settings.cache_clear()
         return settings()
@@ -253,7 +253,7 @@ class Up:
         self._child("rehearsal", "rehearsal", "--port", str(port))
 
     def _start_workers(self, api_port: int) -> Running:
-        """Start what does tasks, side by side."""
+        """Start the dispatcher and the workers, without waiting for them."""
         flower_port = self._port("flower")
         flower_password = self._kept_secret("flower-password")[:20]
         self._environment["ROTA_FLOWER_AUTH"] = f"{_FLOWER_USER}:{flower_password}"
@@ -276,7 +276,7 @@ class Up:
         )
 
     def _start_rest(self, running: Running) -> None:
-        """Start the processes that readiness does not need; started earlier, they would slow down the others."""
+        """Start the processes that readiness does not need. Started earlier, they would slow the others down."""
         self._child("worker-system", "worker", "--name", "system", "--concurrency", "2", "--queues", "system")
         self._child("beat", "beat", "--schedule", str(self._data / "beat"))
         self._child("flower", "flower", "--port", running.flower.rpartition(":")[2])
@@ -321,7 +321,7 @@ class Up:
         )
 
     def _lock_data(self) -> IO[bytes]:
-        """Refuse to run twice on one folder."""
+        """Lock the data folder, and return the lock. Raises Misconfigured if another `rota up` holds it."""
         lock = (self._data / "lock").open("ab")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -333,7 +333,7 @@ class Up:
         return lock
 
     def _end_leftovers(self) -> None:
-        """End what a killed supervisor may have left behind."""
+        """End the processes that a killed supervisor may have left behind."""
         state = read_state(self._data)
         if state is None:
             return
@@ -347,7 +347,7 @@ class Up:
 
 
 def _client(running: Running) -> httpx2.Client:
-    """For looking whether the others are ready: one for all looks, each of which would else load certificates."""
+    """Return a client for readiness checks. One serves all of them, since each new client would load certificates."""
     return httpx2.Client(
         base_url=running.api, headers={"authorization": f"Bearer {running.api_key}"}, timeout=5, trust_env=False,
         verify=False,
@@ -355,7 +355,7 @@ def _client(running: Running) -> httpx2.Client:
 
 
 def _answers(client: httpx2.Client, path: str) -> Any:
-    """What the API answers there; None where it does not, or not well."""
+    """Return the API's answer at `path`; None if there is none, or if it is an error."""
     try:
         answer = client.get(path)
         return answer.json() if answer.is_success else None
@@ -364,12 +364,12 @@ def _answers(client: httpx2.Client, path: str) -> Any:
 
 
 def _is_led(client: httpx2.Client) -> bool:
-    """Whether a dispatcher leads, and nothing else is wrong, but for workers that are still on their way."""
+    """Whether the API reports no problem, such as a missing leader, apart from workers that may still be starting."""
     health = _answers(client, "/health/detailed")
     return health is not None and not [problem for problem in health["problems"] if "worker" not in problem]
 
 
 def _has_agents_worker(client: httpx2.Client) -> bool:
-    """Whether a worker that does agents' tasks lives, as the API sees it."""
+    """Whether the API lists a live worker that takes agents' tasks."""
     workers = _answers(client, "/v1/workers") or []
     return any(worker["status"] == "alive" and "normal" in worker["queues"] for worker in workers)

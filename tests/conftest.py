@@ -6,7 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine is slow, and no test says how fast the code must be.
+hypothesis.settings.register_profile("rota", deadline=None)
+hypothesis.settings.load_profile("rota")
 
 for _name in list(os.environ):
     if _name.startswith(("ROTA_", "OPENAI_", "ANTHROPIC_")) or _name in {"DATABASE_URL", "REDIS_URL"}:

@@ -1,1 +1,1 @@
-"""What routes and pages share: authentication, problem details, rate limits. No Celery, no routes."""
+"""What routes and pages share: authentication, problem documents, rate limits. No Celery, no routes."""

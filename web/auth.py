@@ -1,4 +1,6 @@
-"""Who is calling, and what they may do: a bearer key names a user, who has roles, and the key's scopes narrow them."""
+"""Authentication and permissions: a bearer key names a user, the user's roles grant permissions, and the key's scopes
+narrow them.
+"""
 
 import contextlib
 import time
@@ -23,11 +25,11 @@ from domain.tenants.permissions import Grant, Reach
 from domain.tenants.schemas import KeyOwner
 from web.rate_limits import limits
 
-# A key found good is not looked up again for this long, so a revoked one works on for at most as long.
+# A valid key is cached for this long, so a revoked key may remain usable for up to that time.
 _TRUSTED_SECONDS = 5.0
 _MOST_TRUSTED = 10_000
 ANYTHING = ""
-"""instead of a permission: a valid key is enough"""
+"""stands for no particular permission: a valid key is enough"""
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,14 @@ class _Known:
 
 
 _trusted: dict[bytes, _Known] = {}
-# Digests of marked keys that were found revoked or expired, and until when they count as strangers' keys.
+# Digests of keys that were vouched for but found invalid, and the time until which they count as strangers' keys.
 _refused: dict[bytes, float] = {}
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Principal:
-    """A caller who has the permission that the route asks for, at least somewhere."""
+    """An authenticated caller that has the route's permission, at least at some location."""
 
     owner: KeyOwner
     grants: tuple[Grant, ...] = field(repr=False)
@@ -60,24 +62,24 @@ class Principal:
 
     @property
     def user_id(self) -> UUID:
-        """The user whom the caller's key speaks for."""
+        """The user that the caller's key belongs to."""
         return self.owner.user_id
 
     @property
     def scopes(self) -> list[str] | None:
-        """The scopes of the caller's key, which bind what agents do for it too; None for all."""
+        """The scopes of the caller's key, which also limit what agents do on its behalf; None for all."""
         return None if "*" in self.owner.scopes else self.owner.scopes
 
     def reach_of(self, permission: str) -> Reach:
-        """Where the caller has another permission."""
+        """Return where the caller has another permission."""
         return _reach(self.owner, self.grants, permission)
 
     @property
     def voter(self) -> UUID:
-        """The user, where the key may be used to decide on what agents propose.
+        """The user, if the key may be used to decide on what agents propose.
 
         Raises:
-            NotPermitted: its scopes do not reach so far.
+            NotPermitted: the key's scopes do not include `approvals:decide`.
         """
         if not permissions.covers(self.owner.scopes, "approvals:decide"):
             raise NotPermitted("This key's scopes do not include approvals:decide.")
@@ -85,35 +87,36 @@ class Principal:
 
     @property
     def own(self) -> list[Grant]:
-        """What the caller could pass on: the user's grants, narrowed to the key's scopes."""
+        """The grants that the caller can pass on: the user's grants, narrowed to the key's scopes."""
         return permissions.narrowed(self.grants, self.owner.scopes)
 
     def may(self, permission: str) -> bool:
-        """Whether the caller has another permission too, at least somewhere."""
+        """Whether the caller has another permission, at least at some location."""
         return not _reach(self.owner, self.grants, permission).is_nowhere
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction on the caller's organisation, limited to the locations that the caller's permission covers."""
+        """Open a transaction of the caller's organisation, limited to the locations that the permission covers."""
         with db.transaction(self.org_id, () if self.reach.everywhere else self.reach.locations) as connection:
             yield connection
 
     @contextlib.contextmanager
     def writing(self, **details: Any) -> Iterator[Connection]:
-        """The same, for something that changes: who did it is written down with it."""
+        """Open a transaction for a change: as `reading`, and at its end the change is written into the audit log."""
         with self.reading() as connection:
             yield connection
             self.note(connection, **details)
 
     def note(self, connection: Connection, **details: Any) -> None:
-        """Write into the audit log that the caller did what this route does."""
+        """Write into the audit log that the caller performed this route's action."""
         actor = Actor(org_id=self.org_id, user_id=self.user_id, key_id=self.owner.key_id)
         audit.record(connection, actor, AuditEvent(self.route, self.subject, details))
 
 
 class Needs(HTTPBearer):
-    """A dependency: the caller, who must have `permission` by role and by scope; everywhere, unless a route looks at
-    nothing but what lies `at_a_location`. What is the caller's `own`, such as notifications, needs the scope alone.
+    """A dependency that returns the caller, which must have `permission` by role and by scope. It must have it
+    everywhere, unless the route handles only what lies `at_a_location`. For what is the caller's `own`, such as
+    notifications, the scope alone is enough.
     """
 
     def __init__(self, permission: str, *, at_a_location: bool = False, own: bool = False) -> None:
@@ -122,14 +125,14 @@ class Needs(HTTPBearer):
         self._at_a_location = at_a_location
         self._own = own
 
-    # It is the security scheme itself, instead of depending on one, which FastAPI would resolve apart.
+    # This is the security scheme itself: if it depended on one, FastAPI would resolve that separately.
     async def __call__(self, request: Request) -> Principal:  # type: ignore[override]
         """Raises:
-        NotAuthenticated: there is no key, or not a valid one.
-        NotPermitted: the key's scopes or the user's roles do not reach this far.
-        TooManyRequests: the key, or the organisation, asked too often.
+        NotAuthenticated: there is no key, or it is not valid.
+        NotPermitted: the key's scopes or the user's roles do not include the permission.
+        TooManyRequests: the key, the organisation or the address exceeded its rate limit.
         """
-        # A known key takes no thread: handing over to one costs more than all of this.
+        # A cached key needs no thread: handing over to one costs more than all of this.
         credentials = await super().__call__(request)
         known = _remembered(credentials)
         if known is None:
@@ -147,7 +150,7 @@ class Needs(HTTPBearer):
         return Principal(known.owner, known.grants, reach, route=name, subject=subject)
 
     def _reach_of(self, known: "_Known") -> Reach:
-        if self._own:  # a user who is shut out has no grants
+        if self._own:  # a disabled user has no grants
             return Reach(everywhere=bool(known.grants) and permissions.covers(known.owner.scopes, self.permission))
         return _reach(known.owner, known.grants, self.permission)
 
@@ -166,11 +169,11 @@ def _remembered(credentials: HTTPAuthorizationCredentials | None) -> _Known | No
 
 
 async def _looked_up(request: Request, credentials: HTTPAuthorizationCredentials | None) -> _Known:
-    """Find out in the database whom a key speaks for.
+    """Look a key up in the database: its owner and the owner's grants.
 
-    A key that nothing vouches for counts as a stranger's request first: above that limit no look-up is made. A key with
-    this installation's mark, or one that was good before, is looked up even when strangers at the same address used the
-    limit up.
+    A key that nothing vouches for first counts as a stranger's request: above that limit no look-up is made. A key with
+    this installation's mark, or one that was valid before, is looked up even if strangers at the same address have used
+    up the limit.
     """
     if credentials is None:
         limits().take_stranger(request)
@@ -203,10 +206,10 @@ def _remember(place: dict[bytes, _T], digest: bytes, what: _T) -> None:
 
 
 def forget_keys() -> None:
-    """Look every key up again: one was revoked, or somebody's roles were changed."""
+    """Clear the cache of keys: a key was revoked, or a user's roles were changed."""
     _trusted.clear()
     _refused.clear()
 
 
 AnyCaller = Annotated[Principal, Depends(Needs(ANYTHING))]
-"""whoever has a valid key"""
+"""a caller with a valid key and no particular permission"""

@@ -1,4 +1,4 @@
-"""What routes that list and show records have in common."""
+"""Parameters and dependencies that are shared by the routes that list and show records."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,5 +17,7 @@ MOVE = describes(401, 403, 404, 409, 422)
 
 
 def may(permission: str) -> Any:
-    """A caller with the permission, perhaps at some locations only: of what lies elsewhere they see nothing."""
+    """Return a dependency: a caller with the permission, everywhere or at some locations. The transactions of the
+    caller hide the records of other locations.
+    """
     return Depends(Needs(permission, at_a_location=True))

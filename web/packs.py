@@ -1,4 +1,4 @@
-"""What a pack may bring: the one interface between the platform and a business."""
+"""What a pack may contain: the only interface between the platform and a business."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -33,28 +33,30 @@ class Pack:
     contact_kinds: Mapping[str, str] = {}
     """kinds of contacts, each with the permission to read them"""
     left: Mapping[str, str] = {}
-    """statuses of contacts who have left, each with how to say so (`has cancelled`): advertising never goes to them"""
+    """statuses of contacts who have left, each with a phrase for it (`has cancelled`): they never get advertising"""
     roles: Mapping[str, Sequence[str]] = {}
     """permissions beyond the platform's, by built-in role"""
 
     def tools(self) -> "Sequence[Tool]":
-        """What agents can do."""
+        """Return the tools for agents."""
         return ()
 
     def routers(self) -> "Sequence[APIRouter]":
-        """Routes of the API, each under `/v1`."""
+        """Return routers for the API; their routes are served under `/v1`."""
         return ()
 
     def triggers(self) -> "Sequence[type[Trigger]]":
-        """What follow-up rules may begin with."""
+        """Return the triggers for follow-up rules."""
         return ()
 
     def duties(self) -> "Sequence[Duty]":
-        """Periodic work."""
+        """Return the duties: periodic work."""
         return ()
 
     def contacts_behind(self, connection: Connection, ids: list[UUID]) -> list[UUID]:  # noqa: ARG002
-        """The contacts whose records have these ids, such as payments: an action on a record concerns its contact."""
+        """Return the contacts whose records, such as payments, have these ids: an action on a record concerns its
+        contact.
+        """
         return []
 
     def has_records(self, connection: Connection) -> bool:  # noqa: ARG002
@@ -64,4 +66,4 @@ class Pack:
     def seed_demonstration(
         self, connection: Connection, org: UUID, *, zone: ZoneInfo, today: date, progress: Callable[[str], None]
     ) -> None:
-        """Fill an empty organisation with believable records, or carry on those that an earlier call made."""
+        """Fill an empty organisation with realistic records, or bring those that an earlier call made up to date."""

@@ -1,4 +1,4 @@
-"""Every error as a problem document (RFC 9457), from one place."""
+"""Error handlers that turn every error into a problem document (RFC 9457)."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -71,7 +71,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 
 
 def describes(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's description of the problems that a route may answer with."""
+    """Return the OpenAPI description of the problem documents that a route may answer with."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -82,20 +82,20 @@ def describes(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def problem(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """A problem document."""
+    """Return a response with a problem document."""
     body = {
         "type": f"urn:rota:problem:{status.phrase.lower().replace(' ', '-')}",
         "title": status.phrase,
         "status": int(status),
         "detail": detail,
     } | more
-    # What a caller sent may come back in the detail, and need not be valid UTF-8.
+    # The detail may quote the caller's input, which need not be valid UTF-8.
     safe = storable(json.loads(json.dumps(body, default=str)))
     return JSONResponse(safe, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error with a problem document."""
+    """Install the handlers that answer every error with a problem document."""
     app.add_exception_handler(RotaError, _on_rota_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -114,7 +114,7 @@ async def _on_rota_error(_: Request, error: Exception) -> JSONResponse:
     return problem(status, error.message, headers, **error.details)
 
 
-# Names of fields are the caller's own words: not all of them come back, nor the whole of each.
+# Field names are the caller's input: the answer limits their number and length.
 _LONGEST_FIELD, _MOST_ERRORS = 200, 50
 
 
@@ -135,7 +135,9 @@ async def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
 
 
 def _in_words(error: dict[str, Any]) -> str:
-    """What is wrong with a value. Of a text whose length is checked after something else, pydantic speaks of items."""
+    """Return what is wrong with a value. If a text's length is checked after another validator, pydantic's message
+    speaks of items; here it says characters.
+    """
     message: str = error["msg"].removeprefix("Value error, ")
     if isinstance(error.get("input"), str) and error["type"] in {"too_short", "too_long"}:
         bound, length = ("least", "min_length") if error["type"] == "too_short" else ("most", "max_length")
@@ -177,7 +179,9 @@ async def _on_fault(request: Request, error: Exception) -> JSONResponse:
 
 
 class LimitBodies:
-    """ASGI middleware: refuses larger bodies, announced or not, with a problem document as everything else does."""
+    """ASGI middleware: refuses bodies of more than `most` bytes with a problem document, whether or not their length is
+    announced.
+    """
 
     def __init__(self, app: Callable[..., Awaitable[None]], most: int) -> None:
         self._app = app

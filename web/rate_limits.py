@@ -1,8 +1,9 @@
-"""How often a key, an organisation or a stranger may ask. Counted in this process, and shared through Redis behind its
-back: no request ever waits for Redis, and where Redis is away each process goes by what it saw itself.
+"""Rate limits of API keys, organisations and strangers (requests without a valid key). Each process counts by itself
+and shares its counts through Redis in the background: no request waits for Redis, and during an outage of Redis each
+process goes by its own counts.
 
-A window counter with two windows (Alex Xu, "System Design Interview", 2020, chapter 4): of the minute before, the share
-that still lies within the last 60 seconds counts, as if its requests had come evenly.
+A window counter with two windows (Alex Xu, "System Design Interview", 2020, chapter 4): of the previous minute, the
+share that still lies within the last 60 seconds counts, as if its requests had been evenly spread.
 """
 
 import math
@@ -33,14 +34,14 @@ _MOST_SUBJECTS = 50_000
 
 @dataclass
 class _Count:
-    """Requests of one subject in one window: all that are known of, and those of ours not yet shared."""
+    """Requests of one subject in one window: all that this process knows of, and its own that are not yet shared."""
 
     known: int = 0
     unshared: int = 0
 
 
 class RateLimits:
-    """Counters of this process, and the thread that shares them."""
+    """The counters of this process, and the thread that shares them."""
 
     def __init__(self, config: Settings, clock: Callable[[], float] = time.time) -> None:
         self._config = config
@@ -53,18 +54,20 @@ class RateLimits:
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def take_request(self, owner: KeyOwner) -> None:
-        """Count a request of a key. Raises TooManyRequests, and counts nothing, where a limit is reached."""
+        """Count a request of a key. Raises TooManyRequests, and counts nothing, if a limit is reached."""
         self._take(
             (f"key:{owner.key_id}", self._config.requests_per_minute_key, "This API key"),
             (f"org:{owner.org_id}", self._config.requests_per_minute_organisation, "This organisation"),
         )
 
     def take_stranger(self, request: Request) -> None:
-        """Count a request that nobody vouches for, by the address it comes from."""
+        """Count a request without a valid key, by the address that it comes from. Raises TooManyRequests, and counts
+        nothing, if the limit is reached.
+        """
         self._take((_stranger(request), self._config.requests_per_minute_stranger, "This address"))
 
     def give_back_stranger(self, request: Request) -> None:
-        """Undo `take_stranger`: the key of the request was found good."""
+        """Undo `take_stranger`: the key of the request is valid."""
         with self._lock:
             self._add(_stranger(request), -1)
 
@@ -96,12 +99,12 @@ class RateLimits:
     # ── sharing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
-        """Begin to share the counts."""
+        """Start the thread that shares the counts."""
         self._thread = threading.Thread(target=self._share_for_ever, name="rate-limits", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Share no more."""
+        """Stop sharing the counts."""
         self._stopping.set()
         if self._thread:
             self._thread.join(5)
@@ -122,7 +125,7 @@ class RateLimits:
         client.close()
 
     def share(self, client: "redis.Redis") -> None:
-        """Add what came here to what all know, and learn what came elsewhere."""
+        """Add this process's counts to the totals in Redis, and read the totals of all processes."""
         with self._lock:
             added = {key: count.unshared for key, count in self._counts.items() if count.unshared}
         if not added:
@@ -139,7 +142,7 @@ class RateLimits:
                 count.known = int(total) + count.unshared
 
     def forget_old(self) -> None:
-        """Drop the windows that no longer count."""
+        """Drop the windows that no longer count, and all strangers if there are too many subjects."""
         oldest = int(self._clock() // _WINDOW) - 1
         with self._lock:
             if len(self._counts) > _MOST_SUBJECTS:
@@ -150,8 +153,8 @@ class RateLimits:
 
 
 def _seconds_to_wait(before: int, present: int, limit: int, gone: float) -> int:
-    """Until the next request fits, if nobody else asks: when enough of the window before has slid out, else when the
-    present one has.
+    """Return the seconds until the next request fits, if no other request arrives: until enough of the previous window
+    has slid out or, if that does not suffice, enough of the present one.
     """
     if present + 1 <= limit and before:
         needed = 1 - (limit - present - 1) / before
@@ -172,14 +175,16 @@ _limits: list[RateLimits] = []
 
 
 def limits() -> RateLimits:
-    """The counters of this process."""
+    """Return the counters of this process."""
     if not _limits:
         _limits.append(RateLimits(settings()))
     return _limits[0]
 
 
 class LimitStrangers:
-    """ASGI middleware: counts by address what needs no key, such as the documentation and the metrics; never health."""
+    """ASGI middleware: counts requests that need no key, such as for the documentation and the metrics, by address.
+    Health checks are not counted.
+    """
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self._app = app
@@ -196,5 +201,5 @@ class LimitStrangers:
 
 
 def reset_limits() -> None:
-    """Begin anew, with the settings as they are."""
+    """Discard the counters: the next call of `limits` creates new ones, with the settings of that time."""
     _limits.clear()

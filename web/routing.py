@@ -1,4 +1,4 @@
-"""What there is at an address: for answers to requests that no route takes."""
+"""Look-up of what exists at an address, to answer requests that match no route."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def allowed_methods(app: FastAPI, scope: Any) -> list[str]:
-    """The methods that the address of a request takes."""
+    """Return the methods that the address of a request accepts."""
     found = [method for method in _METHODS if _matches(app, scope | {"method": method})]
     return [*found, "HEAD"] if "GET" in found else found
 
 
 def path_without_slash(app: FastAPI, scope: Any) -> str | None:
-    """Where a request for an address with a slash too many should go: a path, without the name of a server, which
-    would be the one in the Host header, whoever wrote that. None where there is nothing either.
+    """Return the path to redirect to if an address exists without its trailing slash; None if it does not. A path, not
+    a URL: a URL would contain the Host header, which the client chooses.
     """
     path: str = scope["path"]
     raw: str = scope.get("raw_path", b"").decode("ascii", "replace")

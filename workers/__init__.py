@@ -1,1 +1,1 @@
-"""How work runs: the dispatcher, the Celery workers, retries, recovery. Knows no FastAPI."""
+"""Execution of tasks and duties: the dispatcher, the Celery workers, retries, recovery. Independent of FastAPI."""

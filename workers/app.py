@@ -1,4 +1,4 @@
-"""The Celery application: its settings, its one task for agents' work, and the life of a worker process."""
+"""The Celery application: its settings, its single task for agents' work, and the life cycle of a worker process."""
 
 import logging
 import sys
@@ -28,19 +28,19 @@ from workers.watchdog import Watchdog, end_after
 
 RUN_TASK = "rota.run_task"
 _LAST_MOMENTS = timedelta(seconds=3)
-# Each thread that waits for the interpreter wakes up so often to ask for it. Python's 5 ms are for a few threads: with
-# hundreds at once it is a fifth of the time. Ours let go of it long before, whenever they wait for anything.
+# Seconds after which a thread that waits for the GIL wakes up to request it. Python's default, 5 ms, suits a few
+# threads: with hundreds, the wake-ups take a fifth of the time. Our threads release the GIL long before, at every wait.
 _SWITCH_INTERVAL = 0.05
 
 
 class DutyTask(ContainedTask):
-    """A task that Flower does not hear of: duties are the same every second, and would hide the agents' tasks."""
+    """A task that sends no events to Flower: duties run every second, and would hide the agents' tasks there."""
 
     send_events = False
 
 
 def make_app() -> "Celery[Any]":
-    """Celery as Rota uses it: no results, no ETA, no retries of its own; a message is only a hint."""
+    """Create the Celery application: no results, no ETA, no retries of Celery's own; a message is only a hint."""
     config = settings()
     made = Celery("rota", broker=config.broker, task_cls="workers.app:DutyTask")
     made.amqp.Connection = broker.EagerConnection
@@ -76,18 +76,20 @@ app = make_app()
 
 @app.task(name=RUN_TASK, send_events=True)
 def run_task(org: str, task_id: str, claim: int) -> None:
-    """Do the agent task `task_id` of organisation `org`, if it still stands at claim number `claim`."""
+    """Execute the agent task `task_id` of organisation `org`, if its claim number is still `claim`."""
     worker().execute(UUID(org), UUID(task_id), claim)
 
 
 def worker() -> Executor:
-    """The executor of this process, made at first use: by one thread, however many ask at once."""
+    """Return the executor of this process. It is created at first use, once, even if several threads call at the same
+    time.
+    """
     with _making:
         if not _made:
             config = settings()
             watchdog = Watchdog(config, _resize)
             models = Models(config)
-            if _identity["queues"] != [queues.SYSTEM]:  # duties call no model, and loading the SDKs takes a second
+            if _identity["queues"] != [queues.SYSTEM]:  # duties call no model, and importing the SDKs takes a second
                 models.warm_up()
             workplace = Workplace.open(models, threads=max(16, _identity["concurrency"]))
 
@@ -114,7 +116,7 @@ _consumers: list[Any] = []
 
 
 def _resize(concurrency: int) -> None:
-    """Have the consumer of this process take so many messages at once."""
+    """Set how many messages the consumer of this process takes at the same time."""
     for consumer in _consumers:
         change = concurrency - consumer.pool.num_processes
         (consumer.pool.grow if change > 0 else consumer.pool.shrink)(abs(change))
@@ -124,7 +126,7 @@ def _resize(concurrency: int) -> None:
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     configure_logging(level=settings().log_level, as_json=settings().log_json)
-    for name in ("celery.worker.strategy", "celery.app.trace"):  # they say of every message what we say of every task
+    for name in ("celery.worker.strategy", "celery.app.trace"):  # they log for every message what we log for every task
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -135,14 +137,14 @@ def _remember_identity(sender: str, instance: Any, **_: Any) -> None:
     _identity.update(
         name=called.rpartition("-")[0] or called,  # without the process id that keeps Celery's names apart
         queues=[queue for queue in queues.ALL_QUEUES if queue in instance.app.amqp.queues.consume_from],
-        concurrency=1 if is_prefork else instance.concurrency,  # each child is a worker of its own
+        concurrency=1 if is_prefork else instance.concurrency,  # each child process is a worker
         pool="prefork" if is_prefork else "elastic" if instance.pool_cls is ElasticThreadPool else "threads",
     )
 
 
 @signals.worker_ready.connect
 def _be_present(sender: Any, **_: Any) -> None:
-    if _identity["pool"] != "prefork":  # there the children are the workers
+    if _identity["pool"] != "prefork":  # in a prefork pool, the child processes are the workers
         sys.setswitchinterval(_SWITCH_INTERVAL)
         _consumers.append(sender)
         worker()
@@ -151,7 +153,7 @@ def _be_present(sender: Any, **_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _begin_child(**_: Any) -> None:
-    """A forked child starts with connections and threads of its own."""
+    """Give a forked child process its own connections and threads."""
     dispose_engines()
     _made.clear()
     worker()
@@ -160,11 +162,11 @@ def _begin_child(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    """Finish no task, only steps: what is in hand goes back to the queue without using up an attempt."""
+    """Drain: finish the running steps, not the tasks; the tasks return to the queue without using up an attempt."""
     grace = timedelta(seconds=settings().drain_grace)
     for presence, _executor in _made:
         presence.drain(grace)
-        end_after(grace + _LAST_MOMENTS, code=70)  # a thread that does not come back would keep the process for ever
+        end_after(grace + _LAST_MOMENTS, code=70)  # a stuck thread would keep the process alive for ever
 
 
 @signals.worker_shutdown.connect

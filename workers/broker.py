@@ -1,7 +1,7 @@
-"""What the broker holds: publishing due tasks, and noticing when it has forgotten some.
+"""The broker: publish due tasks, and detect when it has lost messages.
 
-The broker is not asked to remember (docs/decisions/0001). That it forgot is noticed, not guessed: a mark put there is
-gone, or a task published seconds ago is neither claimed nor on its queue any more.
+The broker need not be durable (docs/decisions/0001). A loss is detected, not guessed: a marker key or a queue of ours
+is gone, or a task published seconds ago is neither claimed nor on its queue any more.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ from workers.queues import TASK_QUEUES
 
 
 class EagerConnection(Connection):
-    """A connection to the broker that looks again soon when it is gone. Celery's own waits 2 s, then 4, then 6."""
+    """A connection to the broker that retries soon after it is lost. Celery's own waits 2 s, then 4, then 6."""
 
-    # The types that kombu is given elsewhere want whole seconds.
+    # kombu's type stubs want whole seconds.
     def _ensure_connection(  # type: ignore[override]
         self,
         errback: Any = None,
@@ -51,22 +51,22 @@ Published = tuple[UUID, int, str]
 """task, claim number, queue"""
 
 _EPOCH = "rota:epoch"
-# Shorter than a leader's lease: a leader that waits for a frozen broker must not look frozen itself.
+# Seconds. Shorter than a leader's lease: a leader that waits for a frozen broker must not itself look frozen.
 _PATIENCE = 1.5
 _AWAY = (KombuError, redis.RedisError, AMQPError, OSError)
 
 
 def is_redis(url: str) -> bool:
-    """Whether `url` leads to Redis rather than RabbitMQ."""
+    """Whether `url` names a Redis server rather than RabbitMQ."""
     return urlsplit(url).scheme in {"redis", "rediss", "unix"}
 
 
 def transport_options(url: str) -> dict[str, Any]:
-    """What kombu must know to speak with the broker at `url`."""
+    """Return kombu's transport options for the broker at `url`."""
     if is_redis(url):
         return {
-            # A message is a hint, and one that is lost is published again: what kombu would write down in Redis for
-            # each that is taken and not acknowledged, in two round trips, is of no use.
+            # A message is a hint, and a lost one is published again. So kombu need not record unacknowledged messages
+            # in Redis, which takes two round trips for each.
             "ack_emulation": False,
             "socket_timeout": _PATIENCE,
             "socket_connect_timeout": _PATIENCE,
@@ -77,7 +77,7 @@ def transport_options(url: str) -> dict[str, Any]:
 
 
 def make_broker(app: Celery, *, task_name: str, url: str) -> "Broker":
-    """The broker at `url`."""
+    """Create the broker client for `url`."""
     return (RedisBroker if is_redis(url) else RabbitBroker)(app, task_name=task_name, url=url)
 
 
@@ -90,7 +90,9 @@ class Broker(ABC):
         self._url = url
 
     def connect(self) -> None:
-        """Do now what the first message would otherwise wait for. Where the broker is away it is done with that one."""
+        """Connect in advance, so that the first message need not wait. If the broker does not answer, the first message
+        connects.
+        """
         with contextlib.suppress(*_AWAY), self._app.producer_pool.acquire(block=True, timeout=5) as producer:
             if producer.connection is not None:
                 producer.connection.ensure_connection(max_retries=1)
@@ -100,7 +102,7 @@ class Broker(ABC):
         """Put a message for each task on its queue, in order.
 
         Raises:
-            Unavailable: the broker does not answer. Some messages may be there all the same; doubles do no harm.
+            Unavailable: the broker does not answer. Some messages may have been published; duplicates do no harm.
         """
         try:
             with self._app.producer_pool.acquire(block=True, timeout=5) as producer, _batch(producer):
@@ -119,7 +121,8 @@ class Broker(ABC):
 
     @abstractmethod
     def has_forgotten(self) -> bool:
-        """Whether the broker was emptied or replaced since this was last asked. The first time counts as emptied.
+        """Return whether the broker was emptied or replaced since the last call. A broker without our marker, and
+        RabbitMQ at the first call, count as emptied.
 
         Raises:
             Unavailable: the broker does not answer.
@@ -127,7 +130,7 @@ class Broker(ABC):
 
     @abstractmethod
     def depths(self) -> dict[str, int]:
-        """How many messages wait on each queue, of whatever use they are.
+        """Return how many messages wait on each queue, stale ones included.
 
         Raises:
             Unavailable: the broker does not answer.
@@ -135,7 +138,8 @@ class Broker(ABC):
 
     @abstractmethod
     def published(self) -> set[Published] | None:
-        """The messages that wait on the queues, which are kept short; None where a broker cannot tell without taking.
+        """Return the messages that wait on the queues, which are kept short; None for a broker that cannot list
+        messages without consuming them.
 
         Raises:
             Unavailable: the broker does not answer.
@@ -170,17 +174,15 @@ class RedisBroker(Broker):
 
 
 class RabbitBroker(Broker):
-    """RabbitMQ with quorum queues, which outlive a restart: whether it was replaced shows in queues that are not
-    there.
-    """
+    """RabbitMQ with quorum queues. These survive a restart, so a missing queue means that the broker was replaced."""
 
     def __init__(self, app: Celery, *, task_name: str, url: str) -> None:
         super().__init__(app, task_name=task_name, url=url)
         self._is_known = False
 
     def has_forgotten(self) -> bool:
-        """At our own start, and when a queue of ours is gone; declares the queues, so that they are there from now
-        on.
+        """Return True at the first call of this process, and when one of our queues is missing. Declares the queues, so
+        that they exist from now on.
         """
         try:
             with self._app.connection_for_write() as connection, connection.channel() as channel:
@@ -206,14 +208,14 @@ class RabbitBroker(Broker):
 
 
 def _batch(producer: Any) -> AbstractContextManager[Any]:
-    """Within, what is published goes out together, where the broker is Redis. kombu's type stubs do not know it yet."""
+    """Batch what is published within the block into one write, if the broker is Redis. kombu's type stubs lack it."""
     batch: AbstractContextManager[Any] = producer.batch()
     return batch
 
 
 def _exists(connection: Any, queue: str) -> bool:
     try:
-        with connection.channel() as channel:  # a failed look closes its channel
+        with connection.channel() as channel:  # a failed passive declaration closes its channel
             channel.queue_declare(queue, passive=True)
     except AMQPError:
         return False

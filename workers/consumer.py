@@ -1,7 +1,7 @@
-"""Celery's consumer, which tells Flower of tasks a few times a second instead of at every turn of its loop.
+"""A Celery consumer that sends task events to Flower a few times a second instead of in every cycle of its event loop.
 
-Celery sends what it has to tell as soon as its loop comes round: under load nearly one message an event, each costing
-as much as a step of a task. Flower sees the same events, a moment later and more to a message.
+Celery sends buffered events in the next cycle of its loop: under load that is nearly one message per event, each as
+expensive as a step of a task. Here Flower gets all events slightly later, with more events per message.
 """
 
 import time
@@ -11,19 +11,21 @@ from typing import Any
 from celery.worker import consumer
 
 _EVERY = 0.2  # seconds
-_MOST = 1_000  # events to a message
+_MOST = 1_000  # events per message
 
 
 class Consumer(consumer.Consumer):
-    """A consumer whose events wait for each other."""
+    """A consumer that sends its events in batches."""
 
-    hub: Any  # the type stubs know none of these
+    hub: Any  # the type stubs lack all of these
     event_dispatcher: Any
     _flush_events: Callable[[], None]
     _planned_at = float("-inf")
 
     def on_send_event_buffered(self) -> None:  # type: ignore[override]
-        """An event waits to be sent. Any thread may say so; only the loop's own may set its timer."""
+        """Schedule a flush, now that an event is buffered. Any thread may call this, but only the event loop's thread
+        may set its timer.
+        """
         if self.hub and time.monotonic() - self._planned_at >= _EVERY:
             self._planned_at = time.monotonic()
             self.event_dispatcher.buffer_limit = _MOST
@@ -33,6 +35,6 @@ class Consumer(consumer.Consumer):
         self.hub.call_later(_EVERY, self._flush_events)
 
     def shutdown(self) -> None:
-        """Send what is left, and stop."""
+        """Send the remaining events, and stop."""
         self._flush_events()
         super().shutdown()

@@ -1,4 +1,4 @@
-"""The base of every Celery task of ours: whatever its code raises, Celery gets its slot back."""
+"""The base class of all our Celery tasks: whatever a task raises, Celery gets its slot back."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from core.text import described
 
 
 class BrokenOff(Exception):
-    """A task raised something that is no error, such as `SystemExit`."""
+    """A task raised a `BaseException` that is not an `Exception`, such as `SystemExit`."""
 
 
 class ContainedTask(Task):  # type: ignore[type-arg]  # generic in the type stubs alone
-    """A task that raises ordinary exceptions only.
+    """A task that raises only subclasses of `Exception`.
 
     Celery's thread pool counts a slot as free when the task returns or raises an `Exception`. After `SystemExit` or
     `CancelledError` the message is never acknowledged, and the slot is lost until the process ends.
@@ -30,5 +30,5 @@ class ContainedTask(Task):  # type: ignore[type-arg]  # generic in the type stub
         except BaseException as error:
             raise BrokenOff(described(error)) from error
         finally:
-            if terminate_handler_fired():  # the prefork child was told to end: the code above may have swallowed that
+            if terminate_handler_fired():  # the prefork child was told to exit: the code above may have swallowed that
                 raise SystemExit

@@ -1,6 +1,6 @@
-"""The dispatcher: moves due tasks from Postgres to the Celery queues, and takes back what was lost on the way.
+"""The dispatcher: publishes due tasks from Postgres to the Celery queues, and unpublishes those whose message was lost.
 
-Everything it does stands in Postgres before it is published. It can be killed between any two lines.
+Everything is committed in Postgres before it is published, so the dispatcher can be killed between any two lines.
 """
 
 import os
@@ -36,8 +36,8 @@ log = get_logger(__name__)
 
 _UPKEEP_EVERY = timedelta(seconds=1)
 _SHOW_LIFE_EVERY = timedelta(milliseconds=250)
-# What is due while much is going on is taken in batches, since a round costs the same for one task as for fifty: after
-# a round there is a pause of four times its length. The first after a quiet while is taken at once.
+# Under load, due tasks are taken in batches, since a round costs the same for one task as for fifty: a pause of four
+# times its duration follows each round. After an idle period, the first task is taken at once.
 _PAUSE_FOR_ROUNDS = 4
 _LONGEST_PAUSE = timedelta(milliseconds=100)
 _AFTER_A_FAILURE = timedelta(seconds=1)
@@ -54,11 +54,11 @@ class Dispatcher:
         self._no_reaping_before = 0.0
 
     def stop(self) -> None:
-        """Ask for the end; what is under way is finished first."""
+        """Ask the dispatcher to stop; it finishes the present round first."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Lead, or stand by until the leader is gone, and go on after every outage."""
+        """Lead, or stand by until the leader is gone, and start over after every outage."""
         self._broker.connect()
         while not self._stopping.is_set():
             try:
@@ -78,9 +78,9 @@ class Dispatcher:
         while not self._stopping.is_set() and not leadership.campaign():
             self._stopping.wait(self._config.dispatch_interval)
         raw.execute(f"LISTEN {CHANNEL}".encode())
-        raw.execute(b"SET synchronous_commit = off")  # what is marked here and lost in a crash is due again
-        # A few rows are found among millions, by their ids: to read the table for that is never right, whatever the
-        # planner believes of arrays whose length it does not know.
+        raw.execute(b"SET synchronous_commit = off")  # a mark that a crash loses leaves its task due
+        # Our queries fetch a few rows among millions by id, so a sequential scan is never right. The planner does not
+        # know the length of an array of ids, and may choose one.
         raw.execute(b"SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off")
         with engine_on(raw).connect() as connection:
             self._lead(connection, raw, leadership)
@@ -91,12 +91,12 @@ class Dispatcher:
         shown: Stopwatch | None = None
         while not self._stopping.is_set():
             round_ = Stopwatch()
-            _take_hints(raw)  # this round is the answer to them
+            _take_hints(raw)  # this round handles them
             if shown is None or shown.elapsed() > _SHOW_LIFE_EVERY:
                 with transaction_on(connection):
                     silence = leadership.show_life()
                 shown = Stopwatch()
-                if silence > timedelta(seconds=self._config.worker_lease) / 2:  # of the machine, workers and all
+                if silence > timedelta(seconds=self._config.worker_lease) / 2:  # workers may have frozen too
                     upkeep.put_off_reaping(self._first_reaping(silence))
             upkeep.run_if_due()
             taken = self._dispatch(connection, planner, upkeep)
@@ -107,9 +107,9 @@ class Dispatcher:
                 self._wait(raw, pause if taken.next_due is None else min(pause, max(0.005, taken.next_due)))
 
     def _first_reaping(self, gap: timedelta | None) -> float:
-        """When to begin to take workers for dead. After an outage everybody looks silent: a lease must pass first.
-        Where somebody led until just now there was no outage, or one too short to matter. Put off once, it stays put
-        off, though we start over meanwhile.
+        """Return the monotonic time from which silent workers may be reaped. After an outage every worker looks silent,
+        so a lease must pass first. If another dispatcher led until just now, there was no outage, or one too short to
+        matter. The time is kept when the dispatcher starts over.
         """
         lease = timedelta(seconds=self._config.worker_lease)
         if gap is None or gap > lease / 2:
@@ -117,7 +117,9 @@ class Dispatcher:
         return self._no_reaping_before
 
     def _dispatch(self, connection: Connection, planner: Planner, upkeep: "_Upkeep") -> dispatch.Taken:
-        """Commit first, publish then: a message for a task that is not marked would be a lie, the reverse is mended."""
+        """Take the due tasks and publish them. Commit first, publish then: a message for a task that is not marked
+        would be wrong, while a marked task without a message is published again.
+        """
         with transaction_on(connection):
             crews = upkeep.crews()
             taken = dispatch.take_due(
@@ -130,14 +132,16 @@ class Dispatcher:
         return taken
 
     def _wait(self, raw: psycopg.Connection[Any], pause: float) -> None:
-        """Until a hint comes, or `pause` seconds have passed, or we are asked to stop."""
+        """Wait until a hint arrives, but at most `pause` seconds."""
         if not _take_hints(raw):
             for _ in raw.notifies(timeout=pause, stop_after=1):
                 pass
 
 
 def _take_hints(raw: psycopg.Connection[Any]) -> bool:
-    """Whether hints have come: those that libpq read beside our statements, and those that the driver did."""
+    """Consume all hints, both those that libpq read along with our statements and those that the driver read, and
+    return whether there were any.
+    """
     has_come = False
     while raw.pgconn.notifies() is not None:
         has_come = True
@@ -147,8 +151,8 @@ def _take_hints(raw: psycopg.Connection[Any]) -> bool:
 
 
 class _Upkeep:
-    """What the leader looks after once a second: silent workers, messages that the broker forgot, tasks that grow old,
-    and how much the queues may hold.
+    """The leader's maintenance, once a second: reap silent workers, unpublish tasks whose messages the broker lost,
+    promote tasks that have been due for long, and measure the queues.
     """
 
     def __init__(
@@ -163,18 +167,18 @@ class _Upkeep:
         self._since: Stopwatch | None = None
         self._first_reaping = first_reaping
         self.crowding: dict[str, int] = {}
-        """how many messages of no use each queue holds: those of tasks that stand on a higher queue by now, say"""
+        """number of stale messages on each queue, such as those of tasks that have since moved to a higher queue"""
 
     def put_off_reaping(self, until: float) -> None:
-        """Take nobody for dead before the monotonic time `until`."""
+        """Reap no worker before the monotonic time `until`."""
         self._first_reaping = until
 
     def crews(self) -> list[Crew]:
-        """The slots of the living workers, by the queues that they serve."""
+        """Return the slots of the live workers, by the queues that they serve."""
         return dispatch.crews(self._connection, self._lease)
 
     def bounds(self, crews: list[Crew]) -> dict[Priority, int]:
-        """How many unclaimed messages each queue may hold."""
+        """Return how many unclaimed messages each queue may hold."""
         return bounds_for(slots_by_queue(crews), self._ceiling)
 
     def run_if_due(self) -> None:
@@ -207,7 +211,9 @@ class _Upkeep:
                 log.warning("messages were lost; their tasks are due again", count=again)
 
     def _lost(self, late: Mapping[UUID, tuple[int, str]]) -> list[UUID]:
-        """Those tasks whose messages are not there. Where a broker does not show them, those on queues with none."""
+        """Return the tasks whose messages are not on their queue. For a broker that cannot list messages, return the
+        tasks whose queue is empty.
+        """
         published = self._broker.published()
         if published is not None:
             return [task for task, (claim, queue) in late.items() if (task, claim, queue) not in published]

@@ -1,4 +1,4 @@
-"""One task on one worker: claim it, do it, leave it in its next state. A message is only a hint that it is due."""
+"""Execution of one task by a worker: claim it, run it, and end the claim. A message is only a hint that it is due."""
 
 import contextlib
 import random
@@ -49,15 +49,16 @@ class Executor:
         self._dice = random.Random()  # noqa: S311  jitter, not secrets
 
     def execute(self, org: UUID, task_id: UUID, claim: int) -> None:
-        """Do the task if the message is still true: due, unclaimed, and under this claim number."""
+        """Execute the task if the message is still valid: the task is due, unclaimed, and at this claim number."""
         if not self._presence.is_fresh:
-            time.sleep(_PAUSE_OF_THE_SILENT)  # or we would take the messages of the healthy as fast as they come
+            time.sleep(_PAUSE_OF_THE_SILENT)  # or this worker would take all messages from the healthy
         if self._presence.is_draining or not self._presence.is_fresh:
             self._decline(org, task_id, claim)
             return
         failpoint("before-claim")
         try:
-            # Lost in a crash of the server, it is claimed again, and whatever was written under it refused.
+            # If a crash of the server loses this claim, the task is claimed again, and writes under the lost claim are
+            # refused.
             at = SingleStatement(org, durable=False)
             tokens = self._workplace.reference.first_hold() if claim == 0 else 0
             task = claims.claim(at, task_id, claim, self._presence.id, tokens=tokens)
@@ -67,7 +68,8 @@ class Executor:
         if task is None:
             return
         failpoint("after-claim")
-        # Held only now that the database says so: the heartbeat stops whatever is held here and not named there.
+        # Registered only after the claim is committed: the heartbeat stops every task that is registered here and that
+        # the database does not list.
         with (
             self._presence.holding(task) as interrupt,
             structlog.contextvars.bound_contextvars(task=str(task.id), agent=task.agent, claim=task.claim),
@@ -76,7 +78,7 @@ class Executor:
         wakeup.hint()
 
     def _decline(self, org: UUID, task_id: UUID, claim: int) -> None:
-        """Leave a task to others. Where even that cannot be said, the dispatcher notices that its message is gone."""
+        """Leave a task to other workers. If that cannot be written, the dispatcher detects that its message is gone."""
         with contextlib.suppress(RotaError), transaction(org) as connection:
             claims.decline(connection, task_id, claim)
         wakeup.hint()
@@ -89,7 +91,7 @@ class Executor:
             log.info("task left", outcome=outcome.outcome, status=status, ms=stopwatch.milliseconds())
 
     def _work(self, task: Claimed, journal: Journal, interrupt: Interrupt, stopwatch: Stopwatch) -> ClaimOutcome | None:
-        """Do the task and return how the claim ends; None where another worker has the task."""
+        """Run the task and return how the claim ends; None if another worker has the task."""
         try:
             result = run_task(task, journal, self._workplace, interrupt, self._sink)
         except claims.ClaimLost:
@@ -101,7 +103,7 @@ class Executor:
             return retry.after_doubt(doubt)
         except (Parked, InsufficientFunds, BudgetExhausted) as reason:
             return retry.after_parking(reason)
-        except BaseException as error:  # noqa: BLE001  foreign code raises anything, and the task must end all the same
+        except BaseException as error:  # noqa: BLE001  foreign code may raise anything, and the claim must still end
             return self._after_error(task, error, stopwatch)
         return ClaimOutcome(
             status="succeeded", outcome="succeeded", counted=True, result=result.model_dump(mode="json")
@@ -131,7 +133,7 @@ class Executor:
         try:
             with transaction(task.org_id) as connection:
                 return agents.agent_of_task(connection, task.agent_id).retry
-        except Exception:  # noqa: BLE001  the agent may be what failed; the task must end all the same
+        except Exception:  # noqa: BLE001  loading the agent may be what failed, and the claim must still end
             return RetryPolicy()
 
     def _spell(self, task: Claimed) -> Spell:
@@ -142,8 +144,8 @@ class Executor:
             return Spell()
 
     def _leave(self, journal: Journal, outcome: ClaimOutcome) -> Status | None:
-        """End the claim. Returns the task's status; None where it could not be written: then the heartbeat or the
-        reaper hands the task back.
+        """End the claim and return the task's status; None if it could not be written: then the heartbeat or the reaper
+        hands the task back.
         """
         while True:
             try:
@@ -155,7 +157,7 @@ class Executor:
                 log.exception("the end of the try was not written; the heartbeat will hand the task back")
                 return None
             except InsufficientFunds as reason:
-                journal.discard_deferred()  # they are done again when they can be paid for
+                journal.discard_deferred()  # these steps are run again when they can be paid for
                 outcome = retry.after_parking(reason)
             except Exception as error:
                 log.exception("the end of the try was refused by the database", outcome=outcome.outcome)
@@ -168,5 +170,5 @@ class Executor:
 
 
 def _left(task: Claimed, stopwatch: Stopwatch) -> timedelta | None:
-    """The time until a task's deadline; None where it has none."""
+    """Return the time until a task's deadline; None if it has none."""
     return None if task.remaining is None else task.remaining - stopwatch.elapsed()

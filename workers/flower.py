@@ -1,4 +1,4 @@
-"""What Flower shows of an agent's task: how to see all of it, in place of the ids that the message carries."""
+"""What Flower shows of an agent's task: the command that shows it in Rota, instead of the ids in the message."""
 
 from typing import Any
 
@@ -6,14 +6,16 @@ from tornado.options import options
 
 
 def show_as_commands() -> None:
-    """Have Flower show each task's command."""
-    import flower.options  # noqa: F401, PLC0415  defines the option; only the process that is Flower needs it
+    """Make Flower show the command of each task."""
+    import flower.options  # noqa: F401, PLC0415  defines the option; only Flower's process needs it
 
     options.format_task = with_command
 
 
 def with_command(task: Any) -> Any:
-    """A task of Flower's with the command that shows it in Rota. Its Celery id is the task's, a dot, and the claim."""
+    """Set the arguments of a Flower task to the command that shows it in Rota, and return it. The Celery id is the
+    task's id, a dot, and the claim number.
+    """
     task_id, dot, claim = str(task.uuid).rpartition(".")
     if dot and claim.isdecimal():
         task.args = f"rota show {task_id}"

@@ -1,8 +1,9 @@
-"""Leadership: of several dispatchers one works, and another takes over within seconds when it stops, dies or freezes.
+"""Leader election: one of several dispatchers works, and another takes over within seconds when it stops, dies or
+freezes.
 
-The lock is an advisory one on the very connection that the leader's statements run on: when the connection dies, so
-does the leadership, and no statement of a former leader can follow. A leader that froze keeps its connection; it is
-displaced by ending that connection's backend once its last sign of life is too old.
+The leader holds an advisory lock on the same connection that it runs its statements on: when the connection is lost,
+so is the leadership, and no further statement of the former leader can run. A frozen leader keeps its connection, and
+is displaced by terminating that connection's backend once its last heartbeat is too old.
 """
 
 from datetime import timedelta
@@ -29,12 +30,14 @@ _ALIVE = """
      WHERE l.duty = before.duty AND l.backend_pid = pg_backend_pid()
     RETURNING rota_now() - before.last_seen_at AS silence
 """
-# The pid must belong to a session of our own role that holds the lock: numbers are given out again.
+# The pid must belong to the session that holds the duty's lock in this database: process ids are reused. The server
+# shows a lock of one 64-bit key as two halves.
 _DISPLACE = """
     SELECT l.process, pg_terminate_backend(l.backend_pid) AS ended
       FROM leaders l JOIN pg_locks k ON k.pid = l.backend_pid AND k.locktype = 'advisory' AND k.granted
      WHERE l.duty = %(duty)s AND l.last_seen_at < rota_now() - %(lease)s
        AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND (CAST(k.classid AS bigint) << 32) | CAST(k.objid AS bigint) = hashtextextended(%(duty)s, 0)
 """
 
 
@@ -48,10 +51,10 @@ class Leadership:
         self._values = {"duty": duty, "process": process, "lease": lease}
         self.leads = False
         self.gap: timedelta | None = None
-        """how long nobody led before we did; None when nobody ever had"""
+        """time between the last heartbeat of the leader before and our election; None if there was no leader before"""
 
     def campaign(self) -> bool:
-        """Try to become the leader, displacing one that froze. Whether we lead now."""
+        """Try to become the leader, and displace a frozen one. Return whether this process leads now."""
         row = self._connection.execute(_TRY, self._values).fetchone()
         self.leads = bool(row and row["got"])
         if self.leads:
@@ -64,7 +67,7 @@ class Leadership:
         return self.leads
 
     def _displace_silent_leader(self) -> None:
-        # One login may end the sessions of that login, whatever role they act as; the role itself may not.
+        # The login may terminate its own sessions, whatever role they act as; the role that we act as may not.
         self._connection.execute("RESET ROLE")
         try:
             for displaced in self._connection.execute(_DISPLACE, self._values).fetchall():
@@ -73,8 +76,6 @@ class Leadership:
             become(self._connection, SYSTEM)
 
     def show_life(self) -> timedelta:
-        """Tell the others that the leader is at work. Returns how long ago that was last told, by the database's
-        clock.
-        """
+        """Record the leader's heartbeat. Return the time since the previous one, by the database's clock."""
         row: Any = self._connection.execute(_ALIVE, self._values).fetchone()
         return timedelta(0) if row is None else row[0]

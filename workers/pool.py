@@ -1,7 +1,7 @@
-"""A pool of threads that can grow and shrink while it works.
+"""A thread pool that can grow and shrink while it runs.
 
-Celery's own pool of threads has one size for life. Here threads are made when there is work for them, and how much work
-there is at once is decided by how many messages the consumer may have unacknowledged.
+The size of Celery's own thread pool is fixed. Here threads are created when there is work for them, and concurrency is
+limited by how many unacknowledged messages the consumer may have.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ MOST_THREADS = 5_000
 
 
 class ElasticThreadPool(TaskPool):
-    """Threads, up to `limit` of them at work."""
+    """A pool in which up to `limit` threads work."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -22,14 +22,14 @@ class ElasticThreadPool(TaskPool):
         self.executor = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="task")
 
     def grow(self, n: int = 1) -> None:
-        """Take `n` tasks more at once."""
+        """Raise the concurrency by `n`."""
         self.limit += n
 
     def shrink(self, n: int = 1) -> None:
-        """Take `n` tasks fewer at once; what runs goes on."""
+        """Lower the concurrency by `n`; running tasks continue."""
         self.limit -= n
 
     @property
     def num_processes(self) -> int:
-        """How many tasks at once."""
+        """The concurrency: how many tasks may run at the same time."""
         return int(self.limit)

@@ -1,8 +1,8 @@
-"""A worker process's presence: its row, its heartbeat, and the tasks it has in hand.
+"""A worker process's presence: its row, its heartbeat, and its claimed tasks.
 
-The heartbeat runs in a thread of its own on a connection of its own, so that busy threads and a full pool cannot make a
-living worker look dead. Each beat also says what the database thinks we hold: what it no longer names was taken from us
-and is stopped here; what it names and we do not know (a departure that could not be written) is handed back.
+The heartbeat has its own thread and its own connection, so that busy threads and an exhausted pool cannot make a live
+worker look dead. Each beat also returns the claims that the database has for this worker: a task that is missing there
+was reaped and is stopped here; a claim that is unknown here (its outcome could not be written) is handed back.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def _bare_vitals(presence: "Presence") -> Vitals:
 
 @dataclass
 class Presence:
-    """One worker process, known to the others by `id`, and by `name` to people who scale it."""
+    """One worker process. `id` is unique; `name` is what people use to scale it."""
 
     name: str
     queues: list[str]
@@ -45,11 +45,11 @@ class Presence:
     interval: timedelta
     lease: timedelta = timedelta(seconds=10)
     pool: str = "elastic"
-    """elastic, whose size can change; threads; or prefork"""
+    """`elastic` (its size can change), `threads` or `prefork`"""
     vitals: Callable[["Presence"], Vitals] = _bare_vitals
-    """what to say of ourselves, asked before every beat: also the moment to look after ourselves"""
+    """returns what the next beat reports of this process; called before every beat, so it may also run self-checks"""
     on_beat: Callable[["Presence", Beat], None] = lambda _presence, _beat: None
-    """told what every beat brought back"""
+    """called with the result of every beat"""
     id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id().hex[-6:]}")
 
     def __post_init__(self) -> None:
@@ -63,13 +63,13 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Say that this process is there, and go on saying so. Where the database is away, as soon as it is back."""
+        """Register this process and start the heartbeat. During an outage of the database, register once it is over."""
         with contextlib.suppress(RotaError):
             self._register()
         self._thread.start()
 
     def stop(self) -> None:
-        """Say that this process leaves. Whatever it still has in hand is taken back at once."""
+        """Stop the heartbeat and record that this process has stopped. Tasks that it still holds are reaped at once."""
         self._stopping.set()
         self._thread.join(timeout=5)
         with contextlib.suppress(RotaError), system_transaction() as connection:
@@ -77,7 +77,9 @@ class Presence:
 
     @contextlib.contextmanager
     def holding(self, task: Claimed) -> Iterator[Interrupt]:
-        """Within, the claimed task is in hand: the heartbeat watches over it and stops it through the interrupt."""
+        """Register the claimed task for the duration of the block: the heartbeat watches it, and stops it through the
+        interrupt.
+        """
         interrupt = Interrupt(task.remaining)
         with self._lock:
             self._in_hand[task.id, task.claim] = (task, interrupt)
@@ -91,12 +93,12 @@ class Presence:
             self.let_go(task)
 
     def let_go(self, task: Claimed) -> None:
-        """Have the task in hand no more."""
+        """Unregister the task."""
         with self._lock:
             self._in_hand.pop((task.id, task.claim), None)
 
     def drain(self, grace: timedelta) -> None:
-        """Stop every task in hand at its next step; after `grace` end the calls they wait for as well."""
+        """Stop every registered task at its next step; after `grace`, also end the calls that they wait for."""
         timer = threading.Timer(grace.total_seconds(), self._end_calls)
         timer.daemon = True
         timer.start()
@@ -112,7 +114,7 @@ class Presence:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the others have heard of us within the lease. Who has gone silent takes nothing new."""
+        """Whether the last registration or beat succeeded within the lease. A silent worker takes no new tasks."""
         return self._last_beat is not None and self._last_beat.elapsed() < self.lease
 
     @property
@@ -126,7 +128,7 @@ class Presence:
         return self._claims
 
     def in_hand(self) -> list[tuple[Claimed, Interrupt]]:
-        """The tasks that this process has in hand."""
+        """Return the registered tasks of this process, with their interrupts."""
         with self._lock:
             return list(self._in_hand.values())
 
@@ -150,11 +152,11 @@ class Presence:
         while not self._stopping.is_set():
             try:
                 with dedicated_connection(SYSTEM) as connection:
-                    self._register()  # anew after every outage: somebody may have tidied the row away
+                    self._register()  # again after every outage: the row may have been deleted
                     while not self._stopping.is_set():
                         self._beat(connection)
                         self._stopping.wait(self.interval.total_seconds())
-            except Exception as error:  # noqa: BLE001  without this thread the worker is as good as dead
+            except Exception as error:  # noqa: BLE001  without this thread the worker would be reaped
                 log.warning("heartbeat missed", error=str(error))
                 self._stopping.wait(min(1.0, self.interval.total_seconds()))
 
@@ -166,7 +168,7 @@ class Presence:
         self._last_beat = Stopwatch()
         for key, (_, interrupt) in before.items():
             if key not in beat.held:
-                interrupt.trigger("claim_lost")  # taken from us; or it ended in this very moment, and nobody minds
+                interrupt.trigger("claim_lost")  # it was reaped, or it has just ended, when this does no harm
                 continue
             if (stop := beat.held[key]) is not None:
                 interrupt.trigger(stop)
@@ -177,7 +179,7 @@ class Presence:
     def _hand_back_strays(self, beat: Beat, before: Any) -> None:
         with self._lock:
             unknown = {key for key in beat.held if key not in before and key not in self._in_hand}
-        # Twice in a row: a claim that commits while we look is unknown for a moment.
+        # Only if unknown in two beats in a row: a claim that commits during a beat is unknown for a moment.
         for task_id, claim in unknown & self._strays:
             with system_transaction() as connection:
                 claims.release_stray(connection, task_id, claim)

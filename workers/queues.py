@@ -1,4 +1,4 @@
-"""The Celery queues: one for each priority, and one for the system's own duties."""
+"""The Celery queues: one for each priority, and one for the duties."""
 
 from kombu import Queue
 
@@ -10,6 +10,6 @@ ALL_QUEUES: tuple[str, ...] = (*TASK_QUEUES, SYSTEM)
 
 
 def declared(broker_url: str) -> list[Queue]:
-    """Every queue, as Celery declares it: on RabbitMQ as quorum queues, which outlive any one of its nodes."""
+    """Return the declarations of all queues. On RabbitMQ they are quorum queues, which survive the loss of a node."""
     arguments = {"x-queue-type": "quorum"} if broker_url.startswith("amqp") else None
     return [Queue(name, routing_key=name, queue_arguments=arguments) for name in ALL_QUEUES]

@@ -1,4 +1,4 @@
-"""Taking back what silent workers had in hand. Runs in the dispatcher, so it needs neither beat nor a free worker."""
+"""The reaper: takes tasks from silent workers. Runs in the dispatcher, so it needs neither beat nor a free worker."""
 
 from datetime import timedelta
 
@@ -11,8 +11,8 @@ log = get_logger(__name__)
 
 
 def reap(connection: Connection, lease: timedelta) -> None:
-    """Take the tasks of workers silent for longer than `lease`: queued again, or waiting or ended where they must
-    be.
+    """Reap the tasks of workers that have been silent for longer than `lease`: queue them again or, where necessary,
+    let them wait or end.
     """
     if taken := claims.reap_orphaned(connection, lease):
         log.warning("took back the tasks of silent workers", **taken)

@@ -1,4 +1,6 @@
-"""Whether a failed try is followed by another, and when. Decides only: values in, a departure out."""
+"""How a claim ends after a failure, a stop or a wait: whether the task is retried, and when. Pure functions: values in,
+a claim outcome out.
+"""
 
 import random
 from dataclasses import dataclass
@@ -20,15 +22,15 @@ from domain.wallet.schemas import InsufficientFunds
 
 _RETRIED = OUTAGE | {"tool_failed"}
 _LONGEST_PATIENT_DELAY = timedelta(seconds=15)
-"""between two tries of a task during an outage: the provider's pace keeps those of many tasks apart"""
+"""longest delay between two tries of a task during an outage: the provider's pace spreads the tries of many tasks"""
 _SAID = 500
-# Where a provider names no time to wait, its rate limit is taken to be one by the minute.
+# Used when a provider names no time to wait: the rate limit is then assumed to be per minute.
 _RATE_LIMIT_WAIT = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that failed: the kind of error, what was said, and how long the provider asked to wait."""
+    """A failed try: the kind of error, its message, and how long the provider asked to wait."""
 
     kind: str
     message: str
@@ -36,12 +38,12 @@ class Failure:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The failure that an exception amounts to."""
+    """Return the failure that an exception stands for."""
     if isinstance(error, ModelError):
         return Failure(error.kind, error.message, error.retry_after)
     if isinstance(error, RotaError):
         return Failure(next(kind for type_, kind in _KINDS if isinstance(error, type_)), error.message)
-    # Of the database's errors without the statement and its values, which may be private.
+    # For a database error, only the driver's error: the statement and its values may be private.
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     notes = getattr(error, "__notes__", [])
     return Failure("tool_failed", " ".join([described(cause), *notes]))
@@ -69,12 +71,12 @@ def after_failure(
     remaining: timedelta | None,
     dice: random.Random,
 ) -> ClaimOutcome:
-    """What becomes of a task whose try, after `attempts` counted ones, ended in `failure`.
+    """Return the outcome of a claim whose try, after `attempts` counted ones, ended in `failure`.
 
-    `spell` tells how the task fared since its last progress: after that, attempts are counted anew. An outage of its
-    provider costs no attempt until it has lasted for `patience`. `tries` counts the claims, also those that did not
-    count as attempts, so that an outage of ours is met with patience. `remaining` is the time until the deadline: a try
-    that could only begin after it is not made.
+    `spell` describes the task since its last progress: after progress, attempts are counted from zero. An outage of its
+    provider costs no attempt until it has lasted for `patience`. `tries` counts all claims, including those that did
+    not count as attempts, so that the back-off also grows during an outage of our own servers. `remaining` is the time
+    until the deadline: if the next try could only begin after it, the task fails.
     """
     used = (0 if spell.has_progressed else attempts) + 1
     if failure.kind == "rate_limited":
@@ -95,7 +97,7 @@ def after_failure(
 
 
 def _after_limit(failure: Failure, dice: random.Random) -> timedelta:
-    """As long as the provider asks, and a little apart, so that those refused together do not come back together."""
+    """Return the delay that the provider asks for plus jitter: tasks refused together must not return together."""
     wait = failure.retry_after if failure.retry_after is not None else _RATE_LIMIT_WAIT
     return wait + timedelta(seconds=dice.uniform(0, 1 + 0.1 * wait.total_seconds()))
 
@@ -105,14 +107,14 @@ def _at_least(delay: timedelta, failure: Failure) -> timedelta:
 
 
 def after_cool_down(held: HeldBack, *, remaining: timedelta | None, dice: random.Random) -> ClaimOutcome:
-    """A task whose model may not be called now comes back when it may be; no try was made."""
+    """Defer a task whose model is cooling down until it may be called again; no try was made."""
     delay = held.wait + timedelta(seconds=dice.random())
     error = TaskError(kind="held_back", message=held.message)
     return _unless_too_late(ClaimOutcome(status="queued", outcome="deferred", delay=delay, error=error), remaining)
 
 
 def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta:
-    """Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", 2015): uniform in
+    """Return an exponential back-off with full jitter (Brooker, "Exponential Backoff And Jitter", 2015): uniform in
     [0, min(ceiling, base * 2^(attempt - 1))].
     """
     growth = 2.0 ** min(max(attempt, 1) - 1, 32)
@@ -121,13 +123,13 @@ def backoff(attempt: int, policy: RetryPolicy, dice: random.Random) -> timedelta
 
 
 def after_doubt(doubt: OutcomeUnknown) -> ClaimOutcome:
-    """A task whose action may or may not have happened waits for a person."""
+    """Let a task whose action may or may not have happened wait for a person."""
     error = TaskError(kind="outcome_unknown", message=doubt.message)
     return ClaimOutcome(status="waiting", outcome="waiting", waiting_for="outcome", error=error)
 
 
 def after_parking(reason: Parked | InsufficientFunds | BudgetExhausted) -> ClaimOutcome:
-    """A task that cannot go on without a person's word, or without money, waits for it and holds no worker."""
+    """Let a task wait for a person's decision or for money; it occupies no worker meanwhile."""
     if isinstance(reason, Parked):
         return ClaimOutcome(status="waiting", outcome="waiting", waiting_for=reason.waiting_for)
     what = "funds" if isinstance(reason, InsufficientFunds) else "budget"
@@ -137,7 +139,7 @@ def after_parking(reason: Parked | InsufficientFunds | BudgetExhausted) -> Claim
 
 
 def after_stuck(*, attempts: int, max_attempts: int, what: str, spell: Spell) -> ClaimOutcome:
-    """What becomes of a task whose thread does not come back from what it does."""
+    """Return the outcome of a claim whose thread is stuck in `what`."""
     error = TaskError(kind="stuck", message=f"Its thread did not come back from {what}.")
     is_last = (0 if spell.has_progressed else attempts) + 1 >= max_attempts
     return ClaimOutcome(
@@ -151,7 +153,7 @@ def after_stuck(*, attempts: int, max_attempts: int, what: str, spell: Spell) ->
 
 
 def after_stop(stopped: Stopped) -> ClaimOutcome | None:
-    """What becomes of a task that was stopped; None when it is no longer ours to say."""
+    """Return the outcome of a claim that was stopped; None if the claim was lost."""
     return _AFTER_STOP[stopped.reason]
 
 

@@ -1,7 +1,7 @@
-"""A worker process looks after itself: threads that do not come back, too great an age, too much memory, its size.
+"""Self-checks of a worker process: stuck threads, its age, its memory, and its concurrency.
 
-Python cannot end a thread. A task whose thread is stuck is handed back, whatever the thread may still write is refused
-by the fence, and the process drains and ends itself, for a supervisor to start another.
+Python cannot end a thread. A task whose thread is stuck is handed back, the fence refuses what the thread may still
+write, and the process drains and exits, for a supervisor to start another.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ from workers.presence import Presence
 
 log = get_logger(__name__)
 
-# Those who were started together should not all leave together.
+# Spreads the longest life of processes, so that those started together do not all exit together.
 _SPREAD = 0.1
 _LINES = 12
 
 
 class Watchdog:
-    """Asked before every heartbeat, told after it. `resize` is called with the concurrency that people want."""
+    """Runs before and after every heartbeat. `resize` is called with the concurrency that people set."""
 
     def __init__(self, config: Settings, resize: Callable[[int], None]) -> None:
         self._config = config
@@ -51,7 +51,9 @@ class Watchdog:
         )
 
     def vitals(self, presence: Presence) -> Vitals:
-        """What to say of this process. Looks for stuck threads and for reasons to leave on the way."""
+        """Return the vitals of this process. First hand back tasks whose threads are stuck, and drain if there is a
+        reason to.
+        """
         memory = self._process.memory_info().rss
         self._hand_back_stuck(presence)
         can_leave = presence.pool != "prefork"  # a signal would end a child in the middle of its task
@@ -68,7 +70,7 @@ class Watchdog:
         )
 
     def follow(self, presence: Presence, beat: Beat) -> None:
-        """Become as large as people want this process to be."""
+        """Change the concurrency to what people set."""
         wanted = beat.wanted_concurrency
         if presence.pool != "elastic" or presence.is_draining:
             return
@@ -89,7 +91,7 @@ class Watchdog:
     def _leave(self, reason: str) -> None:
         log.warning("leaves, for another to take its place", reason=reason)
         self._draining_because = reason
-        os.kill(os.getpid(), signal.SIGTERM)  # as from outside: Celery and our own drain both begin there
+        os.kill(os.getpid(), signal.SIGTERM)  # starts both Celery's shutdown and our own drain
 
     def _hand_back_stuck(self, presence: Presence) -> None:
         for task, interrupt in presence.in_hand():
@@ -108,12 +110,12 @@ class Watchdog:
 
 
 def _stack(thread: int) -> str:
-    frame = sys._current_frames().get(thread)  # noqa: SLF001  the documented way, underscore and all
+    frame = sys._current_frames().get(thread)  # noqa: SLF001  documented, despite the underscore
     return "".join(traceback.format_stack(frame)[-_LINES:]) if frame else "gone"
 
 
 def end_after(grace: timedelta, code: int) -> None:
-    """End this process when `grace` is over, whatever its threads do: what it still holds is taken back."""
+    """Exit this process after `grace`, whatever its threads do: the tasks that it still holds are reaped."""
     timer = threading.Timer(grace.total_seconds(), os._exit, [code])
     timer.daemon = True
     timer.start()

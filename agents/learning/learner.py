@@ -1,4 +1,4 @@
-"""Choosing by what an organisation has seen, and writing down what was chosen."""
+"""Choose by an organisation's recorded outcomes, and record the choice."""
 
 from collections.abc import Sequence
 from random import Random, SystemRandom
@@ -12,7 +12,7 @@ from domain.learning.schemas import NewChoice
 
 
 class Learner:
-    """Thompson sampling over what is stored."""
+    """Thompson sampling over stored outcomes."""
 
     def __init__(self, chance: Random | None = None) -> None:
         self._chance = chance or SystemRandom()
@@ -20,7 +20,7 @@ class Learner:
     def choose(
         self, connection: Connection, org: UUID, *, policy: str, context: str, options: Sequence[str], subject: UUID
     ) -> tuple[str, UUID]:
-        """Take one of `options` for `subject`. Returns it, with the id under which its outcome is to be told.
+        """Choose one of `options` for `subject`. Return it with the id under which its outcome is to be reported.
 
         Raises:
             ValueError: there is no option.

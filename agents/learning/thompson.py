@@ -1,8 +1,8 @@
-"""Thompson sampling for options that succeed or fail. Pure: posteriors and a source of chance in, a choice out.
+"""Thompson sampling for options that succeed or fail. Pure functions of posteriors and a source of randomness.
 
-Each option's rate of success has a Beta posterior, which begins as Beta(1, 1): anything may be. To choose, a rate is
-drawn from each posterior, and the option with the highest is taken (Thompson 1933; Agrawal & Goyal 2012). So an option
-is tried as often as it may still turn out to be the best: no schedule of exploring is needed.
+Each option's success rate has a Beta posterior, which starts as Beta(1, 1), the uniform distribution. To choose, a rate
+is drawn from each posterior, and the option with the highest is taken (Thompson 1933; Agrawal & Goyal 2012). An option
+is tried as often as it may still turn out to be the best, so no exploration schedule is needed.
 """
 
 from collections.abc import Mapping
@@ -12,33 +12,33 @@ from random import Random
 
 _PRIOR = 1.0
 _CELLS = 512
-"""parts of the interval from 0 to 1 that propensities are summed over"""
+"""number of cells of the interval from 0 to 1 over which propensities are summed"""
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is known of an option: how often it succeeded and failed. The rate of success is Beta(1 + s, 1 + f)."""
+    """How often an option succeeded and failed. Its success rate is distributed as Beta(1 + s, 1 + f)."""
 
     successes: int = 0
     failures: int = 0
 
     @property
     def mean(self) -> float:
-        """The rate of success that is to be expected."""
+        """The expected success rate."""
         return (_PRIOR + self.successes) / (2 * _PRIOR + self.successes + self.failures)
 
     def draw(self, chance: Random) -> float:
-        """A rate that it may have."""
+        """Draw a success rate."""
         return chance.betavariate(_PRIOR + self.successes, _PRIOR + self.failures)
 
     def after(self, *, success: bool) -> "Posterior":
-        """What is known once one more outcome is."""
+        """Return the posterior after one more outcome."""
         return Posterior(self.successes + success, self.failures + (not success))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An option that was taken: how probable that was, and whether another looked better."""
+    """An option that was taken, the probability of that, and whether another had a higher expected rate."""
 
     option: str
     propensity: float
@@ -46,23 +46,23 @@ class Choice:
 
 
 def draw(posteriors: Mapping[str, Posterior], chance: Random) -> str:
-    """The option whose drawn rate is highest."""
+    """Return the option whose drawn rate is highest."""
     if not posteriors:
         raise ValueError("there is no option to choose from")
     return max(posteriors, key=lambda option: posteriors[option].draw(chance))
 
 
 def choose(posteriors: Mapping[str, Posterior], chance: Random) -> Choice:
-    """Take an option, and say how probable that was. It explores when another has the higher expected rate."""
+    """Take an option, with the probability of that. It is exploration if another has a higher expected rate."""
     option = draw(posteriors, chance)
     best = max(posterior.mean for posterior in posteriors.values())
     return Choice(option, propensities(posteriors)[option], posteriors[option].mean < best)
 
 
 def propensities(posteriors: Mapping[str, Posterior]) -> dict[str, float]:
-    """How probable it is that each option is taken: that its rate is the highest. They add up to 1.
+    """Return the probability that each option is taken, which is that its rate is the highest. They add up to 1.
 
-    P(i is taken) = ∫ f_i(x) · Π_{j≠i} F_j(x) dx, summed over 512 cells; within a cell ties are shared evenly.
+    P(i is taken) = ∫ f_i(x) · Π_{j≠i} F_j(x) dx, summed over 512 cells; ties within a cell are shared evenly.
     """
     masses = {option: _masses(posterior) for option, posterior in posteriors.items()}
     found = dict.fromkeys(posteriors, 0.0)
@@ -81,7 +81,7 @@ def propensities(posteriors: Mapping[str, Posterior]) -> dict[str, float]:
 
 
 def _masses(posterior: Posterior) -> list[float]:
-    """The share of a posterior that lies in each cell: its density at the middle, made to add up to 1."""
+    """Return the share of a posterior in each cell: the density at its middle, normalised to add up to 1."""
     highest = _log_density(posterior, _mode(posterior))
     densities = [exp(_log_density(posterior, (cell + 0.5) / _CELLS) - highest) for cell in range(_CELLS)]
     total = sum(densities)

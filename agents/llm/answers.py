@@ -1,16 +1,16 @@
-"""Whether a whole answer can be used, and what to do about one that cannot. Decides only; each is billed all the same.
+"""Decide whether a complete reply can be used, and how to retry if it cannot. Every reply is billed either way.
 
-| the answer                                                        | kind       | then                              |
+| the reply                                                         | kind       | then                              |
 |-------------------------------------------------------------------|------------|-----------------------------------|
-| text, or calls, at an end of its own                              |            | used                              |
-| text that stops at the limit of output tokens or of the window    |            | used, and marked as cut off       |
-| calls that cannot be read                                         |            | used: the model is told, and may  |
+| text or tool calls, with a regular stop reason                    |            | used                              |
+| text cut at the limit of output tokens or of the context window   |            | used, and marked as cut off       |
+| tool calls with unreadable arguments                              |            | used: the model is told, and may  |
 |                                                                   |            | correct them                      |
-| nothing to see, or calls, cut at the limit of output tokens       | truncated  | asked again with twice the limit  |
-| the same at the end of the window                                 | too_long   | asked again with less             |
-| nothing to see at an end of its own                               | empty      | asked once more                   |
-| calls announced and not there; a stop reason that is not known    | unfinished | asked once more                   |
-| declined                                                          | refused    | fails                             |
+| blank text or tool calls, cut at the limit of output tokens       | truncated  | retried with twice the limit      |
+| blank text or tool calls, cut at the end of the context window    | too_long   | retried with a shorter prompt     |
+| blank text, with a regular stop reason                            | empty      | retried once                      |
+| tool calls announced but missing; an unknown stop reason          | unfinished | retried once                      |
+| refusal                                                           | refused    | fails                             |
 """
 
 from typing import Literal
@@ -26,8 +26,8 @@ _REMEDIES: dict[Kind, Remedy] = {
 }  # fmt: skip
 
 
-def problem_of(reply: Reply, limit: int) -> ModelError | None:  # noqa: PLR0911  one for each line of the table
-    """Why a whole answer to a request for at most `limit` output tokens cannot be used; None where it can."""
+def problem_of(reply: Reply, limit: int) -> ModelError | None:  # noqa: PLR0911  one return for each row of the table
+    """Return the error for a complete reply that cannot be used; None if it can. `limit`: the most output tokens."""
     shows_nothing = is_blank(reply.message.text) and not reply.message.tool_calls
     if reply.stop_reason == "refusal":
         return ModelError("refused", f"The model declined to answer: {reply.message.text or 'no reason given'}")
@@ -50,5 +50,5 @@ _RAISE = " Raise the agent's limit max_output_tokens."
 
 
 def remedy_for(kind: Kind) -> Remedy | None:
-    """What to ask anew after an error of this kind; None where that would not help."""
+    """Return how to repeat the request at once after an error of this kind; None if that would not help."""
     return _REMEDIES.get(kind)

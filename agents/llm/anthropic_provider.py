@@ -47,18 +47,18 @@ class AnthropicProvider:
         self._client = anthropic.Anthropic(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
 
     def complete(self, request: Request) -> Reply:
-        """The whole answer at once."""
+        """Return the whole reply at once."""
         assembly = _Assembly(request)
         with self._mapped_errors(assembly):
-            # What `messages.create` does, without its walk through every tool's schema and its generic reading of the
-            # answer: half of a call.
+            # Equivalent to `messages.create`, without its walk through every tool's schema and its generic parsing of
+            # the response, which are half the cost of a call.
             response = self._client.post(
                 _PATH, cast_to=httpx2.Response, content=_written(_body(request)), options=_options(request)
             )
             return self._whole(request, response.text, assembly)
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
-        """The text as it is said, then the reply."""
+        """Yield the text as it arrives, then the reply."""
         assembly = _Assembly(request)
         with (
             self._mapped_errors(assembly),
@@ -87,7 +87,7 @@ class AnthropicProvider:
         return mapped_errors(anthropic, anthropic.AnthropicError, self._name, self._remedies, assembly.spent)
 
     def _reply(self, request: Request, answer: "_Answer", written: Any) -> Reply:
-        """The reply; `written` says how the input of the block with a number was written."""
+        """Build the reply. `written` returns the JSON text of the input of the block at an index."""
         text = "".join(block.text for block in answer.content if block.type == "text")
         calls = [
             read_call(id=block.id, name=block.name, arguments=block.input, text=written(index))
@@ -95,11 +95,11 @@ class AnthropicProvider:
             if block.type == "tool_use"
         ]
         tokens = _tokens(request, answer.usage, text + "".join(call.text for call in calls))
-        # A cut stream ends without a word, with an empty tool call and no stop reason.
+        # A truncated stream ends without an error, with an empty tool call and no stop reason.
         if answer.stop_reason is None:
             raise ModelError("incomplete", f"{self._name}'s answer broke off before its end.", tokens=tokens)
         stop_reason = _STOP_REASONS.get(answer.stop_reason, "unknown")
-        # At the limit the last call's arguments may stop anywhere.
+        # At the limit, the last call's arguments may be cut anywhere.
         is_cut = stop_reason in {"max_tokens", "window"} and bool(calls)
         return Reply(
             message=AssistantMessage(text=text, tool_calls=[] if is_cut else calls),
@@ -114,7 +114,7 @@ class AnthropicProvider:
 
 
 def _options(request: Request) -> Any:
-    # The SDK would make up an idempotency key, from the system's randomness, to send it nowhere.
+    # Without a key, the SDK generates one from the system's randomness and never sends it.
     return {"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())}
 
 
@@ -128,8 +128,8 @@ class _Verbatim(str):
 
 
 def _written(value: Any) -> bytes:
-    """A request as JSON. A JSON library would respell the numbers in a call's input and drop duplicate keys, so inputs
-    are inserted as the model wrote them.
+    """Return a request as JSON. A JSON library would respell the numbers in a tool call's input and drop duplicate
+    keys, so inputs are inserted as the model wrote them.
     """
     return _json(value).encode()
 
@@ -167,7 +167,7 @@ def _messages(messages: list[Message]) -> list[dict[str, Any]]:
     for message in messages:
         role, blocks = _blocks(message)
         if sent and sent[-1]["role"] == role:
-            sent[-1]["content"] += blocks  # the results of parallel calls belong into one message
+            sent[-1]["content"] += blocks  # the results of parallel calls belong in one message
         else:
             sent.append({"role": role, "content": blocks})
     return sent
@@ -224,7 +224,7 @@ class _Usage(BaseModel):
 
 
 def _parts(value: Any) -> Any:
-    """The parts of an answer, which imitators write as one text or leave out."""
+    """Return the blocks of a response. Compatible servers may send a single text instead, or nothing."""
     if isinstance(value, str):
         return [{"type": "text", "text": value}]
     return [] if value is None else value
@@ -237,15 +237,15 @@ class _Answer(BaseModel):
 
 
 def _input_at(text: str, index: int) -> str | None:
-    """How the input of a block is written in an answer."""
+    """Return the JSON text of a block's input in a response; None if it has no input."""
     try:
         return written_at(text, "content", index, "input")
-    except (ValueError, KeyError, IndexError):  # it has none
+    except (ValueError, KeyError, IndexError):  # the block has no input
         return None
 
 
 class _Assembly:
-    """An answer put together from the events of a stream."""
+    """A reply assembled from the events of a stream."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -256,11 +256,11 @@ class _Assembly:
         self._has_begun = False
 
     def add(self, event: Any) -> str:
-        """Take an event in; returns the text it adds."""
+        """Add an event. Return the text that it contributes."""
         match event["type"]:
             case "message_start":
                 self._has_begun = True
-                # It counts the output as far as it has come; how much it was is said at the end.
+                # Its count of output tokens is preliminary; `message_delta` has the final one.
                 self.count((event["message"].get("usage") or {}) | {"output_tokens": None})
             case "content_block_start":
                 self._blocks[event["index"]] = dict(event["content_block"])
@@ -285,12 +285,12 @@ class _Assembly:
         return text or "" if block["type"] == "text" else ""
 
     def count(self, usage: Any) -> None:
-        """Take in a report of tokens."""
+        """Merge a usage report."""
         if isinstance(usage, dict):
             self._usage |= {name: value for name, value in usage.items() if value is not None}
 
     def answer(self) -> _Answer:
-        """All that came."""
+        """Return everything received so far."""
         content = [
             block | ({"input": self._pieces[index]} if self._pieces.get(index) else {})
             for index, block in sorted(self._blocks.items())
@@ -298,10 +298,10 @@ class _Assembly:
         return _Answer.model_validate({"content": content, "stop_reason": self._stop_reason, "usage": self._usage})
 
     def written(self, _: int) -> None:
-        """A streamed input is text already."""
+        """Return None: a streamed input is text already."""
 
     def spent(self) -> Tokens | None:
-        """What was used if the answer ends here; None before it began."""
+        """Return the tokens used if the reply ends here; None if it has not begun."""
         if not (self._has_begun or self._usage):
             return None
         said = "".join(block.get("text") or "" for block in self._blocks.values()) + "".join(self._pieces.values())
@@ -313,6 +313,6 @@ def _tokens(request: Request, usage: _Usage, said: str) -> Tokens:
     cache_write = usage.cache_creation_input_tokens or (
         (parts.ephemeral_5m_input_tokens or 0) + (parts.ephemeral_1h_input_tokens or 0)
     )
-    # What was read from or written to the cache is reported apart here, and together everywhere else.
+    # Anthropic reports cache reads and writes apart from the prompt; everywhere else they are a part of it.
     sent = None if usage.input_tokens is None else usage.input_tokens + cached + cache_write
     return counted(request, said, sent=sent, answered=usage.output_tokens, cached=cached, cache_write=cache_write)

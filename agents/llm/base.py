@@ -1,4 +1,4 @@
-"""What goes to a model and what comes back, the same for every provider."""
+"""Requests to models and their replies, in one form for all providers."""
 
 import functools
 import json
@@ -12,23 +12,23 @@ from core.text import storable, unstorable
 from domain.billing.schemas import Tokens
 
 StopReason = Literal["end", "tool_use", "max_tokens", "window", "refusal", "pause", "unknown"]
-"""why the model stopped; `window`: prompt and answer together filled its context window; `unknown`: for a reason that
-this wire does not define, so the answer may be half of one"""
+"""why the model stopped. `window`: the prompt and the reply together filled its context window; `unknown`: a reason
+that the provider's API does not define, so the reply may be incomplete"""
 
 
-# What a model says is not ours to refuse, and must not be what keeps its step from being written down.
+# Text of a model. Characters that cannot be stored are replaced: they must not keep its step from being recorded.
 Said = Annotated[str, BeforeValidator(storable)]
 
 
 class ToolCall(BaseModel):
-    """A tool the model asks for. `problem` says why the arguments could not be read, where they could not."""
+    """A tool call. `problem` says why it cannot be carried out, such as unreadable arguments; None if it can."""
 
     id: Said
     name: Said
     arguments: Annotated[dict[str, Any], BeforeValidator(storable)] = {}
     text: str = ""
-    """the arguments as JSON, as the model wrote them. jsonb reorders keys and respells numbers, so what goes back on
-    the wire is kept as text; where the model's own text cannot go back, the arguments as they were read"""
+    """the arguments as JSON text, as the model wrote them, to send back to the provider: jsonb would reorder keys and
+    respell numbers. If the model's own text cannot be sent back, `arguments` as JSON"""
     problem: str | None = None
 
     @model_validator(mode="after")
@@ -41,25 +41,25 @@ class ToolCall(BaseModel):
 
 
 UNTRUSTED = "untrusted_data"
-"""the name under which models are told what strangers may have written"""
+"""the JSON key that marks, for models, content that strangers may have written"""
 
 
 def _read_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return text  # it was shortened
+        return text  # no longer JSON: it was shortened
 
 
 class UserMessage(BaseModel):
-    """What the person said."""
+    """A message of the user."""
 
     role: Literal["user"] = "user"
     text: str
 
 
 class AssistantMessage(BaseModel):
-    """What the model said."""
+    """A message of the model: text, tool calls, or both."""
 
     role: Literal["assistant"] = "assistant"
     text: Said = ""
@@ -67,7 +67,7 @@ class AssistantMessage(BaseModel):
 
 
 class ToolMessage(BaseModel):
-    """What a tool answered."""
+    """The result of a tool call."""
 
     role: Literal["tool"] = "tool"
     call_id: str
@@ -77,9 +77,9 @@ class ToolMessage(BaseModel):
 
     @property
     def told(self) -> str:
-        """The content as a model is told it: what strangers may have written is marked as data.
+        """The content as the model reads it: content that strangers may have written is marked as data.
 
-        As JSON inside JSON it cannot end its own quotation.
+        It is quoted as JSON inside JSON, so it cannot end its own quotation.
         """
         if not self.is_untrusted:
             return self.content
@@ -98,12 +98,12 @@ class ToolSpec(BaseModel):
 
     @functools.cached_property
     def parameters_json(self) -> str:
-        """The parameters as JSON. Written once: a tool is offered with every call."""
+        """The parameters as JSON. Cached: a tool is offered with every call."""
         return json.dumps(self.parameters, ensure_ascii=False)
 
 
 class Request(BaseModel):
-    """One call of a model."""
+    """One call to a model."""
 
     model: str
     system: str
@@ -114,11 +114,11 @@ class Request(BaseModel):
 
 
 REHEARSAL_HEADER = "x-rota-rehearsal"
-"""every answer of the rehearsal model has it"""
+"""a header of every response of the rehearsal model"""
 
 
 class Reply(BaseModel):
-    """A whole answer. Calls that did not arrive whole are not in it: `truncated_call` tells that there was one."""
+    """A complete reply. If its last tool call may be cut, all of them are left out and `truncated_call` is set."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -130,26 +130,26 @@ class Reply(BaseModel):
     model: str
     truncated_call: bool = False
     missing_call: bool = False
-    """it announced a call that is not in it"""
+    """whether it announced a tool call that it does not contain"""
     reason: Said = ""
-    """the stop reason in the provider's own word"""
+    """the stop reason as the provider spells it"""
     is_rehearsal: bool = False
-    """whether the rehearsal model gave it"""
+    """whether it is from the rehearsal model"""
 
 
 class TextDelta(BaseModel):
-    """A piece of the answer while it is said."""
+    """A piece of a streamed reply's text."""
 
     text: str
 
 
 class Provider(Protocol):
-    """A provider of models. Both methods raise `ModelError`, and nothing else, for what goes wrong out there."""
+    """A provider of models. Failures of the provider or the network raise `ModelError`, and nothing else."""
 
     def complete(self, request: Request) -> Reply:
-        """The whole answer at once."""
+        """Return the whole reply at once."""
         ...
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
-        """The text as it is said, then, last and only when all of it came, the reply."""
+        """Yield the text as it arrives and, only if all of it arrived, the reply last."""
         ...

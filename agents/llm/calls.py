@@ -1,4 +1,4 @@
-"""Reading the calls that a model makes: their arguments as values, and as the text that goes back on the wire."""
+"""Parsing of tool calls: their arguments as values, and as the text that is sent back to the provider."""
 
 import json
 import re
@@ -9,17 +9,17 @@ from agents.llm.base import ToolCall
 from core.text import unstorable
 
 UNNAMED = "unnamed_tool"
-"""what a call is called that names no tool"""
+"""the name given to a tool call that names no tool"""
 
 _decode = json.JSONDecoder().raw_decode
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def read_call(*, id: Any, name: Any, arguments: Any, text: str | None = None) -> ToolCall:  # noqa: A002
-    """The call that a provider's answer describes, with a `problem` where it cannot be carried out.
+    """Return the tool call that a provider's response describes, with a `problem` if it cannot be carried out.
 
-    `arguments` is JSON text (OpenAI's wire) or a JSON object (Anthropic's wire, and servers that confuse the two); for
-    an object, `text` is the JSON it was read from.
+    `arguments` is JSON text (OpenAI's API) or a JSON object (Anthropic's API, and servers that confuse the two); for an
+    object, `text` is the JSON that it was parsed from.
     """
     known = {"id": id if isinstance(id, str) else "", "name": name if isinstance(name, str) and name else UNNAMED}
     if known["name"] == UNNAMED:
@@ -40,9 +40,9 @@ def read_call(*, id: Any, name: Any, arguments: Any, text: str | None = None) ->
 
 
 def written_at(text: str, *path: str | int) -> str:
-    """The part of a JSON document at `path`, character for character as it is written there.
+    """Return the part of a JSON document at `path`, verbatim.
 
-    Of keys that occur twice the last counts, as for `json.loads`.
+    Of duplicate keys the last counts, as for `json.loads`.
 
     Raises:
         ValueError, KeyError, IndexError: there is no such part.
@@ -55,7 +55,7 @@ def written_at(text: str, *path: str | int) -> str:
 
 
 def _members(text: str, begin: int) -> Iterator[tuple[str | int, tuple[int, int]]]:
-    """The keys of the object that begins at `begin`, with where their values begin and end."""
+    """Yield each key of the object that begins at `begin`, with the begin and end of its value."""
     at = _skip(text, begin + 1)
     while text[at] == '"':
         key, at = _decode(text, at)
@@ -67,7 +67,7 @@ def _members(text: str, begin: int) -> Iterator[tuple[str | int, tuple[int, int]
 
 
 def _items(text: str, begin: int) -> Iterator[tuple[int, int]]:
-    """Where the items of the array that begins at `begin` begin and end."""
+    """Yield the begin and end of each item of the array that begins at `begin`."""
     at = _skip(text, begin + 1)
     while text[at] != "]":
         end = _decode(text, at)[1]

@@ -1,33 +1,33 @@
-"""Keeping a conversation within what the model can take in."""
+"""Cut a conversation to fit the model's context window."""
 
 import json
 
 from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage
 from agents.llm.counting import size_of, size_of_tools
 
-# Without a tokenizer at hand a prompt is measured in characters, and the estimate errs on the high side: English runs
-# near four characters a token.
+# There is no tokenizer, so a prompt is measured in characters. The estimate errs on the high side: English has nearly
+# four characters a token.
 _CHARACTERS_PER_TOKEN = 3
 _UNKNOWN_WINDOW = 32_000
 _SHORTENED_TO = 400
 _RESERVE = 1_000  # tokens
-_AROUND = 40  # characters around each message
+_AROUND = 40  # characters of overhead per message
 _NOTE = " … [shortened to fit the model's context]"
 _ROUNDS = 4
 
 
 def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
-    """The request, cut to the model's context window less its answer.
+    """Return the request, cut to fit the model's context window with room for the reply.
 
-    Old tool results are shortened first, oldest first; then whole old turns are left out; then the results of the last
-    turn are shortened, each to its fair share, and last the arguments of its calls. The first message, which is the
-    task, and the last turn always stay, and no tool result is ever parted from its call.
+    Old tool results are shortened first, oldest first. Then whole old turns are left out. Then the results of the last
+    turn are shortened, each to its fair share, and finally the arguments of its calls. The first message, which is the
+    task, and the last turn always stay. A tool result always stays with its call.
 
-    A `share` below 1 is for a request that a provider found too long although it was thought to fit: it is cut to that
-    share of its own size, whatever the window is said to be.
+    A `share` below 1 is for a request that a provider refused as too long although it was estimated to fit: it is cut
+    to that share of its own size even if the window is said to be larger.
     """
     tokens = window or _UNKNOWN_WINDOW
-    if request.max_output_tokens > tokens // 2:  # the answer must leave room for what it answers
+    if request.max_output_tokens > tokens // 2:  # the reply must leave room for the prompt
         request = request.model_copy(update={"max_output_tokens": tokens // 2})
     room = max(tokens - request.max_output_tokens - _RESERVE, tokens // 4) * _CHARACTERS_PER_TOKEN
     fixed = len(request.system) + size_of_tools(request.tools)
@@ -59,7 +59,7 @@ def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
 
 
 def fair_level(lengths: list[int], room: int) -> int:
-    """The length to which each is cut so that together they fill `room`: what the short ones leave, the long ones share
+    """Return the length to cut each to so that together they fill `room`: the long ones share what the short ones leave
     (water-filling).
     """
     left = len(lengths)
@@ -72,12 +72,12 @@ def fair_level(lengths: list[int], room: int) -> int:
 
 
 def _with_short_results(messages: list[Message], room: int) -> list[Message]:
-    """The messages with each tool result cut to its fair share of what the other messages leave of `room`."""
+    """Return the messages, with each tool result cut to its fair share of the `room` that other messages leave."""
     results = [message for message in messages if isinstance(message, ToolMessage)]
     for_results = room - sum(_size(message) for message in messages if not isinstance(message, ToolMessage))
     for_content = for_results
     cut = messages
-    # What is quoted grows by it, by how much is only known afterwards.
+    # Quoting lengthens a result; by how much is only known afterwards.
     for _ in range(_ROUNDS):
         around = len(results) * (_AROUND + len(_NOTE))
         level = fair_level([len(result.content) for result in results], for_content - around)
@@ -90,7 +90,7 @@ def _with_short_results(messages: list[Message], room: int) -> list[Message]:
 
 
 def _size_at_most(message: Message) -> int:
-    """The same, without quoting anything: no character takes more than six."""
+    """Return an upper bound of a message's size without quoting it: a quoted character takes at most six."""
     return _AROUND + (6 * len(message.content) if isinstance(message, ToolMessage) else size_of(message))
 
 
@@ -99,7 +99,7 @@ def _size(message: Message) -> int:
 
 
 def _last_turn(messages: list[Message]) -> int:
-    """Where the last turn begins: the last thing the model said."""
+    """Return the index where the last turn begins: the model's last message."""
     said = [index for index, message in enumerate(messages) if isinstance(message, AssistantMessage)]
     return said[-1] if said else len(messages)
 

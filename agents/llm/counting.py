@@ -1,4 +1,4 @@
-"""Tokens of a call, as the provider reports them; what it does not report is estimated, and marked so."""
+"""Tokens of a call, as the provider reports them. Missing counts are estimated, and marked as estimates."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -9,11 +9,11 @@ from agents.llm.base import AssistantMessage, Message, Request, ToolMessage, Too
 from domain.billing.schemas import Tokens
 
 _CHARACTERS_PER_TOKEN = 4  # OpenAI's rule of thumb
-_MOST = 2_000_000_000  # what a column of the database holds; no call has as many
+_MOST = 2_000_000_000  # fits the database's column; no call has as many
 
 
 def _plausible(value: Any) -> int | None:
-    """A number of tokens; None for what cannot be one."""
+    """Return a number of tokens; None for a value that cannot be one."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
@@ -22,18 +22,19 @@ def _plausible(value: Any) -> int | None:
 
 
 Count = Annotated[int | None, BeforeValidator(_plausible)]
-"""A number of tokens as a server reports it: None where it is missing, negative, absurd or no number."""
+"""A number of tokens as a server reports it: None if it is missing, negative, implausibly large or no number."""
 
 Report = BeforeValidator(lambda value: value if isinstance(value, dict) else {})
-"""For pydantic's `Annotated`: a report of tokens, empty where it is no JSON object."""
+"""For pydantic's `Annotated`: a usage report, empty if it is no JSON object."""
 
 
 def counted(
     request: Request, said: str, *, sent: int | None, answered: int | None, cached: int | None, cache_write: int | None
 ) -> Tokens:
-    """The tokens of a call: what was reported (`sent` for the whole prompt), an estimate for what was not.
+    """Return the tokens of a call: the reported counts (`sent` is the whole prompt), and estimates of missing ones.
 
-    A server that does not count reports 0. No prompt has 0 tokens, and no answer with something in it.
+    A server that does not count reports 0. That counts as missing, because no prompt has 0 tokens, nor has a reply that
+    is not empty.
     """
     sent, answered = sent or None, answered if answered or not said else None
     whole = _tokens_of(_asked(request)) if sent is None else sent
@@ -48,7 +49,7 @@ def counted(
 
 
 def size_of(message: Message) -> int:
-    """Characters of a message, as the model reads it."""
+    """Return the number of characters of a message, as the model reads it."""
     if isinstance(message, ToolMessage):
         return len(message.told)
     if isinstance(message, AssistantMessage):
@@ -57,7 +58,7 @@ def size_of(message: Message) -> int:
 
 
 def size_of_tools(tools: Sequence[ToolSpec]) -> int:
-    """Characters of the tools' names, descriptions and schemas."""
+    """Return the number of characters of the tools' names, descriptions and schemas."""
     return sum(len(spec.name) + len(spec.description) + len(spec.parameters_json) for spec in tools)
 
 

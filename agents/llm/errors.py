@@ -1,9 +1,9 @@
-"""What goes wrong with a model call, in kinds that say what to do about it.
+"""Errors of model calls, in kinds that say how the call is retried.
 
 later      rate_limited · overloaded · timeout · network · server_error · incomplete
-elsewhere  model_unavailable, and every sign of an outage (`OUTAGE`) where there is a fallback; quota and authentication
-           where the agent's retry policy says so
-at once    too_long (with less) · truncated (with more room) · empty · unfinished (the same once more)
+elsewhere  model_unavailable, and every sign of an outage (`OUTAGE`) if there is a fallback; quota and authentication
+           if the agent's retry policy says so
+at once    too_long (a shorter prompt) · truncated (a higher limit) · empty · unfinished (unchanged)
 never      bad_request · authentication · quota · refused
 """
 
@@ -34,8 +34,8 @@ _BY_STATUS: dict[int, Kind] = {
     529: "overloaded", 503: "overloaded",
 }  # fmt: skip
 
-# What a body says goes before its status: both providers send errors of every kind under several statuses, and,
-# in the middle of a stream, under 200.
+# The words of a body take precedence over its status: both providers send errors of every kind under several statuses
+# and, in the middle of a stream, under 200.
 _BY_WORD: tuple[tuple[str, Kind], ...] = (
     ("insufficient_quota", "quota"),
     ("billing_error", "quota"),
@@ -58,7 +58,7 @@ _BY_WORD: tuple[tuple[str, Kind], ...] = (
     ("rate_limit_error", "rate_limited"),
     ("rate_limit_exceeded", "rate_limited"),
 )
-# Only where the status says nothing: in the middle of a stream.
+# Used only in the middle of a stream, where the status says nothing.
 _BY_WORD_IN_A_STREAM: tuple[tuple[str, Kind], ...] = (
     ("timeout_error", "timeout"),
     ("authentication_error", "authentication"),
@@ -67,14 +67,14 @@ _BY_WORD_IN_A_STREAM: tuple[tuple[str, Kind], ...] = (
     ("invalid_request_error", "bad_request"),
 )
 OUTAGE: frozenset[Kind] = frozenset({"overloaded", "server_error", "timeout", "network", "incomplete"})
-"""the signs of a provider that is down, overloaded or cannot be reached"""
+"""the signs of a provider that is down, overloaded or unreachable"""
 _SAID = 500
 _PAGE = re.compile(r"<(!doctype|html|body)\b", re.IGNORECASE)
 _MARKUP = re.compile(r"<(style|script|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-# What reading an answer raises that is not of the promised form: the SDKs hand it on as it came.
+# Exceptions raised by parsing a malformed response: the SDKs pass it on unchecked.
 _UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError, RecursionError)
 _OK, _CLIENT_ERRORS, _SERVER_ERRORS, _LAST_STATUS = 200, 400, 500, 599
-# Nobody is asked to wait for longer; larger numbers would not even fit into a duration.
+# The longest wait that is honoured. Larger numbers might not even fit into a timedelta.
 _LONGEST_WAIT = timedelta(days=1)
 _MOST = 1e9
 
@@ -88,19 +88,19 @@ class ModelError(RotaError):
         self.kind: Kind = kind
         self.retry_after = retry_after
         self.tokens = tokens
-        """what the provider charges for all the same, where it had begun to answer"""
+        """what the provider bills although the call failed, if it had begun to reply"""
         super().__init__(storable(message))
 
 
 @dataclass(frozen=True)
 class Remedies:
-    """What to do about errors that only a person can mend, at one endpoint."""
+    """What a person can do about errors at one endpoint that no retry fixes."""
 
     key: str
-    """where its key is set"""
+    """where the endpoint's key is set"""
 
     def of(self, kind: Kind) -> str:
-        """The remedy for an error of this kind; empty where there is none to name."""
+        """Return the remedy for an error of this kind; empty if there is none."""
         match kind:
             case "authentication":
                 return f" Check the key ({self.key}): it is wrong, revoked, or may not use this model."
@@ -114,8 +114,8 @@ class Remedies:
 def from_answer(
     provider: str, status: int, headers: Mapping[str, str], body: Any, message: str, remedies: Remedies | None = None
 ) -> ModelError:
-    """The error for an answer with `status`, or for an error in an answer that began with 200: a body, or an event in a
-    stream.
+    """Return the error for a response with `status`. With status 200, `body` holds an error that came in the response's
+    body or as an event of a stream.
     """
     status = _status_within(body) if status == _OK else status
     said = words_of(body) or _shortened(message)
@@ -127,14 +127,14 @@ def from_answer(
 
 
 def words_of(body: Any) -> str:
-    """What the body of an error says, without the JSON or HTML around it; empty where it says nothing."""
+    """Return the message in an error's body, without the JSON or HTML around it; empty if there is none."""
     if isinstance(body, str):
         return _shortened(" ".join((_MARKUP.sub(" ", body) if _PAGE.search(body) else body).split()))
     if isinstance(body, list):
         return next((words for part in body if (words := words_of(part))), "")
     if not isinstance(body, dict):
         return ""
-    # A gateway puts what the provider behind it said beside its own words.
+    # A gateway puts the message of the provider behind it beside its own.
     behind = words_of((body.get("metadata") or {}).get("raw")) if isinstance(body.get("metadata"), dict) else ""
     parts = (body.get(name) for name in ("error", "message", "detail", "msg", "type"))
     words = next((words for part in parts if (words := words_of(part))), "")
@@ -146,7 +146,7 @@ def _shortened(words: str) -> str:
 
 
 def _status_within(body: Any) -> int:
-    """The status that an error in an answer with status 200 names, as gateways do; 200 where it names none."""
+    """Return the status that an error in a response with status 200 names, as gateways do; 200 if it names none."""
     error = body.get("error", body) if isinstance(body, dict) else None
     for name in ("code", "status", "status_code"):
         code = error.get(name) if isinstance(error, dict) else None
@@ -165,8 +165,8 @@ def mapped_errors(
     remedies: Remedies,
     spent: Callable[[], Tokens | None] = lambda: None,
 ) -> Iterator[None]:
-    """Within, what `sdk` (`any_error` and its kinds), its transport and reading an answer raise becomes a ModelError.
-    `spent` says what was used for an answer that came in part.
+    """Turn what `sdk` (`any_error` and its subclasses), its transport and the parsing of a response raise into a
+    ModelError. `spent` returns the tokens used for a partial reply.
     """
     try:
         yield
@@ -184,7 +184,7 @@ def mapped_errors(
 
 
 def _reason(error: Exception) -> str:
-    """Why an answer could not be read, without what stands in it."""
+    """Return why a response could not be parsed, without quoting its content."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
@@ -207,7 +207,7 @@ def _mapped(sdk: Any, provider: str, remedies: Remedies, error: Exception) -> Mo
 
 
 def kind_of(status: int, body: Any, message: str) -> Kind:
-    """The kind of error that a status, a body and a message amount to."""
+    """Return the kind of error that a status, a body and a message indicate."""
     said = f"{body} {message}".lower()
     for word, kind in (*_BY_WORD, *(_BY_WORD_IN_A_STREAM if status == _OK else ())):
         if word in said:
@@ -217,7 +217,7 @@ def kind_of(status: int, body: Any, message: str) -> Kind:
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """How long the provider asks to wait: the longest of `retry-after-ms` and `retry-after` (seconds or a date)."""
+    """Return how long the provider asks to wait: the longer of `retry-after-ms` and `retry-after` (seconds, a date)."""
     waits = [_milliseconds(headers.get("retry-after-ms")), _seconds_or_date(headers.get("retry-after"), now)]
     known = [wait for wait in waits if wait is not None]
     return min(max(known), _LONGEST_WAIT) if known else None
@@ -244,4 +244,4 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return min(value, _MOST) if value >= 0 else None  # neither nan nor a negative makes sense
+    return min(value, _MOST) if value >= 0 else None  # rejects nan and negative numbers

@@ -1,7 +1,7 @@
-"""Before a call of a model: may it begin, and when? Afterwards: what its outcome says about the provider.
+"""Delay calls to a model as its pace requires, and record what their outcomes say about the provider.
 
-The paces stand in Postgres, where all worker processes share them (`domain/pacing`). Where there is none, a call costs
-a look into a dictionary. A process hears of paces that others made with its heartbeat.
+The paces are stored in Postgres, shared by all worker processes (`domain/pacing`). A call to a model without a pace
+costs one dictionary look-up. A process learns of paces that other processes made through its heartbeat.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ from domain.pacing.service import Turn
 log = get_logger(__name__)
 
 _PATIENCE = timedelta(seconds=10)
-"""the longest that a thread waits for its call's time; then the task goes back to the queue"""
+"""the longest that a thread waits for its call's turn; otherwise the task goes back to the queue"""
 _EVIDENCE = 3
-"""failures in a row that count as an outage where calls have succeeded lately"""
+"""failures in a row that count as an outage if calls have succeeded recently"""
 _LATELY = 10.0  # seconds
 _SHORT_TIMEOUT = timedelta(seconds=20)
-"""a call that was given less time than this and took it says more about its agent than about the provider"""
+"""the time-out of a call that had less time than this says more about its agent than about the provider"""
 _FIRST_COOL_DOWN = 1.0  # seconds at most
-_DOUBLING, _ALL_OF_THEM = 0.1, 10  # seconds; providers refuse within that, and a second later a thousand calls may go
+_DOUBLING, _ALL_OF_THEM = 0.1, 10  # seconds; providers refuse within one doubling, and ten of them allow 1,024 calls
 _LOOK_EVERY = 0.02
-_NEWS_AGE = 3.0  # seconds until the heartbeat must have heard of a pace that was made here
+_NEWS_AGE = 3.0  # seconds until the heartbeat must have read a pace that was made here
 
 _ALERTS: dict[str, AlertKind] = {"quota": "quota", "authentication": "authentication"}
 
@@ -54,7 +54,7 @@ class HeldBack(RotaError):
 
 @dataclass
 class _Record:
-    """How calls of one model went in this process."""
+    """The outcomes of this process's calls to one model."""
 
     failures: int = 0
     """in a row"""
@@ -62,37 +62,37 @@ class _Record:
     asked_at: float | None = None
     """when the first call was made"""
     asked: int = 0
-    """calls made in the first seconds since"""
+    """calls made since, during the slow start"""
     has_begun: bool = False
-    """whether these are over"""
+    """whether the slow start is over"""
     held_until: float = 0.0
-    """until when no call begins while its pace is being written"""
+    """no call begins before, because the model's first pace is being written"""
 
 
 @dataclass
 class Passage:
-    """One call under way."""
+    """A call in progress."""
 
     turn: Turn | None = None
-    """where the model has a pace"""
+    """None if the model has no pace"""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     tokens: int = 0
-    """how many it used; set by the caller"""
+    """the number it used; set by the caller"""
 
 
 class Gates:
-    """What this process knows of paces and alerts."""
+    """This process's knowledge of paces and alerts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._paced: dict[Route, float] = {}
-        """models with a pace, and since when this process knows"""
+        """models with a pace, and when this process learned of it"""
         self._alerted: dict[tuple[str, str], float] = {}
-        """accounts (provider, key) with an alert, and since when this process knows"""
+        """accounts (provider, key) with an alert, and when this process learned of it"""
         self._records: dict[Route, _Record] = {}
 
     def learn(self, known: Known) -> None:
-        """Take over what the heartbeat brought. What was made here a moment ago may not have been there yet."""
+        """Adopt what the heartbeat read. Keep entries made here within `_NEWS_AGE`: it may have read before them."""
         now = time.monotonic()
         told = [Route(*one) for one in known.paced]
         with self._lock:
@@ -103,11 +103,11 @@ class Gates:
 
     @contextlib.contextmanager
     def passing(self, route: Route, interrupt: Interrupt, limit: timedelta) -> Iterator[Passage]:
-        """Within, a call of a model, which may take `limit`. Waits until it may begin, and learns from how it ends.
+        """Enclose a call to a model, which may take `limit`: wait until it may begin, and record its outcome.
 
         Raises:
-            HeldBack: it may not begin soon.
-            Stopped: a stop was asked for while it waited.
+            HeldBack: its turn is too far away.
+            Stopped: a stop was requested while it waited.
         """
         record = self._record(route)
         if not record.has_begun:
@@ -117,14 +117,15 @@ class Gates:
         try:
             yield passage
         except ModelError as error:
-            if interrupt.reason is None:  # else the call ended because it was stopped
+            if interrupt.reason is None:  # otherwise the call failed because it was stopped
                 self._note_error(route, passage, error, limit)
             raise
         self._note_success(route, passage)
 
     def _begin_slowly(self, route: Route, record: _Record) -> None:
-        """Let one call of a model go at first, and twice as many with every `_DOUBLING`: a process that begins with a
-        hundred tasks would learn of a limit by a hundred refusals. A pace, once there is one, does the same better.
+        """Slow start: allow one call to a model at first, and twice as many with every `_DOUBLING`. Otherwise a process
+        that begins with a hundred tasks would learn of a limit by a hundred refusals. Once the model has a pace, the
+        pace replaces this.
         """
         while not record.has_begun and route not in self._paced:
             with self._lock:
@@ -138,12 +139,12 @@ class Gates:
             time.sleep(_LOOK_EVERY)
 
     def _wait_for_turn(self, route: Route, interrupt: Interrupt) -> Turn | None:
-        """Wait until the model may be called; None where it has no pace."""
+        """Wait until the model may be called. Return None if it has no pace, or the pace cannot be read."""
         while True:
             try:
                 with system_transaction(durable=False) as connection:
                     turn = pacing.reserve(connection, route, _PATIENCE)
-            except (RotaError, DBAPIError) as error:  # the call's own record will wait for the database
+            except (RotaError, DBAPIError) as error:  # recording the call will wait for the database
                 log.warning("pace not read", error=str(error))
                 return None
             if turn is None:
@@ -185,7 +186,7 @@ class Gates:
                     self._alerted.pop((route.provider, route.key), None)
 
     def _look_ahead(self, route: Route, tokens: int) -> None:
-        """Where the answer's headers tell that hardly anything is left of a limit, do not wait for a refusal."""
+        """Make a pace before the provider refuses, if the response's headers say that a limit is nearly exhausted."""
         limits = limits_of_answer(datetime.now(UTC))
         if limits is not None and rules.foreseen(limits, 0.0, tokens=tokens):
             with system_transaction(durable=False) as connection:
@@ -205,7 +206,7 @@ class Gates:
                         asked=error.retry_after,
                         limits=limits_of_answer(datetime.now(UTC)),
                     )
-            elif error.kind in _ALERTS and not route.is_own:  # an organisation's own key is no business of operators
+            elif error.kind in _ALERTS and not route.is_own:  # operators are not alerted to an organisation's own key
                 with system_transaction() as connection:
                     pacing.raise_alert(connection, route.account, _ALERTS[error.kind], error.message)
                 with self._lock:
@@ -216,7 +217,7 @@ class Gates:
                     pacing.failed(connection, route, passage.stopwatch.elapsed(), asked=error.retry_after)
 
     def _is_outage(self, route: Route, passage: Passage, error: ModelError, limit: timedelta) -> bool:
-        """Whether a failed call means that others would fail too. Among many calls some fail while all is well."""
+        """Whether a failed call means that others would fail too. Of many calls, some fail without an outage."""
         is_own = error.kind == "timeout" and limit < _SHORT_TIMEOUT and passage.stopwatch.elapsed() >= 0.9 * limit
         if is_own:
             return False
@@ -227,7 +228,7 @@ class Gates:
         return route in self._paced or record.failures >= _EVIDENCE or not has_worked_lately
 
     def _cool_down(self, route: Route) -> None:
-        """Let no call of this process begin from now on: it takes a while until the pace stands in the database."""
+        """Let no call of this process to the model begin until its first pace is stored, which takes a moment."""
         if route not in self._paced:
             self._record(route).held_until = time.monotonic() + _FIRST_COOL_DOWN
         self._note_pace(route)
@@ -242,7 +243,7 @@ class Gates:
 
 @contextlib.contextmanager
 def _as_far_as_possible() -> Iterator[None]:
-    """What cannot be noted because the database is away is noted after the next call."""
+    """Log an outage of the database instead of raising it: what was not noted is noted after the next call."""
     try:
         yield
     except (RotaError, DBAPIError) as error:

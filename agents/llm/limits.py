@@ -1,7 +1,7 @@
-"""The limits that providers tell in the headers of their answers.
+"""Rate limits that providers report in the headers of their responses.
 
-OpenAI and those that imitate it: `x-ratelimit-limit-requests`, `-remaining-requests`, `-reset-requests` ("1m2.5s"),
-and the same for tokens. Anthropic: `anthropic-ratelimit-requests-limit`, `-remaining`, `-reset` (a date). Others:
+OpenAI and compatible servers: `x-ratelimit-limit-requests`, `-remaining-requests`, `-reset-requests` ("1m2.5s"), and
+these three for tokens. Anthropic: `anthropic-ratelimit-requests-limit`, `-remaining`, `-reset` (a date). Others:
 `x-ratelimit-limit`, `-remaining`, `-reset` (seconds, or a time since the epoch).
 """
 
@@ -32,17 +32,17 @@ _last = threading.local()
 
 
 def forget_answer() -> None:
-    """Before a call: what the last one was answered is over."""
+    """Forget the headers of this thread's last response. Called before each call."""
     _last.headers = None
 
 
 def note_answer(response: httpx2.Response) -> None:
-    """Keep the headers of an answer for the thread that asked."""
+    """Keep the headers of a response for the calling thread."""
     _last.headers = response.headers
 
 
 def limits_of_answer(now: datetime) -> Limits | None:
-    """The limits that the answer to this thread's last call told; None where it told none."""
+    """Return the limits that the response to this thread's last call reported; None if it reported none."""
     headers: httpx2.Headers | None = getattr(_last, "headers", None)
     if headers is None or not any(b"ratelimit" in name.lower() for name, _ in headers.raw):
         return None
@@ -50,7 +50,7 @@ def limits_of_answer(now: datetime) -> Limits | None:
 
 
 def read_limits(headers: Mapping[str, str], now: datetime) -> Limits | None:
-    """The limits that headers tell; None where they tell none that can be read."""
+    """Return the limits that headers report; None if they report none that can be read."""
     found = Limits(*(_first(headers, _FORMS[what], now) for what in ("requests", "tokens")))
     return found if found.requests or found.tokens else None
 
@@ -69,11 +69,11 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if 0 <= value <= _MOST else None  # nor nan
+    return value if 0 <= value <= _MOST else None  # rejects nan too
 
 
 def _reset(text: str | None, now: datetime) -> float | None:
-    """Seconds until a limit is whole again."""
+    """Return the seconds until all of a limit is available again."""
     if not text:
         return None
     seconds = _number(text)

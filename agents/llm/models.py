@@ -1,4 +1,4 @@
-"""One client for each provider and endpoint, kept as long as the process."""
+"""One client for each provider and endpoint, cached in the process."""
 
 import contextlib
 import functools
@@ -18,11 +18,11 @@ from domain.billing.routing import PROVIDERS, ProviderName
 from domain.providers.schemas import Endpoint
 
 _REHEARSAL_KEY = "rehearsal"
-_NO_KEY = "none"  # the SDKs insist on one
+_NO_KEY = "none"  # the SDKs require one
 _MOST_KEPT = 256
 
 Place = ProviderName | Endpoint
-"""where a model is called: a provider of the settings, or an endpoint"""
+"""where a model is called: at a provider of the settings, or at an endpoint"""
 
 
 class Models:
@@ -34,29 +34,29 @@ class Models:
         self._providers: dict[Place, tuple[Provider, httpx2.Client]] = {}
         self._account_keys: dict[Place, str] = {}
         self._rehearsed: set[Place] = set()
-        """where the rehearsal model answered"""
+        """places where the rehearsal model replied"""
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether answers come from the rehearsal model, but for those of an organisation's own endpoints."""
+        """Whether replies come from the rehearsal model, except those of endpoints."""
         return self._config.is_rehearsal
 
     def is_rehearsed(self, place: Place) -> bool:
-        """Whether the rehearsal model answers there: it says so itself, whatever the settings call it."""
+        """Whether the rehearsal model replies at `place`. Its responses say so, whatever the settings call it."""
         if isinstance(place, Endpoint):
             return replace(place, model="") in self._rehearsed
         return self.is_rehearsal or place in self._rehearsed
 
     def serves_itself(self, provider: ProviderName) -> bool:
-        """Whether calls to a provider go to a server of one's own."""
+        """Whether calls to a provider go to a server at a configured address."""
         return self._config.serves_itself(provider)
 
     def complete(self, place: Place, request: Request) -> Reply:
-        """The whole answer of a model. Raises ModelError."""
+        """Return the whole reply of a model. Raises ModelError."""
         return self._marked(place, self._provider(place).complete(request))
 
     def stream(self, place: Place, request: Request) -> Iterator[TextDelta | Reply]:
-        """The text as it is said, then the reply. Raises ModelError."""
+        """Yield the text as it arrives, then the reply. Raises ModelError."""
         for part in self._provider(place).stream(request):
             yield part if isinstance(part, TextDelta) else self._marked(place, part)
 
@@ -64,11 +64,11 @@ class Models:
         return reply.model_copy(update={"is_rehearsal": True}) if self.is_rehearsed(place) else reply
 
     def is_usable(self, place: Place) -> bool:
-        """Whether calls there can be made: an endpoint is set up, and a provider's key or address is configured."""
+        """Whether calls to `place` are possible: always to an endpoint; to a provider with a key or an address."""
         return isinstance(place, Endpoint) or place in self._config.usable_providers
 
     def account_key(self, place: Place) -> str:
-        """By which key and address calls there are told apart where rates are counted, without telling the key."""
+        """Return a digest of the key and address of `place`, by which rates are counted. It does not reveal the key."""
         if isinstance(place, Endpoint):
             place = replace(place, model="")
         if place not in self._account_keys:
@@ -86,7 +86,7 @@ class Models:
             return ""
 
     def warm_up(self) -> None:
-        """Make the clients now, so that no task waits for it."""
+        """Create the clients now, so that no task waits for it."""
         for name in PROVIDERS:
             with contextlib.suppress(Misconfigured):
                 self._provider(name)
@@ -103,12 +103,12 @@ class Models:
             if place not in self._providers:
                 if len(self._providers) >= _MOST_KEPT:
                     _, client = self._providers.pop(next(iter(self._providers)))
-                    client.close()  # its idle connections: a call under way goes on
+                    client.close()  # its idle connections only: a call in progress goes on
                 self._providers[place] = self._make(place)
             return self._providers[place][0]
 
     def _make(self, place: Place) -> tuple[Provider, httpx2.Client]:
-        # Imported here: the SDKs take a second, which only processes that call models should pay.
+        # Imported here: the SDKs take a second to import, and only processes that call models need them.
         if place == "anthropic":
             from agents.llm.anthropic_provider import AnthropicProvider as Wire
         else:
@@ -136,7 +136,7 @@ class Models:
             self._rehearsed.add(place)
 
     def _access(self, name: ProviderName) -> tuple[str, str | None]:
-        """The key and the address for a provider (None: its own)."""
+        """Return the key and the base URL for a provider (None: the provider's own)."""
         config = self._config
         if config.is_rehearsal:
             root = (config.rehearsal_url or "").rstrip("/")

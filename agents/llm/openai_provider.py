@@ -34,7 +34,7 @@ from domain.billing.schemas import Tokens
 _STOP_REASONS: dict[str, StopReason] = {
     "stop": "end", "tool_calls": "tool_use", "function_call": "tool_use", "length": "max_tokens",
     "content_filter": "refusal",
-    # Other servers' words for the same.
+    # Synonyms of other servers.
     "eos": "end", "eos_token": "end", "end_turn": "end", "stop_sequence": "end", "tool_use": "tool_use",
     "max_tokens": "max_tokens", "model_length": "window",
 }  # fmt: skip
@@ -44,8 +44,8 @@ _NEWER = re.compile(r"(^|[/:])(o\d|gpt-([5-9]|\d\d)|codex|computer-use)")
 
 
 def limit_name(model: str, *, is_openai: bool) -> str:
-    """What the limit of output tokens is called: OpenAI renamed it, its newer models refuse the old name, wherever they
-    are served, and servers that imitate it mostly know the old name only.
+    """Return the name of the limit of output tokens. OpenAI renamed it. Its newer models refuse the old name wherever
+    they are served; compatible servers mostly know only the old name.
     """
     return _NEW_LIMIT if is_openai or _NEWER.search(model) else _OLD_LIMIT
 
@@ -61,10 +61,10 @@ class OpenAIProvider:
         self._client = openai.OpenAI(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
         self._is_openai = base_url is None
         self._limits: dict[str, str] = {}
-        """what the limit is called, by model, where the server said so"""
+        """the name of the limit by model, if the server's error named it"""
 
     def complete(self, request: Request) -> Reply:
-        """The whole answer at once."""
+        """Return the whole reply at once."""
         limit = self._limit_name(request.model)
         try:
             return self._complete(request, limit)
@@ -77,23 +77,23 @@ class OpenAIProvider:
     def _complete(self, request: Request, limit: str) -> Reply:
         assembly = _Assembly(request)
         with self._mapped_errors(assembly):
-            # What `chat.completions.create` does, without its walk through every tool's schema and its generic reading
-            # of the answer: half of a call.
+            # Equivalent to `chat.completions.create`, without its walk through every tool's schema and its generic
+            # parsing of the response, which are half the cost of a call.
             response = self._client.post(
                 "/chat/completions",
                 cast_to=httpx2.Response,
                 body=self._body(request, limit),
-                # It would make one up, from the system's randomness, to send it nowhere.
+                # Without a key, the SDK generates one from the system's randomness and never sends it.
                 options={"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())},
             )
             return self._whole(request, response.text, assembly)
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
-        """The text as it is said, then the reply."""
+        """Yield the text as it arrives, then the reply."""
         limit = self._limit_name(request.model)
         try:
             yield from self._stream(request, limit)
-        except ModelError as error:  # with a status, so nothing was said yet
+        except ModelError as error:  # a refused request, so no text was yielded yet
             other = self._other_limit(request.model, limit, error)
             if other is None:
                 raise
@@ -116,7 +116,7 @@ class OpenAIProvider:
         return self._limits.get(model) or limit_name(model, is_openai=self._is_openai)
 
     def _other_limit(self, model: str, used: str, error: ModelError) -> str | None:
-        """The other name of the limit, where a refusal names it; this model's limit is called so from now on."""
+        """Return the limit's other name, and use it for this model from now on; None unless a refusal names it."""
         other = _NEW_LIMIT if used == _OLD_LIMIT else _OLD_LIMIT
         if error.kind != "bad_request" or not re.search(rf"\b{other}\b", error.message):
             return None
@@ -179,7 +179,7 @@ class OpenAIProvider:
 
 
 def tool_format(spec: ToolSpec) -> dict[str, Any]:
-    """A tool as this API takes it."""
+    """Return a tool in this API's format."""
     return {"type": "function", "function": spec.model_dump()}
 
 
@@ -198,11 +198,11 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 # ── what is read of an answer ────────────────────────────────────────────────────────────────────────────────────────
-# Servers that imitate OpenAI leave out much of it, and write some of it otherwise.
+# Compatible servers leave out much of it, and write some of it differently.
 
 
 def _plain(value: Any) -> str:
-    """A text, which some servers write as a list of parts."""
+    """Return a text, which some servers send as a list of parts."""
     if isinstance(value, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in value]
         return "".join(part for part in parts if isinstance(part, str))
@@ -216,11 +216,11 @@ class _Function(BaseModel):
     name: Any = None
     arguments: Any = None
     text: str | None = None
-    """how arguments that are no text are written"""
+    """the JSON text of arguments that are not a string"""
 
 
 class _Call(BaseModel):
-    """A call; of another kind than a function's it has no `function`."""
+    """A tool call. It has no `function` if it is of another kind."""
 
     id: Any = None
     function: _Function | None = None
@@ -231,7 +231,7 @@ class _Message(BaseModel):
     refusal: _Text = ""
     tool_calls: list[_Call] | None = None
     function_call: _Function | None = None
-    """of OpenAI's first wire, which some servers still speak"""
+    """OpenAI's first format of a tool call, which some servers still use"""
 
 
 class _Choice(BaseModel):
@@ -259,7 +259,7 @@ class _Completion(BaseModel):
 
 
 class _Assembly:
-    """An answer put together from the chunks of a stream."""
+    """A reply assembled from the chunks of a stream."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -272,10 +272,10 @@ class _Assembly:
         self._has_begun = False
         self.usage = _Usage()
         self.whole: Any = None
-        """the answer, where it came at once"""
+        """the response's body, if it was not streamed"""
 
     def add(self, chunk: ChatCompletionChunk) -> str:
-        """Take a chunk in; returns the text it adds."""
+        """Add a chunk. Return the text that it contributes."""
         self._has_begun = True
         if chunk.usage:
             self.usage = _Usage.model_validate(chunk.usage.model_dump(warnings=False))
@@ -297,8 +297,8 @@ class _Assembly:
         return text
 
     def _call_of(self, part: Any) -> dict[str, Any]:
-        """The call that a part belongs to. Some servers give no index, or the same to all calls; some give each part of
-        a call another id, but begin no call without its name.
+        """Return the tool call that a part belongs to. Some servers send no index, or the same one for all calls. Some
+        send each part of a call with another id, but begin no call without its name.
         """
         found = self._at.get(part.index) if part.index is not None else (self._calls[-1] if self._calls else None)
         is_other = found is not None and part.id and found["id"] and part.id != found["id"]
@@ -313,13 +313,13 @@ class _Assembly:
     def _add_to_call(call: dict[str, Any], function: Any) -> None:
         if function is None:
             return
-        if function.name and function.name != call["function"]["name"]:  # some servers repeat it
+        if function.name and function.name != call["function"]["name"]:  # some servers repeat the name
             call["function"]["name"] += function.name
         arguments = function.arguments or ""
         call["function"]["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def choice(self) -> _Choice:
-        """All that came."""
+        """Return everything received so far."""
         message = {
             "content": "".join(self._text), "refusal": self._refusal, "tool_calls": self._calls,
             "function_call": self._function_call["function"] if self._function_call else None,
@@ -327,7 +327,7 @@ class _Assembly:
         return _Choice.model_validate({"message": message, "finish_reason": self._finish_reason})
 
     def spent(self) -> Tokens | None:
-        """What was used if the answer ends here; None before it began."""
+        """Return the tokens used if the reply ends here; None if it has not begun."""
         if isinstance(self.whole, dict) and isinstance(self.whole.get("usage"), dict):
             return _tokens(self._request, _Usage.model_validate(self.whole["usage"]), "")
         if not self._has_begun:
@@ -342,7 +342,7 @@ def _begun(call_id: str | None) -> dict[str, Any]:
 
 def _tokens(request: Request, usage: _Usage, said: str) -> Tokens:
     sent, answered, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
-    if total is not None and (sent is None) != (answered is None):  # the one missing is the rest
+    if total is not None and (sent is None) != (answered is None):  # the missing count is the rest
         rest = max(0, total - (sent or answered or 0))
         sent, answered = (rest, answered) if sent is None else (sent, rest)
     cached, cache_write = usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens_details.cache_write_tokens

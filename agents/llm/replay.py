@@ -1,11 +1,11 @@
-"""The form in which a conversation is sent to a provider, so that neither provider refuses it.
+"""Bring a conversation into a form that neither provider refuses.
 
-The journal keeps what was said; each call sends a cleaned copy of it. A conversation may have begun at another
-provider, and models invent things: ids that are empty, used twice, foreign or too long, names with dots, a call without
-a result. Each of these is answered with a 400 that no retry mends, so the copy keeps the stricter rule of the two
-providers, and of the servers that imitate them:
+The journal keeps the original; each call sends a cleaned copy. A conversation may have begun at another provider, and
+models invent things: ids that are empty, duplicate, foreign or too long, names with dots, a call without a result.
+Providers answer each of these with a 400 that no retry fixes, so the copy obeys the stricter rule of the two providers
+and of compatible servers:
 
-- Calls are numbered in the order of the conversation: nine letters and digits, which the strictest server asks for.
+- Calls are numbered in the order of the conversation, in nine letters and digits, as the strictest server requires.
 - Each call is followed by its one result, and each result belongs to the call before it.
 - Names fit `[a-zA-Z0-9_-]{1,64}`, texts are not blank, and the assistant has neither the first nor the last message.
 
@@ -34,7 +34,7 @@ def is_blank(text: str) -> bool:
 
 
 def presentable(messages: list[Message]) -> list[Message]:
-    """The conversation as both providers accept it."""
+    """Return the conversation as both providers accept it."""
     sent: list[Message] = []
     numbers = itertools.count(1)
     for index, message in enumerate(messages):
@@ -51,8 +51,8 @@ def presentable(messages: list[Message]) -> list[Message]:
 
 
 def offered(request: Request) -> list[ToolSpec]:
-    """The tools to offer, each once. Where there are none but the conversation holds calls, these are declared: without
-    any tool such a conversation is refused.
+    """Return the tools to offer, without duplicates. If there are none but the conversation contains calls, declare the
+    called tools: without any tool, such a conversation is refused.
     """
     tools = list({spec.name: spec for spec in request.tools}.values())
     if tools:
@@ -65,7 +65,7 @@ def offered(request: Request) -> list[ToolSpec]:
 
 
 def _results(following: list[Message]) -> list[ToolMessage]:
-    """The tool results before the next message of the assistant."""
+    """Return the tool results before the next message of the assistant."""
     heard = itertools.takewhile(lambda message: not isinstance(message, AssistantMessage), following)
     return [message for message in heard if isinstance(message, ToolMessage)]
 
@@ -85,9 +85,9 @@ def _turn(said: AssistantMessage, results: list[ToolMessage], numbers: Iterator[
 
 
 def _paired(calls: list[ToolCall], results: list[ToolMessage]) -> list[ToolMessage | None]:
-    """The result of each call, None where there is none.
+    """Return the result of each call, None for a call without one.
 
-    Results are matched by id, in order where ids are equal; those left over go to the calls left over, in order.
+    Results are matched by id, in order if ids are equal. Results left over go to the calls left over, in order.
     """
     left = list(results)
     found: list[ToolMessage | None] = []

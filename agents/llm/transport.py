@@ -1,10 +1,10 @@
-"""The HTTP transport under both SDKs: plain connections, kept and taken last in first out, whose waits an interrupt can
-end.
+"""The HTTP transport of both SDKs: plain connections, reused last in, first out, whose waits an interrupt can end.
 
-httpx2's own pool walks over all of its connections at every call, so that a call costs more the more are under way.
-Here a call takes a connection from a list, or makes one, and puts it back. And its sockets wait nowhere but in one
-place: each time a call lets go of the interpreter, which sockets with a time-out do twice for every read and write,
-another thread must be waited for. HTTP is read by httptools, the parser in C that our API uses as well.
+httpx2's own pool walks all of its connections at every call, so a call costs more the more calls are in progress. Here
+a call takes a connection from a list, or opens one, and puts it back. The sockets are non-blocking and wait in one
+place only: each time a call releases the interpreter lock, it must wait for another thread to release it, and sockets
+with a time-out release it twice for every read and write. HTTP is parsed by httptools, the C parser that our API uses
+as well.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def make_client(headers: dict[str, str]) -> httpx2.Client:
-    """The HTTP client that an SDK is given: proxies from the environment, interruptible; calls say their time-outs."""
+    """Return the HTTP client for an SDK: interruptible unless the environment sets a proxy. Calls set time-outs."""
     return httpx2.Client(
         transport=None if _has_proxy() else KeptConnections(),
         headers=headers,
@@ -50,8 +50,8 @@ def make_client(headers: dict[str, str]) -> httpx2.Client:
 
 
 def make_guarded_client(private_networks: Sequence[str]) -> httpx2.Client:
-    """The HTTP client for an address that an organisation chose: it leads to public addresses and those in
-    `private_networks`, through no proxy, and sends nothing of the installation's.
+    """Return the HTTP client for an address that an organisation chose. It connects only to public addresses and those
+    in `private_networks`, uses no proxy, and sends none of the installation's headers or credentials.
     """
 
     def connect(address: tuple[str, int], patience: float | None) -> socket.socket:
@@ -64,9 +64,9 @@ def make_guarded_client(private_networks: Sequence[str]) -> httpx2.Client:
 
 
 def call_timeout(whole: timedelta) -> httpx2.Timeout:
-    """Time-outs of one call: at most five seconds to connect, and no silence longer than the call may take.
+    """Return the time-outs of one call: at most five seconds to connect, and no silence longer than the call may take.
 
-    A server that keeps dribbling is ended by the call's interrupt, which watches the whole.
+    A server that keeps sending a little at a time is cut off by the call's interrupt, which limits the whole call.
     """
     seconds = whole.total_seconds()
     return httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))
@@ -79,26 +79,26 @@ def _has_proxy() -> bool:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """One context for all: reading the certificates takes longer than a call."""
+    """Return the TLS context, shared by all connections: loading the certificates takes longer than a call."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 class KeptConnections(httpx2.BaseTransport):
-    """Sends each request on a connection of its own, kept afterwards for the next."""
+    """Sends each request on a connection of its own, and keeps the connection for later requests."""
 
     def __init__(self, connect: Connect = socket.create_connection) -> None:
-        """`connect` opens a connection to a host and port, in so many seconds at most."""
+        """`connect` opens a connection to a host and port, within the given number of seconds."""
         self._connect = connect
         self._lock = threading.Lock()
         self._idle: dict[_Host, list[_Connection]] = defaultdict(list)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """The answer, whose body is read as it is asked for.
+        """Send a request and return the response, whose body is read on demand.
 
         Raises:
-            httpx2.TransportError: what went wrong, in httpx2's own terms.
+            httpx2.TransportError: the request failed; the subclass says how.
         """
         url = request.url
         host = (url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme])
@@ -115,11 +115,11 @@ class KeptConnections(httpx2.BaseTransport):
             stream=_Body(self, connection, answer, timeouts.get("read")),
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": answer.reason},
         )
-        response.headers.encoding = "latin-1"  # or it tries every header in one encoding after the other
+        response.headers.encoding = "latin-1"  # otherwise it tries one encoding after another on every header
         return response
 
     def _take(self, host: _Host) -> "_Connection | None":
-        """The connection used last, unless it has been closed or was idle for long."""
+        """Return the connection used last that is neither closed nor idle for too long; None if there is none."""
         while True:
             with self._lock:
                 if not self._idle[host]:
@@ -130,7 +130,7 @@ class KeptConnections(httpx2.BaseTransport):
             connection.close()
 
     def keep(self, connection: "_Connection") -> None:
-        """Have a connection for the next request."""
+        """Keep a connection for later requests."""
         connection.idle = Stopwatch()
         with self._lock:
             kept = self._idle[connection.host]
@@ -149,7 +149,7 @@ class KeptConnections(httpx2.BaseTransport):
 
 
 class _Answer:
-    """An answer as far as it has come. The parser calls what is named `on_…`."""
+    """A response as far as it has been received. The parser calls the `on_…` methods."""
 
     def __init__(self, *, has_body: bool = True) -> None:
         self.status = 0
@@ -158,19 +158,19 @@ class _Answer:
         self.has_head = False
         self.is_whole = False
         self.keeps_alive = False
-        """whether the connection may be used again, once this is whole"""
+        """whether the connection can be reused once the response is complete"""
         self._has_body = has_body
         self._pieces: list[bytes] = []
         self._size = 0
         self._parser = httptools.HttpResponseParser(self)
-        # Servers of one's own, and proxies before them, say things that are not quite right.
+        # Self-hosted servers, and proxies in front of them, violate HTTP in small ways.
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_chunked_length=True)
 
     def feed(self, data: bytes) -> None:
-        """Take in what has come; nothing, when the connection has ended.
+        """Parse received data. Empty data means that the connection has ended.
 
         Raises:
-            httpx2.RemoteProtocolError: it is no answer, or it ended too early.
+            httpx2.RemoteProtocolError: the data is no response, or it ended too early.
         """
         if not data:
             self._end()
@@ -181,7 +181,7 @@ class _Answer:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self.is_whole:  # what comes after it is nobody's
+            if self.is_whole:  # surplus data follows the response: do not reuse the connection
                 self.keeps_alive = False
                 return
             raise httpx2.RemoteProtocolError(f"the answer is no HTTP: {error}") from error
@@ -194,70 +194,70 @@ class _Answer:
         self.is_whole = True
 
     def _lengths(self) -> set[bytes]:
-        """The headers that say where the body ends."""
+        """Return the names of the headers that say where the body ends."""
         return {name.lower() for name, _ in self.headers} & {b"content-length", b"transfer-encoding"}
 
     def take(self) -> list[bytes]:
-        """The pieces of the body that have come since the last time."""
+        """Return the pieces of the body received since the last call."""
         taken, self._pieces = self._pieces, []
         return taken
 
     def on_message_begin(self) -> None:
-        """After one that said what is to come (such as 100 or 103) comes another. After a whole one comes none."""
+        """Drop an informational response (such as 100 or 103). After a complete one, forbid reuse of the connection."""
         if self.is_whole:
             self.keeps_alive = False
         elif not self.has_head:
             self.reason, self.headers = b"", []
 
     def on_status(self, reason: bytes) -> None:
-        """A part of the reason beside the status."""
+        """Add a part of the reason phrase."""
         if not self.has_head:
             self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; after the body they tell nobody anything."""
+        """Add a header. Trailers after the body are ignored."""
         if not self.has_head:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """Finish the head, unless the response is informational."""
         status = self._parser.get_status_code()
-        if self.has_head or 100 <= status < 200:  # noqa: PLR2004  what only says what is to come
+        if self.has_head or 100 <= status < 200:  # noqa: PLR2004  informational responses
             return
         self.status, self.has_head = status, True
-        is_clear = len(self._lengths()) <= 1  # with both, who knows where the next answer begins
+        is_clear = len(self._lengths()) <= 1  # with both, it is ambiguous where the next response begins
         self.keeps_alive = self._has_body and self._parser.should_keep_alive() and is_clear
         self.is_whole = not self._has_body
 
     def on_body(self, piece: bytes) -> None:
-        """A piece of the body."""
+        """Add a piece of the body."""
         if not self.is_whole:
             self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        """It is whole."""
+        """Mark the response as complete, unless it is informational."""
         self.is_whole = self.has_head
 
 
 class _Connection:
-    """A connection to one host, opened at the first request."""
+    """A connection to one host, opened by the first request."""
 
     def __init__(self, host: _Host, connect: Connect) -> None:
         self.host = host
         self._connect = connect
         self.idle = Stopwatch()
         self._socket: socket.socket | None = None
-        self._readable, self._writable = select.poll(), select.poll()  # which, unlike select, know numbers above 1,023
+        self._readable, self._writable = select.poll(), select.poll()  # select fails above descriptor 1,023
 
     def is_usable(self) -> bool:
-        """Whether nothing is to be read, which between two requests could only be the end."""
+        """Whether it is open, was used recently and has no data: between requests, data can only be its end."""
         return self._socket is not None and self.idle.elapsed() <= _KEEPALIVE and not self._readable.poll(0)
 
     def ask(self, request: httpx2.Request, timeouts: dict[str, float | None]) -> _Answer:
-        """Send a request, and read the head of its answer.
+        """Send a request and read the head of its response.
 
         Raises:
-            httpx2.TransportError: what went wrong.
+            httpx2.TransportError: the request failed.
         """
         message = _head(request) + request.read()
         opened = self._socket or self._open(timeouts.get("connect"))
@@ -269,7 +269,7 @@ class _Connection:
         return answer
 
     def read(self, answer: _Answer, patience: float | None) -> Iterator[bytes]:
-        """The body, piece by piece as it comes; `patience` is in seconds, None for ever."""
+        """Yield the body piece by piece as it arrives. `patience` is in seconds; None waits for ever."""
         opened = self._socket
         if opened is None:
             raise httpx2.ReadError("the connection is closed")
@@ -290,7 +290,7 @@ class _Connection:
         except OSError as error:
             raise httpx2.ConnectError(str(error)) from error
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened.setblocking(False)  # so that nothing waits but our polls
+        opened.setblocking(False)  # so that only our polls wait
         self._readable.register(opened, select.POLLIN)
         self._writable.register(opened, select.POLLOUT)
         self._socket = opened
@@ -307,8 +307,8 @@ class _Connection:
                 _wait(self._readable, patience)
 
     def _receive(self, opened: socket.socket, patience: float | None) -> bytes:
-        """What has come: at least one byte, or none at the connection's end."""
-        if not isinstance(opened, ssl.SSLSocket):  # which may have decrypted some already
+        """Return received data: at least one byte, or none if the connection has ended."""
+        if not isinstance(opened, ssl.SSLSocket):  # a TLS socket may hold decrypted data already
             _wait(self._readable, patience)
         while True:
             try:
@@ -324,17 +324,17 @@ class _Connection:
         return contextlib.nullcontext() if interrupt is None else interrupt.watching(opened)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 def _head(request: httpx2.Request) -> bytes:
-    """A request's first line and headers.
+    """Return a request's first line and headers as they are sent.
 
     Raises:
-        httpx2.LocalProtocolError: a header holds a line break, as keys do that were read from a file.
+        httpx2.LocalProtocolError: a header contains a line break, as a key that was read from a file may.
     """
     lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
     lines += [b"%s: %s" % header for header in request.headers.raw]
@@ -350,7 +350,7 @@ def _wait(poll: select.poll, patience: float | None) -> None:
 
 
 class _Body(httpx2.SyncByteStream):
-    """An answer's body; read to its end, the connection is kept."""
+    """A response's body. Once it is read to its end, the connection is kept."""
 
     def __init__(
         self, owner: KeptConnections, connection: _Connection, answer: _Answer, patience: float | None
@@ -364,7 +364,7 @@ class _Body(httpx2.SyncByteStream):
         return self._connection.read(self._answer, self._patience)
 
     def close(self) -> None:
-        """Keep the connection, or close it where something was left unread or the server wants it so."""
+        """Keep the connection; close it if the body was not read to its end or the server asks for it."""
         if self._answer.is_whole and self._answer.keeps_alive:
             self._owner.keep(self._connection)
         else:

@@ -1,4 +1,4 @@
-"""What agents can do: the platform's tools, one file a family, those of the packs, and those named by `ROTA_TOOLS`."""
+"""The tools of agents: the platform's (one file per family), those of packs, and those named by `ROTA_TOOLS`."""
 
 from agents.tools.coordination import COORDINATION_TOOLS
 from agents.tools.followups import FOLLOW_UP_TOOLS
@@ -12,7 +12,7 @@ PLATFORM_TOOLS: list[Tool] = [*RESOURCE_TOOLS, *MESSAGING_TOOLS, *FOLLOW_UP_TOOL
 
 
 def _added() -> list[Tool]:
-    """The tools of packs and of `ROTA_TOOLS`."""
+    """Return the tools of packs and of `ROTA_TOOLS`."""
     return [tool for pack in installed() for tool in pack.tools()] + load_tools(settings().tools)
 
 

@@ -1,4 +1,4 @@
-"""Working with people and with other tasks: asking for approval, escalating, scheduling, starting workflows."""
+"""Tools that involve people and other tasks: asking for approval, escalating, scheduling, starting workflows."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -163,11 +163,11 @@ def schedule_task(context: ToolContext, wanted: ScheduleTask) -> dict[str, Any]:
 
 
 def _same_terms(context: ToolContext, count: int) -> SubmissionContext:
-    """The context of `count` tasks for the same person, at the same location, within the same scopes, and with no more
-    means than this task has.
+    """Return the submission context of `count` tasks that this task starts: for its user, location and scopes, and
+    within its bounds.
 
     Raises:
-        Conflict: as many as may stem from one task do.
+        Conflict: they would exceed a limit on the tasks that stem from one task.
     """
     acting, start = context.acting, context.acting.may_start
     if start is None:

@@ -1,4 +1,4 @@
-"""Sending the follow-up that a task was started to write."""
+"""The tool that sends the follow-up which a task was started to write."""
 
 from typing import Any
 

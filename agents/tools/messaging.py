@@ -1,4 +1,4 @@
-"""Messages: every one is a row in the outbox first, charged with it, and leaves when the step is recorded."""
+"""Tools that send messages. Each is written to the outbox, charged with that, and sent once the step is recorded."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from domain.wallet.schemas import PriceItem
 SendsBy = Literal["email", "sms", "whatsapp"]
 _ITEMS: dict[SendsBy, PriceItem] = {"email": "email", "sms": "sms", "whatsapp": "whatsapp_conversation"}
 _YEAR = timedelta(days=366)
-_SHORT = 1_600  # characters: what gateways take in one go
+_SHORT = 1_600  # characters: the most that gateways accept in one message
 
 Subject = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]*$", description="The subject line")]
 Words = Annotated[str, Field(min_length=1, max_length=20_000, description="What to write, in the reader's language")]
@@ -110,7 +110,7 @@ def send(
     at: datetime | None = None,
     leave_by: datetime | None = None,
 ) -> dict[str, Any]:
-    """Put a message into the outbox and charge for it. The person worked for must be permitted that very channel."""
+    """Put a message into the outbox and charge for it. The task's user needs the permission for the channel."""
     _ensure_may_send(context, channel, contact)
     message_id = new_id()
     message = NewMessage(
@@ -132,7 +132,7 @@ def send(
 
 
 def _ensure_may_send(context: ToolContext, channel: SendsBy, contact: UUID | None) -> None:
-    """The permission of the very channel, and where it holds for some locations only, a contact who is at one of
+    """Require the permission for the channel. If it holds for some locations only, the contact must be at one of
     them.
     """
     acting, permission = context.acting, f"{channel}:send"
@@ -148,7 +148,7 @@ def _ensure_may_send(context: ToolContext, channel: SendsBy, contact: UUID | Non
 def send_to_contact(
     context: ToolContext, person: Contact, channel: SendsBy, subject: str, body: str, at: datetime | None = None
 ) -> dict[str, Any]:
-    """Write to a contact over a channel that reaches them, at once or `at` a time."""
+    """Send a message to a contact over a channel for which they have an address, at once or `at` a time."""
     to = person.email if channel == "email" else person.phone
     if not to:
         raise InvalidInput(f"{person.name} has no {'e-mail address' if channel == 'email' else 'phone number'}.")
@@ -159,7 +159,7 @@ def send_to_contact(
 
 
 def contact_of(context: ToolContext, contact: UUID, kind: str | None = None) -> Contact:
-    """A contact, of this kind where one is named.
+    """Return a contact. It must be of `kind`, if one is given.
 
     Raises:
         NotFound: there is none.

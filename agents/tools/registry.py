@@ -26,10 +26,10 @@ from domain.wallet.schemas import InsufficientFunds, PriceItem
 Category = Literal["crm", "booking", "analytics", "messaging", "automation", "resources", "coordination"]
 
 Risk = Literal["low", "moderate", "high", "critical"]
-"""what an action can spoil: low is easily undone in our own records; moderate changes somebody's standing; high reaches
-people outside; critical moves money, deletes, or reaches many at once"""
+"""the damage that an action can do: low is easily undone in our own records; moderate changes a person's standing; high
+reaches people outside; critical moves money, deletes, or reaches many people at once"""
 
-# A tool's own rationale, asked for beside its parameters: who decides tells why (docs/decisions/0006).
+# The rationale of a tool call, requested beside its parameters: the model that decides says why (docs/decisions/0006).
 RATIONALE: dict[str, Any] = {
     "_intent": {"type": "string", "description": "What the person wants, in a few words"},
     "_why": {"type": "string", "description": "Why this action serves that, in one sentence"},
@@ -39,8 +39,8 @@ RATIONALE: dict[str, Any] = {
 
 
 class Parameters(BaseModel):
-    """Base of every tool's parameters, and of models nested in them: nothing unknown, so that a misspelt one is
-    noticed, and numbers in plain digits only.
+    """The base of every tool's parameters, and of models nested in them. It refuses unknown parameters, so that a
+    misspelt one is noticed, and numbers that are not in plain digits.
     """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
@@ -68,12 +68,12 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2100, 12, 31))]
-"""A day that a gym's records could know, so that reckoning with it cannot overflow."""
+"""A day in the range of a gym's records, so that arithmetic with it cannot overflow."""
 
 
 @dataclass(frozen=True)
 class Acting:
-    """On whose behalf, and in which step of which task, a tool is at work."""
+    """On whose behalf, and in which step of which task, a tool runs."""
 
     org_id: UUID
     user_id: UUID
@@ -81,33 +81,33 @@ class Acting:
     task_id: UUID
     seq: int
     location_id: UUID | None = None
-    """where the task is to be done, if that was said"""
+    """the task's location, if it was given one"""
     scopes: list[str] | None = None
-    """of the key that the task was submitted with; None for all"""
+    """scopes of the API key that the task was submitted with; None for all"""
     may_start: "Start | None" = None
-    """under what it may start other tasks; None for a tool used without a task"""
+    """on what terms it may start other tasks; None for a tool that runs without a task"""
     read_untrusted: bool = False
-    """whether what is done now may stem from what strangers wrote"""
+    """whether this action may be caused by what strangers wrote"""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Under what a task may start others."""
+    """On what terms a task may start other tasks."""
 
     root_id: UUID
     depth: int
-    """of those that it starts"""
+    """the depth of the tasks that it starts"""
     bounds: Bounds
     max_children: int
 
 
 def _charge_nothing(_item: PriceItem, _note: str) -> None:
-    """For tools used without a task."""
+    """Charge nothing, for tools that run without a task."""
 
 
 @dataclass(frozen=True)
 class ToolContext:
-    """What a tool on our own records may use. Its SQL runs in the transaction that records its step: both commit, or
+    """The context of a tool on our own records. Its SQL runs in the transaction that records its step: both commit, or
     neither.
     """
 
@@ -116,27 +116,27 @@ class ToolContext:
     today: date
     acting: Acting
     charge: Callable[[PriceItem, str], None] = _charge_nothing
-    """charges one unit of an item, under a note by which it can be paid back; raises InsufficientFunds"""
+    """charges one unit of an item, under a note by which it can be refunded; raises InsufficientFunds"""
 
 
 @dataclass(frozen=True)
 class OutwardContext:
-    """What a tool that reaches outside may use. No transaction is open while it works."""
+    """The context of a tool that reaches outside our database. No transaction is open while it runs."""
 
     idempotency_key: str
-    """the same for this action however often it is tried: hand it to the other side where that takes one"""
+    """identical for every attempt of this action: pass it to the other system, if that accepts one"""
     zone: ZoneInfo
     today: date
 
 
 class ToolFailed(RotaError):
-    """A tool raised what it may not raise."""
+    """A tool raised an exception that it may not raise."""
 
     def __init__(self, name: str, what: str) -> None:
         super().__init__(f"The tool {name} failed: {what}")
 
 
-# What a tool may refuse with: the model reads it and can act on it.
+# Exceptions with which a tool refuses: the model reads the message and can act on it.
 REFUSALS = (InvalidInput, NotFound, Conflict, NotPermitted)
 
 
@@ -146,49 +146,49 @@ class NotDone(RotaError):
 
 @dataclass(frozen=True)
 class Stake:
-    """What a call has at stake: money it moves, and whom its words go to."""
+    """What is at stake in a tool call: the money it moves, and the recipients of its words."""
 
     amount: Decimal | None = Decimal(0)
-    """in the organisation's currency; None where nobody knows it before it is done"""
+    """in the organisation's currency; None if it is unknown before the call is done"""
     recipients: tuple[str, ...] = ()
     """ids of contacts, or addresses"""
     to_contact: bool = False
-    """whether it goes to the contact that the task is about, whoever that is"""
+    """whether it goes to the contact that the task is about"""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How people ask for what a tool does, in words that a request can be searched for (see `agents/provenance.py`).
+    """The words in which people ask for what a tool does; requests are searched for them (`agents/provenance.py`).
 
-    Phrases stand apart by commas; accents and case do not count. A word may name others that do as well, apart by bars.
-    One that ends in `*` stands for all that begin so; one that ends in `~` is the stem of a Spanish verb, and stands
-    for its imperatives and its infinitive, with pronouns ("reserv~": reserva, reserve, reservar, resérvale).
+    Commas separate phrases; accents and case are ignored. Bars separate alternatives to a word. A word that ends in `*`
+    matches every word with that prefix. One that ends in `~` is the stem of a Spanish verb, and matches its imperatives
+    and its infinitive, with pronouns ("reserv~": reserva, reserve, reservar, resérvale).
     """
 
     effect: str
-    """phrases of which a command must hold one: it begins with the phrase's first word, a verb in its imperative, and
-    has the others somewhere behind it"""
+    """phrases of which a command must contain one: it begins with the phrase's first word, a verb in the imperative,
+    and contains the others somewhere after it"""
     values: Mapping[str, str] = field(default_factory=dict)
-    """phrases for a choice among given values, such as a status, where people seldom use the value itself; their words
-    stand anywhere in the command"""
+    """phrases for each value of a fixed choice, such as a status, if people seldom use the value itself; their words
+    may be anywhere in the command"""
     prose: str = ""
-    """names of parameters that hold words to be written, or say when something is to happen: a request need not contain
-    these
+    """names of parameters that hold text to be written, or say when something is to happen: a request need not contain
+    their values
     """
 
 
 def phrases(text: str) -> list[str]:
-    """The phrases, or names, that stand apart by commas."""
+    """Return the phrases, or names, that commas separate."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 Returns = Literal["people", "records", "catalogue"]
-"""what a look-up returns: records of people, which a request means where it names them; records of other things, which
-it means where it speaks of them; or what is on offer to everybody, such as a timetable"""
+"""what a look-up returns: records of people, to which a request refers by naming them; records of other things, to
+which it refers by speaking of them; or a catalogue of what is on offer to all, such as a timetable"""
 
 
 class Facts(TypedDict, total=False):
-    """What a tool says of itself beside name and parameters; `Tool` explains each."""
+    """What a tool declares beside its name and parameters; `Tool` explains each."""
 
     price: PriceItem | None
     charges_itself: bool
@@ -216,16 +216,17 @@ _PARAMETER_NAME = re.compile(r"[a-zA-Z0-9.-][a-zA-Z0-9_.-]{0,63}")
 
 
 def _parameter_names(parameters: type[BaseModel]) -> list[str]:
-    """The names under which a model is told of parameters. The schema would say so too, but runs foreign code."""
+    """Return the names of parameters that a model sees. The schema has them too, but making it runs foreign code."""
     fields = parameters.model_fields.items()
     return [field.validation_alias if isinstance(field.validation_alias, str) else name for name, field in fields]
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool, and what it says of itself: the permission it needs, what it costs, what it does to the world.
+    """A tool, and what it declares: the permission it needs, what it costs, what effects it has.
 
-    A fact that is not declared has its most restrictive value, so that forgetting one can only make a tool ask more.
+    A fact that is not declared has its most restrictive value, so that forgetting one can only make a tool ask more
+    often.
 
     Raises:
         Misconfigured: a provider would refuse the tool's name or that of a parameter.
@@ -238,30 +239,30 @@ class Tool:
     run: Callable[[Any, Any], dict[str, Any]]
     permission: str
     price: PriceItem | None = None
-    """what is charged for each unit; None where it costs no tokens"""
+    """the item charged for each unit; None if it costs no tokens"""
     charges_itself: bool = False
-    """it charges for each unit, through its context; otherwise one is charged for the call"""
+    """it charges for each unit, through its context; otherwise one unit is charged for the call"""
     changes_world: bool = True
     repeat_is_harmless: bool = False
     takes_idempotency_key: bool = False
     is_outward: bool = False
-    """it reaches outside our database, and is given an `OutwardContext`"""
+    """it reaches outside our database, and gets an `OutwardContext`"""
     risk: Risk = "critical"
     sends_outside: bool = True
-    """it sends words or data to somebody outside the organisation, were it only in the address of a page it fetches"""
+    """it sends words or data outside the organisation, even if only in the address of a page that it fetches"""
     moves_money: bool = True
     drafts_for_outside: bool = False
-    """it keeps words that are sent to people outside later"""
+    """it stores words that are sent to people outside later"""
     returns_untrusted: bool = True
-    """its results may hold words that customers or strangers wrote"""
+    """its results may contain words that customers or strangers wrote"""
     returns: Returns = "people"
-    """what its results are about: which of the ids in them a request can be taken to mean depends on it"""
+    """what its results are about; it decides to which of the ids in them a request can refer"""
     always_asks: bool = False
-    """its whole purpose is to ask a person: no rule lets it run without one"""
+    """its purpose is to ask a person: no rule lets it run without approval"""
     wording: Wording | None = None
-    """how people ask for it; None: a request is never taken to ask for it in so many words"""
+    """how people ask for it; None: no request is taken to ask for it explicitly"""
     stake: Callable[[Any], Stake] | None = None
-    """what a call with these parameters has at stake"""
+    """returns what is at stake in a call with these parameters"""
 
     def __post_init__(self) -> None:
         if not _TOOL_NAME.fullmatch(self.name):
@@ -294,29 +295,29 @@ class Tool:
 
     @contextlib.contextmanager
     def _guard(self, *allowed: type[Exception]) -> Iterator[None]:
-        """Let through what a tool may raise, and `allowed`; turn everything else into `ToolFailed`.
+        """Let pass the exceptions that a tool may raise, and `allowed`; turn all others into `ToolFailed`.
 
         A tool is foreign code. It may raise `SystemExit`, which would end the worker's thread, or an exception of ours
-        that means something else to the executor, such as `ClaimLost`. Errors of the database stay what they are: the
-        transaction around the tool tells an outage from a refused statement.
+        that means something else to the executor, such as `ClaimLost`. Database errors pass unchanged: the transaction
+        around the tool distinguishes an outage from a refused statement.
         """
         try:
             yield
         except (*_MAY_RAISE, *allowed):
             raise
         except DBAPIError as error:
-            if self.is_outward:  # it has no connection of ours
+            if self.is_outward:  # an outward tool has no connection of ours
                 raise ToolFailed(self.name, described(error)) from error
             error.add_note(f"in the tool {self.name}")
             raise
         except BaseException as error:
             if isinstance(error, InsufficientFunds) and not self.is_outward:
-                raise  # its context charges for it
+                raise  # raised by its context's `charge`
             raise ToolFailed(self.name, described(error)) from error
 
     @property
     def must_not_repeat(self) -> bool:
-        """Whether doing it twice would do harm that nobody else prevents: its intent is written down first."""
+        """Whether doing it twice would do harm that nothing else prevents. If so, its intent is recorded first."""
         is_effect = self.changes_world or self.moves_money
         return self.is_outward and is_effect and not (self.repeat_is_harmless or self.takes_idempotency_key)
 
@@ -327,20 +328,20 @@ class Tool:
 
     @property
     def only_reads(self) -> bool:
-        """Whether it reads our own records and does nothing else, so that there is nothing to undo."""
+        """Whether it only reads our own records, so that there is nothing to undo."""
         return not (self.is_outward or self.acts or self.price or self.charges_itself)
 
     def at_stake(self, parameters: Parameters) -> Stake:
-        """What a call has at stake; an amount that a tool which moves money does not declare is unknown."""
+        """Return what is at stake in a call. If a tool that moves money declares no stake, its amount is unknown."""
         if self.stake is None:
             return Stake(amount=None if self.moves_money else Decimal(0))
         return self.stake(parameters)
 
     def validate(self, arguments: dict[str, Any]) -> Parameters:
-        """The parameters that `arguments` spell.
+        """Parse and validate the arguments of a call.
 
         Raises:
-            InvalidInput: they do not fit; the message is for the model, which can mend the call.
+            InvalidInput: they do not fit; the message is for the model, which can correct the call.
         """
         try:
             with self._guard(ValidationError):
@@ -352,7 +353,7 @@ class Tool:
 
     @functools.cached_property
     def spec(self) -> ToolSpec:
-        """The tool as offered to a model, with room for the model's rationale. Made once: it takes milliseconds."""
+        """The tool as offered to a model, with fields for its rationale. Cached: making it takes milliseconds."""
         with self._guard():
             schema = parameter_schema(self.parameters)
         return ToolSpec(
@@ -366,7 +367,7 @@ _MOST_PROBLEMS, _LONGEST_PLACE = 10, 100
 
 
 def _problems(tool: Tool, error: ValidationError) -> str:
-    """What is wrong with a call's arguments, at a length that a model can read: names it made up are cut."""
+    """Return what is wrong with a call's arguments, short enough for a model: long invented names are cut."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     told = [f"{_cut('.'.join(map(str, one['loc'])) or tool.name)}: {_cut(one['msg'])}" for one in found]
     more = len(told) - _MOST_PROBLEMS
@@ -378,7 +379,7 @@ def _cut(text: str) -> str:
 
 
 class Registry:
-    """The tools there are, by name. `more` is asked for others at the first look."""
+    """All tools, by name. `more` is called for further tools at the first look-up."""
 
     def __init__(self, tools: Iterable[Tool], more: Callable[[], Iterable[Tool]] = tuple) -> None:
         self._given = tuple(tools)
@@ -397,23 +398,23 @@ class Registry:
         return iter(self._tools.values())
 
     def get(self, name: str) -> Tool | None:
-        """The tool called `name`."""
+        """Return the tool called `name`; None if there is none."""
         return self._tools.get(name)
 
     def unknown(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that no tool has."""
+        """Return those of `names` that no tool has."""
         return sorted(set(names) - set(self._tools))
 
     def names(self) -> list[str]:
-        """Every tool's name."""
+        """Return every tool's name."""
         return sorted(self._tools)
 
 
 def load_tools(names: Iterable[str]) -> list[Tool]:
-    """The tools that `names` point to, each a list of tools written like `my_company.tools:TOOLS`.
+    """Return the tools that `names` point to. Each name, such as `my_company.tools:TOOLS`, refers to a list of tools.
 
     Raises:
-        Misconfigured: a name leads to no such list.
+        Misconfigured: a name refers to no such list.
     """
     found: list[Tool] = []
     for name in names:
@@ -441,8 +442,8 @@ def tool(
     stake: Callable[[P], Stake] | None = None,
     **facts: Unpack[Facts],
 ) -> Callable[[Callable[[ToolContext, P], dict[str, Any]]], Tool]:
-    """Turn a function into a tool on our own records; its docstring is what the model reads. Declare what it does: see
-    `reading_tool` for one that only looks something up.
+    """Turn a function into a tool on our own records. The model reads its docstring. `facts` declare what it does; for
+    a tool that only reads, use `reading_tool`.
     """
     return _maker(name=name, category=category, parameters=parameters, permission=permission, stake=stake, **facts)
 
@@ -456,7 +457,7 @@ def reading_tool(
     returns_untrusted: bool = True,
     returns: Returns = "people",
 ) -> Callable[[Callable[[ToolContext, P], dict[str, Any]]], Tool]:
-    """Turn a function into a tool that looks something up in our own records, and does nothing else."""
+    """Turn a function into a tool that only reads our own records."""
     return _maker(
         name=name,
         category=category,
@@ -480,12 +481,12 @@ def outward_tool(
     stake: Callable[[P], Stake] | None = None,
     **facts: Unpack[Facts],
 ) -> Callable[[Callable[[OutwardContext, P], dict[str, Any]]], Tool]:
-    """Turn a function into a tool that reaches outside our database: a request to another system, with a time-out of
-    its own. Every fact that is not declared has its most restrictive value.
+    """Turn a function into a tool that reaches outside our database, with a request to another system and its own
+    time-out. Every fact that is not declared has its most restrictive value.
 
-    The function raises `InvalidInput`, `NotFound`, `Conflict` or `NotPermitted` for what the model should hear, and
-    `NotDone` where nothing happened and another try may help. Any other exception of a tool that must not repeat leaves
-    its outcome unknown, for a person to settle.
+    The function raises `InvalidInput`, `NotFound`, `Conflict` or `NotPermitted` with a message for the model, and
+    `NotDone` if nothing happened and a retry may help. Any other exception of a tool that must not repeat leaves its
+    outcome unknown until a person resolves it.
     """
     return _maker(
         name=name,
@@ -506,8 +507,8 @@ def _maker(**facts: Any) -> Callable[[Callable[..., dict[str, Any]]], Tool]:
 
 
 def parameter_schema(parameters: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a tool's parameters, as plain as both providers like it: no titles, no null alternatives, and
-    the definitions of nested models where some are used.
+    """Return the JSON Schema of a tool's parameters, simplified for both providers: no titles, no null alternatives,
+    and the definitions of nested models if there are any.
     """
     schema = parameters.model_json_schema()
     plain = {

@@ -1,4 +1,4 @@
-"""Tools on resources: records of whatever kind an organisation needs, such as equipment or suppliers."""
+"""Tools on resources: records of any kind that an organisation needs, such as equipment or suppliers."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -105,7 +105,7 @@ def list_resources(context: ToolContext, wanted: ListResources) -> dict[str, Any
     risk="low",
     sends_outside=False,
     moves_money=False,
-    repeat_is_harmless=True,  # the version has moved on
+    repeat_is_harmless=True,  # a repeat is refused: the version has changed
     wording=Wording("update|change|actualiz~|cambi~ resource*|recurso*", prose="data, version"),
 )
 def update_resource(context: ToolContext, wanted: UpdateResource) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def update_resource(context: ToolContext, wanted: UpdateResource) -> dict[str, A
     changes_world=True,
     sends_outside=False,
     moves_money=False,
-    repeat_is_harmless=True,  # what is gone is not found
+    repeat_is_harmless=True,  # a deleted resource is not found
     risk="critical",
 )
 def delete_resource(context: ToolContext, wanted: OneResource) -> dict[str, Any]:

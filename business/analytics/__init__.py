@@ -1,1 +1,1 @@
-"""What a gym's records add up to: money, retention, attendance and risk."""
+"""Reports on a gym's records: money, retention, attendance and risk."""

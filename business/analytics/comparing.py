@@ -1,7 +1,7 @@
-"""Whether two periods can be compared, and what came of it. Pure.
+"""Growth between two periods, if they can be compared. Pure functions.
 
-Growth is told only over two periods that are known whole: every day of both was asked for, is over, and lies after the
-records begin. Otherwise it is null, with the reason.
+Growth is reported only between two periods that are known in full: every day of both was requested, is over, and lies
+after the records begin. Otherwise it is null, with the reason.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from typing import Any
 
 from business.analytics.formulas import growth
 
-# Money comes in at least once a month: records that begin so soon after a period does say nothing was missing before.
+# Payments arrive at least once a month: if the records begin this soon after a period does, nothing is missing.
 _MOST_UNTIL_RECORDS_BEGIN = timedelta(days=31)
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the days compared: which were asked for, what day it is, and since when there are records."""
+    """What is known of the compared days: which were requested, what day it is, and since when there are records."""
 
     asked_from: date
     asked_to: date
@@ -25,7 +25,7 @@ class Known:
     since: date | None
 
     def gap(self, first: date, last: date) -> str | None:
-        """Why the period from `first` to `last` is not known whole; None where it is."""
+        """Return why the period from `first` to `last` is not known in full; None if it is."""
         if first < self.asked_from or last > self.asked_to:
             return f"only a part of {first} to {last} was asked for"
         if last >= self.today:
@@ -37,6 +37,6 @@ class Known:
 
 
 def compared(before: Decimal, now: Decimal, reason: str | None) -> dict[str, Any]:
-    """Growth in percent, and why there is none where there is none; `reason` is that of the periods."""
+    """Return growth in percent, or why there is none. `reason` is why the periods cannot be compared, if so."""
     reason = reason or ("nothing was paid in the period before" if not before else None)
     return {"growth_percent": None if reason else growth(before, now), "no_growth_because": reason}

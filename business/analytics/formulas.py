@@ -12,17 +12,17 @@ _HIGH, _MEDIUM = 50, 25
 
 
 def cents(amount: Decimal | None) -> Decimal | None:
-    """An amount as it is written: to the cent, halves up, as PostgreSQL rounds numerics. None stays None."""
+    """Round an amount to the cent, half up, as PostgreSQL rounds numerics. None stays None."""
     return None if amount is None else amount.quantize(_CENT, ROUND_HALF_UP)
 
 
 def average(total: Decimal, count: int) -> Decimal | None:
-    """The arithmetic mean; None of nothing."""
+    """Return the arithmetic mean; None if `count` is 0."""
     return total / count if count else None
 
 
 def percent(part: Decimal | int, whole: Decimal | int) -> float | None:
-    """`part` of `whole` in percent, to one decimal; None of nothing."""
+    """Return `part` of `whole` in percent, to one decimal; None if `whole` is 0."""
     return round(float(100 * Decimal(part) / whole), 1) if whole else None
 
 
@@ -30,29 +30,29 @@ def percent(part: Decimal | int, whole: Decimal | int) -> float | None:
 
 
 def mrr(monthly: Decimal, yearly: Decimal) -> Decimal:
-    """Monthly recurring revenue, an amount a month, not rounded: what monthly plans charge, and a twelfth of what
-    yearly plans do (David Skok, "SaaS Metrics 2.0", forEntrepreneurs).
+    """Return monthly recurring revenue, an amount a month, not rounded: what monthly plans charge, and a twelfth of
+    what yearly plans charge (David Skok, "SaaS Metrics 2.0", forEntrepreneurs).
     """
     return monthly + yearly / _MONTHS
 
 
 def arr(monthly_recurring: Decimal) -> Decimal:
-    """Annual recurring revenue, an amount a year: twelve times MRR (David Skok, "SaaS Metrics 2.0").
+    """Return annual recurring revenue, an amount a year: twelve times MRR (David Skok, "SaaS Metrics 2.0").
 
-    Give it the MRR before rounding, or a yearly plan of 100 comes back as 99.96.
+    Pass the MRR before rounding; otherwise a yearly plan of 100 comes back as 99.96.
     """
     return _MONTHS * monthly_recurring
 
 
 def arpu(monthly_recurring: Decimal, members: int) -> Decimal | None:
-    """Average revenue per user, an amount a month: MRR by paying members (David Skok, "SaaS Metrics 2.0", there named
-    ARPA); None without members.
+    """Return average revenue per user, an amount a month: MRR divided by paying members (David Skok, "SaaS Metrics
+    2.0", there named ARPA); None without members.
     """
     return average(monthly_recurring, members)
 
 
 def growth(before: Decimal | int, now: Decimal | int) -> float | None:
-    """Growth from `before` to `now` in percent (Paul Farris et al., "Marketing Metrics"); None from nothing."""
+    """Return growth from `before` to `now` in percent (Paul Farris et al., "Marketing Metrics"); None from 0."""
     return percent(Decimal(now) - before, before)
 
 
@@ -60,24 +60,24 @@ def growth(before: Decimal | int, now: Decimal | int) -> float | None:
 
 
 def churn_rate(at_start: int, lost: int) -> float | None:
-    """Percent of those who were members when the period began that were none when it ended (Paul Farris et al.,
-    "Marketing Metrics", on retention); None where there were none.
+    """Return the percentage of the members at the period's start who were no members at its end (Paul Farris et al.,
+    "Marketing Metrics", on retention); None without members at the start.
     """
     return percent(lost, at_start)
 
 
 def retention_rate(at_start: int, lost: int) -> float | None:
-    """Percent of those who were members when the period began that still were when it ended: what churn leaves of 100
+    """Return the percentage of the members at the period's start who were still members at its end: 100 less churn
     (Paul Farris et al., "Marketing Metrics").
     """
     return percent(at_start - lost, at_start)
 
 
 def expected_lifetime(member_months: int, lost: int) -> float | None:
-    """How many months a member stays, on average: one by the monthly churn rate (Sunil Gupta and Donald Lehmann,
-    "Managing Customers as Investments"). None as long as nobody left.
+    """Return how many months a member stays on average: one divided by the monthly churn rate (Sunil Gupta and Donald
+    Lehmann, "Managing Customers as Investments"). None if no member left.
 
-    `member_months` adds up the members at the start of each month, `lost` those lost in each.
+    `member_months` is the sum of the members at the start of each month, `lost` the sum of those lost in each.
     """
     return round(member_months / lost, 1) if lost else None
 
@@ -85,8 +85,8 @@ def expected_lifetime(member_months: int, lost: int) -> float | None:
 def lifetime_value(
     revenue_per_user: Decimal | None, member_months: int, lost: int, margin_percent: Decimal
 ) -> Decimal | None:
-    """Lifetime value, an amount: ARPU a month x margin / monthly churn rate (David Skok, "SaaS Metrics 2.0"). No
-    discounting. None as long as nobody left or pays.
+    """Return lifetime value, an amount: ARPU a month x margin / monthly churn rate (David Skok, "SaaS Metrics 2.0").
+    No discounting. None if no member left, or none pays.
     """
     if revenue_per_user is None or not lost:
         return None
@@ -97,15 +97,16 @@ def lifetime_value(
 
 
 def occupancy(taken: int, places: int) -> float | None:
-    """Percent of places taken: utilisation, output by design capacity (Nigel Slack et al., "Operations Management");
-    None without places.
+    """Return the percentage of places taken: utilisation, output divided by design capacity (Nigel Slack et al.,
+    "Operations Management"); None without places.
     """
     return percent(taken, places)
 
 
 def no_show_rate(missed: int, came: int) -> float | None:
-    """Percent of the kept and missed bookings that were missed, those cancelled in time aside (Leila Dantas et al.,
-    "No-shows in appointment scheduling: a systematic literature review", Health Policy 122); None where there are none.
+    """Return the percentage of missed bookings among kept and missed ones, without those cancelled in time (Leila
+    Dantas et al., "No-shows in appointment scheduling: a systematic literature review", Health Policy 122); None
+    without bookings.
     """
     return percent(missed, missed + came)
 
@@ -114,11 +115,11 @@ def no_show_rate(missed: int, came: int) -> float | None:
 
 
 def at_risk(member: MemberActivity, today: date) -> Risk:
-    """How likely a member is to leave: a scorecard, its points added up to at most 100, each with its reason.
+    """Return how likely a member is to leave: a scorecard whose points add up to at most 100, each with its reason.
 
-    That recency, frequency, their fall, and the length of the relationship foretell who leaves is from Wouter Buckinx
-    and Dirk Van den Poel, "Customer base analysis: partial defection of behaviourally loyal clients" (European Journal
-    of Operational Research 164); the points are ours, and not fitted to any gym's history.
+    Recency, frequency, their decline, and the length of the relationship predict who leaves (Wouter Buckinx and Dirk
+    Van den Poel, "Customer base analysis: partial defection of behaviourally loyal clients", European Journal of
+    Operational Research 164). The points are ours, and not fitted to any gym's history.
     """
     found = list(_signs(member, today))
     score = min(100, sum(points for points, _ in found))
@@ -145,9 +146,9 @@ def _absence(member: MemberActivity, today: date) -> Iterator[tuple[int, str]]:
 
 
 def _fewer_visits(member: MemberActivity) -> Iterator[tuple[int, str]]:
-    # A month's visits against the average of the two months before, where there was a habit to lose.
+    # The last month's visits against the average of the two months before, if there was a habit to lose.
     now, before = member.visits_30_days, (member.visits_90_days - member.visits_30_days) / 2
-    if before >= 2 and now <= before * 0.75:  # noqa: PLR2004 - the rule reads best with its numbers in it
+    if before >= 2 and now <= before * 0.75:  # noqa: PLR2004 - the rule is clearest with its numbers inline
         yield 25 if now < before / 2 else 10, f"Visits fell from {before:g} to {now} in 30 days"
 
 
@@ -167,7 +168,7 @@ def _missed_classes(member: MemberActivity) -> Iterator[tuple[int, str]]:
 def _money(member: MemberActivity) -> Iterator[tuple[int, str]]:
     failed = member.failed_payments_90_days
     points = 10 * min(failed, 2)
-    if member.is_past_due:  # what failed is why: one fault, counted once
+    if member.is_past_due:  # failed payments are its cause: one fault, counted once
         yield max(15, points), "Subscription past due" + (f", failed payments in 90 days: {failed}" if failed else "")
         return
     if failed:

@@ -1,4 +1,4 @@
-"""All SQL of the reports. Nothing here knows of organisations: row-level security does."""
+"""All SQL of the reports. No statement filters by organisation: row-level security does."""
 
 from datetime import date
 from typing import Any
@@ -12,7 +12,7 @@ Rows = list[dict[str, Any]]
 
 _STEP: dict[Unit, str] = {"week": "7 days", "month": "1 month", "quarter": "3 months", "year": "1 year"}
 
-# Whole weeks, months, quarters or years that reach into the days asked for.
+# Whole weeks, months, quarters or years that overlap the requested days.
 _PERIODS = """
     periods AS (
         SELECT starts::date AS starts_on, (starts + CAST(:step AS interval))::date - 1 AS ends_on
@@ -49,13 +49,13 @@ _PAYMENTS_BY_PERIOD = text(f"""
     SELECT currency, starts_on, ends_on, {_SUMS}
       FROM periods CROSS JOIN currencies LEFT JOIN made USING (currency, starts_on)
      GROUP BY currency, starts_on, ends_on ORDER BY currency, starts_on
-""")  # noqa: S608 - its parts are our own words, and no values
+""")  # noqa: S608 - built from constants only, no values
 
 
 def payments_by_period(connection: Connection, span: Span, unit: Unit) -> Rows:
-    """Counts and amounts by status, for each currency and each week, month, quarter or year, also where there are none.
+    """Return counts and amounts by status, for each currency and each week, month, quarter or year, even empty ones.
 
-    Payments before or after the days asked for are left out of the first and last period.
+    Payments before or after the requested days are left out of the first and last period.
     """
     return _rows(connection, _PAYMENTS_BY_PERIOD, span, unit=unit, step=_STEP[unit])
 
@@ -69,12 +69,12 @@ _PAYMENTS_BY_PART = text(f"""
       FROM made
      GROUP BY GROUPING SETS ((currency), (currency, kind), (currency, method), (currency, day), (currency, week))
      ORDER BY currency, part, value
-""")  # noqa: S608 - its parts are our own words, and no values
+""")  # noqa: S608 - built from constants only, no values
 
 
 def payments_by_part(connection: Connection, span: Span) -> Rows:
-    """Counts and amounts by status in each currency: of all payments, and by kind, method, day, and week (named by its
-    Monday). `part` says which, `value` of which one.
+    """Return counts and amounts by status in each currency: of all payments, and by kind, method, day, and week (named
+    by its Monday). `part` names the grouping, `value` the group.
     """
     return _rows(connection, _PAYMENTS_BY_PART, span)
 
@@ -83,15 +83,15 @@ _FIRST_PAYMENT = text("SELECT CAST(min(paid_at) AT TIME ZONE CAST(:zone AS text)
 
 
 def first_payment(connection: Connection, zone: ZoneInfo) -> date | None:
-    """The day of the earliest payment there is a record of."""
+    """Return the day of the earliest recorded payment; None if there is none."""
     found: date | None = connection.execute(_FIRST_PAYMENT, {"zone": str(zone)}).scalar_one()
     return found
 
 
 # ── subscriptions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# A subscription counts from the day it starts to the day before the one on which it ended. One that was cancelled
-# since still counted on earlier days; one cancelled without an end cannot be placed.
+# A subscription counts from the day on which it starts to the day before it ended. One that was cancelled since still
+# counts on earlier days. One cancelled without an end date does not count: its end is unknown.
 _RECURRING = text("""
     WITH counted AS (
         SELECT *, CASE status WHEN 'past_due' THEN 'past_due' ELSE 'active' END AS standing FROM subscriptions
@@ -107,7 +107,7 @@ _RECURRING = text("""
 
 
 def recurring_amounts(connection: Connection, day: date, today: date) -> Rows:
-    """What subscriptions that counted on `day` charge by month and by year, in each currency: in all (`plan` and
+    """Return what subscriptions that count on `day` charge by month and by year, in each currency: in total (`plan` and
     `standing` are None), by standing, and by plan.
     """
     return [dict(row) for row in connection.execute(_RECURRING, {"day": day, "today": today}).mappings()]
@@ -132,12 +132,12 @@ _MOVEMENT = text(f"""
     SELECT p.starts_on, p.ends_on, p.is_whole, {_COUNTS}
       FROM clipped p LEFT JOIN LATERAL ({_MEMBERS_OF.format(by="")}) AS m ON true
      GROUP BY p.starts_on, p.ends_on, p.is_whole ORDER BY p.starts_on
-""")  # noqa: S608 - its parts are our own words, and no values
+""")  # noqa: S608 - built from constants only, no values
 
 
 def member_movement(connection: Connection, span: Span) -> Rows:
-    """For each month: members on the day before it began, how many of them were none when it ended, who came anew, and
-    members at its end. A member is who has a subscription that is not over, be it paused.
+    """Return for each month: the members on the day before it began, those of them lost by its end, those gained, and
+    the members at its end. A member has a subscription that is not over, even if it is paused.
     """
     return _rows(connection, _MOVEMENT, span, unit="month", step=_STEP["month"])
 
@@ -147,11 +147,13 @@ _MOVEMENT_BY_PLAN = text(f"""
       FROM (SELECT CAST(:first AS date) AS starts_on, CAST(:last AS date) AS ends_on) AS p
       CROSS JOIN LATERAL ({_MEMBERS_OF.format(by="plan,")}) AS m
      GROUP BY plan HAVING bool_or(was_member OR is_member) ORDER BY plan
-""")  # noqa: S608 - its parts are our own words, and no values
+""")  # noqa: S608 - built from constants only, no values
 
 
 def plan_movement(connection: Connection, span: Span) -> Rows:
-    """The same for each plan, over all the days: who changed plans left one and came to the other."""
+    """Return for each plan, over all the days: the members before them, those lost, those gained, and the members at
+    their end. A member who changed plans is lost by one and gained by the other.
+    """
     return _rows(connection, _MOVEMENT_BY_PLAN, span)
 
 
@@ -173,12 +175,12 @@ _COHORTS_PAID = text("""
 
 
 def cohorts(connection: Connection, span: Span, unit: Unit, today: date) -> Rows:
-    """Clients who joined in each week, month, quarter or year, and how many of them are members today."""
+    """Return how many clients joined in each week, month, quarter or year, and how many are members today."""
     return _rows(connection, _COHORTS, span, unit=unit, today=today)
 
 
 def paid_by_cohort(connection: Connection, span: Span, unit: Unit) -> Rows:
-    """What the clients of each cohort have paid so far, in each currency."""
+    """Return what the clients of each cohort have paid so far, in each currency."""
     return _rows(connection, _COHORTS_PAID, span, unit=unit)
 
 
@@ -212,8 +214,8 @@ _ATTENDANCE = text("""
 
 
 def attendance_by_part(connection: Connection, span: Span) -> Rows:
-    """Sessions that have begun, their places and bookings: of all, and by class, instructor, weekday and hour. `part`
-    says which, `value` of which one. Bookings of cancelled sessions do not count.
+    """Return the sessions that have begun, their places and bookings: in total, and by class, instructor, weekday and
+    hour. `part` names the grouping, `value` the group. Bookings of cancelled sessions do not count.
     """
     return _rows(connection, _ATTENDANCE, span)
 
@@ -238,16 +240,16 @@ _WHO_MISSES = text(f"""
                {_PAST_BOOKINGS} GROUP BY b.client_id HAVING count(*) FILTER (WHERE b.status = 'no_show') >= :least)
     SELECT m.client_id, c.name, m.attended, m.no_shows FROM missing m JOIN client_contacts c ON c.id = m.client_id
      ORDER BY m.no_shows DESC, m.attended, c.name, c.id LIMIT :limit
-""")  # noqa: S608 - its parts are our own words, and no values
+""")  # noqa: S608 - built from constants only, no values
 
 
 def attendance_by_notice(connection: Connection, span: Span) -> Rows:
-    """Bookings kept and missed, by how long before the class they were made."""
+    """Return bookings kept and missed, by how long before the class they were made."""
     return _rows(connection, _BY_NOTICE, span)
 
 
 def clients_who_miss(connection: Connection, span: Span, *, least: int, limit: int) -> Rows:
-    """Clients who missed at least so many booked classes, most missed first."""
+    """Return clients who missed at least `least` booked classes, most missed first."""
     return _rows(connection, _WHO_MISSES, span, least=least, limit=limit)
 
 
@@ -260,14 +262,14 @@ _SESSIONS = text("""
 
 
 def sessions_of(connection: Connection, span: Span) -> Rows:
-    """Every session, past and to come, with how many are booked into it."""
+    """Return every session, past and future, with the number of bookings."""
     return _rows(connection, _SESSIONS, span)
 
 
 # ── members ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# What counts as lately is the same as for one client's engagement score, so that the two agree. The clock is read once,
-# and each client's rows are found by index: otherwise this took seconds.
+# The periods are those of one client's engagement score, so that the two agree. The clock is read once, and each
+# client's rows are found by index scan: otherwise this took seconds.
 _ACTIVITY = text("""
     WITH since AS MATERIALIZED (
         SELECT rota_now() - interval '30 days' AS month, rota_now() - interval '90 days' AS quarter)
@@ -291,7 +293,7 @@ _ACTIVITY = text("""
 
 
 def activity_of_members(connection: Connection, zone: ZoneInfo) -> Rows:
-    """What each active client did in the last 30 and 90 days."""
+    """Return the activity of each active client in the last 30 and 90 days."""
     return [dict(row) for row in connection.execute(_ACTIVITY, {"zone": str(zone)}).mappings()]
 
 
@@ -299,7 +301,7 @@ _CLIENTS_BY_STATUS = text("SELECT status, count(*) AS clients FROM client_contac
 
 
 def clients_by_status(connection: Connection) -> dict[str, int]:
-    """How many clients have each status."""
+    """Return the number of clients with each status."""
     return {row.status: row.clients for row in connection.execute(_CLIENTS_BY_STATUS)}
 
 
@@ -325,5 +327,5 @@ _DUTIES = text("""
 
 
 def duties_of_day(connection: Connection, day: Span) -> dict[str, Any]:
-    """What stands to be looked after on one day: leads, payments and subscriptions, counted."""
+    """Return counts of what needs attention on one day: leads, payments and subscriptions."""
     return _rows(connection, _DUTIES, day)[0]

@@ -1,4 +1,4 @@
-"""Words of the reports."""
+"""Types of the reports."""
 
 import calendar
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ _MONTHS = 12
 
 
 def month_start(day: date, back: int = 0) -> date:
-    """The first day of the month of `day`, or of the month `back` months before."""
+    """Return the first day of the month of `day`, or of the month `back` months before."""
     year, month = divmod(day.year * _MONTHS + day.month - 1 - back, _MONTHS)
     return date(year, month + 1, 1)
 
 
 def month_end(day: date) -> date:
-    """The last day of the month of `day`."""
+    """Return the last day of the month of `day`."""
     return day.replace(day=calendar.monthrange(day.year, day.month)[1])
 
 
 @dataclass(frozen=True)
 class Span:
-    """Days from `first` to `last`, both counted, as the gym's calendar has them.
+    """The days from `first` to `last`, inclusive, in the gym's time zone.
 
     Raises:
         InvalidInput: the last day is before the first.
@@ -43,7 +43,7 @@ class Span:
 
     @classmethod
     def month(cls, day: date, zone: ZoneInfo, back: int = 0) -> "Span":
-        """The month of `day`, or the one `back` months before."""
+        """Return the month of `day`, or the one `back` months before."""
         first = month_start(day, back)
         return cls(first, month_end(first), zone)
 
@@ -53,26 +53,26 @@ class Span:
 
     @property
     def begin(self) -> datetime:
-        """The moment at which the first day begins."""
+        """The time at which the first day begins."""
         return datetime.combine(self.first, time.min, self.zone)
 
     @property
     def end(self) -> datetime:
-        """The moment at which the last day is over."""
+        """The time at which the last day ends."""
         return datetime.combine(self.last + timedelta(days=1), time.min, self.zone)
 
     @property
     def days(self) -> int:
-        """How many days."""
+        """The number of days."""
         return (self.last - self.first).days + 1
 
     @property
     def before(self) -> "Span":
-        """As many days just before these."""
+        """The same number of days, just before these."""
         return Span(self.first - timedelta(days=self.days), self.first - timedelta(days=1), self.zone)
 
     def until(self, today: date) -> "Span":
-        """These days as far as they have come.
+        """Return these days up to `today`.
 
         Raises:
             InvalidInput: none has come yet.
@@ -83,7 +83,7 @@ class Span:
 
 
 class MemberActivity(Activity):
-    """What a member did lately, and since when: the ground of engagement and of the risk of leaving."""
+    """A member's recent activity and joining day, from which engagement and the risk of leaving are computed."""
 
     client_id: UUID
     name: str

@@ -1,4 +1,4 @@
-"""Reports on the gym's records. What comes back is plain data, as an agent's tool passes it on."""
+"""Reports on the gym's records. They are plain data, which an agent's tool passes on."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -32,7 +32,7 @@ _COUNTED = (
 
 
 def _in_view(span: Span, unit: Unit) -> Span:
-    """The days, if a reader can take in so many weeks, months, quarters or years of them."""
+    """Return the days; refuse more weeks, months, quarters or years than a reader can take in."""
     if span.days > (_MOST_PERIODS + 1) * _DAYS_OF[unit]:
         raise InvalidInput(
             f"{span.first} to {span.last} is more than {_MOST_PERIODS} {unit}s. Ask for fewer days or longer steps."
@@ -45,7 +45,7 @@ def _days(span: Span) -> Row:
 
 
 def _by_part(rows: Rows) -> dict[str, Rows]:
-    """Rows by their `part`, each with its `value` under that name and first."""
+    """Group rows by their `part`. Each row begins with its `value`, under the part's name."""
     parts: dict[str, Rows] = {}
     for row in rows:
         part, value = row.pop("part"), row.pop("value")
@@ -61,7 +61,7 @@ def _only(row: Row, *names: str) -> Row:
 
 
 def revenue_report(connection: Connection, span: Span, unit: Unit, today: date) -> Row:
-    """What was paid in each week, month, quarter or year, with its growth, and in all, by currency."""
+    """Report what was paid in each week, month, quarter or year, with its growth, and in total, by currency."""
     found = queries.payments_by_period(connection, _in_view(span, unit), unit)
     known = Known(span.first, span.last, today, queries.first_payment(connection, span.zone))
     gaps = [known.gap(row["starts_on"], row["ends_on"]) for row in found]
@@ -80,7 +80,7 @@ def _revenue(row: Row) -> Row:
 
 
 def _with_growth(rows: Rows, gaps: list[str | None]) -> Rows:
-    """Each row with its growth over the one before in the same currency, or why there is none."""
+    """Return each row with its growth over the previous one in the same currency, or why there is none."""
     grown: Rows = []
     for index, row in enumerate(rows):
         before = rows[index - 1] if index else None
@@ -92,7 +92,7 @@ def _with_growth(rows: Rows, gaps: list[str | None]) -> Rows:
 
 
 def turnover_report(connection: Connection, month: Span, today: date) -> Row:
-    """The turnover of one month in detail, beside that of the month before, by currency.
+    """Report the turnover of one month in detail, and that of the month before, by currency.
 
     Raises:
         InvalidInput: the month is still to come.
@@ -132,7 +132,7 @@ def _turnover(rows: Rows, before: Decimal, gap: str | None) -> Row:
 
 
 def payment_trends(connection: Connection, span: Span, unit: Unit, today: date) -> Row:
-    """How payments fare in each period and by method, and against as many days before, by currency."""
+    """Report payments in each period and by method, and against as many days before, by currency."""
     periods = queries.payments_by_period(connection, _in_view(span, unit), unit)
     parts = _by_part(queries.payments_by_part(connection, span))
     earlier = {row["currency"]: _fares(row) for row in _payment_totals(connection, span.before)}
@@ -166,7 +166,7 @@ def _against(row: Row, before: Row | None, gap: str | None) -> Row:
 
 
 def monthly_recurring_revenue(connection: Connection, day: date, today: date) -> Row:
-    """MRR and ARPU on a day, by currency, standing and plan.
+    """Report MRR and ARPU on a day, by currency, standing and plan.
 
     Raises:
         InvalidInput: the day is still to come.
@@ -175,7 +175,7 @@ def monthly_recurring_revenue(connection: Connection, day: date, today: date) ->
 
 
 def annual_recurring_revenue(connection: Connection, day: date, today: date) -> Row:
-    """ARR on a day, by currency, standing and plan.
+    """Report ARR on a day, by currency, standing and plan.
 
     Raises:
         InvalidInput: the day is still to come.
@@ -189,7 +189,7 @@ def _recurring(connection: Connection, day: date, today: date, amounts_of: Calla
     currencies: dict[str, Row] = {}
     for row in queries.recurring_amounts(connection, day, today):
         amounts = amounts_of(row) | {"subscriptions": row["subscriptions"], "paying_members": row["members"]}
-        if _is_total(row):  # comes first in its currency
+        if _is_total(row):  # is the first row of its currency
             currencies[row["currency"]] = {"currency": row["currency"]} | amounts | {"by_plan": []}
         elif row["plan"] is None:
             currencies[row["currency"]][row["standing"]] = amounts
@@ -216,14 +216,14 @@ def _arr(row: Row) -> Row:
 
 
 def churn_report(connection: Connection, span: Span, today: date) -> Row:
-    """Members lost and kept in each month, over all the days, and by plan.
+    """Report members lost and kept in each month, over all the days, and by plan.
 
     Raises:
         InvalidInput: the first day is still to come.
     """
     span = _in_view(span.until(today), "month")
     months = queries.member_movement(connection, span)
-    # A month that is not over has not lost all whom it will lose.
+    # A month that is not over may still lose members.
     whole = [row for row in months if row["is_whole"] and row["ends_on"] < today]
     return _days(span) | {
         **_lasting(whole),
@@ -250,7 +250,7 @@ def _kept(row: Row) -> Row:
 
 
 def ltv_report(connection: Connection, span: Span, unit: Unit, *, margin_percent: Decimal, today: date) -> Row:
-    """What clients have been worth, by when they joined, and what a member is worth over a lifetime, by currency."""
+    """Report what clients have paid, by when they joined, and a member's projected lifetime value, by currency."""
     found = queries.cohorts(connection, _in_view(span, unit), unit, today)
     paid: dict[date, Rows] = {row["starts_on"]: [] for row in found}
     for row in queries.paid_by_cohort(connection, span, unit):
@@ -270,7 +270,7 @@ def _cohort(row: Row, paid: Rows) -> Row:
 
 
 def _projected(connection: Connection, margin_percent: Decimal, today: date, zone: ZoneInfo) -> Row:
-    """Lifetime value from today's ARPU and the churn of the last twelve whole months."""
+    """Project the lifetime value from today's ARPU and the churn of the last twelve whole months."""
     year = Span(month_start(today, 12), month_start(today) - timedelta(days=1), zone)
     months = queries.member_movement(connection, year)
     member_months, lost = sum(row["at_start"] for row in months), sum(row["lost"] for row in months)
@@ -286,7 +286,7 @@ def _projected(connection: Connection, margin_percent: Decimal, today: date, zon
 
 
 def class_attendance(connection: Connection, span: Span) -> Row:
-    """How full classes were and who came: in all, and by class, instructor, weekday and hour."""
+    """Report occupancy and attendance of classes: in total, and by class, instructor, weekday and hour."""
     parts = _by_part(queries.attendance_by_part(connection, span))
     report = _days(span) | {"total": _attended(parts["all"][0])}
     for part in ("class", "instructor", "weekday", "hour"):
@@ -302,7 +302,7 @@ def _attended(row: Row) -> Row:
 
 
 def no_show_rates(connection: Connection, span: Span, *, limit: int) -> Row:
-    """How many booked classes were missed: in all, by class, weekday, hour and notice, and who misses most."""
+    """Report missed bookings: in total, by class, weekday, hour and notice, and the clients who miss most."""
     parts = _by_part(queries.attendance_by_part(connection, span))
     report = _days(span) | {"total": _missed(parts["all"][0])}
     for part in ("class", "weekday", "hour"):
@@ -321,7 +321,7 @@ def _missed(row: Row) -> Row:
 
 
 def operations_report(connection: Connection, today: date, zone: ZoneInfo) -> Row:
-    """The gym on one day: its sessions and this week's (Monday to Sunday), members, and what to look after."""
+    """Report one day: its sessions and this week's (Monday to Sunday), clients, and what needs attention."""
     monday = today - timedelta(days=today.weekday())
     week = queries.sessions_of(connection, Span(monday, monday + _WEEK, zone))
     todays = [row for row in week if row["starts_at"].astimezone(zone).date() == today]
@@ -358,7 +358,7 @@ def _active_members(connection: Connection, zone: ZoneInfo) -> list[MemberActivi
 
 
 def member_engagement(connection: Connection, today: date, zone: ZoneInfo) -> Row:
-    """How the active members spread over the bands of engagement, and what their scores are made of on average."""
+    """Report how active members spread over the bands of engagement, and the average parts of their scores."""
     scores = [engagement_score(member, today).model_dump() for member in _active_members(connection, zone)]
     found = Counter(score["band"] for score in scores)
     bands = get_args(EngagementScore.model_fields["band"].annotation)
@@ -373,7 +373,7 @@ def member_engagement(connection: Connection, today: date, zone: ZoneInfo) -> Ro
 
 
 def at_risk_members(connection: Connection, *, least: int, limit: int, today: date, zone: ZoneInfo) -> Row:
-    """Active members whose risk of leaving is at least so high, highest first, with the reasons."""
+    """Report active members whose risk of leaving is at least `least`, highest first, with the reasons."""
     judged = [(member, formulas.at_risk(member, today)) for member in _active_members(connection, zone)]
     levels = Counter(risk.level for _, risk in judged)
     named = sorted((one for one in judged if one[1].score >= least), key=lambda one: -one[1].score)

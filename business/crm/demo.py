@@ -1,7 +1,7 @@
-"""A demonstration gym: a year of believable history from a seed, the same for the same day.
+"""A demonstration gym: a year of plausible history, generated from a seed and reproducible for a given day.
 
-What happens follows from who people are: each client has a habit (visits a week, favourite classes, reliability),
-joins on a day, perhaps leaves on another, and pays in between. Sessions follow a weekly timetable.
+The history follows from each client's habits (visits a week, favourite classes, reliability). A client joins on a day,
+may leave on another, and pays in between. Sessions follow a weekly timetable.
 """
 
 import random
@@ -24,7 +24,7 @@ _DAYS_BACK, _DAYS_AHEAD = 365, 28
 _CLIENTS, _LEADS = 240, 60
 _SEED = 20_250_101
 
-# Columns of `contacts`, and those that clients and leads do not have as well.
+# Columns that only `contacts` has, and all columns of `contacts`.
 _OF_CONTACT_ALONE = ("name", "email", "phone", "status", "language")
 _OF_CONTACT = ("id", "org_id", *_OF_CONTACT_ALONE, "created_at", "updated_at")
 
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Gym:
-    """Rows by table, in the order in which they can be stored."""
+    """Rows by table, in the order in which they can be inserted."""
 
     clients: list[Row] = field(default_factory=list)
     leads: list[Row] = field(default_factory=list)
@@ -58,7 +58,7 @@ class _Person:
 
 
 def make_gym(org: UUID, *, zone: ZoneInfo, today: date) -> Gym:
-    """The rows of a gym as it stands on `today`, with a year behind it and four weeks of timetable ahead."""
+    """Return the rows of a gym as of `today`, with a year of history and four weeks of timetable ahead."""
     dice = random.Random(_SEED)
     gym = Gym()
     gym.classes = [{"id": _id(dice, org), "org_id": org, **row} for row in CLASSES]
@@ -76,7 +76,7 @@ def make_gym(org: UUID, *, zone: ZoneInfo, today: date) -> Gym:
 
 
 def store(connection: Connection, gym: Gym) -> None:
-    """Insert the rows into their tables, each table's in one statement."""
+    """Insert the rows into their tables, with one statement per table."""
     for kind, people in (("client", gym.clients), ("lead", gym.leads)):
         contacts.add_many(
             connection, [{"kind": kind} | {name: row.get(name) for name in _OF_CONTACT} for row in people]
@@ -87,12 +87,12 @@ def store(connection: Connection, gym: Gym) -> None:
 
 
 def carry_on(connection: Connection, org: UUID, *, zone: ZoneInfo, today: date) -> None:
-    """Carry the timetable on to four weeks from `today`, and let past bookings have been kept."""
+    """Extend the timetable to four weeks from `today`, and mark past bookings as attended."""
     queries.mark_past_attended(connection)
     last = queries.last_session_starts(connection)
     known = queries.classes_by_name(connection)
     if last is None or not {row["name"] for row in CLASSES} <= set(known):
-        return  # somebody made this gym their own
+        return  # this gym was customised: leave its timetable alone
     classes = [{"name": name, "id": class_id, "capacity": capacity} for name, (class_id, capacity) in known.items()]
     dice = random.Random(last.isoformat())
     rows = [row for _, row in _sessions(dice, org, classes, zone, today) if row["starts_at"] > last]
@@ -101,7 +101,7 @@ def carry_on(connection: Connection, org: UUID, *, zone: ZoneInfo, today: date) 
 
 
 def _id(dice: random.Random, org: UUID) -> UUID:
-    """The same for the same organisation, and different for every other."""
+    """Return an id that is reproducible for an organisation and different for every other."""
     return UUID(int=dice.getrandbits(128) ^ org.int, version=4)
 
 
@@ -124,7 +124,7 @@ def _sessions(
                     "room": room,
                     "starts_at": datetime.combine(day, time(hour, minute), zone).astimezone(UTC),
                     "capacity": by_name[name]["capacity"],
-                    # Now and then an instructor is ill; never in the days ahead that a newcomer would book.
+                    # Now and then an instructor is ill, but never in the days ahead, which a new user would book.
                     "status": "cancelled" if offset < 0 and dice.random() < 0.01 else "scheduled",
                 },
             )

@@ -67,7 +67,7 @@ PLANS: list[tuple[str, str, str]] = [
 SOURCES = ["website", "instagram", "referral", "walk-in", "google", "event"]
 INTERESTS = ["weight loss", "strength training", "yoga and mobility", "boxing", "group classes", "personal training"]
 
-# The people whom the README and the demonstration messages know by name: always there, always active.
+# The people named in the README and the demonstration messages: always present, always active.
 PEOPLE: list[tuple[str, str]] = [
     ("Ana Torres", "es"), ("John Smith", "en"), ("María García López", "es"), ("Emily Clarke", "en"),
     ("Carlos Ruiz Moreno", "es"), ("Sophie Turner", "en"), ("Javier Fernández", "es"), ("Liam O'Brien", "en"),

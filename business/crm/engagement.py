@@ -12,11 +12,11 @@ _ENGAGED, _STEADY, _SLIPPING = 75, 50, 25
 
 
 def engagement_score(activity: Activity, today: date) -> EngagementScore:
-    """Recency 35, frequency 35, reliability 15 and payments 15 points: an RFM score (recency, frequency, monetary;
-    Hughes 1994, "Strategic Database Marketing") with kept bookings as a fourth part.
+    """Compute an RFM score (recency, frequency, monetary; Hughes 1994, "Strategic Database Marketing") with kept
+    bookings as a fourth part: recency 35, frequency 35, reliability 15 and payments 15 points.
 
-    Recency falls in a line from 35 on the day of a visit to 0 after 45 days without one. Frequency grows in a line to
-    35 at 8 visits in 30 days. Reliability is the share of the last 90 days' bookings that were kept (7 when there were
+    Recency falls linearly from 35 on the day of a visit to 0 after 45 days without one. Frequency grows linearly to 35
+    at 8 visits in 30 days. Reliability is the share of the last 90 days' bookings that were kept (7 if there were
     none). Payments lose 5 points for each failed payment in 90 days, at least 5 while a subscription is past due, and
     all without a subscription.
     """

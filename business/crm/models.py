@@ -1,6 +1,6 @@
 """Tables: clients, leads, classes, class_sessions, bookings, subscriptions, payments.
 
-Who clients and leads are stands in `contacts`."""
+Names, addresses and statuses of clients and leads are in `contacts`."""
 
 from sqlalchemy import Column, Computed, Date, DateTime, Integer, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -11,7 +11,7 @@ _Moment = DateTime(timezone=True)
 
 
 def _folded(words: str) -> Column[str]:
-    """What a search looks into, case and accents aside."""
+    """Return the generated column that searches look into, without case and accents."""
     return Column("folded", Text, Computed(f"rota_fold({words})"))
 
 

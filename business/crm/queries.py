@@ -25,13 +25,13 @@ _SEARCH_CLIENTS = PreparedQuery("""
 def clients_matching(
     connection: Connection, words: list[str], *, status: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Clients in whose name, e-mail or phone every one of `words` occurs (case and accents aside)."""
+    """Return clients whose name, e-mail or phone contains all of `words`, ignoring case and accents."""
     values = {"words": words, "status": status, "limit": limit}
     return _SEARCH_CLIENTS.run(connection, values).all
 
 
 def client_names(connection: Connection, limit: int) -> list[str]:
-    """Names of clients, to find one that was misspelt."""
+    """Return names of clients, to find one that was misspelt."""
     statement = text("SELECT name FROM client_contacts ORDER BY (status = 'active') DESC, name LIMIT :limit")
     return list(connection.execute(statement, {"limit": limit}).scalars())
 
@@ -51,7 +51,7 @@ _CLIENT = PreparedQuery("""
 
 
 def client(connection: Connection, client_id: UUID) -> dict[str, Any] | None:
-    """A client with the latest subscription, visits and what was paid in all."""
+    """Return a client with the latest subscription, the number of visits and the total paid."""
     return _CLIENT.run(connection, {"client": client_id}).first()
 
 
@@ -64,7 +64,7 @@ _CLIENT_BOOKINGS = PreparedQuery("""
 
 
 def bookings_of_client(connection: Connection, client_id: UUID, *, upcoming: bool, limit: int) -> list[dict[str, Any]]:
-    """A client's bookings, latest class first."""
+    """Return a client's bookings, latest class first."""
     values = {"client": client_id, "upcoming": upcoming, "limit": limit}
     return _CLIENT_BOOKINGS.run(connection, values).all
 
@@ -76,7 +76,7 @@ _CLIENT_PAYMENTS = text("""
 
 
 def payments_of_client(connection: Connection, client_id: UUID, *, limit: int) -> list[RowMapping]:
-    """A client's payments, latest first."""
+    """Return a client's payments, latest first."""
     return list(connection.execute(_CLIENT_PAYMENTS, {"client": client_id, "limit": limit}).mappings())
 
 
@@ -114,7 +114,7 @@ _ACTIVITY = text("""
 
 
 def activity_of_client(connection: Connection, client_id: UUID, zone: ZoneInfo) -> RowMapping:
-    """What a client did in the last 30 and 90 days, and when they came last by the clock of `zone`."""
+    """Return a client's activity in the last 30 and 90 days, and the day of the last visit in `zone`."""
     return connection.execute(_ACTIVITY, {"client": client_id, "zone": str(zone)}).mappings().one()
 
 
@@ -135,7 +135,7 @@ _SEARCH_LEADS = PreparedQuery("""
 def leads_matching(
     connection: Connection, words: list[str], *, status: str | None, source: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Leads in whose name, e-mail, phone or interest every one of `words` occurs, newest first."""
+    """Return leads whose name, e-mail, phone or interest contains all of `words`, newest first."""
     values = {"words": words, "status": status, "source": source, "limit": limit}
     return _SEARCH_LEADS.run(connection, values).all
 
@@ -147,7 +147,7 @@ _LEAD = PreparedQuery("""
 
 
 def lead(connection: Connection, lead_id: UUID) -> dict[str, Any] | None:
-    """A lead."""
+    """Return a lead; None if there is none."""
     return _LEAD.run(connection, {"lead": lead_id}).first()
 
 
@@ -181,7 +181,7 @@ _SEARCH_CLASSES = PreparedQuery("""
 def classes_matching(
     connection: Connection, words: list[str], *, level: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Classes in whose name, category or description every one of `words` occurs."""
+    """Return classes whose name, category or description contains all of `words`."""
     values = {"words": words, "level": level, "limit": limit}
     return _SEARCH_CLASSES.run(connection, values).all
 
@@ -208,7 +208,7 @@ _SCHEDULE = PreparedQuery(
 def sessions_between(
     connection: Connection, words: list[str], *, begin: datetime, end: datetime, instructor: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Sessions still to come between two times, of classes in whose name or category every one of `words` occurs."""
+    """Return future sessions between two times, of classes whose name or category contains all of `words`."""
     values = {"words": words, "begin": begin, "end": end, "instructor": instructor, "limit": limit}
     return _SCHEDULE.run(connection, values).all
 
@@ -217,7 +217,7 @@ _ONE_SESSION = PreparedQuery(_SESSION + " WHERE s.id = :session")
 
 
 def session(connection: Connection, session_id: UUID) -> dict[str, Any] | None:
-    """A session, with the places left."""
+    """Return a session, with the places left."""
     return _ONE_SESSION.run(connection, {"session": session_id}).first()
 
 
@@ -229,12 +229,12 @@ _ATTENDEES = text("""
 
 
 def attendees(connection: Connection, session_id: UUID) -> list[RowMapping]:
-    """Who is booked into a session."""
+    """Return the clients booked into a session."""
     return list(connection.execute(_ATTENDEES, {"session": session_id}).mappings())
 
 
 def lock_session(connection: Connection, session_id: UUID) -> None:
-    """Hold a session's row, where it exists, so that places are given out one at a time."""
+    """Lock a session's row, if it exists, so that places are assigned one at a time."""
     connection.execute(text("SELECT true FROM class_sessions WHERE id = :session FOR UPDATE"), {"session": session_id})
 
 
@@ -252,7 +252,7 @@ _INSERT_BOOKING = text("""
 
 
 def insert_booking(connection: Connection, booking_id: UUID, client_id: UUID, session_id: UUID) -> bool:
-    """Book a client into a session. False when that client is booked into it already."""
+    """Book a client into a session. Return False if that client is booked into it already."""
     values = {"id": booking_id, "client": client_id, "session": session_id}
     return connection.execute(_INSERT_BOOKING, values).scalar() is not None
 
@@ -278,7 +278,7 @@ _PAYMENT_TOTALS = text(f"""
 def payments_between(
     connection: Connection, *, begin: datetime, end: datetime, limit: int, **wanted: Any
 ) -> tuple[list[RowMapping], list[RowMapping]]:
-    """The latest payments from `begin` to before `end`, and the totals of all of them by status.
+    """Return the latest payments from `begin` to before `end`, and the totals of all of them by status.
 
     `wanted`: status, kind, least (amount); None for any.
     """
@@ -309,7 +309,7 @@ _SUBSCRIPTION_TOTALS = text("""
 def subscriptions(
     connection: Connection, *, status: str | None, plan: str | None, limit: int
 ) -> tuple[list[RowMapping], list[RowMapping]]:
-    """The newest subscriptions, and counts and monthly amounts of all of them by plan and status."""
+    """Return the newest subscriptions, and counts and monthly amounts of all of them by plan and status."""
     values = {"status": status, "plan": plan, "limit": limit}
     rows = connection.execute(_SUBSCRIPTIONS, values).mappings()
     totals = connection.execute(_SUBSCRIPTION_TOTALS, values).mappings()
@@ -323,18 +323,18 @@ _SETTLE = text("""
 
 
 def mark_past_attended(connection: Connection) -> None:
-    """Let those who were booked have come: for the demonstration, where nobody stands at the door."""
+    """Mark past bookings as attended: in the demonstration, no staff record attendance."""
     connection.execute(_SETTLE)
 
 
 def last_session_starts(connection: Connection) -> datetime | None:
-    """When the last session of the timetable starts."""
+    """Return when the last session of the timetable starts."""
     found: datetime | None = connection.execute(text("SELECT max(starts_at) FROM class_sessions")).scalar_one()
     return found
 
 
 def classes_by_name(connection: Connection) -> dict[str, tuple[UUID, int]]:
-    """Each class's id and capacity."""
+    """Return each class's id and capacity, by name."""
     rows = connection.execute(text("SELECT name, id, capacity FROM classes"))
     return {row.name: (row.id, row.capacity) for row in rows}
 
@@ -355,5 +355,5 @@ _CLIENTS_BEHIND = text("""
 
 
 def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
-    """The clients whose payments and bookings have these ids."""
+    """Return the clients whose payments and bookings have these ids."""
     return list(connection.execute(_CLIENTS_BEHIND, {"ids": ids}).scalars())

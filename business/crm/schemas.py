@@ -1,4 +1,4 @@
-"""Words of the gym's records."""
+"""Types of the gym's records."""
 
 from datetime import date
 from typing import Literal
@@ -8,14 +8,14 @@ from pydantic import BaseModel
 ClientStatus = Literal["active", "frozen", "lapsed", "cancelled"]
 LeadStatus = Literal["new", "contacted", "trial_booked", "trial_done", "won", "lost"]
 PaymentStatus = Literal["paid", "failed", "refunded", "pending", "lapsed"]
-"""`pending` is asked for and not collected yet; `lapsed` was never collected, which is nobody's failure"""
+"""`pending`: requested, not collected yet; `lapsed`: never collected, which does not count as a failed payment"""
 PaymentKind = Literal["membership", "personal_training", "shop", "day_pass"]
 SubscriptionStatus = Literal["active", "past_due", "paused", "cancelled"]
 ClassLevel = Literal["all levels", "beginner", "intermediate", "advanced"]
 
 
 class Activity(BaseModel):
-    """What a client did lately: the ground of an engagement score."""
+    """A client's recent activity, from which an engagement score is computed."""
 
     visits_30_days: int
     visits_90_days: int
@@ -24,11 +24,11 @@ class Activity(BaseModel):
     failed_payments_90_days: int
     has_active_subscription: bool
     is_past_due: bool = False
-    """whether a subscription is past due, which is what its failed payments led to: the two are one fault"""
+    """whether a subscription is past due. Its failed payments caused that, so both count as one fault"""
 
 
 class EngagementScore(BaseModel):
-    """How engaged a client is, from 0 to 100, and what that is made of."""
+    """How engaged a client is, from 0 to 100, and the parts of that score."""
 
     score: int
     band: Literal["engaged", "steady", "slipping", "at risk"]

@@ -1,4 +1,4 @@
-"""Verbs on the gym's records. What comes back is plain data, as an agent's tool passes it on."""
+"""Operations on the gym's records. They return plain data, which an agent's tool passes on."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -43,9 +43,9 @@ def _found(row: RowMapping | dict[str, Any] | None, what: str, row_id: UUID, how
 
 
 def search_clients(connection: Connection, query: str, *, status: ClientStatus | None, limit: int) -> tuple[Rows, bool]:
-    """Clients whose name, e-mail or phone has every word of `query`, and whether they match as written.
+    """Return clients whose name, e-mail or phone contains every word of `query`, and whether they match as written.
 
-    Where none does, clients with a similar name are looked for: people misspell.
+    If none match, return clients with a similar name: people misspell.
     """
     words = query.split()
     rows = queries.clients_matching(connection, words, status=status, limit=limit)
@@ -62,7 +62,7 @@ def search_clients(connection: Connection, query: str, *, status: ClientStatus |
 
 
 def view_client(connection: Connection, client_id: UUID) -> dict[str, Any]:
-    """A client with the latest subscription, visits and what was paid in all.
+    """Return a client with the latest subscription, the number of visits and the total paid.
 
     Raises:
         NotFound: there is no such client.
@@ -73,14 +73,14 @@ def view_client(connection: Connection, client_id: UUID) -> dict[str, Any]:
 def view_client_bookings(
     connection: Connection, client_id: UUID, *, upcoming: bool, limit: int, zone: ZoneInfo
 ) -> Rows:
-    """A client's bookings, latest class first."""
+    """Return a client's bookings, latest class first."""
     view_client(connection, client_id)
     found = queries.bookings_of_client(connection, client_id, upcoming=upcoming, limit=limit)
     return [_in_zone(row, zone) for row in found]
 
 
 def view_client_payments(connection: Connection, client_id: UUID, *, limit: int, zone: ZoneInfo) -> Rows:
-    """A client's payments, latest first."""
+    """Return a client's payments, latest first."""
     view_client(connection, client_id)
     return [_in_zone(row, zone) for row in queries.payments_of_client(connection, client_id, limit=limit)]
 
@@ -97,7 +97,7 @@ def update_client_status(
 
 
 def calculate_engagement(connection: Connection, client_id: UUID, today: date, zone: ZoneInfo) -> dict[str, Any]:
-    """A client's engagement score, with the activity it was computed from."""
+    """Return a client's engagement score, with the activity it was computed from."""
     who = view_client(connection, client_id)
     activity = Activity(**queries.activity_of_client(connection, client_id, zone))
     score = engagement_score(activity, today)
@@ -105,7 +105,7 @@ def calculate_engagement(connection: Connection, client_id: UUID, today: date, z
 
 
 def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
-    """The clients whose payments and bookings have these ids."""
+    """Return the clients whose payments and bookings have these ids."""
     return queries.clients_behind(connection, ids)
 
 
@@ -121,14 +121,14 @@ def search_leads(
     limit: int,
     zone: ZoneInfo,
 ) -> Rows:
-    """Leads in whose name, e-mail, phone or interest every word of `query` occurs, newest first."""
+    """Return leads whose name, e-mail, phone or interest contains every word of `query`, newest first."""
     words = (query or "").split()
     found = queries.leads_matching(connection, words, status=status, source=source, limit=limit)
     return [_in_zone(row, zone) for row in found]
 
 
 def view_lead(connection: Connection, lead_id: UUID, zone: ZoneInfo | None = None) -> dict[str, Any]:
-    """A lead; with a `zone`, its times by the clock there.
+    """Return a lead; if `zone` is given, with times in that zone.
 
     Raises:
         NotFound: there is no such lead.
@@ -150,7 +150,7 @@ def update_lead_status(connection: Connection, lead_id: UUID, status: LeadStatus
 
 
 def search_classes(connection: Connection, query: str | None, *, level: ClassLevel | None, limit: int) -> Rows:
-    """Classes in whose name, category or description every word of `query` occurs."""
+    """Return classes whose name, category or description contains every word of `query`."""
     return _rows(queries.classes_matching(connection, (query or "").split(), level=level, limit=limit))
 
 
@@ -164,7 +164,7 @@ def view_schedule(
     zone: ZoneInfo,
     limit: int,
 ) -> Rows:
-    """Sessions to come from the day `first` to the day `last`, in the gym's time zone, with the places left."""
+    """Return future sessions from day `first` to day `last`, in the gym's time zone, with the places left."""
     if last < first:
         raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
     begin = datetime.combine(first, time.min, zone)
@@ -176,7 +176,7 @@ def view_schedule(
 
 
 def view_session(connection: Connection, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
-    """A session with the places left, and whether it can still be booked."""
+    """Return a session with the places left, and whether it can still be booked."""
     found = queries.session(connection, session_id)
     row = _found(found, "class session", session_id, "Find sessions with view_class_schedule.")
     is_open = row["status"] == "scheduled" and not queries.is_past(connection, row["starts_at"])
@@ -184,12 +184,12 @@ def view_session(connection: Connection, session_id: UUID, zone: ZoneInfo) -> di
 
 
 def view_attendees(connection: Connection, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
-    """A session and who is booked into it."""
+    """Return a session and the clients booked into it."""
     return view_session(connection, session_id, zone) | {"bookings": _rows(queries.attendees(connection, session_id))}
 
 
 def book_class(connection: Connection, client_id: UUID, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
-    """Book a client into a session. Capacity holds whatever runs at once: the session's row is locked meanwhile.
+    """Book a client into a session. Lock the session's row, so concurrent bookings cannot exceed its capacity.
 
     Raises:
         NotFound: the client or the session does not exist.
@@ -203,7 +203,7 @@ def book_class(connection: Connection, client_id: UUID, session_id: UUID, zone: 
     if wanted["status"] != "scheduled" or queries.is_past(connection, datetime.fromisoformat(wanted["starts_at"])):
         raise Conflict("This session is over or was cancelled. Choose another with view_class_schedule.")
     booking_id = new_id()
-    # Whoever is booked already is told so, also when the class is full.
+    # A client who is booked already gets that message, even if the class is full.
     is_new = wanted["places_left"] > 0 and queries.insert_booking(connection, booking_id, client_id, session_id)
     if not is_new:
         booked = any(row["client_id"] == client_id for row in queries.attendees(connection, session_id))
@@ -226,7 +226,7 @@ def book_class(connection: Connection, client_id: UUID, session_id: UUID, zone: 
 
 
 def _in_zone(row: RowMapping | dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
-    """The row with its times as the gym's clock shows them."""
+    """Return the row with its times in the gym's time zone."""
     return {
         name: value.astimezone(zone).isoformat(timespec="minutes") if isinstance(value, datetime) else value
         for name, value in row.items()
@@ -247,7 +247,7 @@ def query_payments(
     zone: ZoneInfo,
     limit: int,
 ) -> dict[str, Any]:
-    """Payments from the day `first` to the day `last`: totals by status over all of them, and the latest `limit`."""
+    """Return payments from day `first` to day `last`: totals by status over all of them, and the latest `limit`."""
     if last < first:
         raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
     rows, totals = queries.payments_between(
@@ -270,7 +270,7 @@ def query_payments(
 def query_subscriptions(
     connection: Connection, *, status: SubscriptionStatus | None, plan: str | None, limit: int
 ) -> dict[str, Any]:
-    """Subscriptions: counts and monthly amounts by plan and status, and the newest `limit`."""
+    """Return counts and monthly amounts of subscriptions by plan and status, and the newest `limit`."""
     rows, totals = queries.subscriptions(connection, status=status, plan=plan, limit=limit)
     return {"totals": _rows(totals), "subscriptions": _rows(rows)}
 
@@ -286,8 +286,8 @@ def has_clients(connection: Connection) -> bool:
 def seed_demonstration(
     connection: Connection, org: UUID, *, zone: ZoneInfo, today: date, progress: Callable[[str], None] = lambda _: None
 ) -> bool:
-    """Fill an empty organisation with a demonstration gym and its last year. False when it has clients: then the
-    timetable is only carried on, so that there is something to book.
+    """Fill an empty organisation with a demonstration gym and a year of history. If it has clients, only extend the
+    timetable, so that there is something to book, and return False.
     """
     if queries.has_clients(connection):
         demo.carry_on(connection, org, zone=zone, today=today)

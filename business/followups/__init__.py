@@ -1,1 +1,1 @@
-"""Follow-ups of a gym: what they begin with, and the rules that come with it."""
+"""Follow-ups of a gym: their triggers, and the built-in rules."""

@@ -1,4 +1,4 @@
-"""What a gym's follow-ups may begin with."""
+"""The triggers of a gym's follow-ups."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,7 +21,7 @@ DayOfYear = Annotated[str, StringConstraints(pattern=r"^\d\d-\d\d$"), AfterValid
 
 
 class QuoteSent(Trigger):
-    """A quote is open. Ends when it is decided or not valid any more; accepted, its amount is revenue."""
+    """A quote is open. Ends when it is decided, sent again or expires. The amount of an accepted quote is revenue."""
 
     kind: Literal["quote_sent"] = "quote_sent"
 
@@ -46,7 +46,7 @@ class QuoteSent(Trigger):
 
 
 class CartLeft(Trigger):
-    """A cart with something in it is left alone. Ends when it is touched, bought or emptied."""
+    """An open cart is left untouched. Ends when it is touched, bought or emptied."""
 
     kind: Literal["cart_left"] = "cart_left"
 
@@ -66,7 +66,7 @@ class CartLeft(Trigger):
 
 
 class MemberAway(Trigger):
-    """An active client has not come for so many days, and has nothing booked. Ends when they book, come or leave."""
+    """An active client has not come for `days` days and has no booking. Ends when they book, come or leave."""
 
     kind: Literal["member_away"] = "member_away"
     days: int = Field(default=21, ge=3, le=365)
@@ -108,7 +108,7 @@ class MemberAway(Trigger):
     """
 
     def values(self, now: datetime, zone: ZoneInfo) -> dict[str, Any]:  # noqa: ARG002
-        """The days without a visit."""
+        """Return the number of days without a visit."""
         return {"days": self.days}
 
 
@@ -175,7 +175,7 @@ class TrialMissed(Trigger):
 
 
 class LeadSilent(Trigger):
-    """A lead is new or contacted, and has not answered. Ends when they answer or get on."""
+    """A lead is new or contacted, and has not answered. Ends when they answer or reach another status."""
 
     kind: Literal["lead_silent"] = "lead_silent"
 
@@ -195,7 +195,7 @@ class LeadSilent(Trigger):
 
 
 class Bought(Trigger):
-    """Somebody bought something, and there are products of the same category that they never bought. Ends when they
+    """A contact bought something, and there are products of the same category that they never bought. Ends when they
     buy again.
     """
 
@@ -234,7 +234,7 @@ class Bought(Trigger):
 
 
 class Season(Trigger):
-    """A campaign of the season: everybody of an audience, once a year, from one day of the year until another."""
+    """A seasonal campaign: every contact of an audience, once a year, between two days of the year."""
 
     kind: Literal["season"] = "season"
     first: DayOfYear = Field(examples=["12-01"])
@@ -275,7 +275,7 @@ class Season(Trigger):
     """
 
     def values(self, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
-        """The audience, the offer, and when the present season begins; null outside it."""
+        """Return the audience, the offer, and when the current season begins (None outside it)."""
         bounds = season_bounds(self, now, zone)
         return {"audience": self.audience, "offer": self.offer, "begins": bounds[0] if bounds else None}
 
@@ -286,7 +286,7 @@ TRIGGERS: tuple[type[Trigger], ...] = (
 
 
 def season(trigger: Season, day: date) -> tuple[date, date] | None:
-    """The first and last day of the season that `day` lies in; None outside it."""
+    """Return the first and last day of the season that contains `day`; None outside it."""
     for year in (day.year, day.year - 1):
         first = _of_year(year, trigger.first)
         last = _of_year(year + (trigger.last < trigger.first), trigger.last)
@@ -296,7 +296,7 @@ def season(trigger: Season, day: date) -> tuple[date, date] | None:
 
 
 def season_bounds(trigger: Season, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
-    """When the present season begins and ends, by the organisation's clock; None outside it."""
+    """Return when the current season begins and ends, in the organisation's time zone; None outside it."""
     days = season(trigger, now.astimezone(zone).date())
     return days and (_midnight(days[0], zone), _midnight(days[1] + timedelta(days=1), zone))
 
@@ -309,5 +309,5 @@ def _of_year(year: int, day: str) -> date:
     month, number = map(int, day.split("-"))
     try:
         return date(year, month, number)
-    except ValueError:  # 29 February, in a year without
+    except ValueError:  # 29 February, in a year that has none
         return date(year, 3, 1)

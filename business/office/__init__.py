@@ -1,3 +1,3 @@
-"""What agents do to clients, places and payments, and make of the gym's records."""
+"""What agents do to clients, places and payments, and make from the gym's records."""
 
 TABLES = ("trial_bookings",)

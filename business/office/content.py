@@ -1,4 +1,4 @@
-"""Social posts and hashtags from templates and the gym's own classes. Pure, and the same every time."""
+"""Social posts and hashtags, made from templates and the gym's own classes. Pure and deterministic."""
 
 import re
 import unicodedata
@@ -59,12 +59,12 @@ _TAGS_IN_A_POST: dict[Platform, int] = {"instagram": 5, "facebook": 2, "x": 2, "
 
 
 def in_words(moment: datetime, language: Language) -> str:
-    """A time within the coming week."""
+    """Return a time within the coming week in words."""
     return _WHEN[language].format(day=_DAYS[language][moment.weekday()], time=f"{moment:%H:%M}")
 
 
 def posts(subjects: Sequence[Subject], count: int, *, platform: Platform, tone: Tone, language: Language) -> list[str]:
-    """Up to `count` different posts, about the subjects in turn."""
+    """Return up to `count` different posts, about the subjects in turn."""
     templates = _TEMPLATES[language][tone]
     made = []
     for number in range(min(count, len(subjects) * len(templates))):
@@ -94,7 +94,7 @@ def _sentence(text: str) -> str:
 
 
 def hashtags(subjects: Iterable[Subject], topic: str | None, language: Language, count: int) -> list[str]:
-    """Up to `count` hashtags: the topic, the classes and their kinds, then what every gym says."""
+    """Return up to `count` hashtags: the topic, the classes and their kinds, then those common to all gyms."""
     words = [topic or ""]
     for subject in subjects:
         words += [name_in(subject.name, language), kind_in(subject.category, language) or ""]

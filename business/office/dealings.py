@@ -1,4 +1,4 @@
-"""Verbs on what agents do to the customer records: tags, places in sessions, charges and refunds."""
+"""Operations of agents on the customer records: tags, places in sessions, charges and refunds."""
 
 from decimal import Decimal
 from typing import Any
@@ -24,11 +24,11 @@ _MOST_TAGS = 50
 
 
 def update_tags(connection: Connection, client_id: UUID, *, add: list[str], remove: list[str]) -> Row:
-    """Add and remove a client's tags, upper and lower case aside.
+    """Add and remove tags of a client, ignoring case.
 
     Raises:
         NotFound: there is no such client.
-        InvalidInput: nothing to do, a tag both to add and to remove, or too many.
+        InvalidInput: there is nothing to do, a tag is both to add and to remove, or there would be too many.
     """
     adding, removing = ({tag.casefold(): tag for tag in reversed(tags)} for tags in (add, remove))
     if not adding and not removing:
@@ -50,11 +50,11 @@ def update_tags(connection: Connection, client_id: UUID, *, add: list[str], remo
 
 
 def note_trial(connection: Connection, trial_id: UUID, outcome: TrialOutcome) -> Trial:
-    """Note whether a lead came to a trial, or cancelled it; who came is moved to trial_done. Noting it twice is fine.
+    """Record whether a lead came to a trial or cancelled it. Move a lead who came to trial_done. Idempotent.
 
     Raises:
         NotFound: there is no such trial.
-        Conflict: it ended otherwise.
+        Conflict: another outcome is recorded already.
     """
     lead = queries.note_trial(connection, trial_id, outcome)
     found = queries.trial(connection, trial_id)
@@ -72,7 +72,7 @@ def book_trial(connection: Connection, maker: Maker, lead_id: UUID, session_id: 
 
     Raises:
         NotFound: the lead or the session does not exist.
-        Conflict: it is full, over or cancelled, or the lead has a place in it, or is a member by now.
+        Conflict: it is full, over or cancelled, or the lead has a place in it already or has become a member.
     """
     who = crm.view_lead(connection, lead_id)
     if who["status"] == "won":
@@ -80,7 +80,7 @@ def book_trial(connection: Connection, maker: Maker, lead_id: UUID, session_id: 
     wanted = _open_session(connection, session_id, zone)
     trial_id = new_id()
     row = {"id": trial_id, "lead_id": lead_id, "session_id": session_id, "status": "booked"}
-    # Whoever has a place already is told so, also when the class is full.
+    # A lead who has a place already gets that message, even if the class is full.
     if not add_record(connection, models.trial_bookings, maker, row):
         raise Conflict(f"{who['name']} has a trial place in this session already.")
     _must_have_room(wanted)
@@ -96,7 +96,7 @@ def book_trial(connection: Connection, maker: Maker, lead_id: UUID, session_id: 
 
 
 def cancel_booking(connection: Connection, booking_id: UUID, zone: ZoneInfo) -> Row:
-    """Cancel a client's booking, whose place is free again.
+    """Cancel a client's booking and free its place.
 
     Raises:
         NotFound: there is no such booking.
@@ -115,11 +115,11 @@ def cancel_booking(connection: Connection, booking_id: UUID, zone: ZoneInfo) -> 
 
 
 def reschedule_booking(connection: Connection, booking_id: UUID, session_id: UUID, zone: ZoneInfo) -> Row:
-    """Move a client's booking to another session, whole or not at all.
+    """Move a client's booking to another session, atomically.
 
     Raises:
         NotFound: the booking or the session does not exist.
-        Conflict: the booking does not stand any more, or the session cannot take it.
+        Conflict: the booking is cancelled or over, the client is not active, or the session cannot take it.
     """
     booking = _standing_booking(connection, booking_id)
     if booking["client_status"] != "active":
@@ -150,7 +150,7 @@ def _standing_booking(connection: Connection, booking_id: UUID) -> RowMapping:
 
 
 def _open_session(connection: Connection, session_id: UUID, zone: ZoneInfo) -> Row:
-    """A session that can still be booked, held until the transaction ends; perhaps full."""
+    """Lock a session that can still be booked until the transaction ends, and return it. It may be full."""
     queries.lock_session(connection, session_id)
     found = queries.session(connection, session_id)
     if found is None:
@@ -176,12 +176,12 @@ def _place(session: Row) -> Row:
 def charge_client(
     connection: Connection, maker: Maker, *, client_id: UUID, amount: Decimal, kind: PaymentKind, method: CollectedBy
 ) -> Row:
-    """Ask for a payment, in the currency of the client's subscription: it is pending, and owners, managers and webhooks
-    hear of it. Who collects it says so; in a week without a word it lapses.
+    """Request a payment, in the currency of the client's subscription. It is pending until its outcome is reported, and
+    lapses after a week without a report. Owners, managers and webhooks are notified to collect it.
 
     Raises:
         NotFound: there is no such client.
-        Conflict: the same was charged within a day and is still to be collected.
+        Conflict: an equal charge was made within a day and is not collected yet.
     """
     who = crm.view_client(connection, client_id)
     currency = (who["subscription"] or {}).get("currency", "EUR")
@@ -204,13 +204,13 @@ def charge_client(
 
 
 def refund_payment(connection: Connection, maker: Maker, payment_id: UUID, amount: Decimal) -> Row:
-    """Let a paid payment be refunded, the whole of it: owners, managers and webhooks hear of it, to return the money.
-    `amount` says what the one who asks takes that to be.
+    """Mark a paid payment as refunded in full, and notify owners, managers and webhooks to return the money. `amount`
+    is what the caller believes the payment's amount to be.
 
     Raises:
         NotFound: there is no such payment.
         Conflict: it is not paid, or refunded already.
-        InvalidInput: it was of another amount.
+        InvalidInput: the payment has another amount.
     """
     payment = queries.lock_payment(connection, payment_id)
     if payment is None:

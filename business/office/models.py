@@ -1,4 +1,4 @@
-"""Table: trial_bookings. And of other tables, what is looked at and moved on here."""
+"""Table: trial_bookings. Also the columns of other tables that are read and updated here."""
 
 from sqlalchemy import Column, Text, Uuid, column, table
 
@@ -11,8 +11,7 @@ trial_bookings = record_table(
     Column("status", Text, nullable=False),
 )
 
-# Their tables belong to `crm`.
-# Of the customer records, what is looked at and moved on here: their tables belong to another slice.
+# The columns of customer records that are read and updated here. Their tables belong to `crm`.
 bookings = table("bookings", *map(column, ("id", "client_id", "session_id", "status", "created_at")))
 payments = table(
     "payments",

@@ -15,19 +15,19 @@ _NOTE_TRIAL = text("""
 
 
 def note_trial(connection: Connection, trial_id: UUID, status: str) -> UUID | None:
-    """Note how a trial ended. Returns whose it was; None where there is none that is booked."""
+    """Record how a trial ended. Return its lead; None unless it was booked or has this status already."""
     lead: UUID | None = connection.execute(_NOTE_TRIAL, {"id": trial_id, "status": status}).scalar_one_or_none()
     return lead
 
 
 def trial(connection: Connection, trial_id: UUID) -> RowMapping | None:
-    """A lead's place in a session."""
+    """Return a lead's place in a session; None if there is none."""
     statement = text("SELECT id, lead_id, session_id, status FROM trial_bookings WHERE id = :id")
     return connection.execute(statement, {"id": trial_id}).mappings().one_or_none()
 
 
 def lock_client_tags(connection: Connection, client_id: UUID) -> list[str]:
-    """A client's tags, held until the transaction ends."""
+    """Return a client's tags, and lock the client until the transaction ends."""
     statement = text("SELECT tags FROM clients WHERE id = :client FOR UPDATE")
     return list(connection.execute(statement, {"client": client_id}).scalar_one())
 
@@ -56,13 +56,13 @@ _FITTING = text("""
 
 
 def clients_fitting(connection: Connection, audience: Audience) -> list[UUID]:
-    """The clients who fit an audience now."""
+    """Return the clients who match an audience now."""
     values = {"status": audience.status, "tags": audience.tags, "days": audience.inactive_days}
     return list(connection.execute(_FITTING, values).scalars())
 
 
 def lock_session(connection: Connection, session_id: UUID) -> None:
-    """Hold a session's row, where it exists, so that places are given out one at a time."""
+    """Lock a session's row, if it exists, so that places are assigned one at a time."""
     connection.execute(text("SELECT true FROM class_sessions WHERE id = :session FOR UPDATE"), {"session": session_id})
 
 
@@ -74,7 +74,7 @@ _SESSION = text("""
 
 
 def session(connection: Connection, session_id: UUID) -> RowMapping | None:
-    """A session, with the places that neither bookings nor trials have taken."""
+    """Return a session, with the places that neither bookings nor trials have taken."""
     return connection.execute(_SESSION, {"session": session_id}).mappings().one_or_none()
 
 
@@ -88,12 +88,12 @@ _LOCK_BOOKING = text("""
 
 
 def lock_booking(connection: Connection, booking_id: UUID) -> RowMapping | None:
-    """A booking with its client and session, held until the transaction ends."""
+    """Return a booking with its client and session, and lock it until the transaction ends."""
     return connection.execute(_LOCK_BOOKING, {"booking": booking_id}).mappings().one_or_none()
 
 
 def cancel_booking(connection: Connection, booking_id: UUID) -> None:
-    """Give a booking's place back."""
+    """Cancel a booking, which frees its place."""
     connection.execute(text("UPDATE bookings SET status = 'cancelled' WHERE id = :id"), {"id": booking_id})
 
 
@@ -106,13 +106,13 @@ def is_booked(connection: Connection, client_id: UUID, session_id: UUID) -> bool
 
 
 def move_booking(connection: Connection, booking_id: UUID, session_id: UUID) -> None:
-    """Have a booking be for another session."""
+    """Move a booking to another session."""
     statement = text("UPDATE bookings SET session_id = :session WHERE id = :id")
     connection.execute(statement, {"id": booking_id, "session": session_id})
 
 
 def lock_client(connection: Connection, client_id: UUID) -> None:
-    """Hold a client's row, so that charges of one client are recorded one at a time."""
+    """Lock a client's row, so that charges of one client are recorded one at a time."""
     connection.execute(text("SELECT true FROM clients WHERE id = :client FOR UPDATE"), {"client": client_id})
 
 
@@ -124,7 +124,7 @@ _PENDING = text("""
 
 
 def is_charged(connection: Connection, row: dict[str, Any]) -> bool:
-    """Whether the client was charged the same, for the same, within a day, and it is still to be collected."""
+    """Whether the client has a pending charge of the same amount and kind from the last day."""
     return connection.execute(_PENDING, row).scalar() is not None
 
 
@@ -146,22 +146,22 @@ _LOCK_PAYMENT = text("""
 
 
 def lock_payment(connection: Connection, payment_id: UUID) -> RowMapping | None:
-    """A payment, held until the transaction ends."""
+    """Return a payment, and lock it until the transaction ends."""
     return connection.execute(_LOCK_PAYMENT, {"payment": payment_id}).mappings().one_or_none()
 
 
 def mark_refunded(connection: Connection, payment_id: UUID) -> None:
-    """Let a payment be refunded."""
+    """Mark a payment as refunded."""
     connection.execute(text("UPDATE payments SET status = 'refunded' WHERE id = :id"), {"id": payment_id})
 
 
 def _export(rows: str, day: str) -> TextClause:
-    """The statement for `rows` whose `day` lies in the period, oldest first."""
+    """Return the statement for `rows` whose `day` lies in the period, oldest first."""
     return text(f"""
         SELECT * FROM ({rows}) AS found
          WHERE (CAST(:first AS date) IS NULL OR {day} >= :first) AND (CAST(:last AS date) IS NULL OR {day} <= :last)
          ORDER BY {day}, 1 LIMIT :limit
-    """)  # noqa: S608 - its parts are our own words, and no values
+    """)  # noqa: S608 - built from constants only, no values
 
 
 _IN_ZONE = "({} AT TIME ZONE CAST(:zone AS text))::date"
@@ -207,7 +207,7 @@ _EXPORTS: dict[ExportWhat, TextClause] = {
 def exported(
     connection: Connection, what: ExportWhat, *, first: date | None, last: date | None, zone: str, limit: int
 ) -> tuple[list[str], list[RowMapping]]:
-    """Column names, and rows of the days from `first` to `last`, oldest first."""
+    """Return column names, and the rows of the days from `first` to `last`, oldest first."""
     values = {"first": first, "last": last, "zone": zone, "limit": limit}
     found = connection.execute(_EXPORTS[what], values)
     return list(found.keys()), list(found.mappings())
@@ -223,7 +223,7 @@ _LAPSE = text("""
 
 
 def lapse_charges(connection: Connection, patience: timedelta, limit: int) -> list[RowMapping]:
-    """Payments that nobody collected, which have `lapsed` from now on."""
+    """Mark payments that were not collected in time as `lapsed`, and return them."""
     return list(connection.execute(_LAPSE, {"patience": patience, "limit": limit}).mappings())
 
 
@@ -234,5 +234,5 @@ _CHARGES_DUE = text("""
 
 
 def organisations_with_overdue_charges(connection: Connection, patience: timedelta) -> list[UUID]:
-    """The organisations with a charge that was not collected in time."""
+    """Return the organisations with a charge that was not collected in time."""
     return list(connection.execute(_CHARGES_DUE, {"patience": patience}).scalars())

@@ -1,4 +1,4 @@
-"""How people look at charges, bookings and trials, and move them on."""
+"""Kinds of records that people list and update: charges, bookings and trials."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from core.clock import database_time
 from core.errors import Conflict
 from domain.office.records import Kind, find_record, follows, move_record
 
-# A provider may report late: what lapsed or failed can still be paid.
+# A provider may report late: a lapsed or failed payment can still become paid.
 CHARGES = Kind("payment", models.payments, Charge, follows(pending="paid failed", lapsed="paid", failed="paid"))
 BOOKINGS = Kind(
     "booking", models.bookings, Booking, follows(booked="attended no_show", attended="no_show", no_show="attended")
@@ -19,7 +19,7 @@ TRIALS = Kind("trial", models.trial_bookings, Trial, {})
 
 
 def settle_charge(connection: Connection, row_id: UUID, said: ChargeOutcome) -> Charge:
-    """Say what became of a payment that was asked for. One that was paid counts from now on.
+    """Record the outcome of a requested payment. A paid one counts from now on.
 
     Raises:
         NotFound: there is none.
@@ -31,7 +31,7 @@ def settle_charge(connection: Connection, row_id: UUID, said: ChargeOutcome) -> 
 
 
 def settle_booking(connection: Connection, row_id: UUID, said: BookingOutcome) -> Booking:
-    """Say whether a client came.
+    """Record whether a client came.
 
     Raises:
         NotFound: there is none.

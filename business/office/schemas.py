@@ -1,4 +1,4 @@
-"""Words of what agents do to clients, places and payments."""
+"""Types for what agents do to clients, places and payments."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 ExportWhat = Literal["clients", "leads", "payments", "bookings", "subscriptions"]
 CollectedBy = Literal["card", "direct_debit"]
-"""How a payment provider can collect a payment; cash it cannot."""
+"""How a payment provider can collect a payment. It cannot collect cash."""
 TrialOutcome = Literal["attended", "no_show", "cancelled"]
 Tone = Literal["friendly", "energetic", "informative"]
 TrialStatus = Literal["booked", "attended", "no_show", "cancelled"]
@@ -41,17 +41,17 @@ class Trial(BaseModel):
 
 
 class Audience(BaseModel):
-    """Which clients a campaign is for: those who fit everything that is given."""
+    """The clients that a campaign is for: those who match all given criteria."""
 
     status: ClientStatus | None = None
     tags: list[str] = []
     inactive_days: int | None = None
-    """no attended class for so many days, and a member for longer than that"""
+    """attended no class for this many days, and has been a member for longer"""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A class as a post speaks of it."""
+    """A class as a post describes it."""
 
     name: str
     category: str
@@ -61,8 +61,8 @@ class Subject:
 
 
 class Charge(BaseModel):
-    """A payment. One that is `pending` was asked for by an agent: the payment provider, or a person, collects it and
-    says so; seven days without a word and it has `lapsed`.
+    """A payment. A `pending` one was requested by an agent: the payment provider, or a person, collects it and reports
+    that. After seven days without a report it has `lapsed`.
     """
 
     id: UUID
@@ -81,7 +81,7 @@ class Charge(BaseModel):
 
 
 class ChargeOutcome(BaseModel):
-    """What became of a pending payment."""
+    """The outcome of a pending payment."""
 
     model_config = ConfigDict(extra="forbid")
 

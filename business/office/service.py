@@ -1,4 +1,4 @@
-"""What agents make of the gym's own records: campaigns for clients, posts about classes, the timetable, exports."""
+"""What agents make from the gym's own records: campaigns for clients, posts about classes, the timetable, exports."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -22,11 +22,11 @@ _WEEK = timedelta(days=6)
 def create_campaign(
     connection: Connection, maker: Maker, *, name: str, kind: str, audience: Audience, message: str
 ) -> Row:
-    """Draft a campaign for the clients who fit the audience now and may be written to.
+    """Draft a campaign for the clients who match the audience now and may be contacted.
 
     Raises:
-        InvalidInput: the audience is everybody.
-        Conflict: one of that name is drafted or active, or nobody fits.
+        InvalidInput: the audience has no criteria.
+        Conflict: a campaign of that name is drafted or active, or no client matches.
     """
     criteria = audience.model_dump(mode="json", exclude_defaults=True)
     if not criteria:
@@ -48,7 +48,7 @@ def write_posts(
     today: date,
     zone: ZoneInfo,
 ) -> list[str]:
-    """Posts about the gym's classes and their next sessions, from templates.
+    """Return posts about the gym's classes and their next sessions, made from templates.
 
     Raises:
         NotFound: the gym has no such class.
@@ -68,7 +68,7 @@ def write_posts(
 def write_hashtags(
     connection: Connection, *, topic: str | None, class_name: str | None, language: Language, count: int
 ) -> list[str]:
-    """Hashtags about a topic and the gym's classes, from their names."""
+    """Return hashtags about a topic and the gym's classes, made from their names."""
     return content.hashtags(_subjects(connection, class_name, count, {}), topic, language, count)
 
 
@@ -82,7 +82,7 @@ def _subjects(connection: Connection, class_name: str | None, count: int, coming
 def view_calendar(
     connection: Connection, *, first: date, last: date, kind: EventKind | None, zone: ZoneInfo, limit: int
 ) -> list[Row]:
-    """Events from the day `first` to the day `last`, and sessions of classes still to come, in order of time."""
+    """Return events from day `first` to day `last`, and future sessions of classes, in order of time."""
     if last < first:
         raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
     events: list[Row] = []
@@ -116,7 +116,7 @@ def export_data(
     last: date | None,
     zone: ZoneInfo,
 ) -> Row:
-    """Keep a file of the rows of a period, oldest first, as far as a file goes."""
+    """Store a file of the rows of a period, oldest first, up to the limits of a file."""
     if first and last and last < first:
         raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
     columns, rows = queries.exported(

@@ -1,7 +1,7 @@
-"""The two languages in which posts are written, and what of a gym's own words can stand in them. Pure.
+"""The two languages in which posts are written, and how they use a gym's own words. Pure functions.
 
-A class has a name, a kind and a description, in whichever language the gym wrote them. A name stays as it is; a common
-kind has a word in each language; a description in the other language gives way to a sentence about the kind.
+A gym writes the name, kind and description of a class in either language. A name stays as it is; a common kind has a
+word in each language; a description in the other language is replaced by a sentence about the kind.
 """
 
 import re
@@ -36,7 +36,7 @@ _KINDS = (
     _kind("endurance", "resistencia", "Train your stamina.", "Entrena tu resistencia."),
     _kind("balance", "equilibrio", "Find your balance.", "Encuentra tu equilibrio."),
 )
-# Words of class names as hashtags have them; the same in both languages where only one is given.
+# Words of class names, English and Spanish, for hashtags.
 _WORDS: dict[str, str] = {
     "stretch": "estiramientos", "stretching": "estiramientos", "mobility": "movilidad", "strength": "fuerza",
     "boxing": "boxeo", "dance": "baile", "swimming": "natación", "cycling": "ciclismo", "running": "carrera",
@@ -61,7 +61,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def kind_in(category: str, language: Language) -> str | None:
-    """The kind of a class in a language; None where it is in the other one and no common kind."""
+    """Return the kind of a class in a language; None if it is in the other language and no common kind."""
     found = _find(category)
     if found is not None:
         return found.name[language]
@@ -69,8 +69,8 @@ def kind_in(category: str, language: Language) -> str | None:
 
 
 def description_in(description: str, category: str, language: Language) -> str:
-    """What is said of a class in a language: its description where it is in that one, else a sentence about its kind,
-    or nothing.
+    """Return the description of a class if it is in the language; else a sentence about its kind, or nothing if the
+    kind is not a common one.
     """
     if is_in(description, language):
         return description
@@ -79,15 +79,15 @@ def description_in(description: str, category: str, language: Language) -> str:
 
 
 def name_in(name: str, language: Language) -> str:
-    """A class's name as a hashtag has it: in the language where every word of it has one there, else as it is."""
+    """Return a class's name for a hashtag: translated if every word of it has a translation, else as it is."""
     words = _WORD.findall(name.lower())
     table = _WORDS if language == "es" else {spanish: english for english, spanish in _WORDS.items()}
     return " ".join(table[word] for word in words) if words and all(word in table for word in words) else name
 
 
 def is_in(text: str, language: Language) -> bool:
-    """Whether a text is in the language, as far as its common words and letters tell. Where they tell nothing, it is
-    English: what has no accent and no common word of Spanish seldom is Spanish.
+    """Whether a text is in the language, judged by its common words and letters. Without evidence it counts as English:
+    a text without accents and common Spanish words is seldom Spanish.
     """
     words = [word.lower() for word in _WORD.findall(text)]
     spanish = sum(word in _COMMON["es"] for word in words) + 2 * len(_ONLY_SPANISH.findall(text))

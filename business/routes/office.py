@@ -1,4 +1,4 @@
-"""What agents do to payments and places: charges, bookings, trials. People and other systems say what became of it."""
+"""Routes on payments, bookings and trials: people and other systems list them and report their outcomes."""
 
 from typing import Annotated
 from uuid import UUID
@@ -34,14 +34,14 @@ def list_payments(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Charge]:
-    """Payments, the latest id first; `status=pending` are those to be collected."""
+    """List payments, the latest id first. Those with `status=pending` are to be collected."""
     with caller.reading() as connection:
         return list_records(connection, records.CHARGES, before=before, limit=limit, status=status, client_id=client)
 
 
 @router.get("/payments/{payment_id}", responses=ONE)
 def get_payment(payment_id: UUID, caller: Annotated[Principal, may("payments:read")]) -> Charge:
-    """A payment."""
+    """Return a payment."""
     with caller.reading() as connection:
         return get_record(connection, records.CHARGES, payment_id)
 
@@ -50,7 +50,7 @@ def get_payment(payment_id: UUID, caller: Annotated[Principal, may("payments:rea
 def settle_payment(
     payment_id: UUID, said: ChargeOutcome, caller: Annotated[Principal, may("payments:settle")]
 ) -> Charge:
-    """Say what came of a payment that was asked for. A payment system hears of `payment.wanted` by webhook."""
+    """Report the outcome of a requested payment. The webhook `payment.wanted` tells payment systems of requests."""
     with caller.writing(outcome=said.outcome, reference=said.reference) as connection:
         return records.settle_charge(connection, payment_id, said)
 
@@ -64,7 +64,7 @@ def list_bookings(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Booking]:
-    """Clients' places in class sessions, the latest id first."""
+    """List clients' places in class sessions, the latest id first."""
     wanted = {"status": status, "client_id": client, "session_id": session}
     with caller.reading() as connection:
         return list_records(connection, records.BOOKINGS, before=before, limit=limit, **wanted)
@@ -74,7 +74,7 @@ def list_bookings(
 def settle_booking(
     booking_id: UUID, said: BookingOutcome, caller: Annotated[Principal, may("bookings:write")]
 ) -> Booking:
-    """Say whether a client came to a class that has begun."""
+    """Report whether a client came to a class that has begun."""
     with caller.writing(outcome=said.outcome) as connection:
         return records.settle_booking(connection, booking_id, said)
 
@@ -87,6 +87,6 @@ def list_trials(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Trial]:
-    """Leads' trial places in class sessions, the latest first. How one ended: `PUT /v1/trials/{trial_id}/outcome`."""
+    """List leads' trial places, the latest first. To report how one ended: `PUT /v1/trials/{trial_id}/outcome`."""
     with caller.reading() as connection:
         return list_records(connection, records.TRIALS, before=before, limit=limit, status=status, lead_id=lead)

@@ -1,4 +1,4 @@
-"""Products, quotes and carts, as shops and people report them; and who came to a trial class."""
+"""Routes on products, quotes and carts, as shops and people report them; and on attendance of trial classes."""
 
 from typing import Annotated
 from uuid import UUID
@@ -23,7 +23,7 @@ Contact = Annotated[UUID | None, Query(description="only of this client or lead"
 
 @router.get("/products", responses=describes(401, 403, 422))
 def list_products(caller: Reads, before: Before = None, limit: Limit = 50) -> list[Product]:
-    """Products, the latest id first."""
+    """List products, the latest id first."""
     with caller.reading() as connection:
         return sales.list_products(connection, before=before, limit=limit)
 
@@ -37,28 +37,28 @@ def put_product(product_id: UUID, fields: ProductFields, caller: Writes) -> Prod
 
 @router.get("/products/{product_id}", responses=describes(401, 403, 404, 422))
 def get_product(product_id: UUID, caller: Reads) -> Product:
-    """A product."""
+    """Return a product."""
     with caller.reading() as connection:
         return sales.get_product(connection, product_id)
 
 
 @router.get("/quotes", responses=describes(401, 403, 422))
 def list_quotes(caller: Reads, contact: Contact = None, before: Before = None, limit: Limit = 50) -> list[Quote]:
-    """Quotes, the latest id first."""
+    """List quotes, the latest id first."""
     with caller.reading() as connection:
         return sales.list_quotes(connection, contact=contact, before=before, limit=limit)
 
 
 @router.put("/quotes/{quote_id}", responses=describes(401, 403, 404, 422))
 def put_quote(quote_id: UUID, fields: QuoteFields, caller: Writes) -> Quote:
-    """Add or change a quote, under an id that you choose. Report here, too, that it was accepted or declined."""
+    """Add or change a quote, under an id that you choose. Also reports that it was accepted or declined."""
     with caller.writing() as connection:
         return sales.put_quote(connection, caller.org_id, quote_id, fields)
 
 
 @router.get("/quotes/{quote_id}", responses=describes(401, 403, 404, 422))
 def get_quote(quote_id: UUID, caller: Reads) -> Quote:
-    """A quote."""
+    """Return a quote."""
     with caller.reading() as connection:
         return sales.get_quote(connection, quote_id)
 
@@ -67,27 +67,27 @@ def get_quote(quote_id: UUID, caller: Reads) -> Quote:
 def note_trial(
     trial_id: UUID, noted: NotedTrial, caller: Annotated[Principal, Depends(Needs("bookings:write"))]
 ) -> Trial:
-    """Note whether a lead came to a trial class, or cancelled it. Who did not come may be followed up."""
+    """Report whether a lead came to a trial class or cancelled it. A lead who did not come may get a follow-up."""
     with caller.writing() as connection:
         return dealings.note_trial(connection, trial_id, noted.outcome)
 
 
 @router.get("/carts", responses=describes(401, 403, 422))
 def list_carts(caller: Reads, contact: Contact = None, before: Before = None, limit: Limit = 50) -> list[Cart]:
-    """Carts, the latest id first."""
+    """List carts, the latest id first."""
     with caller.reading() as connection:
         return sales.list_carts(connection, contact=contact, before=before, limit=limit)
 
 
 @router.put("/carts/{cart_id}", responses=describes(401, 403, 404, 422))
 def put_cart(cart_id: UUID, fields: CartFields, caller: Writes) -> Cart:
-    """Add or change a cart, under an id that you choose. Report here, too, that it was bought or emptied."""
+    """Add or change a cart, under an id that you choose. Also reports that it was bought or emptied."""
     with caller.writing() as connection:
         return sales.put_cart(connection, caller.org_id, cart_id, fields)
 
 
 @router.get("/carts/{cart_id}", responses=describes(401, 403, 404, 422))
 def get_cart(cart_id: UUID, caller: Reads) -> Cart:
-    """A cart."""
+    """Return a cart."""
     with caller.reading() as connection:
         return sales.get_cart(connection, cart_id)

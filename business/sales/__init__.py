@@ -1,3 +1,3 @@
-"""What is offered and sold: products, quotes and carts, as shops and people report them."""
+"""Products, quotes and carts, as shops and people report them."""
 
 TABLES = ("carts", "products", "quotes")

@@ -45,12 +45,12 @@ def put_product(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def put_quote(connection: Connection, row: dict[str, Any]) -> None:
-    """Add or change a quote. When it was decided stays."""
+    """Add or change a quote. Keep the time of its decision."""
     connection.execute(_PUT_QUOTE, row)
 
 
 def put_cart(connection: Connection, row: dict[str, Any]) -> None:
-    """Add or change a cart. When it was bought or emptied stays."""
+    """Add or change a cart. Keep the time at which it was bought or emptied."""
     connection.execute(_PUT_CART, row | {"items": dump_json(row["items"])})
 
 
@@ -62,7 +62,7 @@ _COLUMNS = {
 
 
 def one(connection: Connection, table: str, row_id: UUID) -> RowMapping | None:
-    """The product, quote or cart with this id."""
+    """Return the product, quote or cart with this id; None if there is none."""
     statement = text(f"SELECT {_COLUMNS[table]} FROM {table} WHERE id = :id")  # noqa: S608
     return connection.execute(statement, {"id": row_id}).mappings().one_or_none()
 
@@ -70,7 +70,7 @@ def one(connection: Connection, table: str, row_id: UUID) -> RowMapping | None:
 def latest(
     connection: Connection, table: str, *, contact: UUID | None, before: UUID | None, limit: int
 ) -> list[RowMapping]:
-    """Products, quotes or carts, the latest id first."""
+    """Return products, quotes or carts, the latest id first."""
     conditions = [*(["contact = :contact"] if contact else []), *(["id < :before"] if before else [])]
     wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = text(f"SELECT {_COLUMNS[table]} FROM {table} {wanted} ORDER BY id DESC LIMIT :limit")  # noqa: S608

@@ -75,7 +75,7 @@ class CartItem(BaseModel):
 
 
 class CartFields(BaseModel):
-    """What a client or lead has put into a shop's cart."""
+    """The contents of a client's or lead's cart in a shop."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,7 +89,7 @@ class CartFields(BaseModel):
 
     @property
     def amount(self) -> Decimal:
-        """What all of it costs."""
+        """The total price."""
         return sum((item.price * item.quantity for item in self.items), start=Decimal(0))
 
 

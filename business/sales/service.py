@@ -1,4 +1,4 @@
-"""Verbs on products, quotes and carts. Whoever reports one chooses its id, so that reporting twice changes nothing."""
+"""Operations on products, quotes and carts. The caller chooses the id, so reporting one twice is idempotent."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ def put_product(connection: Connection, org: UUID, product_id: UUID, fields: Pro
 
 
 def put_quote(connection: Connection, org: UUID, quote_id: UUID, fields: QuoteFields) -> Quote:
-    """Add or change a quote; a decision (accepted, declined, withdrawn) is reported the same way.
+    """Add or change a quote. Also reports its decision (accepted, declined, withdrawn).
 
     Raises:
         NotFound: there is no such contact.
@@ -28,7 +28,7 @@ def put_quote(connection: Connection, org: UUID, quote_id: UUID, fields: QuoteFi
 
 
 def put_cart(connection: Connection, org: UUID, cart_id: UUID, fields: CartFields) -> Cart:
-    """Add or change a cart; that it was bought or emptied is reported the same way.
+    """Add or change a cart. Also reports that it was bought or emptied.
 
     Raises:
         NotFound: there is no such contact.
@@ -47,7 +47,7 @@ def _get(connection: Connection, table: str, row_id: UUID) -> dict[str, object]:
 
 
 def get_product(connection: Connection, product_id: UUID) -> Product:
-    """A product.
+    """Return a product.
 
     Raises:
         NotFound: there is none.
@@ -56,7 +56,7 @@ def get_product(connection: Connection, product_id: UUID) -> Product:
 
 
 def get_quote(connection: Connection, quote_id: UUID) -> Quote:
-    """A quote.
+    """Return a quote.
 
     Raises:
         NotFound: there is none.
@@ -65,7 +65,7 @@ def get_quote(connection: Connection, quote_id: UUID) -> Quote:
 
 
 def get_cart(connection: Connection, cart_id: UUID) -> Cart:
-    """A cart.
+    """Return a cart.
 
     Raises:
         NotFound: there is none.
@@ -74,19 +74,19 @@ def get_cart(connection: Connection, cart_id: UUID) -> Cart:
 
 
 def list_products(connection: Connection, *, before: UUID | None = None, limit: int = 50) -> list[Product]:
-    """Products, the latest id first."""
+    """Return products, the latest id first."""
     return [Product(**row) for row in queries.latest(connection, "products", contact=None, before=before, limit=limit)]
 
 
 def list_quotes(
     connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Quote]:
-    """Quotes, the latest id first."""
+    """Return quotes, the latest id first."""
     return [Quote(**row) for row in queries.latest(connection, "quotes", contact=contact, before=before, limit=limit)]
 
 
 def list_carts(
     connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Cart]:
-    """Carts, the latest id first."""
+    """Return carts, the latest id first."""
     return [Cart(**row) for row in queries.latest(connection, "carts", contact=contact, before=before, limit=limit)]

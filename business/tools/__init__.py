@@ -1,4 +1,4 @@
-"""What agents can do in a gym, one file a family."""
+"""The tools of a gym, one file per family."""
 
 from agents.tools.registry import Tool
 from business.tools.analytics import ANALYTICS_TOOLS

@@ -1,4 +1,4 @@
-"""Analytics tools: what the gym's records add up to. They look, and change nothing."""
+"""Analytics tools: reports on the gym's records. They only read."""
 
 from datetime import date, timedelta
 from decimal import Decimal
@@ -95,7 +95,7 @@ def _span(context: ToolContext, first: date | None, last: date | None, back: tim
 
 
 def _months(context: ToolContext, first: date | None, last: date | None, months: int) -> Span:
-    """Whole months, the last of which may not be over."""
+    """Return the days from `first` to `last`. Without `first`, `months` months, the last of which may not be over."""
     last = last or context.today
     return Span(first or month_start(last, months - 1), last, context.zone)
 
@@ -106,7 +106,7 @@ def _periods(context: ToolContext, wanted: LookBack) -> Span:
 
 
 def _some_back(last: date, unit: Unit) -> date:
-    """The first day of a period some way back: a whole one, so that the next can be compared with it."""
+    """Return the first day of a period some way back: a whole period, so that the next can be compared with it."""
     if unit == "week":
         return last - timedelta(days=last.weekday() + 7 * 12)
     months = {"month": 11, "quarter": 21 + (last.month - 1) % 3, "year": 23 + last.month}

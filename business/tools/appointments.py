@@ -148,7 +148,7 @@ def cancel_booking(context: ToolContext, wanted: OneBooking) -> dict[str, Any]:
     changes_world=True,
     sends_outside=False,
     moves_money=False,
-    repeat_is_harmless=True,  # it is in that session already
+    repeat_is_harmless=True,  # a repeat is refused: it is in that session already
     risk="moderate",
     wording=Wording(
         "reschedule, move|change|muev~|mov~|cambi~|pas~ booking*|reservation*|reserva*|class*|clase*|place*|plaza*"

@@ -1,4 +1,4 @@
-"""Booking clients into classes."""
+"""The tool that books clients into classes."""
 
 from typing import Annotated, Any
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Messages to clients and leads."""
+"""Tools that send messages to clients and leads."""
 
 from typing import Annotated, Any
 from uuid import UUID

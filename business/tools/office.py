@@ -1,4 +1,4 @@
-"""Tools on what is kept beside the customer records: tickets, staff tasks, tags, exports; and on money."""
+"""Tools on tickets, staff tasks, tags, exports, charges and refunds."""
 
 from decimal import Decimal
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from domain.office.schemas import ExportFormat, TicketPriority
 ClientId = Annotated[UUID, Field(description="The client's id, as search_clients returns it")]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=20)]
 Assignee = Annotated[str | None, Field(max_length=100, description="Who of the staff is to see to it")]
-# Without the schema of its own, a decimal would be offered as a number or a string.
+# Without this schema, a decimal would be offered as a number or a string.
 Money = Annotated[
     Decimal,
     Field(gt=0, le=100_000, decimal_places=2),
@@ -92,7 +92,7 @@ class RefundPayment(Parameters):
     risk="low",
     sends_outside=False,
     moves_money=False,
-    repeat_is_harmless=True,  # a second one about the same, while the first is open, is refused
+    repeat_is_harmless=True,  # a second ticket on the same subject is refused while the first is open
     wording=Wording(
         "open|create|raise|file|report|record|log|make|abr~|cre~|registr~|pon~ ticket|complaint|incidencia|queja|parte",
         values={"high": "urgent*, high, important*, alta", "low": "low, baja"},
@@ -123,7 +123,7 @@ def create_support_ticket(context: ToolContext, wanted: CreateSupportTicket) -> 
     risk="low",
     sends_outside=False,
     moves_money=False,
-    repeat_is_harmless=True,  # as with tickets
+    repeat_is_harmless=True,  # a second task of the same title is refused while the first is open
     wording=Wording(
         "create|add|make|set|cre~|anad~|pon~ task|todo|reminder|tarea|recordatorio, remind|recuerd~|record~",
         prose="details, due_on, title",

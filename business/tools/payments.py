@@ -1,4 +1,4 @@
-"""CRM tools about money that members paid, and their subscriptions."""
+"""CRM tools about members' payments and subscriptions."""
 
 from datetime import timedelta
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Tools of marketing: retention campaigns, and social posts with their words."""
+"""Marketing tools: retention campaigns, social posts and their texts."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -73,7 +73,7 @@ class GenerateHashtags(Parameters):
     risk="low",
     sends_outside=False,
     moves_money=False,
-    repeat_is_harmless=True,  # a second one of the same name is refused
+    repeat_is_harmless=True,  # a second campaign of the same name is refused
     wording=Wording("create|make|start|plan|prepare|cre~|prepar~|haz campaign|campana", prose="message, name"),
     drafts_for_outside=True,
 )

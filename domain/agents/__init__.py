@@ -1,3 +1,3 @@
-"""Agents as data: who they are, which model and tools they have, within which limits."""
+"""Agents as data: instructions, model, tools and limits under a name."""
 
 TABLES = ("agents",)

@@ -11,24 +11,24 @@ _VISIBLE = [column for column in agents.c if column.name not in {"org_id", "dele
 
 
 def agents_by_name(connection: Connection) -> list[RowMapping]:
-    """Every agent, by name."""
+    """Return every agent, ordered by name."""
     statement = select(*_VISIBLE).where(agents.c.deleted_at.is_(None)).order_by(agents.c.name)
     return list(connection.execute(statement).mappings())
 
 
 def agent_by_slug(connection: Connection, slug: str) -> RowMapping | None:
-    """The agent called `slug`."""
+    """Return the agent called `slug`."""
     statement = select(*_VISIBLE).where(agents.c.slug == slug, agents.c.deleted_at.is_(None))
     return connection.execute(statement).mappings().one_or_none()
 
 
 def agent_by_id(connection: Connection, agent_id: UUID) -> RowMapping | None:
-    """The agent with this id, even when it was deleted since: its tasks may still run."""
+    """Return the agent with this id, even if it has been deleted: its tasks may still run."""
     return connection.execute(select(*_VISIBLE).where(agents.c.id == agent_id)).mappings().one_or_none()
 
 
 def slugs(connection: Connection) -> set[str]:
-    """The slugs in use."""
+    """Return the slugs in use."""
     return set(connection.execute(select(agents.c.slug).where(agents.c.deleted_at.is_(None))).scalars())
 
 
@@ -39,7 +39,7 @@ def insert_agent(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def update_agent(connection: Connection, slug: str, changes: dict[str, Any]) -> bool:
-    """Change an agent. False when there is none called `slug`."""
+    """Change an agent. Return False if no agent is called `slug`."""
     statement = (
         update(agents)
         .where(agents.c.slug == slug, agents.c.deleted_at.is_(None))
@@ -49,5 +49,5 @@ def update_agent(connection: Connection, slug: str, changes: dict[str, Any]) -> 
 
 
 def mark_deleted(connection: Connection, slug: str) -> bool:
-    """Take an agent away: it gets no more tasks. False when there is none called `slug`."""
+    """Mark an agent as deleted and disable it: it gets no more tasks. Return False if no agent is called `slug`."""
     return update_agent(connection, slug, {"deleted_at": func.rota_now(), "enabled": False})

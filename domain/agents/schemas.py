@@ -1,4 +1,4 @@
-"""What an agent is."""
+"""Agents: their fields, limits and retry policy."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,7 +13,7 @@ from core.text import Storable
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Mode = Literal["manual", "semi-auto", "auto"]
 MODES: tuple[Mode, ...] = ("manual", "semi-auto", "auto")
-"""the strictest first"""
+"""strictest first"""
 
 
 def _once_each(names: list[str]) -> list[str]:
@@ -32,7 +32,9 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), St
 
 
 class Limits(BaseModel):
-    """How far an agent may go with one task. Reaching one fails the task, which keeps what it has so far."""
+    """The limits of an agent for one task. Reaching a limit on turns, tokens, cost or duration fails the task, which
+    keeps its steps so far. Tool calls and further tasks beyond a limit are refused.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -96,7 +98,7 @@ class RetryPolicy(BaseModel):
 
 
 class AgentFields(BaseModel):
-    """What a person decides about an agent."""
+    """The fields of an agent that a user sets."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -116,7 +118,7 @@ class AgentFields(BaseModel):
 
 
 class AgentChange(BaseModel):
-    """A change to an agent: only what is sent is changed."""
+    """A change to an agent. Fields that are not sent keep their values."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Verbs on agents. What only a registry of tools or a price table can judge is passed in as `check`."""
+"""Operations on agents. The callback `check` validates what depends on the tool registry and the price table."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,19 +14,19 @@ from domain.agents import queries
 from domain.agents.schemas import Agent, AgentChange, AgentFields
 
 Check = Callable[[AgentFields], None]
-"""Raises InvalidInput for an agent whose tools do not exist or whose models have no price."""
+"""Raises InvalidInput if a tool of the agent does not exist or a model of it has no price."""
 
 
 def list_agents(connection: Connection) -> list[Agent]:
-    """Every agent, by name."""
+    """Return every agent, ordered by name."""
     return [Agent(**row) for row in queries.agents_by_name(connection)]
 
 
 def get_agent(connection: Connection, slug: str) -> Agent:
-    """The agent called `slug`.
+    """Return the agent called `slug`.
 
     Raises:
-        NotFound: there is none; the message names those there are.
+        NotFound: there is none; the message lists the agents that exist.
     """
     row = queries.agent_by_slug(connection, slug)
     if row is None:
@@ -35,7 +35,7 @@ def get_agent(connection: Connection, slug: str) -> Agent:
 
 
 def agent_of_task(connection: Connection, agent_id: UUID) -> Agent:
-    """The agent that a task was given to, also when it was deleted since."""
+    """Return the agent of a task, even if it has been deleted."""
     row = queries.agent_by_id(connection, agent_id)
     if row is None:
         raise NotFound("The agent of this task is gone.")
@@ -43,7 +43,7 @@ def agent_of_task(connection: Connection, agent_id: UUID) -> Agent:
 
 
 def unknown_agent(connection: Connection, slug: str) -> NotFound:
-    """The error for an agent that does not exist, which names those that do."""
+    """Return the error for an agent that does not exist. The message lists the agents that do."""
     known = ", ".join(sorted(queries.slugs(connection))) or "none yet"
     return NotFound(f"There is no agent {slug!r}. The agents here: {known}.")
 
@@ -64,16 +64,16 @@ def create_agent(connection: Connection, org: UUID, fields: AgentFields, check: 
 
 
 def change_agent(connection: Connection, slug: str, change: AgentChange, check: Check) -> Agent:
-    """Change what is named in `change`; tasks that run keep what they began with.
+    """Change the fields that are set in `change`. Running tasks keep the fields that they started with.
 
     Raises:
         NotFound: there is no such agent.
-        InvalidInput: what it would become cannot work.
+        InvalidInput: the changed agent would be invalid.
     """
     before = get_agent(connection, slug)
     changes = change.model_dump(exclude_unset=True)
     whole = before.model_dump(include=set(AgentFields.model_fields)) | changes
-    for name in ("limits", "retry"):  # of these, too, only what is sent is changed
+    for name in ("limits", "retry"):  # in these, too, fields that are not sent keep their values
         if changes.get(name) is not None:
             whole[name] = getattr(before, name).model_dump() | changes[name]
     try:
@@ -89,7 +89,7 @@ def change_agent(connection: Connection, slug: str, change: AgentChange, check: 
 
 
 def delete_agent(connection: Connection, slug: str) -> None:
-    """Take an agent away: it gets nothing new. Whoever calls this cancels its tasks (`tasks.cancel_of_deleted`).
+    """Delete an agent: it gets no new tasks. The caller must cancel its open tasks (`tasks.cancel_of_deleted`).
 
     Raises:
         NotFound: there is no such agent.
@@ -99,7 +99,7 @@ def delete_agent(connection: Connection, slug: str) -> None:
 
 
 def seed_agents(connection: Connection, org: UUID, catalogue: Iterable[AgentFields], check: Check) -> list[str]:
-    """Add those agents of `catalogue` whose slugs are not there yet. Returns the slugs added."""
+    """Add the agents of `catalogue` whose slugs are not in use yet. Return the slugs added."""
     present = queries.slugs(connection)
     missing = [fields for fields in catalogue if fields.slug not in present]
     for fields in missing:

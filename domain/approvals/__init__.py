@@ -1,3 +1,3 @@
-"""What agents propose and people decide: rules that give an action its level, approvals, votes."""
+"""Approvals: the rules that give an action its level, the actions that people decide on, and their votes."""
 
 TABLES = ("approvals", "policies", "unattended_actions", "votes")

@@ -10,7 +10,7 @@ from core.db import dump_json
 
 
 def policy(connection: Connection, org: UUID) -> RowMapping | None:
-    """The organisation's own policy, where it has one."""
+    """Return the organisation's own policy, or None if it has none."""
     statement = text("SELECT rules, asks, caps FROM policies WHERE org_id = :org")
     return connection.execute(statement, {"org": org}).mappings().one_or_none()
 
@@ -43,7 +43,7 @@ _INSERT = text("""
 
 
 def insert_approval(connection: Connection, row: dict[str, Any]) -> UUID | None:
-    """Put an action before people, anew where it was withdrawn with its task. None where its step has one already."""
+    """Add an approval, or reopen the step's withdrawn one and delete its votes. Return None if the step has another."""
     prepared = row | {name: dump_json(row[name]) for name in ("arguments", "decision", "asks")}
     found: UUID | None = connection.execute(_INSERT, prepared).scalar()
     if found is not None:
@@ -73,24 +73,24 @@ _USED_IN = text(f"{_SELECT} WHERE a.used_by_task = :task AND a.used_by_seq = :se
 
 
 def approval_used_in(connection: Connection, task: UUID, seq: int) -> RowMapping | None:
-    """The approval that a step has used up."""
+    """Return the approval that a step has used."""
     return connection.execute(_USED_IN, {"task": task, "seq": seq}).mappings().one_or_none()
 
 
 def approvals_of_task(connection: Connection, task: UUID) -> list[RowMapping]:
-    """What a task has put before people, by step."""
+    """Return the approvals of a task, ordered by step."""
     return list(connection.execute(_OF_TASK, {"task": task}).mappings())
 
 
 def approval(connection: Connection, approval_id: UUID, *, locked: bool = False) -> RowMapping | None:
-    """One approval; with `locked`, kept for this transaction."""
+    """Return one approval; with `locked`, lock its row until this transaction ends."""
     if locked:
         connection.execute(_LOCK, {"id": approval_id})
     return connection.execute(_ONE, {"id": approval_id}).mappings().one_or_none()
 
 
-# Whoever is asked at the present stage, by role (everywhere, or where the task is done) or by name; a suggestion is
-# offered to the person it is for.
+# Whether a user is asked at the current stage: by role (held everywhere, or at the task's location) or by e-mail. A
+# suggestion is offered to the user whom its task is for.
 _IN_STAGE = """
     (a.kind = 'suggestion' AND a.user_id = {user})
     OR EXISTS (SELECT FROM users me WHERE me.id = {user} AND me.disabled_at IS NULL
@@ -99,7 +99,7 @@ _IN_STAGE = """
                 WHERE g.user_id = {user} AND a.asks -> a.stage -> 'roles' @> to_jsonb(g.role)
                   AND (g.location_id IS NULL OR g.location_id = a.location_id))
 """
-# The person whom the task is for does not count where the stage wants a second pair of eyes.
+# In a stage with `four_eyes`, the user whom the task is for does not count.
 _ASKED = f"""
     (({_IN_STAGE}) AND NOT (a.user_id = {{user}} AND a.kind <> 'suggestion'
                          AND coalesce(CAST(a.asks -> a.stage ->> 'four_eyes' AS boolean), false)))
@@ -117,12 +117,14 @@ _MAY_DECIDE = text(f"SELECT {_IS_ASKED} FROM approvals a WHERE a.id = :id")  # n
 
 
 def page(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
-    """Approvals that match, newest first; open ones only while their task has not ended."""
+    """Return the approvals that match, newest first. Open ones are left out once their task has ended, except
+    suggestions.
+    """
     return list(connection.execute(_PAGE, wanted).mappings())
 
 
 def is_asked(connection: Connection, approval_id: UUID, user: UUID) -> bool:
-    """Whether the user is among those who are asked now."""
+    """Whether the user is asked at the current stage."""
     return bool(connection.execute(_MAY_DECIDE, {"id": approval_id, "user": user}).scalar())
 
 
@@ -137,7 +139,7 @@ _VOTE = text("""
 
 
 def insert_vote(connection: Connection, row: dict[str, Any]) -> bool:
-    """Note what a person said. False where they have spoken of these very arguments already."""
+    """Record a vote. Return False if the user has already voted on these arguments at this stage."""
     return connection.execute(_VOTE, row).rowcount == 1
 
 
@@ -149,7 +151,7 @@ _YESES = text(f"""
 
 
 def number_of_yeses(connection: Connection, approval_id: UUID) -> int:
-    """How many of those who are asked now have approved the arguments as they stand."""
+    """Return how many of the users asked at the current stage have approved the current arguments."""
     found: int = connection.execute(_YESES, {"id": approval_id}).scalar_one()
     return found
 
@@ -165,7 +167,7 @@ _EDIT = text("""
 
 
 def edit(connection: Connection, approval_id: UUID, arguments: dict[str, Any], digest: bytes, by: str) -> None:
-    """Change what is approved, and keep what it was. What was said of the old arguments counts no more."""
+    """Replace the arguments and append the old ones to `edits`. Votes on the old arguments no longer count."""
     values = {"id": approval_id, "arguments": dump_json(arguments), "digest": digest, "by": by}
     connection.execute(_EDIT, values)
 
@@ -177,7 +179,7 @@ _DECIDE = text("""
 
 
 def decide(connection: Connection, approval_id: UUID, status: str, *, user: UUID | None, reason: str | None) -> bool:
-    """Close an approval. False where it is closed."""
+    """Close an approval. Return False if it is already closed."""
     values = {"id": approval_id, "status": status, "user": user, "reason": reason}
     return connection.execute(_DECIDE, values).rowcount == 1
 
@@ -189,12 +191,14 @@ _USE = text("""
 
 
 def use(connection: Connection, approval_id: UUID, task: UUID, seq: int) -> bool:
-    """Use an approval up for one step of one task. False where it is not approved, or was used for another."""
+    """Mark an approval as used by one step of one task; the same step may do so again. Return False if it is not
+    approved, or if another step used it.
+    """
     return connection.execute(_USE, {"id": approval_id, "task": task, "seq": seq}).rowcount == 1
 
 
 def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
-    """Say which task carries out an accepted suggestion."""
+    """Record which task carries out an accepted suggestion."""
     connection.execute(
         text("UPDATE approvals SET linked_task = :task WHERE id = :id"), {"id": approval_id, "task": task}
     )
@@ -208,20 +212,20 @@ _LOCK_OVERDUE = text(
 
 
 def overdue(connection: Connection, batch: int) -> list[UUID]:
-    """Approvals whose time is over."""
+    """Return up to `batch` overdue approvals, the longest overdue first."""
     return list(connection.execute(_ALL_OVERDUE, {"batch": batch}).scalars())
 
 
 def lock_overdue(connection: Connection, approval_id: UUID) -> UUID | None:
-    """The organisation of an approval whose time is over, kept for this transaction. None where somebody else has
-    it.
+    """Lock an overdue approval until this transaction ends and return its organisation. Return None if it is not
+    overdue any more, or if another transaction holds the lock.
     """
     found: UUID | None = connection.execute(_LOCK_OVERDUE, {"id": approval_id}).scalar()
     return found
 
 
 def escalate(connection: Connection, approval_id: UUID, stage: int, needed: int, within: timedelta) -> None:
-    """Ask the next stage."""
+    """Move an approval to the next stage."""
     statement = text(
         "UPDATE approvals SET stage = :stage, needed = :needed, expires_at = rota_now() + CAST(:within AS interval) "
         "WHERE id = :id"
@@ -244,12 +248,12 @@ _WITHDRAW_ONE = text("""
 
 
 def withdraw(connection: Connection, approval_id: UUID, reason: str) -> None:
-    """Close an approval that was not used, or take it back."""
+    """Withdraw an approval that is open, or that is approved and was not used."""
     connection.execute(_WITHDRAW_ONE, {"id": approval_id, "reason": reason})
 
 
 def withdraw_ended(connection: Connection) -> list[RowMapping]:
-    """Close what is open of tasks that have ended. Returns what was closed."""
+    """Withdraw the open approvals of tasks that have ended, except suggestions. Return the approvals withdrawn."""
     return list(connection.execute(_WITHDRAW).mappings())
 
 
@@ -262,12 +266,12 @@ _WAITING_FOR_NOTHING = text("""
 
 
 def waiting_for_nothing(connection: Connection) -> list[UUID]:
-    """Tasks that wait for a decision when none is open."""
+    """Return up to 100 tasks that wait for a decision although none is open."""
     return list(connection.execute(_WAITING_FOR_NOTHING).scalars())
 
 
 def has_ended(connection: Connection, task: UUID) -> bool:
-    """Whether the task is over, or gone."""
+    """Whether the task has ended or does not exist."""
     statement = text("SELECT FROM tasks WHERE id = :task AND finished_at IS NULL")
     return connection.execute(statement, {"task": task}).first() is None
 
@@ -300,20 +304,20 @@ _FORGET_UNATTENDED = text("""
 
 
 def tally(connection: Connection, org: UUID, values: dict[str, Any]) -> list[RowMapping]:
-    """What agents have done without a person, by rule, but for the step that asks. Until this transaction ends, no
-    other one of the organisation asks.
+    """Return what agents have done without a person, by rule, excluding the step that asks. Take the organisation's
+    lock on caps until this transaction ends: other tallies of the organisation wait.
     """
     connection.execute(_LOCK_CAPS, {"org": str(org)})
     return list(connection.execute(_TALLY, values | {"org": org}).mappings())
 
 
 def note_unattended(connection: Connection, row: dict[str, Any]) -> None:
-    """Count an action that is done without a person. Ignored where the step is counted already."""
+    """Count an action that is done without a person. Idempotent: a step is counted once."""
     connection.execute(_NOTE, row)
 
 
 def forget_unattended(connection: Connection) -> int:
-    """Delete the counts that no cap asks for. Returns how many."""
+    """Delete the counts that no cap needs any more. Return how many."""
     return connection.execute(_FORGET_UNATTENDED).rowcount
 
 
@@ -330,6 +334,6 @@ _PERFORMANCE = text("""
 
 
 def performance(connection: Connection, org: UUID, agent: str, tool: str) -> RowMapping:
-    """How an agent fared with a tool lately."""
+    """Return what became of an agent's calls of a tool in the last 30 days."""
     values = {"org": org, "agent": agent, "tool": tool, "subject": f"tool/{tool}"}
     return connection.execute(_PERFORMANCE, values).mappings().one()

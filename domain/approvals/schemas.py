@@ -1,4 +1,4 @@
-"""Rules, rulings, approvals."""
+"""Policies and their rules, approvals, votes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ _Names = Annotated[list[_Name], Field(min_length=1, max_length=100)]
 
 
 class Conditions(BaseModel):
-    """When a rule holds: for actions for which all that is given is true."""
+    """The conditions of a rule. It applies to actions that meet every condition given."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -57,7 +57,7 @@ class Conditions(BaseModel):
 
 
 class Ask(BaseModel):
-    """Whom to ask, how many must say yes, for how long, and what happens when nobody has decided by then."""
+    """One stage of an approval: whom to ask, how many must approve, for how long, and what happens after that time."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -96,8 +96,8 @@ _Amount = Annotated[PlainDecimal | None, Field(ge=0)]
 
 
 class Caps(BaseModel):
-    """How much may be done without a person in all: by one task and everything it started, towards one contact, and by
-    the whole organisation, the last two within 24 hours. Null for no cap.
+    """How much may be done without a person in total: by one task and everything it started, towards one contact, and
+    by the whole organisation. The last two count within 24 hours. Null means no cap.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -112,15 +112,15 @@ class Caps(BaseModel):
 
 _DAYS_WORTH = 10
 CONTACT_CAPS = Caps(per_task=3, per_contact=3, per_day=100)
-"""of an `allow_contact` rule that names none"""
+"""the caps of an `allow_contact` rule that gives none"""
 
 
 class Rule(BaseModel):
-    """What an organisation says about the level of an action.
+    """A rule for the level of an action.
 
-    `set` gives the level (the first such rule that holds decides); `at_least` and `raise` lift it afterwards, all that
-    hold. `allow_contact` lets messages to the task's own contact keep their level after untrusted content was read; so
-    does a `set` rule with `even_after_untrusted` for what it holds for.
+    `set` gives the level: the first such rule that applies decides. Afterwards every `at_least` and `raise` rule that
+    applies lifts it. `allow_contact` lets messages to the task's own contact keep their level after untrusted content
+    was read; a `set` rule with `even_after_untrusted` does so for the actions that it applies to.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -167,7 +167,7 @@ class Rule(BaseModel):
 
     @property
     def limits(self) -> Caps:
-        """The caps that hold, those that were given or that follow from the rule."""
+        """The caps in force: those given, and for the rest those that follow from the rule."""
         given = self.caps or (CONTACT_CAPS if self.then == "allow_contact" else Caps())
         amount = self.when.amount_up_to
         if amount is None or self.then != "set":
@@ -177,7 +177,7 @@ class Rule(BaseModel):
 
 
 class Policy(BaseModel):
-    """The rules of an organisation, in order, and whom to ask where a rule does not say."""
+    """The rules of an organisation, in order, and whom to ask if a rule does not say."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -226,19 +226,19 @@ class Count:
 
 @dataclass(frozen=True)
 class Step:
-    """The step of a task in which an action is proposed, and the contacts that it concerns."""
+    """The step of a task in which an action is proposed, and the contacts that the action concerns."""
 
     task_id: UUID
     seq: int
     root_id: UUID
     contacts: tuple[str, ...] = ()
-    """ids and addresses, in small letters"""
+    """ids and addresses, in lower case"""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What was done without a person: by the task and all that stems from its root, and within 24 hours towards the
-    contacts of the call and in the whole organisation.
+    """What was done without a person: by all tasks under the same root, and within 24 hours towards the contacts of the
+    call and in the whole organisation.
     """
 
     task: Count = Count()
@@ -248,18 +248,18 @@ class Done:
 
 @dataclass(frozen=True)
 class Tally:
-    """What was done without a person, in all and by the rule that let it pass."""
+    """What was done without a person, in total and by the rule that let it pass."""
 
     in_all: Done = Done()
     by_rule: Mapping[str, Done] = field(default_factory=dict)
 
     def of(self, rule: Rule) -> Done:
-        """What this rule let pass."""
+        """Return what this rule let pass."""
         return self.by_rule.get(rule.name, Done())
 
 
 class Performance(BaseModel):
-    """How an agent fared with a tool in the last 30 days."""
+    """What became of an agent's calls of a tool in the last 30 days."""
 
     done: int
     refused: int = Field(description="by the tool or for want of permission")
@@ -268,7 +268,7 @@ class Performance(BaseModel):
 
 
 class Rationale(BaseModel):
-    """Why an action was proposed, and why somebody is asked: what a person needs to decide."""
+    """Why an action was proposed and why people are asked: what an approver needs to decide."""
 
     level: Level
     rule: str = Field(description="the rule that decided")
@@ -283,7 +283,7 @@ class Rationale(BaseModel):
 
 
 class Proposal(BaseModel):
-    """An action put before people."""
+    """An action that needs a decision by people."""
 
     task_id: UUID
     seq: int
@@ -298,7 +298,7 @@ class Proposal(BaseModel):
 
 
 class Vote(BaseModel):
-    """What one person said."""
+    """One user's vote."""
 
     user: str
     verdict: Verdict
@@ -308,7 +308,7 @@ class Vote(BaseModel):
 
 
 class Edit(BaseModel):
-    """A version of an action's arguments that somebody edited."""
+    """An earlier version of an action's arguments, and the user who replaced it by an edit."""
 
     digest: str
     arguments: dict[str, Any]
@@ -366,7 +366,7 @@ Digest = Annotated[
 
 
 class Yes(BaseModel):
-    """Approval, perhaps of other arguments."""
+    """A vote to approve, optionally with edited arguments."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -378,7 +378,7 @@ class Yes(BaseModel):
 
 
 class No(BaseModel):
-    """Rejection. The agent hears the reason."""
+    """A vote to reject. The agent is told the reason."""
 
     model_config = ConfigDict(extra="forbid")
 

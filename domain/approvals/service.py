@@ -1,4 +1,4 @@
-"""Verbs on approvals: put an action before people, decide, escalate, use up."""
+"""Operations on approvals: request, vote, decide, escalate, use, withdraw."""
 
 import json
 from collections.abc import Iterable
@@ -43,16 +43,16 @@ _BATCH = 100
 
 
 def policy(connection: Connection, org: UUID) -> Policy:
-    """The organisation's rules, or the ones that hold until it has its own."""
+    """Return the organisation's policy, or the default policy if it has none of its own."""
     row = queries.policy(connection, org)
     return Policy(**{name: value for name, value in row.items() if value is not None}) if row else DEFAULT_POLICY
 
 
 def set_policy(connection: Connection, org: UUID, wanted: Policy) -> Policy:
-    """Replace the organisation's rules. What was put before people already stays as it was.
+    """Replace the organisation's policy. Approvals that were already requested do not change.
 
     Raises:
-        InvalidInput: they name a role or a user that is not there.
+        InvalidInput: the policy names a role or a user that does not exist.
     """
     _refuse_strangers(connection, org, wanted)
     body = json.loads(wanted.model_dump_json())
@@ -71,7 +71,7 @@ def _refuse_strangers(connection: Connection, org: UUID, wanted: Policy) -> None
 
 
 def performance(connection: Connection, org: UUID, agent: str, tool: str) -> Performance:
-    """How an agent fared with a tool in the last 30 days."""
+    """Return what became of an agent's calls of a tool in the last 30 days."""
     return Performance(**queries.performance(connection, org, agent, tool))
 
 
@@ -79,12 +79,12 @@ def performance(connection: Connection, org: UUID, agent: str, tool: str) -> Per
 
 
 def digest(tool: str, arguments: dict[str, Any]) -> bytes:
-    """What an approval is bound to: SHA-256 of the tool and its arguments as canonical JSON."""
+    """Return the digest that an approval is bound to: SHA-256 of the tool and its arguments as canonical JSON."""
     return canonical.digest([tool, arguments])
 
 
 def propose(connection: Connection, org: UUID, proposal: Proposal) -> UUID | None:
-    """Put an action before people and tell those who are asked. None where its step was put before them already."""
+    """Request a decision on an action and notify the users asked. Return None if the step has already requested one."""
     first = proposal.asks[0]
     row = proposal.model_dump(mode="json", include={"task_id", "seq", "kind", "agent", "tool", "arguments", "decision"})
     approval_id = queries.insert_approval(
@@ -135,7 +135,7 @@ def _tell_the_asked(connection: Connection, org: UUID, approval_id: UUID, ask: A
 def tell_coordinators(
     connection: Connection, org: UUID, ask: Ask, location: UUID | None, event: Event, task: UUID
 ) -> None:
-    """Tell those who would have been asked of something that a task did without them."""
+    """Notify the users with a role of `ask` of an action that a task did without asking them."""
     people = [person["id"] for person in tenants.holders_of(connection, org, ask.roles, location)]
     channels.tell(connection, org, people, event, written_by=task)
 
@@ -144,7 +144,7 @@ def tell_coordinators(
 
 
 def get(connection: Connection, approval_id: UUID) -> Approval:
-    """An approval.
+    """Return an approval.
 
     Raises:
         NotFound: there is none.
@@ -153,7 +153,7 @@ def get(connection: Connection, approval_id: UUID) -> Approval:
 
 
 def get_locked(connection: Connection, approval_id: UUID) -> Approval:
-    """An approval, kept for this transaction.
+    """Return an approval and lock it until this transaction ends.
 
     Raises:
         NotFound: there is none.
@@ -168,7 +168,7 @@ def _read(row: RowMapping | None, approval_id: UUID) -> Approval:
 
 
 def of_task(connection: Connection, task: UUID) -> dict[int, Approval]:
-    """What a task has put before people, by step."""
+    """Return the approvals of a task, by step."""
     return {row["seq"]: Approval(**row) for row in queries.approvals_of_task(connection, task)}
 
 
@@ -183,7 +183,7 @@ def listed(
     before: UUID | None = None,
     limit: int = 50,
 ) -> ApprovalPage:
-    """Approvals, newest first; with `mine`, those that `user` is asked for now."""
+    """Return a page of approvals, newest first; with `mine`, only those that `user` is asked for now."""
     wanted = {
         "user": user, "mine": mine, "status": status, "kind": kind, "task": task, "before": before, "limit": limit,
     }  # fmt: skip
@@ -194,13 +194,15 @@ def listed(
 def vote(
     connection: Connection, org: UUID, approval: Approval, voter: UUID, verdict: Verdict, words: str | None
 ) -> Approval:
-    """Say yes or no to an approval that was read with `get_locked`. The last yes needed, or any no, decides.
+    """Record a vote on an approval that was read with `get_locked`. The last approval needed, or any rejection,
+    decides.
 
-    Saying the same again is fine. That the voter saw what they vote on is for `ensure_seen` to check.
+    Repeating a vote is harmless. `ensure_seen` checks that the voter saw the current arguments.
 
     Raises:
-        NotPermitted: the voter is not among those who are asked, or may not decide there.
-        Conflict: it is decided already, its time is over, or its task has ended.
+        NotPermitted: the voter is not asked, or may not decide at the task's location.
+        AlreadySo: the voter decided it in the same way before.
+        Conflict: it is already decided, it is overdue, or its task has ended.
     """
     _refuse_closed(connection, approval, voter, verdict)
     _refuse_uninvited(connection, approval, voter)
@@ -233,7 +235,7 @@ def _decide(
     *,
     user: UUID | None = None,
 ) -> None:
-    """Close an approval, write that into the audit log, and let its task go on."""
+    """Close an approval, record the decision in the audit log, and wake its task unless it is a suggestion."""
     if queries.decide(connection, approval.id, status, user=user, reason=reason):
         _note(connection, org, approval, status, reason, user=user)
     if approval.kind != "suggestion":
@@ -249,11 +251,11 @@ def _note(
 
 
 def ensure_seen(approval: Approval, seen: str | None) -> None:
-    """Refuse a vote on something else than what stands now.
+    """Refuse a vote on other than the current arguments. `seen` is the digest that the voter sent.
 
     Raises:
-        PreconditionRequired: it does not say what it is about.
-        Conflict: the arguments were edited since; the error says how.
+        PreconditionRequired: the vote has no digest.
+        Conflict: the digest is unknown, or the arguments were edited since; then the error lists the changes.
     """
     if seen is None:
         raise PreconditionRequired(
@@ -277,7 +279,7 @@ def ensure_seen(approval: Approval, seen: str | None) -> None:
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each argument that differs, as it was and as it is; null where it was not given."""
+    """Return each argument that differs, with its value before and now; None if it was not given."""
     return {
         name: {"before": before.get(name), "now": now.get(name)}
         for name in sorted({*before, *now})
@@ -301,16 +303,16 @@ def _refuse_closed(connection: Connection, approval: Approval, voter: UUID, verd
 
 
 def ensure_may_vote(connection: Connection, approval: Approval, voter: UUID) -> None:
-    """Refuse whoever is not asked, before they change anything.
+    """Refuse a voter who is not asked, before anything is changed.
 
     Raises:
-        NotPermitted: the voter is not among those who are asked, or may not decide there.
+        NotPermitted: the voter is not asked, or may not decide at the task's location.
     """
     _refuse_uninvited(connection, approval, voter)
 
 
 class AlreadySo(Conflict):
-    """You have said so already, and it is decided so."""
+    """You have already decided this in the same way."""
 
 
 def _refuse_uninvited(connection: Connection, approval: Approval, voter: UUID) -> None:
@@ -327,31 +329,31 @@ def _refuse_uninvited(connection: Connection, approval: Approval, voter: UUID) -
 
 
 def edit(connection: Connection, approval: Approval, arguments: dict[str, Any], by: UUID) -> Approval:
-    """Change the arguments of a locked, open approval; what others said of the old ones counts no more."""
+    """Change the arguments of a locked, open approval. Votes on the old arguments no longer count."""
     editor = tenants.get_user(connection, by).email
     queries.edit(connection, approval.id, arguments, digest(approval.tool, arguments), editor)
     return get(connection, approval.id)
 
 
 def use(connection: Connection, approval_id: UUID, task: UUID, seq: int) -> None:
-    """Use an approval up for one step, in the transaction in which its action is begun or recorded. The same step may
-    again, should it be tried again.
+    """Mark an approval as used by one step, in the transaction in which its action is begun or recorded. A retry of
+    the same step may use it again.
 
     Raises:
-        Conflict: it is not approved, or was used.
+        Conflict: it is not approved, or another step used it.
     """
     if not queries.use(connection, approval_id, task, seq):
         raise Conflict("This approval was used, or does not stand.")
 
 
 def used_in(connection: Connection, task: UUID, seq: int) -> Approval | None:
-    """The approval on which the action of a step is done, if it needed one."""
+    """Return the approval that a step used for its action, or None if it needed none."""
     row = queries.approval_used_in(connection, task, seq)
     return Approval(**row) if row else None
 
 
 def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
-    """Say which task carries out an accepted suggestion."""
+    """Record which task carries out an accepted suggestion."""
     queries.link(connection, approval_id, task)
 
 
@@ -359,12 +361,14 @@ def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
 
 
 def overdue(connection: Connection) -> list[UUID]:
-    """What nobody decided in time, at most a hundred."""
+    """Return overdue approvals, at most a hundred."""
     return queries.overdue(connection, _BATCH)
 
 
 def expire(connection: Connection, approval_id: UUID) -> None:
-    """Escalate, deny or expire what nobody decided in time; its task goes on. Nothing where somebody else has."""
+    """Escalate, deny or expire an overdue approval; when it is denied or expires, its task is woken. No-op if another
+    transaction has it.
+    """
     org = queries.lock_overdue(connection, approval_id)
     if org is None:
         return
@@ -381,7 +385,7 @@ def expire(connection: Connection, approval_id: UUID) -> None:
 
 
 def wake_decided(connection: Connection) -> int:
-    """Let go on tasks that wait for a decision when none is open: a safety net. Returns how many."""
+    """Wake tasks that wait for a decision although none is open: a safety net. Return how many."""
     found = queries.waiting_for_nothing(connection)
     for task in found:
         tasks.wake(connection, task, "approval", "advice")
@@ -389,7 +393,7 @@ def wake_decided(connection: Connection) -> int:
 
 
 def withdraw_ended(connection: Connection) -> int:
-    """Close what is open of tasks that have ended. Returns how many."""
+    """Withdraw the open approvals of tasks that have ended, except suggestions. Return how many."""
     closed = queries.withdraw_ended(connection)
     for row in closed:
         actor = Actor(org_id=row["org_id"], agent=row["agent"], task_id=row["task_id"], seq=row["seq"])
@@ -399,7 +403,7 @@ def withdraw_ended(connection: Connection) -> int:
 
 
 def withdraw(connection: Connection, org: UUID, approval: Approval, reason: str) -> None:
-    """Close an approval that was not used, or take it back: its step may be put before people anew."""
+    """Withdraw an approval that was not used. Its step may request a decision again."""
     queries.withdraw(connection, approval.id, reason)
     _note(connection, org, approval, "withdrawn", reason, user=None)
 
@@ -408,8 +412,8 @@ def withdraw(connection: Connection, org: UUID, approval: Approval, reason: str)
 
 
 def tally(connection: Connection, org: UUID, step: Step) -> Tally:
-    """What agents did without a person before `step`, in all and by rule. Other steps of the organisation wait until
-    this transaction ends, so that two cannot both take the last room under a cap.
+    """Return what agents did without a person, excluding `step`, in total and by rule. Other steps of the organisation
+    wait until this transaction ends, so that two of them cannot both use the last room under a cap.
     """
     values = {"task": step.task_id, "seq": step.seq, "root": step.root_id, "contacts": list(step.contacts)}
     by_rule = {
@@ -432,7 +436,7 @@ def _sum(parts: Iterable[Done]) -> Done:
 
 
 def note_unattended(connection: Connection, org: UUID, step: Step, rule: str, amount: Decimal | None) -> None:
-    """Count an action that is about to be done without a person, with the rule that let it pass."""
+    """Count an action that is about to be done without a person, under the rule that let it pass."""
     row = {
         "org": org, "task": step.task_id, "seq": step.seq, "root": step.root_id, "rule": rule,
         "contacts": list(step.contacts), "amount": amount or Decimal(0),
@@ -441,5 +445,5 @@ def note_unattended(connection: Connection, org: UUID, step: Step, rule: str, am
 
 
 def forget_unattended(connection: Connection) -> int:
-    """Delete the counts that no cap asks for. Returns how many."""
+    """Delete the counts that no cap needs any more. Return how many."""
     return queries.forget_unattended(connection)

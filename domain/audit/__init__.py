@@ -1,3 +1,3 @@
-"""Who did what: an append-only log of everything that people and agents changed."""
+"""The audit log: an append-only record of everything that people and agents changed."""
 
 TABLES = ("audit_log",)

@@ -1,4 +1,4 @@
-"""All SQL about the audit log: it is written and read, never changed."""
+"""All SQL about the audit log. Lines are added and read, never changed."""
 
 from typing import Any
 
@@ -29,5 +29,5 @@ _PAGE = text("""
 
 
 def page(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
-    """Lines that match, newest first."""
+    """Return the lines that match, newest first."""
     return list(connection.execute(_PAGE, wanted).mappings())

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True)
 class Actor:
-    """Who did something: a user through a key, or an agent in a step of a task that a user asked for."""
+    """The author of a change: a user with an API key, or an agent in a step of a task that a user submitted."""
 
     org_id: UUID
     user_id: UUID | None = None
@@ -22,7 +22,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """What was done, to what. Details hold no secrets."""
+    """What was done, and to what. `details` must not contain secrets."""
 
     verb: str
     subject: str
@@ -30,7 +30,7 @@ class AuditEvent:
 
 
 class AuditLine(BaseModel):
-    """One line of the log."""
+    """One line of the audit log."""
 
     id: UUID
     at: datetime
@@ -46,7 +46,7 @@ class AuditLine(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """Lines, newest first; `before` for the next page, null at the end."""
+    """Lines, newest first. `next_before` is the `before` of the next page; null at the end."""
 
     lines: list[AuditLine]
     next_before: UUID | None

@@ -1,4 +1,4 @@
-"""Verbs on the audit log."""
+"""Operations on the audit log."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from domain.audit.schemas import Actor, AuditEvent, AuditLine, AuditPage
 
 
 def record(connection: Connection, actor: Actor, event: AuditEvent) -> None:
-    """Write down who did what, in the transaction in which it is done: both hold, or neither."""
+    """Add a line to the audit log in the transaction of the change itself, so that both are committed or neither."""
     queries.insert_line(
         connection,
         {
@@ -37,7 +37,7 @@ def read(
     task: UUID | None = None,
     limit: int = 50,
 ) -> AuditPage:
-    """A page of the log, newest first."""
+    """Return a page of the audit log, newest first."""
     wanted = {"before": before, "subject": subject, "verb": verb, "task": task, "limit": limit}
     lines = [AuditLine(**row) for row in queries.page(connection, wanted)]
     return AuditPage(lines=lines, next_before=lines[-1].id if len(lines) == limit else None)

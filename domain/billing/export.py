@@ -1,4 +1,4 @@
-"""Bills for other programs."""
+"""Export of bills as CSV."""
 
 import csv
 import io
@@ -9,12 +9,12 @@ _COLUMNS = (
     "model_calls", "rehearsal_calls", "input_tokens", "cached_tokens", "output_tokens", "base_cost", "billed_cost",
     "estimated_calls", "unpriced_calls",
 )  # fmt: skip
-# A spreadsheet would carry out a cell that begins so.
+# A spreadsheet would evaluate a cell that starts with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_csv(bill: Bill) -> str:
-    """A bill as CSV (RFC 4180): a line for the total, then one for each model, agent, conversation and workflow."""
+    """Return a bill as CSV (RFC 4180): a line for the total, then one per model, agent, conversation and workflow."""
     written = io.StringIO()
     lines = csv.writer(written)
     lines.writerow(["month", "part", "name", *_COLUMNS, "currency"])

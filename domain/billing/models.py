@@ -1,4 +1,4 @@
-"""Tables: usage (one row a model call), its totals and monthly bills; prices of an organisation's own; budgets."""
+"""Tables: usage (one row per model call), usage totals, monthly bills, organisations' own prices, budgets."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB

@@ -1,4 +1,4 @@
-"""What tokens cost: pure functions over the public price table (genai-prices) or an organisation's own price."""
+"""The cost of tokens: pure functions over the public price table (genai-prices) or an organisation's own price."""
 
 import functools
 from decimal import Decimal
@@ -17,13 +17,13 @@ _MILLION = Decimal(1_000_000)
 def cost_of(
     tokens: Tokens, *, provider: str, model: str, own: Price | None, markup: Decimal, may_be_unpriced: bool = False
 ) -> Cost:
-    """The cost of a call that used `tokens`; `own` is the organisation's price for the model, where it has one.
+    """Return the cost of a call that used `tokens`. `own` is the organisation's own price for the model, if any.
 
-    Base is what the provider asks; billed is base times (1 + markup), each exact to ten places. A model on a server of
-    one's own (`may_be_unpriced`) costs 0 where nobody knows a price for it.
+    Base is what the provider charges; billed is base times (1 + markup), each exact to ten places. A model on the
+    organisation's own server (`may_be_unpriced`) costs 0 if no price is known for it.
 
     Raises:
-        InvalidInput: nobody knows a price for the model.
+        InvalidInput: no price is known for the model.
     """
     cached = min(tokens.cached, tokens.input)  # some servers report more cached than sent
     tokens = tokens.model_copy(update={"cached": cached, "cache_write": min(tokens.cache_write, tokens.input - cached)})
@@ -41,14 +41,14 @@ def ensure_priced(*, provider: str, model: str, own: Price | None, may_be_unpric
     """Refuse a model that could not be billed.
 
     Raises:
-        InvalidInput: nobody knows a price for the model.
+        InvalidInput: no price is known for the model.
     """
     if own is None and not may_be_unpriced:
         _public_price(Tokens(input=1), provider, model)
 
 
 def is_priced(*, provider: str, model: str, own: Price | None) -> bool:
-    """Whether anybody knows a price for the model."""
+    """Whether a price is known for the model: the organisation's own or a public one."""
     try:
         ensure_priced(provider=provider, model=model, own=own)
     except InvalidInput:
@@ -58,7 +58,7 @@ def is_priced(*, provider: str, model: str, own: Price | None) -> bool:
 
 @functools.lru_cache(maxsize=512)
 def context_window(provider: str, model: str) -> int | None:
-    """Tokens that `model` can take in, where the public table says so."""
+    """Return the context window of `model` in tokens, or None if the public table does not give it."""
     try:
         return calc_price(Usage(input_tokens=1), model, provider_id=provider).model.context_window
     except LookupError:
@@ -66,10 +66,10 @@ def context_window(provider: str, model: str) -> int | None:
 
 
 def applied_price(*, provider: Provider, model: str, own: Price | None, markup: Decimal) -> AppliedPrice:
-    """What an organisation is billed for a model, in dollars per million tokens.
+    """Return what an organisation is billed for a model, in dollars per million tokens.
 
     Raises:
-        InvalidInput: nobody knows a price for the model.
+        InvalidInput: no price is known for the model.
     """
     base, *long = [(0, _own_rates(own))] if own else _public_rates(provider, model)
     return AppliedPrice(
@@ -100,12 +100,12 @@ def _own_rates(own: Price) -> Rates:
 
 
 def _public_rates(provider: str, model: str) -> list[tuple[int, Rates]]:
-    """The public prices, each with the length of a prompt above which it holds, shortest first.
+    """Return the public rates, each with the prompt length in tokens above which it applies, shortest first.
 
     Raises:
-        InvalidInput: nobody knows a price for the model.
+        InvalidInput: no price is known for the model.
     """
-    _public_price(Tokens(input=1), provider, model)  # says what to do where there is none
+    _public_price(Tokens(input=1), provider, model)  # raises an error that says what to do if there is none
     public = calc_price(Usage(input_tokens=1), model, provider_id=provider).model_price
     starts = {tier.start for rate in vars(public).values() for tier in getattr(rate, "tiers", ())}
     return [(start, _rates_above(public, start)) for start in sorted({0, *starts})]

@@ -16,7 +16,7 @@ _PRICE = [column for column in prices.c if column.name != "org_id"]
 
 
 def own_price(connection: Connection, model: str) -> RowMapping | None:
-    """The organisation's own price for `model`."""
+    """Return the organisation's own price for `model`."""
     return connection.execute(select(*_PRICE).where(prices.c.model == model)).mappings().one_or_none()
 
 
@@ -30,15 +30,15 @@ _MONEY = PreparedQuery(f"""
 
 
 def money_facts(at: Connection | SingleStatement, model: str) -> dict[str, Any]:
-    """The same, in columns named `price_…`, null where there is none; whether the organisation has any budget; and its
-    endpoint that serves the model, null where there is none.
+    """Return the organisation's own price for `model` in columns named `price_…`, whether the organisation has any
+    budget, and its endpoint that serves the model. A price or an endpoint that does not exist is null.
     """
     facts: dict[str, Any] = _MONEY.run(at, {"model": model}).first() or {}
     return facts
 
 
 def own_prices(connection: Connection) -> list[RowMapping]:
-    """Every price of the organisation's own."""
+    """Return all of the organisation's own prices."""
     return list(connection.execute(select(*_PRICE).order_by(prices.c.model)).mappings())
 
 
@@ -50,7 +50,7 @@ def put_price(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def delete_price(connection: Connection, model: str) -> bool:
-    """Remove the organisation's price for `model`. False when it had none."""
+    """Delete the organisation's own price for `model`. Return False if it had none."""
     return connection.execute(delete(prices).where(prices.c.model == model)).rowcount == 1
 
 
@@ -79,8 +79,8 @@ _TOTALS = """model_calls, rehearsal_calls, estimated_calls, unpriced_calls, inpu
              base_cost, billed_cost"""
 _SUMMED = f"""name, {_TOTALS}
           FROM usage_totals WHERE org_id = :org AND month = :month AND dimension = :dimension"""
-# What was totalled, and what has come since. The dearest are among the dearest totals or have new usage; the rest, and
-# there may be a line for every conversation, is not looked at.
+# Adds usage that is not yet in the totals to the totals. The lines with the highest cost are among the highest totals
+# or have new usage. The other totals are not read: there may be one for every conversation.
 _MONTH = text(f"""
     WITH fresh AS (
         SELECT by.name, {_EACH}
@@ -101,13 +101,15 @@ _MONTH = text(f"""
 
 
 def current_month(connection: Connection, org: UUID) -> date:
-    """The first day of the present month, by the organisation's clock."""
+    """Return the first day of the current month, by the organisation's clock."""
     found: date = connection.execute(text("SELECT rota_month(:org, rota_now())"), {"org": org}).scalar_one()
     return found
 
 
 def usage_of_month(connection: Connection, org: UUID, month: date, dimension: str, limit: int) -> list[RowMapping]:
-    """Usage of the month that begins on `month`, by `dimension` (`all` for one line of everything), dearest first."""
+    """Return the usage of the month that begins on `month`, by `dimension` (`all` for one line with everything),
+    highest cost first.
+    """
     values = {"org": org, "month": month, "dimension": dimension, "limit": limit}
     return list(connection.execute(_MONTH, values).mappings())
 
@@ -125,11 +127,11 @@ _BY_MONTH = text(f"""
 
 
 def usage_by_month(connection: Connection, org: UUID, months: int) -> list[RowMapping]:
-    """Usage of the last `months` months in which there was any, newest first."""
+    """Return the usage of the last `months` months that have any, newest first."""
     return list(connection.execute(_BY_MONTH, {"org": org, "months": months}).mappings())
 
 
-# In the order of their keys, so that two who add up at once do not block each other for good.
+# Totals are written in key order, so that two concurrent runs cannot deadlock.
 _TOTAL = text(f"""
     WITH chosen AS (
         UPDATE usage SET is_totalled = true
@@ -156,7 +158,7 @@ _TOTAL = text(f"""
 
 
 def total_usage(connection: Connection, batch: int) -> int:
-    """Add up to `batch` usage rows to the totals. Returns how many."""
+    """Add up to `batch` usage rows to the totals. Return how many."""
     found: int = connection.execute(_TOTAL, {"batch": batch}).scalar_one()
     return found
 
@@ -175,12 +177,14 @@ _TO_CLOSE = text("""
 
 
 def months_to_close(connection: Connection, grace: timedelta) -> list[RowMapping]:
-    """Organisations and months that ended longer than `grace` ago, wholly totalled and without a bill."""
+    """Return up to 100 organisations and months that ended more than `grace` ago, are fully totalled and have no
+    bill.
+    """
     return list(connection.execute(_TO_CLOSE, {"grace": grace}).mappings())
 
 
 def insert_bill(connection: Connection, org: UUID, month: date, body: str) -> None:
-    """Close a month, unless it is closed."""
+    """Close a month by storing its bill. No-op if it is already closed."""
     statement = text(
         "INSERT INTO bills (org_id, month, body) VALUES (:org, :month, CAST(:body AS jsonb)) ON CONFLICT DO NOTHING"
     )
@@ -188,7 +192,7 @@ def insert_bill(connection: Connection, org: UUID, month: date, body: str) -> No
 
 
 def bill(connection: Connection, org: UUID, month: date) -> RowMapping | None:
-    """The bill of a closed month."""
+    """Return the bill of a closed month."""
     statement = text("SELECT closed_at, body FROM bills WHERE org_id = :org AND month = :month")
     return connection.execute(statement, {"org": org, "month": month}).mappings().one_or_none()
 
@@ -208,7 +212,7 @@ _BUDGETS = text("""
 
 
 def budgets(connection: Connection, org: UUID) -> list[RowMapping]:
-    """The budgets with what this month has used of them."""
+    """Return the budgets with what is spent and reserved of them in the current month."""
     return list(connection.execute(_BUDGETS, {"org": org}).mappings())
 
 
@@ -228,7 +232,7 @@ def put_budget(connection: Connection, org: UUID, agent: str, limit: Decimal) ->
 
 
 def delete_budget(connection: Connection, org: UUID, agent: str) -> bool:
-    """Lift a budget. False when there was none."""
+    """Delete a budget with its months and reserves. Return False if there was none."""
     for table in ("budget_months", "budget_holds"):
         connection.execute(
             text(f"DELETE FROM {table} WHERE org_id = :org AND agent = :agent"),  # noqa: S608
@@ -248,11 +252,11 @@ _CONCERNED = text("""
 
 
 def budgets_concerned(connection: Connection, org: UUID, agent: str, task: UUID) -> list[RowMapping]:
-    """The budgets that a task of `agent` draws on, and what its holds have left."""
+    """Return the budgets that a task of `agent` draws on, with what is left of the task's reserves."""
     return list(connection.execute(_CONCERNED, {"org": org, "agent": agent, "task": task}).mappings())
 
 
-# A month's row begins with what was used of the month before anybody asked: a budget may be set on any day.
+# A month's row starts with what the month has used so far: a budget may be set on any day.
 _RESERVE = text("""
     WITH month AS (
         INSERT INTO budget_months AS m (org_id, agent, month, spent, held)
@@ -275,7 +279,7 @@ _RESERVE_BUDGET = text("""
 
 
 def budget_month(connection: Connection, org: UUID, agent: str) -> RowMapping | None:
-    """The present month of a budget, if anything was reserved in it."""
+    """Return the current month of a budget, or None if its row does not exist yet."""
     statement = text(
         "SELECT month FROM budget_months WHERE org_id = :org AND agent = :agent "
         "AND month = rota_month(:org, rota_now())"
@@ -284,13 +288,13 @@ def budget_month(connection: Connection, org: UUID, agent: str) -> RowMapping | 
 
 
 def begin_budget_month(connection: Connection, org: UUID, agent: str, used: Decimal) -> date:
-    """Begin the present month of a budget with what was used so far, unless it was begun."""
+    """Begin the current month of a budget with `used`, unless it has begun. Return the month."""
     found: date = connection.execute(_RESERVE, {"org": org, "agent": agent, "used": used}).scalar_one()
     return found
 
 
 def reserve_budget(connection: Connection, row: dict[str, Any]) -> bool:
-    """Reserve an amount for a task. False, and nothing, where the budget has not so much left."""
+    """Reserve an amount for a task. Return False and reserve nothing if the budget does not have that much left."""
     return connection.execute(_RESERVE_BUDGET, row).rowcount == 1
 
 
@@ -301,7 +305,7 @@ _DRAW = text("""
 
 
 def draw_on_budgets(connection: Connection, task: UUID, amount: Decimal) -> None:
-    """Note what a task spent of its holds."""
+    """Record what a task spent, in its reserves of its latest month."""
     connection.execute(_DRAW, {"task": task, "amount": amount})
 
 
@@ -319,14 +323,14 @@ _LOCK_MONTHS = text("""
 
 
 def lock_budget_months(connection: Connection, task: UUID) -> bool:
-    """Lock the months that a task's holds count to, in the order in which everybody locks them. False if it has
-    none.
+    """Lock the budget months that a task's reserves belong to, always in the same order so that two tasks cannot
+    deadlock. Return False if the task has no reserves.
     """
     return bool(connection.execute(_LOCK_MONTHS, {"task": task}).all())
 
 
 def release_budgets(connection: Connection, task: UUID) -> None:
-    """End a task's holds on budgets."""
+    """Delete a task's reserves and move what was spent of them to their months."""
     connection.execute(_RELEASE_BUDGETS, {"task": task})
 
 
@@ -349,12 +353,12 @@ _TOLD = text("""
 
 
 def crossed_budgets(connection: Connection) -> list[RowMapping]:
-    """Budgets that reached 50, 80 or 100 percent of which nobody was told yet."""
+    """Return the budgets that reached 50, 80 or 100 percent and for which no alert at that mark was recorded yet."""
     return list(connection.execute(_CROSSED).mappings())
 
 
 def note_told(connection: Connection, org: UUID, agent: str, share: int) -> bool:
-    """Note that people are told of a mark. False where they were."""
+    """Record that an alert at a mark is sent. Return False if it was recorded before."""
     return connection.execute(_TOLD, {"org": org, "agent": agent, "share": share}).rowcount == 1
 
 
@@ -366,7 +370,7 @@ _LOWER_ALERT = text(f"""
 
 
 def lower_alert(connection: Connection, org: UUID, agent: str) -> None:
-    """After a change of the limit: marks above what is reached now will be told when they are reached again; those that
-    are reached and were told are not told twice.
+    """Adjust the last alert after a change of the limit: marks above the present use alert again when they are reached;
+    marks that are reached and were alerted do not alert twice.
     """
     connection.execute(_LOWER_ALERT, {"org": org, "agent": agent})

@@ -1,4 +1,4 @@
-"""Who serves a model, by its name."""
+"""Which provider serves a model, by the model's name."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ PROVIDERS: tuple[ProviderName, ...] = ("anthropic", "openai")
 
 
 def provider_of(model: str, own: Price | None = None) -> ProviderName:
-    """Who serves `model`: whom the organisation's own price names, else Anthropic for Claude, else OpenAI."""
+    """Return the provider of `model`: that of the organisation's own price, else Anthropic for Claude, else OpenAI."""
     if own is not None:
         return own.provider
     return "anthropic" if model.startswith("claude") else "openai"

@@ -16,8 +16,8 @@ PerMillion = Annotated[PlainDecimal, Field(ge=0, max_digits=20, decimal_places=1
 
 
 class Tokens(BaseModel):
-    """Tokens of one model call. `input` counts all of the prompt: what was read from, or written to, the provider's
-    cache is part of it.
+    """Tokens of one model call. `input` counts the whole prompt, including what was read from or written to the
+    provider's cache.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,7 +35,7 @@ class Tokens(BaseModel):
 
 
 class PriceFields(BaseModel):
-    """An organisation's own price for a model, in dollars per million tokens; it goes before the public table."""
+    """An organisation's own price for a model, in dollars per million tokens. It overrides the public price table."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,13 +64,13 @@ class Rates(BaseModel):
 
 
 class LongPromptRates(Rates):
-    """What a call costs whose prompt has more tokens than this."""
+    """The rates of a call whose prompt has more than `above_input_tokens` tokens."""
 
     above_input_tokens: int
 
 
 class AppliedPrice(Rates):
-    """What an organisation is billed for a model: the base price, its own or the public one, and the markup on it."""
+    """What an organisation is billed for a model: the base price (its own or the public one) plus the markup."""
 
     model: str
     provider: Provider
@@ -85,17 +85,17 @@ class AppliedPrice(Rates):
 
 @dataclass(frozen=True)
 class MoneyFacts:
-    """What is known of a model's calls before one is made."""
+    """Price, budgets and endpoint of a model, read before a call is made."""
 
     price: Price | None
-    """the organisation's own, where it has one"""
+    """the organisation's own price, if it has one"""
     has_budgets: bool
     endpoint: Endpoint | None
-    """that serves the model, where it is not served by the providers of the settings"""
+    """the organisation's endpoint that serves the model; None if a provider of the settings serves it"""
 
 
 class Cost(BaseModel):
-    """What one model call costs, with the price it was computed from."""
+    """The cost of one model call, with the price that it was computed from."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -106,11 +106,11 @@ class Cost(BaseModel):
 
     @property
     def is_unpriced(self) -> bool:
-        """Whether no price was known for the model, so that it costs 0."""
+        """Whether the call costs 0 because no price was known for the model."""
         return bool(self.price["source"] == "unpriced")
 
 
-# Bills that were closed before these were counted do not have them.
+# These counts default to 0: bills that were closed before they were introduced do not contain them.
 _ESTIMATED = "of the calls, those whose tokens are estimated: the provider reported none or only a part"
 _UNPRICED = (
     "of the calls, those billed at 0 because no price is known for the model: set one with PUT /v1/prices/{model}"
@@ -118,7 +118,7 @@ _UNPRICED = (
 
 
 class UsageLine(BaseModel):
-    """A share of a month's usage."""
+    """The part of a month's usage that belongs to one model, agent, conversation or workflow run."""
 
     name: str = Field(description="the model, the agent, the conversation's key or the workflow's run")
     model_calls: int
@@ -133,7 +133,7 @@ class UsageLine(BaseModel):
 
 
 class MonthTotal(BaseModel):
-    """A month's usage as a whole."""
+    """The total usage of a month."""
 
     month: date = Field(description="its first day, by the organisation's clock")
     model_calls: int
@@ -148,7 +148,7 @@ class MonthTotal(BaseModel):
 
 
 class Bill(BaseModel):
-    """A month of usage, broken down. A closed month's bill does not change any more."""
+    """A month's usage, in total and broken down. The bill of a closed month does not change any more."""
 
     currency: Literal["USD"] = "USD"
     month: date
@@ -178,7 +178,7 @@ class BudgetFields(BaseModel):
 
 
 class Budget(BudgetFields):
-    """A budget and how far it is used."""
+    """A budget and what is used of it."""
 
     agent: str = Field(description="empty for the organisation as a whole")
     spent: Decimal
@@ -187,7 +187,7 @@ class Budget(BudgetFields):
 
 
 class CrossedBudget(BaseModel):
-    """A budget that reached a mark."""
+    """A budget that reached 50, 80 or 100 percent of its limit."""
 
     org_id: UUID
     agent: str

@@ -1,4 +1,4 @@
-"""Verbs on prices and usage."""
+"""Operations on prices, usage, bills and budgets."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
@@ -33,13 +33,13 @@ _HISTORY_MONTHS = 24
 
 
 def own_price(connection: Connection, model: str) -> Price | None:
-    """The organisation's own price for `model`, where it has one."""
+    """Return the organisation's own price for `model`, or None if it has none."""
     row = queries.own_price(connection, model)
     return Price(**row) if row else None
 
 
 def money_facts(at: Connection | SingleStatement, model: str) -> MoneyFacts:
-    """What calls of `model` cost an organisation, whether anything limits that, and where they go."""
+    """Return an organisation's own price for `model`, whether it has any budget, and its endpoint for the model."""
     row = queries.money_facts(at, model)
     price = {name.removeprefix("price_"): value for name, value in row.items() if name.startswith("price_")}
     return MoneyFacts(
@@ -50,13 +50,15 @@ def money_facts(at: Connection | SingleStatement, model: str) -> MoneyFacts:
 
 
 def list_prices(connection: Connection, org: UUID, models: Iterable[str] = ()) -> list[AppliedPrice]:
-    """What the organisation is billed for the models that it has prices of its own for, and for `models`, by name."""
+    """Return what the organisation is billed for `models` and the models that it has own prices for, by name. Models
+    without a known price are left out.
+    """
     markup = tenants.get_organisation(connection, org).markup
     own = {row["model"]: Price(**row) for row in queries.own_prices(connection)}
     found = []
     for model in sorted({*own, *models}):
         price = own.get(model)
-        with contextlib.suppress(InvalidInput):  # nobody knows a price for it, so nothing is billed by one
+        with contextlib.suppress(InvalidInput):  # no price is known for the model
             found.append(
                 pricing.applied_price(provider=provider_of(model, price), model=model, own=price, markup=markup)
             )
@@ -64,7 +66,7 @@ def list_prices(connection: Connection, org: UUID, models: Iterable[str] = ()) -
 
 
 def set_price(connection: Connection, org: UUID, model: str, fields: PriceFields) -> Price:
-    """Set the organisation's own price for `model`. What was billed keeps the price it was billed at."""
+    """Set the organisation's own price for `model`. Usage that was billed before keeps its price."""
     queries.put_price(connection, {"org_id": org, "model": model, **fields.model_dump()})
     row = queries.own_price(connection, model)
     if row is None:
@@ -73,7 +75,7 @@ def set_price(connection: Connection, org: UUID, model: str, fields: PriceFields
 
 
 def remove_price(connection: Connection, model: str) -> None:
-    """Return to the public price.
+    """Delete the organisation's own price for `model`; the public price applies again.
 
     Raises:
         NotFound: the organisation has no price of its own for `model`.
@@ -84,20 +86,20 @@ def remove_price(connection: Connection, model: str) -> None:
 
 # ── usage and bills ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-_MOST_LINES, _ALL_LINES = 100, 1_000_000  # so far; of a closed month, which must add up for good
+_MOST_LINES, _ALL_LINES = 100, 1_000_000  # for a month so far; for a closed month: all, so that they add up
 TOTALLED_AT_ONCE = 5_000
-# Later than any transaction can last: nothing is added to a month once it is closed.
+# Longer than any transaction can last, so that no usage is added to a month after it was closed.
 _GRACE = timedelta(hours=1)
 
 
 def usage_report(connection: Connection, org: UUID, month: date | None = None) -> UsageReport:
-    """The usage of the month that `month` lies in (default: the present one), and of the months before."""
+    """Return the usage of the month that contains `month` (default: the current one), with the history by month."""
     history = [_month_total(row) for row in queries.usage_by_month(connection, org, _HISTORY_MONTHS)]
     return UsageReport(**bill(connection, org, month).model_dump(), history=history)
 
 
 def bill(connection: Connection, org: UUID, month: date | None = None) -> Bill:
-    """The bill of a month: as it was closed, or as it stands so far."""
+    """Return the bill of a month: as it was closed, or computed from the usage so far."""
     first = (month or queries.current_month(connection, org)).replace(day=1)
     closed = queries.bill(connection, org, first)
     if closed is not None:
@@ -130,12 +132,12 @@ def _month_total(row: Mapping[Any, Any]) -> MonthTotal:
 
 
 def total_usage(connection: Connection) -> int:
-    """Add usage to the totals that bills are read from, at most 5,000 rows at a call. Returns how many."""
+    """Add usage to the totals that bills are read from, at most 5,000 rows per call. Return how many."""
     return queries.total_usage(connection, TOTALLED_AT_ONCE)
 
 
 def close_months(connection: Connection) -> int:
-    """Write the bills of the months that are over, once each. Returns how many."""
+    """Store the bills of the months that are over, each once. Return how many months were due."""
     due = queries.months_to_close(connection, _GRACE)
     for row in due:
         body = _bill_so_far(connection, row["org_id"], row["month"], _ALL_LINES).model_dump_json()
@@ -145,16 +147,16 @@ def close_months(connection: Connection) -> int:
 
 # ── budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# A task reserves at least so many dollars at a time: the month's row is not locked for each of its steps.
+# A task reserves at least this many dollars at a time, so that it does not lock the month's row in every step.
 _CHUNK = Decimal("0.05")
 
 
 class BudgetExhausted(RotaError):
-    """The month's budget does not cover this any more; it goes on when the budget is raised, or next month."""
+    """The monthly budget does not cover this any more. It goes on when the budget is raised, or next month."""
 
 
 def list_budgets(connection: Connection, org: UUID) -> list[Budget]:
-    """The budgets, and how far the present month has used them."""
+    """Return the budgets with what the current month has used of them."""
     return [_budget(connection, org, row) for row in queries.budgets(connection, org)]
 
 
@@ -166,18 +168,18 @@ def _budget(connection: Connection, org: UUID, row: RowMapping) -> Budget:
 
 
 def set_budget(connection: Connection, org: UUID, agent: str, fields: BudgetFields) -> list[Budget]:
-    """Limit what is billed in a month, for an agent or (with an empty name) for the whole organisation. What was spent
-    before counts at once, so a lower limit may be crossed by this.
+    """Limit what is billed per month, for an agent or (with an empty name) for the whole organisation. What the month
+    has spent so far counts at once, so the budget may be exhausted immediately.
     """
     queries.put_budget(connection, org, agent, fields.monthly_limit)
-    # A month that begins with the first call after this would not show that the budget is crossed already.
+    # If the month's row began only with the next call, no alert would be sent until then for a mark already reached.
     queries.begin_budget_month(connection, org, agent, _used(connection, org, agent))
     queries.lower_alert(connection, org, agent)
     return list_budgets(connection, org)
 
 
 def remove_budget(connection: Connection, org: UUID, agent: str) -> None:
-    """Lift a budget.
+    """Delete a budget.
 
     Raises:
         NotFound: there is none.
@@ -187,22 +189,23 @@ def remove_budget(connection: Connection, org: UUID, agent: str) -> None:
 
 
 def room(connection: Connection, org: UUID) -> dict[str, Decimal]:
-    """What is left of each budget, in dollars, by agent; the empty name stands for the organisation as a whole."""
+    """Return what is left of each budget, in dollars, by agent. The empty name is the organisation as a whole."""
     return {one.agent: one.monthly_limit - one.spent - one.held for one in list_budgets(connection, org)}
 
 
 def has_budgets(connection: Connection, org: UUID) -> bool:
-    """Whether anything limits what an organisation is billed."""
+    """Whether the organisation has any budget."""
     return queries.has_budgets(connection, org)
 
 
 def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Callable[[], Decimal]) -> None:
-    """Reserve what a call may cost at most, in every budget that it draws on: in all of them, or in none.
+    """Reserve the maximum cost of a call in every budget that it draws on. If one does not cover it, the error rolls
+    the transaction back, so nothing is reserved in the others either.
 
-    `most` is asked for that amount, in dollars, only where there is a budget.
+    `most` returns that cost, in dollars. It is called only if there is a budget.
 
     Raises:
-        BudgetExhausted: a budget does not cover it.
+        BudgetExhausted: a budget does not cover the call.
     """
     concerned = queries.budgets_concerned(connection, org, agent, task)
     amount = most() if concerned else Decimal(0)
@@ -232,28 +235,28 @@ def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Cal
 
 
 def _used(connection: Connection, org: UUID, agent: str) -> Decimal:
-    """What the present month was billed before anything was reserved in it."""
+    """Return what the current month has been billed so far, from usage: the start value of a budget's month."""
     month = queries.current_month(connection, org)
     lines = queries.usage_of_month(connection, org, month, "agent" if agent else "all", 10_000)
     return sum((row["billed_cost"] for row in lines if row["name"] == agent), start=Decimal(0))
 
 
 def draw(connection: Connection, task: UUID, amount: Decimal) -> None:
-    """Note what a call did cost, of what was reserved for it."""
+    """Record what a call cost, in the task's reserves."""
     queries.draw_on_budgets(connection, task, amount)
 
 
 def release_reserves(connection: Connection, task: UUID) -> None:
-    """End a task's reserves; what was spent counts to the month."""
+    """Release a task's reserves; what was spent is added to the month."""
     if queries.lock_budget_months(connection, task):
         queries.release_budgets(connection, task)
 
 
 def crossed_budgets(connection: Connection) -> list[CrossedBudget]:
-    """Budgets that reached 50, 80 or 100 percent of which nobody was told yet."""
+    """Return the budgets that reached 50, 80 or 100 percent and for which no alert at that mark was recorded yet."""
     return [CrossedBudget(**row) for row in queries.crossed_budgets(connection)]
 
 
 def note_told(connection: Connection, crossed: CrossedBudget) -> bool:
-    """Note that people are told of a mark, each once a month. False where they were told already."""
+    """Record that an alert at a mark is sent, once per mark and month. Return False if it was recorded before."""
     return queries.note_told(connection, crossed.org_id, crossed.agent, crossed.share)

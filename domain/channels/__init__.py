@@ -1,4 +1,4 @@
-"""Words on their way to people: channels, templates, the outbox, notifications."""
+"""Messages to and from people: channels, templates, the outbox, the inbox, notifications, webhooks."""
 
 TABLES = (
     "channels",

@@ -1,7 +1,7 @@
-"""Sending what is in the outbox: take what is due, send each by itself, write down what became of it.
+"""Delivery from the outbox: take the due messages, send each in its own thread, record the result.
 
-Any number of processes may be at it. A message is marked before it is sent; of one whose sender died meanwhile nobody
-knows whether it went out, unless its channel knows a repetition.
+Any number of processes may do this concurrently. A message is marked before it is sent. If its sender dies meanwhile,
+the outcome is unknown; the message is sent again only if receivers on its channel recognise duplicates.
 """
 
 import threading
@@ -30,9 +30,9 @@ from domain.channels.webhook import WebhookSender
 
 log = get_logger(__name__)
 
-# Longer than any sender can be at one message.
+# Longer than any sender can take for one message.
 _LEASE = timedelta(minutes=2)
-# Threads that wait for servers cost little; the more there are, the more slow servers it takes to fill them.
+# Threads that wait for servers cost little. The more there are, the more slow servers it takes to occupy them all.
 _AT_ONCE, _AT_ONCE_HERE, _TO_THE_TROUBLED = 64, 4, 16
 _OF_ONE_ORGANISATION, _OF_ONE_RECEIVER = 4, 2
 _SLOW = timedelta(seconds=3)
@@ -42,7 +42,7 @@ Senders = Mapping[Carrier, Sender]
 
 
 def make_senders(config: Settings) -> Senders:
-    """What carries the messages of each channel."""
+    """Return the sender of each channel."""
     vault, networks = make_vault(config), config.private_networks
     webhook = WebhookSender(vault, networks)
     return {
@@ -55,11 +55,11 @@ def make_senders(config: Settings) -> Senders:
 
 
 class Outbox:
-    """Sends what is due, each message in a thread of its own.
+    """Sends the due messages, each in a thread of its own.
 
     No organisation has more than four messages in hand at once, and no receiver more than two. A receiver that failed
-    or was slow has one at a time, and all of these together have a quarter of the threads: so a server that does not
-    answer delays its own messages only. What stays on this machine has threads of its own.
+    or was slow has one at a time, and all such receivers together have a quarter of the threads, so that a server that
+    does not answer delays only its own messages. In-app notifications have threads of their own.
     """
 
     def __init__(self, senders: Senders) -> None:
@@ -68,28 +68,28 @@ class Outbox:
         self._hands = [_Hands(some, at_once) for some, at_once in ((here, _AT_ONCE_HERE), (outside, _AT_ONCE)) if some]
 
     def send_due(self) -> None:
-        """Begin to send what is due, and return. A thread that has sent its message takes the next."""
+        """Start sending the due messages and return at once. A thread that has sent its message takes the next."""
         for hands in self._hands:
             hands.send_due()
 
     def finish(self) -> int:
-        """Wait until nothing is in hand. Returns how many messages were taken in hand so far."""
+        """Wait until no message is in hand. Return how many messages were taken so far."""
         return sum(hands.finish() for hands in self._hands)
 
     def stop(self) -> None:
-        """Begin to send nothing more. Waits for nothing, not even for a lock: signal handlers call it."""
+        """Stop taking messages. Does not block, not even for a lock, because signal handlers call it."""
         for hands in self._hands:
             hands.is_stopped = True
 
     def close(self) -> None:
-        """Begin to send nothing more, and wait for what is in hand."""
+        """Stop taking messages, and wait for those in hand."""
         self.stop()
         for hands in self._hands:
             hands.close()
 
 
 def deliver_due(senders: Senders) -> int:
-    """Send what is due until nothing is. Returns how many messages were taken in hand."""
+    """Send messages until none is due. Return how many were taken."""
     outbox = Outbox(senders)
     outbox.send_due()
     count = outbox.finish()
@@ -108,7 +108,7 @@ class _Hands:
         self._changed = threading.Condition()
         self._in_hand: dict[UUID, Outgoing] = {}
         self._served: dict[UUID, None] = {}
-        """organisations in the order in which they had a turn last"""
+        """organisations in the order of their last turn, most recent last"""
         self._count = self._running = 0
         self.is_stopped = False
 
@@ -165,13 +165,13 @@ class _Hands:
 
     def close(self) -> None:
         with self._taking:
-            pass  # a take under way has handed its messages to the pool now
+            pass  # wait for a concurrent `send_due` to hand its messages to the pool
         self._pool.shutdown()
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one attempt."""
+    """The result of one attempt."""
 
     status: MessageStatus
     error: str | None = None
@@ -190,7 +190,7 @@ def _deliver(senders: Senders, message: Outgoing) -> None:
             error=outcome.error,
         )  # fmt: skip
     is_slow = stopwatch.elapsed() > _SLOW
-    for pause in _AGAIN_AFTER:  # what is known of a message must not be lost with the database's restart
+    for pause in _AGAIN_AFTER:  # retry: the result must not be lost when the database restarts
         try:
             _note(message, outcome, is_slow=is_slow)
         except Unavailable:
@@ -201,7 +201,7 @@ def _deliver(senders: Senders, message: Outgoing) -> None:
 
 
 def _note(message: Outgoing, outcome: _Outcome, *, is_slow: bool) -> None:
-    """Write down what became of a message, and of its receiver. Nothing where it is not in this hand any more."""
+    """Record the result of an attempt for the message and its receiver. No-op if the message was reclaimed since."""
     with system_transaction() as connection:
         row = {"id": message.id, "attempts": message.attempts, "status": outcome.status, "error": outcome.error}
         status = queries.note_result(connection, row | {"delay": outcome.delay})
@@ -218,7 +218,7 @@ def _note(message: Outgoing, outcome: _Outcome, *, is_slow: bool) -> None:
 
 
 def _kept_back(message: Outgoing) -> _Outcome | None:
-    """The outcome of a message that must not leave the organisation; None where it may."""
+    """Return the outcome of a message that must not leave the organisation, or None if it may."""
     stays = message.is_rehearsal and message.channel != "in_app" and not message.is_demonstration
     return _Outcome("failed", REFUSAL) if stays else None
 
@@ -232,16 +232,16 @@ def _attempt(sender: Sender, message: Outgoing) -> _Outcome:
         return _again(message, trouble.message, trouble)
     except NotSent as failure:
         return _again(message, failure.message)
-    except Misconfigured as fault:  # ours: nothing was tried
+    except Misconfigured as fault:  # our own fault: nothing was sent
         return _again(message, fault.message)
-    except Exception as trouble:  # noqa: BLE001  whatever it was, the message may have gone out
+    except Exception as trouble:  # noqa: BLE001  after any other error the message may have been sent
         error = f"The answer was lost: {type(trouble).__name__}"
         return _again(message, error) if sender.repeat_is_harmless else _Outcome("unknown", error)
     return _Outcome("sent")
 
 
 def _again(message: Outgoing, error: str, trouble: ReceiverInTrouble | None = None) -> _Outcome:
-    """Queued again after a while, or failed when it was tried often enough."""
+    """Return the outcome of a failed attempt: queued for a retry, or failed when no retry is left."""
     delay = delay_after(message.channel, message.attempts, trouble.retry_after if trouble else timedelta(0))
     return _Outcome("queued" if delay is not None else "failed", error, delay, trouble)
 
@@ -251,7 +251,7 @@ def _pause(message: Outgoing, trouble: ReceiverInTrouble) -> timedelta:
 
 
 def reclaim_left_behind(senders: Senders) -> dict[UUID, str]:
-    """Messages whose sender died: queued again, or of unknown outcome. Returns which became what."""
+    """Reclaim the messages whose sender died: queue them again or mark them as unknown. Return their new statuses."""
     harmless: list[str] = [kind for kind, sender in senders.items() if sender.repeat_is_harmless]
     with system_transaction() as connection:
         rows = queries.reclaim_left_behind(connection, _LEASE, harmless)

@@ -20,18 +20,20 @@ _PERMANENT = 500
 
 
 class EmailSender:
-    """Sends one e-mail a connection. Nobody notices a repetition: a lost answer leaves the outcome open."""
+    """Sends one e-mail per connection. Mail servers do not drop duplicates, so a lost answer leaves the outcome
+    unknown.
+    """
 
     repeat_is_harmless = False
 
     def __init__(self, vault: Vault, private_networks: Sequence[str], *, cap: float = 60) -> None:
-        """A whole exchange takes `cap` seconds at most."""
+        """`cap` limits a whole exchange, in seconds."""
         self._vault = vault
         self._private_networks = private_networks
         self._cap = cap
 
     def send(self, message: Outgoing) -> None:
-        """Carry `message` (see `Sender`)."""
+        """Send `message` (see `Sender`)."""
         if message.settings is None:
             raise Undeliverable("This organisation has no e-mail channel: PUT /v1/channels/email")
         settings = EmailSettings.model_validate(message.settings)
@@ -58,8 +60,8 @@ class EmailSender:
 
 
 def _introduce(server: smtplib.SMTP, settings: EmailSettings, password: str | None, recipient: str) -> None:
-    """Everything up to the message itself: until then nothing can have gone out. What the server says of the recipient
-    concerns this message; before that it is the server that does not work.
+    """Run the SMTP dialogue up to the message data; until then nothing can have been sent. A refusal of the sender or
+    the recipient concerns this message. A failure before that means that the server does not work.
     """
     try:
         if settings.security == "starttls":
@@ -88,13 +90,13 @@ def _address_to(server: smtplib.SMTP, sender: str, recipient: str) -> None:
 
 
 def _hand_over(server: smtplib.SMTP, mail: bytes) -> None:
-    """The message itself. Where the answer is lost, it may have been accepted."""
+    """Send the message data. If the answer is lost, the message may have been accepted."""
     try:
         code, answer = server.data(mail)
     except smtplib.SMTPDataError as error:
         raise _refusal(int(error.smtp_code), error.smtp_error) from error
     if code not in _REFUSALS and code != _ACCEPTED:
-        raise smtplib.SMTPServerDisconnected("The answer was cut short.")  # it may have been accepted
+        raise smtplib.SMTPServerDisconnected("The answer was cut short.")  # the message may have been accepted
     if code != _ACCEPTED:
         raise _refusal(code, answer)
 
@@ -104,7 +106,7 @@ _REFUSALS = range(400, 600)
 
 
 class _CheckedSMTP(smtplib.SMTP):
-    """SMTP to the address that was checked, under the name that certificates are issued for."""
+    """SMTP connection to the checked address. TLS verifies the certificate against the host name."""
 
     def __init__(self, address: Address, deadline: Deadline) -> None:
         self._address = address
@@ -133,7 +135,7 @@ def _connected(settings: EmailSettings, address: Address, deadline: Deadline) ->
 
 
 def _as_bytes(settings: EmailSettings, message: Outgoing) -> bytes:
-    """The mail as it goes over the wire, with the line ends that SMTP has."""
+    """Return the mail as sent over the wire, with SMTP line endings."""
     try:
         message.recipient.encode("ascii")
         return _written(settings, message).as_bytes(policy=email.policy.SMTP)
@@ -147,7 +149,7 @@ def _written(settings: EmailSettings, message: Outgoing) -> EmailMessage:
     mail["To"] = message.recipient
     mail["Subject"] = " ".join(message.subject.split())
     mail["Date"] = formatdate()
-    # The same at every attempt, so that a person can tell a repetition.
+    # The same in every attempt, so that a person can recognise a duplicate.
     mail["Message-ID"] = f"<{message.id}@{settings.sender.rpartition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(message.body)
@@ -155,7 +157,7 @@ def _written(settings: EmailSettings, message: Outgoing) -> EmailMessage:
 
 
 def _in_trouble(error: Exception) -> ReceiverInTrouble:
-    """What a failure before any recipient was named means: the next message would fail likewise, until the
+    """Return the error for a failure before the sender and recipient are named: every message would fail until the
     server or its settings are corrected.
     """
     return ReceiverInTrouble(_failure(error).message)
@@ -174,7 +176,7 @@ def _refusal(code: int, answer: bytes | str) -> NotSent | Undeliverable:
 
 
 def _part(server: smtplib.SMTP) -> None:
-    """Say goodbye; the message is accepted, or refused, already."""
+    """Send QUIT and ignore errors: the message has already been accepted or refused."""
     try:
         server.quit()
     except (smtplib.SMTPException, OSError):

@@ -1,4 +1,4 @@
-"""In-app notifications: a row for the user to find."""
+"""In-app notifications, stored as rows."""
 
 from core.db import transaction
 from domain.channels import queries
@@ -6,11 +6,11 @@ from domain.channels.schemas import Outgoing
 
 
 class InAppSender:
-    """Writes the notification under the message's own id: a second time changes nothing."""
+    """Stores the notification under the message's id, which makes it idempotent."""
 
     repeat_is_harmless = True
 
     def send(self, message: Outgoing) -> None:
-        """Carry `message` (see `Sender`)."""
+        """Send `message` (see `Sender`)."""
         with transaction(message.org_id) as connection:
             queries.insert_notification(connection, message.id, message.org_id, message.recipient, message.body)

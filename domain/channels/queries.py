@@ -1,4 +1,4 @@
-"""All SQL about channels, templates, the outbox and notifications."""
+"""All SQL about channels, webhooks, templates, the outbox, the inbox and notifications."""
 
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -16,18 +16,18 @@ _CHANNEL = "kind, settings, secret IS NOT NULL AS has_secret, changed_at"
 
 
 def channels(connection: Connection) -> list[RowMapping]:
-    """The channels that were set up, without secrets."""
+    """Return the channels that are set up, without secrets."""
     return list(connection.execute(text(f"SELECT {_CHANNEL} FROM channels ORDER BY kind")).mappings())  # noqa: S608
 
 
 def has_channel(connection: Connection, org: UUID, kind: str) -> bool:
-    """Whether the organisation set the channel up."""
+    """Whether the organisation has set up the channel."""
     statement = text("SELECT FROM channels WHERE org_id = :org AND kind = :kind")
     return connection.execute(statement, {"org": org, "kind": kind}).first() is not None
 
 
 def put_channel(connection: Connection, row: dict[str, Any]) -> None:
-    """Set a channel up; with no secret given, the old one stays."""
+    """Set up a channel. If no secret is given, the old one is kept."""
     statement = text("""
         INSERT INTO channels (org_id, kind, settings, secret) VALUES (:org, :kind, CAST(:settings AS jsonb), :secret)
         ON CONFLICT (org_id, kind) DO UPDATE SET settings = excluded.settings, changed_at = rota_now(),
@@ -37,7 +37,7 @@ def put_channel(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def delete_channel(connection: Connection, kind: str) -> bool:
-    """Take a channel away."""
+    """Delete a channel. Return False if there was none."""
     return connection.execute(text("DELETE FROM channels WHERE kind = :kind"), {"kind": kind}).rowcount == 1
 
 
@@ -52,12 +52,12 @@ _ONE_WEBHOOK = text(f"{_WEBHOOK} WHERE w.id = :id")
 
 
 def webhooks(connection: Connection, org: UUID) -> list[RowMapping]:
-    """Where an organisation's events are posted, without secrets."""
+    """Return an organisation's webhooks, without secrets."""
     return list(connection.execute(_WEBHOOKS, {"org": org}).mappings())
 
 
 def webhook(connection: Connection, webhook_id: UUID) -> RowMapping | None:
-    """One webhook, without its secret."""
+    """Return one webhook, without its secret."""
     return connection.execute(_ONE_WEBHOOK, {"id": webhook_id}).mappings().one_or_none()
 
 
@@ -70,7 +70,7 @@ def insert_webhook(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def set_webhook_secret(connection: Connection, webhook_id: UUID, secret: bytes) -> None:
-    """Sign with another secret from now on."""
+    """Replace the signing secret of a webhook."""
     statement = text("UPDATE webhooks SET secret = :secret WHERE id = :id")
     connection.execute(statement, {"id": webhook_id, "secret": secret})
 
@@ -83,18 +83,18 @@ _DISABLE = text("""
 
 
 def enable_webhook(connection: Connection, webhook_id: UUID) -> None:
-    """Post there again."""
+    """Enable a webhook."""
     connection.execute(_ENABLE, {"id": webhook_id})
 
 
 def disable_webhook(connection: Connection, webhook_id: UUID, because: str) -> str | None:
-    """Post there no more, until it is enabled again. Returns its URL; None where it was disabled, or is not there."""
+    """Disable a webhook. Return its URL, or None if it was already disabled or does not exist."""
     url: str | None = connection.execute(_DISABLE, {"id": webhook_id, "because": because}).scalar_one_or_none()
     return url
 
 
 def delete_webhook(connection: Connection, webhook_id: UUID) -> bool:
-    """Take a webhook away."""
+    """Delete a webhook and its record of failures. Return False if there was none."""
     connection.execute(text("DELETE FROM troubled_receivers WHERE receiver = :id"), {"id": str(webhook_id)})
     return connection.execute(text("DELETE FROM webhooks WHERE id = :id"), {"id": webhook_id}).rowcount == 1
 
@@ -103,12 +103,12 @@ _TEMPLATE = "name, subject, body, changed_at"
 
 
 def templates(connection: Connection) -> list[RowMapping]:
-    """Every template."""
+    """Return every template."""
     return list(connection.execute(text(f"SELECT {_TEMPLATE} FROM templates ORDER BY name")).mappings())  # noqa: S608
 
 
 def template(connection: Connection, name: str) -> RowMapping | None:
-    """The template called `name`."""
+    """Return the template called `name`."""
     statement = text(f"SELECT {_TEMPLATE} FROM templates WHERE name = :name")  # noqa: S608
     return connection.execute(statement, {"name": name}).mappings().one_or_none()
 
@@ -124,7 +124,7 @@ def put_template(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def delete_template(connection: Connection, name: str) -> bool:
-    """Take a template away."""
+    """Delete a template. Return False if there was none."""
     return connection.execute(text("DELETE FROM templates WHERE name = :name"), {"name": name}).rowcount == 1
 
 
@@ -134,7 +134,7 @@ _SECRETS = {"channels": ("org_id", "kind"), "webhooks": ("org_id", "id")}
 
 
 def secrets(connection: Connection, table: str) -> list[RowMapping]:
-    """Every secret of `table`, locked, with what identifies its row."""
+    """Return every secret of `table` with the key of its row, and lock the rows."""
     names = ", ".join(_SECRETS[table])
     statement = text(f"SELECT {names}, secret FROM {table} WHERE secret IS NOT NULL FOR UPDATE")  # noqa: S608
     return list(connection.execute(statement).mappings())
@@ -148,7 +148,8 @@ def set_secret(connection: Connection, table: str, row: dict[str, Any]) -> None:
 
 # ── the outbox ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# Steps go with their task after some days; usage stays. A reply from the cache has no usage.
+# Both tables are needed: steps are deleted with their task after some days while usage is kept, and a reply from the
+# cache has no usage.
 _IS_REHEARSED = """
     (EXISTS (SELECT FROM steps s WHERE s.task_id = ANY(CAST(:writers AS uuid[])) AND s.stage = 'decide'
                 AND s.output ->> 'is_rehearsal' = 'true')
@@ -180,7 +181,7 @@ _ONE = text(f"{_MESSAGE} WHERE id = :id AND channel <> 'in_app'")
 
 
 def insert_message(connection: Connection, row: dict[str, Any]) -> None:
-    """Put a message into the outbox."""
+    """Add a message to the outbox."""
     connection.execute(_INSERT, row)
 
 
@@ -190,18 +191,18 @@ def must_stay(connection: Connection, org: UUID, writers: list[UUID]) -> bool:
 
 
 def messages(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
-    """Messages that match, newest first."""
+    """Return the messages that match, newest first."""
     return list(connection.execute(_PAGE, wanted).mappings())
 
 
 def message(connection: Connection, message_id: UUID) -> RowMapping | None:
-    """One message."""
+    """Return one message."""
     return connection.execute(_ONE, {"id": message_id}).mappings().one_or_none()
 
 
-# A lane is what is queued for one receiver. The recursion reads one index entry for each lane, so neither a backlog nor
-# a receiver that is left alone hides what is behind it. Takers hold a lock: two at once would count the same messages
-# in hand and exceed the limits.
+# A lane is the queue of one receiver. The recursion reads one index entry per lane (a loose index scan), so neither a
+# backlog nor a receiver in back-off hides the lanes behind it. Takers hold an advisory lock: two concurrent ones would
+# count the same messages in hand and exceed the limits.
 _TAKE_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('rota.outbox'))")
 _TAKE = text("""
     WITH RECURSIVE lane AS (
@@ -253,8 +254,8 @@ _TAKE = text("""
 
 
 def take_due(connection: Connection, room: Room) -> list[RowMapping]:
-    """The next messages that are due, marked as being sent, with what their channels need: one of each organisation
-    before a second of any, those first that had no turn for longest.
+    """Mark the next due messages as being sent and return them with what their channels need. Every organisation gets
+    one message before any gets a second; organisations whose last turn is longest ago come first.
     """
     connection.execute(_TAKE_LOCK)
     return list(connection.execute(_TAKE, asdict(room)).mappings())
@@ -276,17 +277,17 @@ _WAKE = text("""
 
 
 def note_trouble(connection: Connection, row: dict[str, Any]) -> None:
-    """Note that a receiver failed, and how long it is left alone; or, with no failures, that it was slow."""
+    """Record that a receiver failed and how long nothing is sent to it; with `failures` 0, that it was slow."""
     connection.execute(_TROUBLE, row)
 
 
 def note_well(connection: Connection, org: UUID, receiver: str) -> None:
-    """Note that a receiver works again."""
+    """Delete the record of a receiver's failures: it works again."""
     connection.execute(_WELL_AGAIN, {"org": org, "receiver": receiver})
 
 
 def wake_retries(connection: Connection, org: UUID, receiver: str) -> None:
-    """Let what waits for another attempt at a receiver go at once."""
+    """Make the waiting retries of a receiver due at once."""
     connection.execute(_WAKE, {"org": org, "receiver": receiver})
 
 
@@ -301,8 +302,8 @@ _RESULT = text("""
 
 
 def note_result(connection: Connection, row: dict[str, Any]) -> str | None:
-    """Note what became of a message in hand. Returns its status: one to be sent again that nobody wants any more is
-    cancelled. None where it is not in this hand any more.
+    """Record the result of an attempt to send a message and return the message's status. A message that would be
+    retried but was withdrawn is cancelled. Return None if the message is not in this attempt any more.
     """
     found: str | None = connection.execute(_RESULT, {"error": None, "delay": None} | row).scalar_one_or_none()
     return found
@@ -317,7 +318,9 @@ _LEFT_BEHIND = text("""
 
 
 def reclaim_left_behind(connection: Connection, lease: timedelta, harmless: list[str]) -> list[RowMapping]:
-    """Messages whose sender died: queued again on channels that know a repetition, else of unknown outcome."""
+    """Reclaim the messages whose sender died and return them: queued again on the `harmless` channels, where receivers
+    recognise duplicates, unless withdrawn; otherwise of unknown outcome.
+    """
     return list(connection.execute(_LEFT_BEHIND, {"lease": lease, "harmless": harmless}).mappings())
 
 
@@ -326,7 +329,7 @@ _CHANGE = text("UPDATE outbox SET status = :to, sent_at = CASE WHEN :to = 'sent'
 
 
 def change_status(connection: Connection, message_id: UUID, *, was: str, to: str) -> bool:
-    """Move a message from one status to another. False where it is in neither."""
+    """Move a message from status `was` to `to`. Return False if its status is not `was`."""
     return connection.execute(_CHANGE, {"id": message_id, "was": was, "to": to}).rowcount == 1
 
 
@@ -341,7 +344,7 @@ _REQUEUE = text("""
 def requeue(
     connection: Connection, webhook: UUID, *, message_id: UUID | None = None, since: datetime | None = None
 ) -> int:
-    """Queue one delivery of a webhook again, or all that failed. Returns how many."""
+    """Queue one delivery of a webhook again, or all that failed. Return how many."""
     return connection.execute(_REQUEUE, {"webhook": webhook, "message": message_id, "since": since}).rowcount
 
 
@@ -357,7 +360,7 @@ _NOTIFY = text("""
 
 
 def insert_notification(connection: Connection, row_id: UUID, org: UUID, user: str, event: str) -> None:
-    """Write a notification. Twice is once."""
+    """Add a notification. Idempotent."""
     connection.execute(_NOTIFY, {"id": row_id, "org": org, "user": user, "event": event})
 
 
@@ -368,12 +371,12 @@ _NOTIFICATIONS = text("""
 
 
 def notifications(connection: Connection, user: UUID, *, unread: bool, limit: int) -> list[RowMapping]:
-    """A user's notifications, newest first."""
+    """Return a user's notifications, newest first."""
     return list(connection.execute(_NOTIFICATIONS, {"user": user, "unread": unread, "limit": limit}).mappings())
 
 
 def mark_read(connection: Connection, user: UUID, notification_id: UUID | None) -> int:
-    """Mark one notification of a user as read, or all. Returns how many were unread."""
+    """Mark one notification of a user as read, or all of them. Return how many were unread."""
     statement = text(
         "UPDATE notifications SET read_at = rota_now() WHERE user_id = :user AND read_at IS NULL "
         "AND (CAST(:id AS uuid) IS NULL OR id = :id)"
@@ -382,7 +385,7 @@ def mark_read(connection: Connection, user: UUID, notification_id: UUID | None) 
 
 
 def now(connection: Connection) -> datetime:
-    """The database's time."""
+    """Return the database's time."""
     found: datetime = connection.execute(text("SELECT rota_now()")).scalar_one()
     return found
 
@@ -394,7 +397,8 @@ _LOCK_NUMBERS = text("""
       FROM (SELECT DISTINCT hashtextextended(:org || ' ' || number, 24) AS key
               FROM unnest(CAST(:numbers AS text[])) AS number ORDER BY key) AS keys
 """)
-# `rota_now()` is the transaction's beginning. A transaction that waits for the lock began before the one it waits for.
+# `rota_now()` is the start of the transaction. A transaction that waited for the lock may have started before the one
+# that opened the conversation, so the time passed since its start is added.
 _THEN = "coalesce(CAST(:at AS timestamptz), rota_now() + (clock_timestamp() - now()))"
 _OPEN_CONVERSATION = text(f"""
     SELECT id FROM whatsapp_conversations
@@ -428,12 +432,12 @@ _NUMBER_OF = text("""
 
 
 def lock_numbers(connection: Connection, org: UUID, numbers: list[str]) -> None:
-    """Lock the conversations with these numbers until the transaction ends, in one order."""
+    """Lock the conversations with these numbers until the transaction ends, in a fixed order."""
     connection.execute(_LOCK_NUMBERS, {"org": str(org), "numbers": numbers})
 
 
 def open_conversation(connection: Connection, org: UUID, number: str, at: datetime | None) -> UUID | None:
-    """The conversation with a number that is open at a moment, or now."""
+    """Return the conversation with a number that is open at `at`, or now if `at` is None."""
     found: UUID | None = connection.execute(
         _OPEN_CONVERSATION, {"org": org, "number": number, "at": at}
     ).scalar_one_or_none()
@@ -446,19 +450,17 @@ def insert_conversation(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def claim_payment(connection: Connection, payer: Payer) -> bool:
-    """Note who pays for the conversation of a message. False where something pays already."""
+    """Record what pays for the conversation of a message. Return False if it is already paid for."""
     return connection.execute(_CLAIM_PAYMENT, payer.model_dump()).rowcount == 1
 
 
 def unclaim_payment(connection: Connection, message_id: UUID) -> RowMapping | None:
-    """Note that nothing pays for the conversation of a message, where no other message of ours is left in it. Returns
-    what paid.
-    """
+    """Mark the conversation of a message as unpaid if no other message of ours is left in it. Return what had paid."""
     return connection.execute(_UNCLAIM_PAYMENT, {"message": message_id}).mappings().one_or_none()
 
 
 def number_of(connection: Connection, message_id: UUID) -> str | None:
-    """The number that the conversation of a message is with; None where it belongs to none."""
+    """Return the number of a message's conversation, or None if the message belongs to no conversation."""
     found: str | None = connection.execute(_NUMBER_OF, {"message": message_id}).scalar_one_or_none()
     return found
 
@@ -490,23 +492,23 @@ _WITHDRAW = text("""
 
 
 def receive(connection: Connection, row: dict[str, Any]) -> bool:
-    """Keep words that were received. Whether they were not there before."""
+    """Store an inbound message. Return False if it was stored before."""
     return connection.execute(_RECEIVE, row).rowcount == 1
 
 
 def received(connection: Connection, row_id: UUID) -> RowMapping | None:
-    """Words that were received."""
+    """Return an inbound message."""
     return connection.execute(text(f"{_RECEIVED} WHERE id = :id"), {"id": row_id}).mappings().one_or_none()
 
 
 def received_as(connection: Connection, channel: str, outside_id: str) -> RowMapping | None:
-    """What was delivered under an id from outside."""
+    """Return the inbound message that was delivered under an external id."""
     statement = text(f"{_RECEIVED} WHERE channel = :channel AND outside_id = :id")
     return connection.execute(statement, {"channel": channel, "id": outside_id}).mappings().one_or_none()
 
 
 def all_received(connection: Connection, *, contact: UUID | None, before: UUID | None, limit: int) -> list[RowMapping]:
-    """What was received, the latest first."""
+    """Return the inbound messages, newest first."""
     conditions = [*(["contact = :contact"] if contact else []), *(["id < :before"] if before else [])]
     wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = text(f"{_RECEIVED} {wanted} ORDER BY id DESC LIMIT :limit")
@@ -514,28 +516,30 @@ def all_received(connection: Connection, *, contact: UUID | None, before: UUID |
 
 
 def correspondence(connection: Connection, contact: UUID, limit: int) -> list[RowMapping]:
-    """What was sent to a contact and received from them, the latest first."""
+    """Return the messages sent to a contact and received from them, newest first."""
     return list(connection.execute(_CORRESPONDENCE, {"contact": contact, "limit": limit}).mappings())
 
 
 def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None) -> None:
-    """Let a message leave later, where it is still queued."""
+    """Change the time to send a message. No-op if it is not queued any more."""
     connection.execute(_POSTPONE, {"id": message_id, "to": to, "leave_by": leave_by})
 
 
 def withdraw(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
-    """Cancel what is queued of these messages; what is being sent, or may have been, is not sent again."""
+    """Cancel the queued ones of these messages. Those that are being sent, or may have been sent, are marked so that
+    they are not sent again. Return both.
+    """
     return list(connection.execute(_WITHDRAW, {"ids": ids}).mappings())
 
 
 def is_unwanted(connection: Connection, message_id: UUID) -> bool:
-    """Whether a message was withdrawn too late."""
+    """Whether a message has been withdrawn, even if it was already being sent."""
     statement = text("SELECT is_unwanted FROM outbox WHERE id = :id")
     return bool(connection.execute(statement, {"id": message_id}).scalar_one_or_none())
 
 
 def last_written_to(connection: Connection, contacts: list[UUID]) -> UUID | None:
-    """The one of these contacts to whom the latest message went."""
+    """Return which of these contacts the latest message was addressed to."""
     statement = text("SELECT contact FROM outbox WHERE contact = ANY(:ids) ORDER BY created_at DESC LIMIT 1")
     found: UUID | None = connection.execute(statement, {"ids": contacts}).scalar_one_or_none()
     return found

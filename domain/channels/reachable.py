@@ -1,4 +1,4 @@
-"""Whether messages to an address could ever arrive, looked up before the address is accepted."""
+"""Check that a URL or host can be delivered to, before it is accepted."""
 
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
@@ -8,38 +8,39 @@ from core.errors import InvalidInput, Unavailable
 from domain.channels.webhook import port_of
 
 Check = Callable[[str, int], object]
-"""resolves and checks a host, as `checked_address` does"""
+"""resolves and checks a host and port, as `checked_address` does"""
 
-_PATIENCE = 2.0  # seconds for each name
-# Names that public name servers never resolve (RFC 2606, 6761, 6762, 7686, 8375; `internal` by ICANN's decision).
+_PATIENCE = 2.0  # seconds per name
+# Domains that public name servers never resolve (RFC 2606, 6761, 6762, 7686, 8375; `internal` by ICANN's decision).
 _NEVER_PUBLIC = {"invalid", "test", "example", "localhost", "local", "onion", "internal", "arpa"}
-# A name that every machine with public name servers resolves. Without these, a name that is not found says nothing.
+# A name that every host with public name servers resolves. If it does not resolve, a failed look-up proves nothing.
 _ALWAYS_THERE = "a.root-servers.net"
 
 
 def ensure_url_is_deliverable(url: str, private_networks: Sequence[str]) -> None:
-    """Refuse a URL to which nothing could be posted.
+    """Refuse a URL that nothing could be posted to.
 
     Raises:
-        InvalidInput: saying why.
+        InvalidInput: the message gives the reason.
     """
     ensure_host_is_deliverable(urlsplit(url).hostname or "", port_of(url), private_networks)
 
 
 def ensure_host_is_deliverable(host: str, port: int, private_networks: Sequence[str]) -> None:
-    """Refuse a host that no connection may or can be made to.
+    """Refuse a host that connections are not allowed or not possible to.
 
     Raises:
-        InvalidInput: saying why.
+        InvalidInput: the message gives the reason.
     """
     judge(host, port, lambda name, at: checked_address(name, at, private_networks, within=_PATIENCE))
 
 
 def judge(host: str, port: int, check: Check) -> None:
-    """Refuse `host` for what `check` finds. A name that cannot be looked up just now is accepted.
+    """Refuse `host` according to the result of `check`. A name that cannot be looked up at present is accepted.
 
     Raises:
-        InvalidInput: it leads into a network that is not public, or does not resolve while other names do.
+        InvalidInput: the port is 0, the address is not public, or the name can never resolve or does not resolve while
+            other names do.
     """
     if port == 0:
         raise InvalidInput("Nothing listens on port 0. Give the port of the server.")

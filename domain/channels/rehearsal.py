@@ -1,4 +1,4 @@
-"""What the rehearsal model writes: where it may go, and how it is marked there."""
+"""Messages written by the rehearsal model: why they are refused, and how they are marked."""
 
 import json
 
@@ -13,7 +13,7 @@ MARK = "[Rehearsal]"
 
 
 def marked(message: Outgoing) -> Outgoing:
-    """The message as it leaves, marked where its reader looks first."""
+    """Return the message with the rehearsal mark where its reader looks first."""
     if message.channel == "email":
         return message.model_copy(update={"subject": f"{MARK} {message.subject}"})
     if message.channel in {"sms", "whatsapp"}:

@@ -1,4 +1,4 @@
-"""Channels, messages, notifications."""
+"""Channels, webhooks, templates, messages, notifications."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ Carrier = Literal["email", "sms", "whatsapp", "webhook", "in_app"]
 ReceivedBy = Literal["email", "sms", "whatsapp", "in_person", "phone"]
 MessageStatus = Literal["queued", "sending", "sent", "failed", "unknown", "cancelled"]
 _Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
-# What ends up in a header must not begin another.
+# Without line breaks: a value in a mail header must not start another header.
 Line = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300, pattern=r"^[^\r\n]*$"), Storable
 ]
@@ -36,7 +36,7 @@ def _usable(url: str) -> str:
     parts = urlsplit(url)
     if not url.isascii() or not parts.hostname:
         raise ValueError("must read https://host/path, in ASCII")
-    _ = parts.port  # raises where it is no number, or none that there is
+    _ = parts.port  # raises ValueError if it is not a valid port number
     return url
 
 
@@ -46,7 +46,7 @@ Url = Annotated[
 
 
 class EmailSettings(BaseModel):
-    """How an organisation's e-mail leaves."""
+    """The SMTP server and sender of an organisation's e-mail."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,7 +59,7 @@ class EmailSettings(BaseModel):
 
 
 class EmailChannel(EmailSettings):
-    """The same, with the password. It is kept encrypted and never shown."""
+    """The settings of the e-mail channel with the password, which is stored encrypted and never shown."""
 
     password: SecretStr | None = None
 
@@ -72,7 +72,7 @@ class EmailChannel(EmailSettings):
 
 
 class GatewaySettings(BaseModel):
-    """A gateway that carries text messages: each is posted to it, signed as Standard Webhooks are."""
+    """A gateway that carries text messages. Each message is posted to it and signed as in Standard Webhooks."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,7 +80,7 @@ class GatewaySettings(BaseModel):
 
 
 class ChannelView(BaseModel):
-    """A channel that was set up, without its secret."""
+    """A channel that is set up, without its secret."""
 
     kind: ChannelKind
     settings: dict[str, Any]
@@ -89,13 +89,13 @@ class ChannelView(BaseModel):
 
 
 class SetUpChannel(ChannelView):
-    """A channel just set up."""
+    """A channel that was just set up."""
 
     signing_secret: str | None = Field(description="of a gateway, shown this once: it verifies what is posted to it")
 
 
 class NewWebhook(BaseModel):
-    """Where to post events."""
+    """A webhook to be added: where to post which events."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -106,7 +106,7 @@ class NewWebhook(BaseModel):
 
 
 class Webhook(BaseModel):
-    """A place to which events are posted."""
+    """A URL to which events are posted."""
 
     id: UUID
     url: str
@@ -122,13 +122,13 @@ class Webhook(BaseModel):
 
 
 class MadeWebhook(Webhook):
-    """A webhook just made, or given a new secret."""
+    """A webhook that was just made or given a new secret."""
 
     signing_secret: str = Field(description="shown this once; Standard Webhooks libraries verify with it")
 
 
 class TemplateFields(BaseModel):
-    """Words with places: `{{client.name}}` is filled by what is given when it is used."""
+    """A text with placeholders: `{{client.name}}` is replaced by the value given when the template is used."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -144,7 +144,7 @@ class Template(TemplateFields):
 
 
 class NewMessage(BaseModel):
-    """Words to one recipient."""
+    """A message to one recipient, to be added to the outbox."""
 
     channel: Carrier
     recipient: str
@@ -157,11 +157,11 @@ class NewMessage(BaseModel):
     task_id: UUID | None = None
     seq: int | None = None
     written_by: UUID | None = None
-    """the task whose words these are, where it is another than the one that sends and pays"""
+    """the task that wrote the text, if it is not the one that sends and pays"""
 
     @property
     def writers(self) -> list[UUID]:
-        """The tasks that it comes from."""
+        """The tasks that the message comes from."""
         return [task for task in (self.task_id, self.written_by) if task is not None]
 
 
@@ -194,7 +194,7 @@ class MessagePage(BaseModel):
 
 
 class FailedDeliveries(BaseModel):
-    """Which deliveries of a webhook to send again."""
+    """Which failed deliveries of a webhook to send again."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -210,7 +210,7 @@ class SentAgain(BaseModel):
 
 
 class Received(BaseModel):
-    """Words that a contact sent, or said."""
+    """An inbound message that a contact wrote or said."""
 
     id: UUID
     contact: UUID
@@ -222,7 +222,7 @@ class Received(BaseModel):
 
 
 class Letter(BaseModel):
-    """One of the messages that went between the organisation and a contact."""
+    """One message between the organisation and a contact."""
 
     direction: Literal["sent", "received"]
     channel: str
@@ -232,7 +232,7 @@ class Letter(BaseModel):
 
 
 class MessageOutcome(BaseModel):
-    """What a person says of a message of which nobody knows whether it went out."""
+    """A user's decision on a message of which it is not known whether it was sent."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -242,7 +242,7 @@ class MessageOutcome(BaseModel):
 
 
 class Event(BaseModel):
-    """Something that people should hear of."""
+    """An event that users are notified of."""
 
     kind: str
     title: str
@@ -251,7 +251,7 @@ class Event(BaseModel):
 
 
 class Notification(BaseModel):
-    """A word to one user."""
+    """An in-app notification to one user."""
 
     id: UUID
     kind: str
@@ -263,7 +263,7 @@ class Notification(BaseModel):
 
 
 class Payer(BaseModel):
-    """What pays for a conversation: a message, and the step that charged for it."""
+    """What pays for a WhatsApp conversation: a message, and the step that was charged for it."""
 
     message_id: UUID
     task_id: UUID
@@ -272,21 +272,22 @@ class Payer(BaseModel):
 
 @dataclass(frozen=True)
 class Room:
-    """How many messages may be taken from the outbox now, and whose turn it is."""
+    """How many messages may be taken from the outbox now, and whose turn it is next."""
 
     channels: list[Carrier]
     messages: int
     to_troubled: int
-    """of these, to receivers that failed or were slow"""
+    """how many of these may go to receivers that failed or were slow"""
     of_organisation: int
-    """that one organisation may have in hand altogether"""
+    """how many one organisation may have in hand in total"""
     of_receiver: int
+    """how many one receiver may have in hand"""
     served: list[UUID]
-    """organisations in the order of their last turn, the latest last"""
+    """organisations in the order of their last turn, most recent last"""
 
 
 class Outgoing(BaseModel):
-    """A message in the hands of who sends it."""
+    """A message that is being sent, with what its sender needs."""
 
     id: UUID
     org_id: UUID
@@ -303,9 +304,9 @@ class Outgoing(BaseModel):
     url: str | None
     receiver: str
     receiver_failures: int
-    """in a row until now"""
+    """consecutive failures of the receiver so far"""
     is_troubled: bool
-    """whether the receiver failed, or was slow, last time"""
+    """whether the receiver failed or was slow last time"""
     is_rehearsal: bool
     is_demonstration: bool
-    """whether the organisation is one"""
+    """whether the organisation is a demonstration"""

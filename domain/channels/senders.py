@@ -1,4 +1,4 @@
-"""What a channel is: something that carries one message, and says honestly what became of it."""
+"""The interface of senders, and the errors by which they report what became of a message."""
 
 from datetime import timedelta
 from typing import Protocol
@@ -8,37 +8,39 @@ from domain.channels.schemas import Outgoing
 
 
 class NotSent(RotaError):
-    """It certainly did not go out, for a reason that may pass."""
+    """The message certainly was not sent, for a reason that may be temporary."""
 
 
 class ReceiverInTrouble(NotSent):
-    """It did not go out because the receiver as a whole does not work: its other messages would not go out either."""
+    """The message was not sent because the receiver as a whole does not work: its other messages would fail too."""
 
     def __init__(self, message: str, *, retry_after: timedelta = timedelta(0)) -> None:
-        """The receiver asks for a pause of `retry_after`."""
+        """`retry_after` is the pause that the receiver asks for."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class Undeliverable(RotaError):
-    """It did not go out and never will."""
+    """The message was not sent and never will be."""
 
 
 class Gone(Undeliverable):
-    """The receiver wants no more messages, ever."""
+    """The receiver permanently accepts no more messages."""
 
 
 class Sender(Protocol):
-    """Carries messages of one channel. Any other exception than these two leaves open whether the message went out."""
+    """Sends the messages of one channel. After an exception other than the two below, the outcome is unknown: the
+    message may have been sent.
+    """
 
     repeat_is_harmless: bool
-    """whether the other side knows a message that comes twice"""
+    """whether the receiver recognises a message that arrives twice"""
 
     def send(self, message: Outgoing) -> None:
-        """Carry `message`.
+        """Send `message`.
 
         Raises:
-            NotSent: try again later.
-            Undeliverable: do not.
+            NotSent: it was not sent; retry later.
+            Undeliverable: it was not sent; do not retry.
         """
         ...

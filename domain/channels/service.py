@@ -1,4 +1,4 @@
-"""Verbs on channels, templates and messages. What sends them is in `delivery.py`."""
+"""Operations on channels, webhooks, templates, messages and notifications. `delivery.py` sends the messages."""
 
 import base64
 import secrets
@@ -51,12 +51,12 @@ from domain.wallet import service as wallet
 
 
 def list_channels(connection: Connection) -> list[ChannelView]:
-    """The channels that were set up."""
+    """Return the channels that are set up."""
     return [ChannelView(**row) for row in queries.channels(connection)]
 
 
 def set_up_email(connection: Connection, org: UUID, wanted: EmailChannel) -> SetUpChannel:
-    """Say how e-mail leaves. Without a password the old one stays, if it goes where it went before.
+    """Set up the e-mail channel. Without a password the old one is kept, if server and user name stay the same.
 
     Raises:
         InvalidInput: the password would be sent unencrypted, or must be given again.
@@ -87,7 +87,7 @@ def _refuse_giving_away(connection: Connection, wanted: EmailChannel) -> None:
 
 
 def set_up_gateway(connection: Connection, org: UUID, kind: ChannelKind, wanted: GatewaySettings) -> SetUpChannel:
-    """Say which gateway carries text messages. Each time a new secret is made to sign with."""
+    """Set up the gateway that carries text messages. Every call makes a new signing secret."""
     secret = _new_signing_secret()
     row = {"org": org, "kind": kind, "settings": wanted.model_dump(), "secret": vault().lock(secret)}
     queries.put_channel(connection, row)
@@ -101,13 +101,13 @@ def _set_up(connection: Connection, org: UUID, kind: str, secret: str | None) ->
 
 
 def _try_again(connection: Connection, org: UUID, receiver: str) -> None:
-    """Let what waits for another attempt at a receiver go at once, after a correction of its settings."""
+    """Clear the back-off of a receiver and make its waiting retries due at once, after its settings were corrected."""
     queries.note_well(connection, org, receiver)
     queries.wake_retries(connection, org, receiver)
 
 
 def remove_channel(connection: Connection, kind: ChannelKind) -> None:
-    """Take a channel away. What is still queued on it fails.
+    """Delete a channel. Messages still queued on it will fail.
 
     Raises:
         NotFound: it was not set up.
@@ -117,7 +117,7 @@ def remove_channel(connection: Connection, kind: ChannelKind) -> None:
 
 
 def ensure_channel(connection: Connection, org: UUID, kind: Carrier) -> None:
-    """Refuse to send where nothing could carry it.
+    """Refuse to send over a channel that is not set up.
 
     Raises:
         Conflict: the channel was not set up.
@@ -134,12 +134,12 @@ def _new_signing_secret() -> str:
 
 
 def list_webhooks(connection: Connection, org: UUID) -> list[Webhook]:
-    """Where events are posted."""
+    """Return the organisation's webhooks."""
     return [Webhook(**row) for row in queries.webhooks(connection, org)]
 
 
 def add_webhook(connection: Connection, org: UUID, wanted: NewWebhook) -> MadeWebhook:
-    """Post events to an address from now on. The secret that signs them is in this answer and nowhere else."""
+    """Add a webhook. Its signing secret is in the returned value and cannot be read again."""
     secret, webhook_id = _new_signing_secret(), new_id()
     row = {"id": webhook_id, "org": org, "url": wanted.url, "events": wanted.events, "secret": vault().lock(secret)}
     queries.insert_webhook(connection, row)
@@ -154,7 +154,7 @@ def _webhook(connection: Connection, webhook_id: UUID) -> Webhook:
 
 
 def renew_webhook_secret(connection: Connection, webhook_id: UUID) -> MadeWebhook:
-    """Sign with a new secret from now on.
+    """Replace a webhook's signing secret and return the new one.
 
     Raises:
         NotFound: there is no such webhook.
@@ -165,7 +165,7 @@ def renew_webhook_secret(connection: Connection, webhook_id: UUID) -> MadeWebhoo
 
 
 def remove_webhook(connection: Connection, webhook_id: UUID) -> None:
-    """Post there no more.
+    """Delete a webhook.
 
     Raises:
         NotFound: there is no such webhook.
@@ -175,7 +175,7 @@ def remove_webhook(connection: Connection, webhook_id: UUID) -> None:
 
 
 def enable_webhook(connection: Connection, org: UUID, webhook_id: UUID) -> Webhook:
-    """Post there again, after it was disabled, or at once where it was left alone for a while. Twice is fine.
+    """Enable a webhook, clear its back-off and make its waiting retries due at once. Idempotent.
 
     Raises:
         NotFound: there is no such webhook.
@@ -187,7 +187,7 @@ def enable_webhook(connection: Connection, org: UUID, webhook_id: UUID) -> Webho
 
 
 def disable_webhook(connection: Connection, org: UUID, webhook_id: UUID, because: str) -> None:
-    """Post there no more, and tell the owners and managers why. Nothing where it is disabled already."""
+    """Disable a webhook and notify the owners and managers why. No-op if it is already disabled."""
     url = queries.disable_webhook(connection, webhook_id, because)
     if url is None:
         return
@@ -209,7 +209,7 @@ def deliveries(
     before: UUID | None = None,
     limit: int = 50,
 ) -> MessagePage:
-    """What was posted to a webhook, or is to be, the newest first.
+    """Return the messages that were posted to a webhook or are to be, newest first.
 
     Raises:
         NotFound: there is no such webhook.
@@ -219,11 +219,11 @@ def deliveries(
 
 
 def send_again(connection: Connection, webhook_id: UUID, message_id: UUID) -> Message:
-    """Post an event once more, under the id that it had, with all its attempts before it again.
+    """Queue an event for another delivery, under its old id and with its attempts reset to 0.
 
     Raises:
-        NotFound: there is no such webhook, or no such delivery of it.
-        Conflict: the webhook is disabled, or the event is being posted just now.
+        NotFound: there is no such webhook, or it has no such delivery.
+        Conflict: the webhook is disabled, or the event is being posted at the moment.
     """
     _ensure_enabled(connection, webhook_id)
     found = get_message(connection, message_id)
@@ -235,7 +235,7 @@ def send_again(connection: Connection, webhook_id: UUID, message_id: UUID) -> Me
 
 
 def send_failed_again(connection: Connection, webhook_id: UUID, since: datetime | None = None) -> int:
-    """Post every event once more whose delivery failed, of those made after `since` where that is given. Returns how
+    """Queue all failed deliveries of a webhook again; with `since`, only those of events made from then on. Return how
     many.
 
     Raises:
@@ -252,13 +252,13 @@ def _ensure_enabled(connection: Connection, webhook_id: UUID) -> None:
 
 
 def note_trouble(connection: Connection, message: Outgoing, error: str, pause: timedelta) -> None:
-    """Note that the receiver of a message does not work, and leave it alone for `pause`."""
+    """Record that the receiver of a message does not work, and send nothing to it for `pause`."""
     row = {"org": message.org_id, "receiver": message.receiver, "failures": 1, "error": error, "pause": pause}
     queries.note_trouble(connection, row)
 
 
 def note_success(connection: Connection, message: Outgoing, *, is_slow: bool) -> None:
-    """Note that a message went out. What waits for another attempt at a receiver that had failed goes at once."""
+    """Record that a message was sent. If its receiver had failed before, the receiver's waiting retries become due."""
     if is_slow:
         row = {"org": message.org_id, "receiver": message.receiver, "failures": 0, "error": None, "pause": timedelta(0)}
         queries.note_trouble(connection, row)
@@ -269,7 +269,7 @@ def note_success(connection: Connection, message: Outgoing, *, is_slow: bool) ->
 
 
 def rotate_secrets(connection: Connection, keys: Vault) -> int:
-    """Encrypt every secret anew with the first key. Returns how many. Then the older keys can be taken away."""
+    """Encrypt every secret again with the first key, so that the older keys can be removed. Return how many."""
     count = 0
     for table in ("channels", "webhooks"):
         for row in queries.secrets(connection, table):
@@ -282,7 +282,7 @@ def rotate_secrets(connection: Connection, keys: Vault) -> int:
 
 
 def list_templates(connection: Connection) -> list[Template]:
-    """Every template."""
+    """Return every template."""
     return [Template(**row) for row in queries.templates(connection)]
 
 
@@ -293,7 +293,7 @@ def put_template(connection: Connection, org: UUID, name: str, fields: TemplateF
 
 
 def get_template(connection: Connection, name: str) -> Template:
-    """The template called `name`.
+    """Return the template called `name`.
 
     Raises:
         NotFound: there is none.
@@ -306,7 +306,7 @@ def get_template(connection: Connection, name: str) -> Template:
 
 
 def remove_template(connection: Connection, name: str) -> None:
-    """Take a template away.
+    """Delete a template.
 
     Raises:
         NotFound: there is none.
@@ -316,11 +316,11 @@ def remove_template(connection: Connection, name: str) -> None:
 
 
 def filled(connection: Connection, name: str, values: dict[str, Any]) -> tuple[str, str]:
-    """Subject and body of a template with its places filled.
+    """Return subject and body of a template with its placeholders filled.
 
     Raises:
         NotFound: there is no such template.
-        InvalidInput: it has a place for which nothing is given.
+        InvalidInput: `values` has no value for a placeholder.
     """
     template = get_template(connection, name)
     return fill(template.subject, values), fill(template.body, values)
@@ -330,16 +330,16 @@ def filled(connection: Connection, name: str, values: dict[str, Any]) -> tuple[s
 
 
 def now(connection: Connection) -> datetime:
-    """The time by which messages leave: the database's."""
+    """Return the database's time, by which messages are sent."""
     return queries.now(connection)
 
 
 def enqueue(connection: Connection, org: UUID, message: NewMessage, message_id: UUID | None = None) -> UUID:
-    """Put a message into the outbox; it leaves when this transaction has committed and its time has come.
+    """Add a message to the outbox. It is sent after this transaction has committed, when it is due.
 
     Raises:
         Conflict: the organisation has no such channel.
-        InvalidInput: no mail server could be told the address.
+        InvalidInput: the e-mail address cannot be used in SMTP.
         NotPermitted: the rehearsal model answered in its task, and the organisation is not a demonstration.
     """
     ensure_channel(connection, org, message.channel)
@@ -363,33 +363,33 @@ def _addressable(message: NewMessage) -> str:
 
 
 def lock_recipients(connection: Connection, org: UUID, channel: Carrier, recipients: Iterable[str]) -> None:
-    """Before several messages are put into the outbox in one transaction: lock what they have in common with those of
-    other transactions, all at once.
+    """Lock all recipients at once, before several messages are added to the outbox in one transaction, so that two such
+    transactions cannot deadlock. Only WhatsApp needs this.
     """
     if channel == "whatsapp":
         whatsapp.hold(connection, org, recipients)
 
 
 def is_to_be_paid(connection: Connection, message_id: UUID, channel: Carrier, task: UUID, seq: int) -> bool:
-    """Whether step `seq` of a task must pay for the message that it put into the outbox: not in a WhatsApp conversation
-    that is paid for.
+    """Return whether step `seq` of a task must pay for the message that it added to the outbox. For WhatsApp, make the
+    message the payer of its conversation, unless the conversation is already paid for.
     """
     payer = Payer(message_id=message_id, task_id=task, seq=seq)
     return channel != "whatsapp" or whatsapp.claim_payment(connection, payer)
 
 
 def note_inbound(connection: Connection, org: UUID, channel: ReceivedBy, number: str | None) -> None:
-    """Note that a message came from a contact: over WhatsApp it opens a conversation, where none is open."""
+    """Record an inbound message from a contact: over WhatsApp it opens a conversation if none is open."""
     if channel == "whatsapp" and number:
         whatsapp.join(connection, org, number, None, is_ours=False)
 
 
 def refuse_rehearsed(connection: Connection, org: UUID, tasks: list[UUID]) -> None:
-    """Refuse what would reach people outside, where the rehearsal model answered in one of the `tasks` it comes from
+    """Refuse output of `tasks` that would leave the organisation, if the rehearsal model answered in one of the tasks
     and the organisation is not a demonstration.
 
     Raises:
-        NotPermitted: saying what to do.
+        NotPermitted: the message says what to do.
     """
     if tasks and queries.must_stay(connection, org, tasks):
         raise NotPermitted(REFUSAL)
@@ -398,9 +398,9 @@ def refuse_rehearsed(connection: Connection, org: UUID, tasks: list[UUID]) -> No
 def tell(
     connection: Connection, org: UUID, people: Iterable[UUID], event: Event, *, written_by: UUID | None = None
 ) -> None:
-    """Let users hear of an event: in the app, by e-mail where there is a channel, and post it to webhooks that want
-    it. `written_by` is the task whose words the event holds: where the rehearsal model answered in it, users of an
-    organisation that is not a demonstration are told in the app only.
+    """Notify users of an event in the app and, if the channel is set up, by e-mail; post it to the webhooks that
+    subscribe to it. `written_by` is the task that wrote the event's text. If the rehearsal model answered in that task
+    and the organisation is not a demonstration, the event is shown in the app only.
     """
     body = event.model_dump_json()
     stays = written_by is not None and queries.must_stay(connection, org, [written_by])
@@ -437,14 +437,14 @@ def list_messages(
     before: UUID | None = None,
     limit: int = 50,
 ) -> MessagePage:
-    """Messages of the outbox, newest first."""
+    """Return a page of the outbox's messages, newest first."""
     wanted = {"status": status, "channel": channel, "task": task, "webhook": webhook, "before": before, "limit": limit}
     found = [Message(**row) for row in queries.messages(connection, wanted)]
     return MessagePage(messages=found, next_before=found[-1].id if len(found) == limit else None)
 
 
 def get_message(connection: Connection, message_id: UUID) -> Message:
-    """A message.
+    """Return a message of the outbox.
 
     Raises:
         NotFound: there is none.
@@ -456,11 +456,11 @@ def get_message(connection: Connection, message_id: UUID) -> Message:
 
 
 def settle_message(connection: Connection, org: UUID, message_id: UUID, said: MessageOutcome) -> Message:
-    """Say what became of a message whose sender died while it was being sent. What did not go out is paid back.
+    """Set the outcome of a message whose outcome is unknown because its sender died. One that was not sent is refunded.
 
     Raises:
         NotFound: there is no such message.
-        Conflict: its outcome is not in question.
+        Conflict: its outcome is known, or it is to be sent again but was withdrawn.
     """
     to = {"sent": "sent", "send_again": "queued", "not_sent": "failed"}[said.outcome]
     found = get_message(connection, message_id)
@@ -474,7 +474,7 @@ def settle_message(connection: Connection, org: UUID, message_id: UUID, said: Me
 
 
 def cancel_message(connection: Connection, org: UUID, message_id: UUID) -> Message:
-    """Keep a queued message from leaving. What it cost is paid back.
+    """Cancel a queued message and refund what it cost.
 
     Raises:
         NotFound: there is no such message.
@@ -488,8 +488,8 @@ def cancel_message(connection: Connection, org: UUID, message_id: UUID) -> Messa
 
 
 def pay_back(connection: Connection, org: UUID, message_id: UUID, task: UUID | None, seq: int | None, why: str) -> None:
-    """Refund what a message cost that did not go out, where it cost anything. What a conversation cost is refunded with
-    the last message of ours in it.
+    """Refund the cost, if any, of a message that was not sent. The cost of a WhatsApp conversation is refunded only
+    when no other message of ours is left in it.
     """
     payer = whatsapp.take_payment_back(connection, org, message_id)
     if payer is not None:
@@ -499,8 +499,8 @@ def pay_back(connection: Connection, org: UUID, message_id: UUID, task: UUID | N
 
 
 def withdraw(connection: Connection, org: UUID, ids: list[UUID]) -> set[UUID]:
-    """Keep messages from leaving. Returns which of them will not leave now; what they cost is paid back. One that is
-    being sent may still arrive, but is not sent again.
+    """Cancel the queued ones of these messages, refund what they cost and return their ids. A message that is being
+    sent may still arrive, but is not retried.
     """
     rows = queries.withdraw(connection, ids) if ids else []
     cancelled = [row for row in rows if row["status"] == "cancelled"]
@@ -511,12 +511,12 @@ def withdraw(connection: Connection, org: UUID, ids: list[UUID]) -> set[UUID]:
 
 
 def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None = None) -> None:
-    """Let a message leave later, and then before `leave_by`, if it has not left."""
+    """Move a queued message to the time `to`, to be sent before `leave_by`. No-op if it is not queued any more."""
     queries.postpone(connection, message_id, to, leave_by)
 
 
 def last_written_to(connection: Connection, contacts: list[UUID]) -> UUID | None:
-    """The one of these contacts to whom the latest message went; None where none did."""
+    """Return which of these contacts the latest message was addressed to, or None if there is no message to them."""
     return queries.last_written_to(connection, contacts)
 
 
@@ -532,8 +532,8 @@ def receive(
     outside_id: str | None = None,
     kind: str = "words",
 ) -> tuple[Received, bool]:
-    """Keep what a contact wrote or said. Returns it, and whether it is new: what is delivered twice under the
-    same id from outside is kept once.
+    """Store an inbound message of a contact. Return it, and whether it is new: a message that is delivered twice under
+    the same `outside_id` is stored once.
     """
     row_id = new_id()
     row = {"id": row_id, "org": org, "contact": contact, "channel": channel, "body": body, "outside_id": outside_id}
@@ -548,12 +548,12 @@ def receive(
 def list_received(
     connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Received]:
-    """What was received, the latest first."""
+    """Return the inbound messages, newest first."""
     return [Received(**row) for row in queries.all_received(connection, contact=contact, before=before, limit=limit)]
 
 
 def correspondence(connection: Connection, contact: UUID, limit: int = 20) -> list[Letter]:
-    """What went between the organisation and a contact, the earliest of the latest `limit` first."""
+    """Return the latest `limit` messages between the organisation and a contact, oldest first."""
     return [Letter(**row) for row in reversed(queries.correspondence(connection, contact, limit))]
 
 
@@ -561,24 +561,24 @@ def correspondence(connection: Connection, contact: UUID, limit: int = 20) -> li
 
 
 def notifications(connection: Connection, user: UUID, *, unread: bool = False, limit: int = 50) -> list[Notification]:
-    """A user's notifications, newest first."""
+    """Return a user's notifications, newest first."""
     return [Notification(**row) for row in queries.notifications(connection, user, unread=unread, limit=limit)]
 
 
 def mark_read(connection: Connection, user: UUID, notification_id: UUID | None = None) -> int:
-    """Mark one of a user's notifications as read, or all. Returns how many were unread."""
+    """Mark one of a user's notifications as read, or all of them. Return how many were unread."""
     return queries.mark_read(connection, user, notification_id)
 
 
 def settings_of(kind: ChannelKind, body: dict[str, Any]) -> EmailChannel | GatewaySettings:
-    """The settings that `body` spells for a channel of `kind`.
+    """Parse `body` as the settings of a channel of `kind`.
 
     Raises:
-        InvalidInput: they do not fit.
+        InvalidInput: `body` does not fit.
     """
     try:
         return EmailChannel.model_validate(body) if kind == "email" else GatewaySettings.model_validate(body)
     except ValidationError as error:
-        # Never with the input: there may be a password in it.
+        # Without the input: it may contain a password.
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise InvalidInput(problems) from None

@@ -1,7 +1,7 @@
-"""Signed webhooks (Standard Webhooks 1.0), and text messages through a gateway that takes such webhooks.
+"""Signed webhooks (Standard Webhooks 1.0), and text messages through a gateway that accepts such webhooks.
 
-Safe towards our own network: the name is resolved once, every address must be public, the connection goes to the
-address that was looked at, redirects are not followed, and one deadline covers the whole exchange.
+Protects our own network from server-side request forgery: the name is resolved once, every address must be public, the
+connection goes to the address that was checked, redirects are not followed, and one deadline covers the whole exchange.
 """
 
 import http.client
@@ -25,24 +25,24 @@ from domain.channels.senders import Gone, NotSent, ReceiverInTrouble, Undelivera
 _TIMEOUT = 5.0
 _FIRST_REDIRECT, _FIRST_REFUSAL, _GONE, _FIRST_FAULT = 300, 400, 410, 500
 _BUSY = {408, 425, 429}
-# A gateway says with these that it will never carry this message.
+# With one of these a gateway says that it will never accept this message.
 _REFUSES_THE_MESSAGE = {400, 410, 413, 422}
 _LONGEST_PAUSE = timedelta(days=1)
 
 
 class WebhookSender:
-    """Posts a signed event. Its `webhook-id` is the same at every attempt: the other side knows a repetition."""
+    """Posts a signed event. Its `webhook-id` is the same in every attempt, so that the receiver can drop duplicates."""
 
     repeat_is_harmless = True
 
     def __init__(self, vault: Vault, private_networks: Sequence[str], *, cap: float = 15) -> None:
-        """A whole exchange takes `cap` seconds at most."""
+        """`cap` limits a whole exchange, in seconds."""
         self._vault = vault
         self._private_networks = private_networks
         self._cap = cap
 
     def send(self, message: Outgoing) -> None:
-        """Carry `message` (see `Sender`)."""
+        """Send `message` (see `Sender`)."""
         url = message.url or (message.settings or {}).get("url")
         if not url or message.secret is None:
             raise Undeliverable(f"This organisation has no {message.channel} channel, or the webhook is gone.")
@@ -60,7 +60,9 @@ class WebhookSender:
             raise failure_of(status, is_gateway=message.channel != "webhook", retry_after=retry_after)
 
     def _post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, timedelta]:
-        """The status, and the pause that the receiver asks for. The body of the answer says nothing and is not read."""
+        """Post `body`. Return the HTTP status and the pause that the receiver asks for. The response body is not read:
+        nothing in it is needed.
+        """
         parts = urlsplit(url)
         target = parts.path or "/"
         target += f"?{parts.query}" if parts.query else ""
@@ -73,7 +75,7 @@ class WebhookSender:
                 try:
                     connection.request("POST", target, body, headers | {"host": parts.netloc})
                     answer = connection.getresponse()
-                    if deadline.has_passed:  # the headers may have been cut short
+                    if deadline.has_passed:  # the headers may be truncated
                         raise TimeoutError
                     return answer.status, pause_asked_for(answer.getheader("retry-after"), datetime.now(UTC))
                 finally:
@@ -92,14 +94,15 @@ class WebhookSender:
 
 
 def port_of(url: str) -> int:
-    """The port that a URL leads to."""
+    """Return the port of a URL: the explicit one, or the default of its scheme."""
     parts = urlsplit(url)
     return parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
 
 
 def failure_of(status: int, *, is_gateway: bool, retry_after: timedelta = timedelta(0)) -> NotSent | Undeliverable:
-    """What an answer other than success means. An event is lost only where the receiver wants none any more (410); a
-    wrong path or a wrong signature is mended within days. A gateway also refuses single messages, for good.
+    """Return the error for an HTTP status other than success. An event is dropped only if the receiver wants no more
+    events (410); a wrong path or signature is usually repaired within days. A gateway can also refuse a single message
+    permanently.
     """
     words = f"It answered {status}."
     if status >= _FIRST_FAULT or status in _BUSY:
@@ -114,7 +117,7 @@ def failure_of(status: int, *, is_gateway: bool, retry_after: timedelta = timede
 
 
 def pause_asked_for(header: str | None, now: datetime) -> timedelta:
-    """The pause that a `Retry-After` asks for (RFC 9110, 10.2.3: seconds or a date), a day at most."""
+    """Return the pause that a `Retry-After` header asks for (RFC 9110, 10.2.3: seconds or a date), at most a day."""
     if header is None:
         return timedelta(0)
     if header.strip().isdecimal():
@@ -133,7 +136,7 @@ def _as_event(message: Outgoing) -> str:
 
 
 class _CheckedConnection(http.client.HTTPConnection):
-    """HTTP to the address that was checked, under the name that certificates are issued for."""
+    """HTTP connection to the checked address. TLS verifies the certificate against the host name."""
 
     def __init__(self, address: Address, deadline: Deadline, *, is_tls: bool) -> None:
         super().__init__(address.host, address.port, timeout=_TIMEOUT)

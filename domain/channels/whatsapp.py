@@ -1,8 +1,8 @@
 """WhatsApp conversations: 24 hours from the first message of either side, paid for once.
 
-The first message of ours in a conversation pays, whoever opened it: what strangers write costs nothing by itself.
-Joining a conversation locks its number until the transaction ends, so two tasks at once pay once. A transaction that
-writes to several numbers locks all of them first, in one order: two such transactions cannot deadlock.
+Our first message in a conversation pays for it, no matter which side opened it: an inbound message alone costs nothing.
+Joining a conversation locks its number until the transaction ends, so that two concurrent tasks pay once. A transaction
+that writes to several numbers locks all of them first, in a fixed order: two such transactions cannot deadlock.
 """
 
 from collections.abc import Iterable
@@ -17,19 +17,19 @@ from domain.channels.schemas import Payer
 
 
 def bare(number: str) -> str:
-    """A telephone number as its digits, with the country code first: however it is written, it is the same then."""
+    """Return the digits of a telephone number, country code first, so that all spellings of a number compare equal."""
     digits = "".join(letter for letter in number if letter.isdecimal())
     return digits.removeprefix("00") if number.lstrip().startswith("00") else digits
 
 
 def hold(connection: Connection, org: UUID, numbers: Iterable[str]) -> None:
-    """Hold these numbers' conversations for the rest of this transaction."""
+    """Lock the conversations with these numbers until this transaction ends."""
     queries.lock_numbers(connection, org, [bare(number) for number in numbers])
 
 
 def join(connection: Connection, org: UUID, number: str, at: datetime | None, *, is_ours: bool = True) -> UUID:
-    """The conversation with a number that is open at `at` (None: now), opened where none is. The number is held from
-    here on.
+    """Return the conversation with a number that is open at `at` (None: now); open one if there is none. The number
+    stays locked until this transaction ends.
     """
     hold(connection, org, [number])
     found = queries.open_conversation(connection, org, bare(number), at)
@@ -42,13 +42,13 @@ def join(connection: Connection, org: UUID, number: str, at: datetime | None, *,
 
 
 def claim_payment(connection: Connection, payer: Payer) -> bool:
-    """Whether the message of `payer` is the one that pays for its conversation, as nothing has paid for it yet."""
+    """Make the message of `payer` pay for its conversation. Return False if the conversation is already paid for."""
     return queries.claim_payment(connection, payer)
 
 
 def take_payment_back(connection: Connection, org: UUID, message_id: UUID) -> Payer | None:
-    """Who paid for the conversation of a message that did not go out, where no other message of ours is left in it. The
-    conversation is unpaid then.
+    """Mark the conversation of a message that was not sent as unpaid and return its payer, if no other message of ours
+    is left in it. Otherwise return None.
     """
     number = queries.number_of(connection, message_id)
     if number is None:

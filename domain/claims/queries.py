@@ -1,4 +1,4 @@
-"""All SQL about claims: what a worker does with the task it holds, and what takes a task from a silent one."""
+"""All SQL about claims: what a worker does with the task that it has claimed, and the reaping of silent workers."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -18,7 +18,7 @@ _STANDING_STEPS = text(f"""
 
 
 def standing_steps(connection: Connection, task_id: UUID) -> list[RowMapping]:
-    """The steps that are done and will not be done again, and those of which nobody knows whether they are."""
+    """Return the steps that are done and are not done again, and those whose outcome is unknown."""
     return list(connection.execute(_STANDING_STEPS, {"task": task_id}).mappings())
 
 
@@ -30,12 +30,12 @@ _STEP_UNDER_CLAIM = text(f"""
 
 
 def step_by_id(connection: Connection, step_id: UUID) -> RowMapping | None:
-    """The step with this id."""
+    """Return the step with this id."""
     return connection.execute(_STEP_BY_ID, {"id": step_id}).mappings().one_or_none()
 
 
 def step_under_claim(connection: Connection, task_id: UUID, seq: int, claim: int) -> RowMapping | None:
-    """The latest line of the journal for step `seq` that this claim wrote."""
+    """Return the latest entry of the journal for step `seq` that this claim wrote."""
     values = {"task": task_id, "seq": seq, "claim": claim}
     return connection.execute(_STEP_UNDER_CLAIM, values).mappings().one_or_none()
 
@@ -47,11 +47,11 @@ _SPENT = text("""
 
 
 def spent_on(connection: Connection, task_id: UUID) -> RowMapping:
-    """Tokens used and dollars billed for a task so far, by failed tries too."""
+    """Return the tokens used and dollars billed for a task so far, including failed attempts."""
     return connection.execute(_SPENT, {"task": task_id}).mappings().one()
 
 
-# A turn that succeeded is progress: what went wrong before it is over. So is what came before a person's retry.
+# A successful turn is progress: outages before it do not count. Neither do those before a user's retry of the task.
 _SPELL = text("""
     WITH progress AS (
         SELECT max(claim) AS claim FROM steps WHERE task_id = :task AND stage = 'decide' AND status = 'done'
@@ -70,11 +70,13 @@ _SPELL = text("""
 
 
 def spell(connection: Connection, task_id: UUID, kinds: Iterable[str]) -> RowMapping:
-    """How a task fared since its last progress; an outage is an attempt that ended with one of `kinds`, uncounted."""
+    """Return the outages of a task since its last progress: attempts that ended with an error of one of `kinds` and
+    were not counted.
+    """
     return connection.execute(_SPELL, {"task": task_id, "kinds": list(kinds)}).mappings().one()
 
 
-# Stamped by the clock, not by the transaction's begin: it may have been open long before this task was dispatched.
+# Uses the clock, not the start of the transaction, which may lie long before this task was dispatched.
 _CLAIM = PreparedQuery(f"""
     WITH claimed AS (
         UPDATE tasks
@@ -106,8 +108,8 @@ _CLAIM = PreparedQuery(f"""
 def claim_task(
     at: Connection | SingleStatement, task_id: UUID, claim: int, worker: str, tokens: int
 ) -> dict[str, Any] | None:
-    """Make `worker` the owner of the task under the next claim number, and promise it `tokens` where they are there.
-    None when the message is out of date.
+    """Make `worker` the owner of the task under the next claim number, and reserve `tokens` in the task's hold if the
+    wallet has them. Return None if the message is out of date.
     """
     values = {"task": task_id, "claim": claim, "worker": worker, "tokens": tokens}
     return _CLAIM.run(at, values).first()
@@ -117,23 +119,23 @@ _UNDO_DISPATCH = text("UPDATE tasks SET dispatched_at = NULL WHERE id = :task AN
 
 
 def undo_dispatch(connection: Connection, task_id: UUID, claim: int) -> None:
-    """Make a published and unclaimed task due again."""
+    """Unpublish a task. No-op if it has been claimed since."""
     connection.execute(_UNDO_DISPATCH, {"task": task_id, "claim": claim})
 
 
-# `status::text` keeps the planner from the index of all running tasks: it would walk through that, where it thinks they
-# are few, to find one by its id.
+# `status::text` keeps the planner from using the index of running tasks: if it estimates that they are few, it would
+# scan that whole index to find one task by its id.
 _LOCK_SHARED = PreparedQuery(
     "SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE"
 )
 
 
 def lock_shared(connection: Connection, task_id: UUID, claim: int) -> bool:
-    """Whether `claim` still owns the task; it does until this transaction ends."""
+    """Lock the task in share mode until this transaction ends. Return False if `claim` does not own it any more."""
     return _LOCK_SHARED.run(connection, {"task": task_id, "claim": claim}).first() is not None
 
 
-# Steps, the usage rows of those that called a model, and what was paid for them, where the part `fence` has a row.
+# CTEs that write the steps and the usage rows of those that called a model, if the CTE `fence` has a row.
 _JOURNAL = """
     line AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS l (
@@ -165,8 +167,8 @@ _RECORD = PreparedQuery(f"""
     ), {wallet.paid(":tokens > 0 AND EXISTS (SELECT FROM fence)")}, {_JOURNAL}
     SELECT EXISTS (SELECT FROM paid) AS is_paid FROM fence
 """)  # noqa: S608
-# What is said of the task is true of its row as it is when the lock is had; the journal of a task that runs is written
-# by its worker alone, which is the one that ends it here.
+# The conditions on the task hold for its row as of when the lock is acquired. The condition on its steps is safe
+# because only a task's own worker writes the journal while the task runs, and that worker runs this statement.
 _FINISH = PreparedQuery(f"""
     WITH held AS (
         SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
@@ -198,8 +200,8 @@ _FINISH = PreparedQuery(f"""
 def insert_steps(
     connection: Connection, task: dict[str, Any], lines: list[dict[str, Any]], payments: Sequence[Payment]
 ) -> bool | None:
-    """Write steps, a usage row for each line that has a `usage_id`, and what is paid for them. Whether the task's hold
-    had enough for that, without which nothing was paid; None, and nothing at all, when the claim is lost.
+    """Write steps, a usage row for each line that has a `usage_id`, and pay for them from the task's hold. Return
+    whether the hold had enough; if not, nothing is paid. Return None and write nothing if the claim is lost.
     """
     found = _RECORD.run(connection, _journal_values(task, lines, payments)).first()
     return found["is_paid"] if found else None
@@ -212,8 +214,8 @@ def finish_task(
     payments: Sequence[Payment],
     result: dict[str, Any],
 ) -> bool:
-    """Write the last steps, and end the task and its hold. False, and nothing, where there is more to it: the claim is
-    lost, the hold has not enough left, or of a step nobody knows what became of it.
+    """Write the last steps and end the task and its hold. Return False and write nothing if the claim is lost, the hold
+    does not have enough left, or the outcome of a step is unknown.
     """
     values = _journal_values(task, lines, payments) | {"result": dump_json(result)}
     return _FINISH.run(at, values).count == 1
@@ -234,14 +236,16 @@ _FINISH_BEGUN = PreparedQuery("""
 
 
 def finish_begun_step(connection: Connection, row: dict[str, Any]) -> bool:
-    """Record what came of a step that was begun under this claim. False, and nothing, when the claim is lost."""
+    """Record the outcome of a step that this claim began. Return False and write nothing if the claim is lost."""
     return _FINISH_BEGUN.run(connection, row | {"output": dump_json(row["output"])}).count == 1
 
 
 def _next_status(wanted: str, *, has_ended: str = "false", was_woken: str = "false") -> str:
-    """SQL for the status that a task gets when a claim on it ends, from that which was `wanted` and the columns
-    `cancel_requested_at` and `is_in_doubt` (an action of it has no recorded outcome). A request to cancel goes before
-    all but an end that was reached; doubt before all but a cancellation; what came while it was running before waiting.
+    """Return SQL for the status that a task gets when a claim on it ends. It reads the `wanted` status and the columns
+    `cancel_requested_at` and `is_in_doubt` (an action of the task has no recorded outcome).
+
+    A request to cancel overrides everything but an end that was reached. Doubt overrides everything but a cancellation.
+    `was_woken` (what tasks wait for arrived while the task was running) overrides waiting.
     """
     return f"""CASE WHEN cancel_requested_at IS NOT NULL AND NOT {has_ended} THEN 'cancelled'
                         WHEN {wanted} <> 'cancelled' AND is_in_doubt THEN 'waiting'
@@ -249,10 +253,10 @@ def _next_status(wanted: str, *, has_ended: str = "false", was_woken: str = "fal
                         ELSE {wanted} END"""
 
 
-# Each table is told which row by its value, not by a join with what a part before it returned: joined, the planner may
-# walk through all of the organisation's rows, which it thinks are few while its statistics are young.
-# The row is locked by a statement of its own: a step that was being written while we waited for the lock is seen only
-# by a statement that begins afterwards.
+# Each table is filtered by a parameter, not joined to the result of an earlier CTE: for a join, the planner may scan
+# all of the organisation's rows, which it estimates to be few while its statistics are young.
+# A separate statement locks the row: a step that was being written while we waited for the lock is not in the snapshot
+# of the locking statement, only in that of a statement that starts afterwards.
 _LOCK_EXCLUSIVELY = PreparedQuery(
     "SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR UPDATE"
 )
@@ -297,12 +301,12 @@ _LEAVE = PreparedQuery(f"""
 
 
 def lock_exclusively(connection: Connection, task_id: UUID, claim: int) -> bool:
-    """Whether `claim` still owns the task; nobody else touches the task until this transaction ends."""
+    """Lock the task exclusively until this transaction ends. Return False if `claim` does not own it any more."""
     return _LOCK_EXCLUSIVELY.run(connection, {"task": task_id, "claim": claim}).first() is not None
 
 
 def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
-    """End a claim that is locked: give the task its next status and close the attempt. That status, None when the
+    """End a claim that is locked: set the task's next status and close the attempt. Return that status, or None if the
     claim is lost.
     """
     prepared = values | {
@@ -312,7 +316,7 @@ def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
     return found["status"] if found else None
 
 
-# In the order of the index of running tasks: by id, the planner would walk through all tasks there ever were.
+# Sorted as the index of running tasks is: sorted by id, the planner would scan every task ever made.
 _LOCK_ORPHANED = text("""
     SELECT t.id FROM tasks t LEFT JOIN workers w ON w.id = t.worker
      WHERE t.status = 'running'
@@ -360,8 +364,8 @@ _REAP = text(f"""
 
 
 def reap_orphaned(connection: Connection, lease: timedelta, message: str) -> list[RowMapping]:
-    """Take the tasks of workers silent for longer than `lease`: queued again, waiting for a person where an effect was
-    under way, or failed when attempts are used up.
+    """Reap the tasks of workers that have been silent for longer than `lease`: queued again, waiting for a person if an
+    effect was under way, cancelled if that was requested, or failed if no attempt is left.
     """
     orphaned = list(connection.execute(_LOCK_ORPHANED, {"lease": lease}).scalars())
     if not orphaned:

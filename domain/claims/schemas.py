@@ -13,7 +13,7 @@ from domain.tasks.schemas import Action, Bounds, Stage, Status, StepStatus, Task
 
 
 class Claimed(BaseModel):
-    """A task in the hands of a worker. `claim` is the fence that every later write names."""
+    """A task that a worker has claimed. `claim` is the fence that every later write names."""
 
     id: UUID
     org_id: UUID
@@ -43,7 +43,7 @@ class Claimed(BaseModel):
 
 
 class Bill(BaseModel):
-    """What a step's model call is charged."""
+    """What is charged for the model call of a step."""
 
     provider: str
     model: str
@@ -66,7 +66,7 @@ class StepRecord(BaseModel):
 
 
 class JournalLine(NamedTuple):
-    """A step to be written, under its id; it was done `age_ms` ago."""
+    """A step to be written under `id`; it was done `age_ms` milliseconds ago."""
 
     record: StepRecord
     id: UUID
@@ -75,18 +75,18 @@ class JournalLine(NamedTuple):
 
 @dataclass(frozen=True)
 class Spell:
-    """How a task fared since its last progress, which is a turn of its model that succeeded."""
+    """The outages of a task since its last progress. A successful turn of its model is progress."""
 
     has_progressed: bool = False
-    """whether it made progress since the last attempt that counted"""
+    """whether the task made progress since the last attempt that counted"""
     outage: timedelta = timedelta(0)
-    """for how long its provider has been down; zero where this is the first sign of it"""
+    """how long its provider has been down; zero at the first sign of it"""
     outages: int = 0
-    """tries that ended in an outage and were not counted"""
+    """attempts that ended in an outage and were not counted"""
 
 
 class ClaimOutcome(BaseModel):
-    """How a worker leaves a task: its new status, and what the attempt came to."""
+    """How a claim ends: the task's next status, and what is recorded of the attempt."""
 
     status: Status
     outcome: Literal["succeeded", "failed", "retry", "deferred", "released", "waiting", "cancelled"]

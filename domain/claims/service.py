@@ -1,5 +1,5 @@
-"""Verbs on claims: what a worker does with the task it holds. Every write names the claim, and is refused once another
-worker has the task.
+"""Operations on claims: what a worker does with the task that it has claimed. Every write names the claim, and is
+refused once another worker has the task.
 """
 
 from collections import Counter
@@ -21,68 +21,72 @@ from domain.wallet.schemas import Payment
 
 
 class ClaimLost(RotaError):
-    """Another worker owns this task now, or it has ended: nothing of this try may be written."""
+    """Another worker owns this task now, or it has ended: nothing of this attempt may be written."""
 
 
 def claim(
     at: Connection | SingleStatement, task_id: UUID, number: int, worker: str, *, tokens: int = 0
 ) -> Claimed | None:
-    """Take the task that a message names, unless the message is out of date. The claim number grows by one.
+    """Claim the task that a message names and increment its claim number. Return None if the message is out of date.
 
-    With `tokens`, it is promised so many of its organisation's wallet in the same statement, where they are there.
+    With `tokens`, the same statement also reserves that many tokens of the organisation's wallet in the task's hold, if
+    the wallet has them.
     """
     row = queries.claim_task(at, task_id, number, worker, tokens)
     return Claimed(**row) if row else None
 
 
 def decline(connection: Connection, task_id: UUID, number: int) -> None:
-    """Make a published task due again that this worker will not take; nothing happens where it is somebody's by now."""
+    """Unpublish a task that this worker will not claim. No-op if it has been claimed since."""
     queries.undo_dispatch(connection, task_id, number)
 
 
 def journal(connection: Connection, task_id: UUID) -> dict[int, Step]:
-    """The steps that are done, and those that were begun and never recorded, by sequence number."""
+    """Return the steps that are done, and those that were begun but have no recorded outcome, by sequence number."""
     return {row["seq"]: Step(**row) for row in queries.standing_steps(connection, task_id)}
 
 
 def spent_on(connection: Connection, task_id: UUID) -> tuple[int, Decimal]:
-    """Tokens used and dollars billed for a task so far, by failed tries too."""
+    """Return the tokens used and dollars billed for a task so far, including failed attempts."""
     row = queries.spent_on(connection, task_id)
     return row["tokens"], row["cost"]
 
 
 def spell(connection: Connection, task: Claimed, outages: Iterable[str]) -> Spell:
-    """How a task fared since its last progress. `outages` are the kinds of errors that mean its provider is down."""
+    """Return the outages of a task since its last progress. `outages` are the error kinds that mean that its provider
+    is down.
+    """
     return Spell(**queries.spell(connection, task.id, outages))
 
 
 def lock_claim(connection: Connection, task: Claimed) -> None:
-    """Keep the claim until this transaction ends.
+    """Lock the claim in share mode until this transaction ends.
 
     Raises:
-        ClaimLost: somebody else has it.
+        ClaimLost: another worker has the task, or it has ended.
     """
     if not queries.lock_shared(connection, task.id, task.claim):
         raise ClaimLost
 
 
 def written_step(connection: Connection, step_id: UUID) -> Step | None:
-    """The step with this id, if it was written."""
+    """Return the step with this id, or None if it was not written."""
     row = queries.step_by_id(connection, step_id)
     return Step(**row) if row else None
 
 
 def has_finished(connection: Connection, task: Claimed, record: StepRecord) -> bool:
-    """Whether what this claim began in the record's step stands as the record says."""
+    """Whether the journal has the step of `record`, under this claim, with the record's status and output."""
     row = queries.step_under_claim(connection, task.id, record.seq, task.claim)
     return row is not None and row["status"] == record.status and row["output"] == record.output
 
 
 def record_step(connection: Connection, task: Claimed, record: StepRecord, step_id: UUID) -> Step:
-    """Write a step into the journal, with its usage row where a model was called: charged exactly when recorded.
+    """Write a step into the journal, with a usage row if it called a model: a call is charged exactly when it is
+    recorded.
 
     Raises:
-        ClaimLost: somebody else has the task; nothing is written.
+        ClaimLost: another worker has the task, or it has ended; nothing is written.
     """
     record_steps(connection, task, [JournalLine(record, step_id)])
     return as_step(task, record)
@@ -91,11 +95,11 @@ def record_step(connection: Connection, task: Claimed, record: StepRecord, step_
 def record_steps(
     connection: Connection, task: Claimed, lines: Sequence[JournalLine], payments: Sequence[Payment] = ()
 ) -> bool:
-    """Write steps, each under its own id, with a usage row for each that called a model, and what the task's hold pays
-    for them. Returns whether the hold had enough; where not, the steps are written and nothing is paid.
+    """Write steps, each under its own id, with a usage row for each that called a model, and pay for them from the
+    task's hold. Return False if the hold does not have enough: then the steps are written and nothing is paid.
 
     Raises:
-        ClaimLost: somebody else has the task; nothing is written.
+        ClaimLost: another worker has the task, or it has ended; nothing is written.
     """
     is_paid = queries.insert_steps(connection, _named(task), [_row_of(line) for line in lines], payments)
     if is_paid is None:
@@ -110,8 +114,8 @@ def finish(
     payments: Sequence[Payment],
     result: dict[str, Any],
 ) -> bool:
-    """Write the last steps and end the task, which has succeeded, and its hold. False, and nothing, where that is not
-    all there is to its end: then it is left step by step, and whatever stands in the way says so.
+    """Write the last steps and end the task as succeeded, with its hold. Return False and write nothing if that is not
+    possible in one statement: the caller then ends the task step by step, which raises the error, if any.
     """
     return queries.finish_task(at, _named(task), [_row_of(line) for line in lines], payments, result)
 
@@ -121,7 +125,7 @@ def _named(task: Claimed) -> dict[str, Any]:
 
 
 def _row_of(line: JournalLine) -> dict[str, Any]:
-    """What a step and its bill are written as."""
+    """Return the row of a step and its usage row."""
     record = line.record
     row: dict[str, Any] = {
         "id": line.id, "seq": record.seq, "stage": record.stage, "name": record.name, "status": record.status,
@@ -139,9 +143,9 @@ def _row_of(line: JournalLine) -> dict[str, Any]:
 
 
 def as_step(task: Claimed, record: StepRecord) -> Step:
-    """The step that a record makes in the task's journal."""
+    """Return `record` as a step of the task's journal."""
     bill = record.bill
-    return Step.model_construct(  # nothing in it is from outside
+    return Step.model_construct(  # no validation: nothing in it comes from outside
         seq=record.seq,
         stage=record.stage,
         name=record.name,
@@ -158,10 +162,10 @@ def as_step(task: Claimed, record: StepRecord) -> Step:
 
 
 def finish_begun_step(connection: Connection, task: Claimed, record: StepRecord) -> None:
-    """Record what came of a step that this claim began.
+    """Record the outcome of a step that this claim began.
 
     Raises:
-        ClaimLost: somebody else has the task; nothing is written.
+        ClaimLost: another worker has the task, or it has ended; nothing is written.
     """
     row = {
         "task": task.id,
@@ -173,35 +177,38 @@ def finish_begun_step(connection: Connection, task: Claimed, record: StepRecord)
 
 
 def leave(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Status:
-    """End the claim: the task gets its next status, which is returned, and the attempt its outcome.
+    """End the claim: set the task's next status and the attempt's outcome. Return the status.
 
-    A task that was asked to stop is cancelled, and one that leaves an effect of unknown outcome waits for a person,
-    whatever else was planned for it. One that would wait for what has come since it was claimed is queued instead.
+    `outcome` gives the status, with three exceptions. A task with a request to cancel is cancelled, unless it has
+    ended. A task that leaves an effect of unknown outcome waits for a person. A task that would wait is queued if
+    something that tasks wait for has arrived since it was claimed.
 
     Raises:
-        ClaimLost: somebody else has the task; nothing is written.
+        ClaimLost: another worker has the task, or it has ended; nothing is written.
     """
     lock(connection, task)
     return leave_locked(connection, task, outcome)
 
 
 def lock(connection: Connection, task: Claimed) -> None:
-    """Keep the claim, and everybody else from the task, until this transaction ends.
+    """Lock the task exclusively under its claim until this transaction ends.
 
     Raises:
-        ClaimLost: somebody else has it.
+        ClaimLost: another worker has the task, or it has ended.
     """
     if not queries.lock_exclusively(connection, task.id, task.claim):
         raise ClaimLost
 
 
 def leave_locked(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Status:
-    """The same as `leave`, where `lock` was called before."""
+    """End the claim as `leave` does. The caller must have called `lock` in this transaction."""
     return _leave(connection, task.id, task.claim, outcome, task.wakes)
 
 
 def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
-    """Hand back a task that a worker is said to hold and does not. Nothing happens where that is no longer said."""
+    """Release a claim that the database records for a worker but the worker does not have. No-op if the claim has
+    changed since.
+    """
     if queries.lock_exclusively(connection, task_id, claim):
         _leave(connection, task_id, claim, ClaimOutcome(status="queued", outcome="released", delay=timedelta(0)))
 
@@ -224,8 +231,8 @@ def _leave(
 
 
 def reap_orphaned(connection: Connection, lease: timedelta) -> dict[str, int]:
-    """Take the tasks of silent workers. Returns how many came to which status: queued again, waiting for a person where
-    an effect was under way, cancelled where that was asked for, failed where no attempt was left.
+    """Reap the tasks of silent workers. Return how many got which status: queued again, waiting for a person if an
+    effect was under way, cancelled if that was requested, failed if no attempt was left.
     """
     message = f"The worker went silent for more than {lease.total_seconds():g} s while it had this task."
     return dict(Counter(row["status"] for row in queries.reap_orphaned(connection, lease, message)))

@@ -1,3 +1,3 @@
-"""The people that an organisation deals with: who they are, how to reach them, what they allow."""
+"""Contacts, the people that an organisation deals with: names, addresses, and which messages they allow."""
 
 TABLES = ("contacts",)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from core.bulk import insert_rows
 
-_LOCAL = 9  # digits of a telephone number without its country's code
+_LOCAL = 9  # digits of a telephone number without its country code
 
 _CONTACTS = text("""
     SELECT id, kind, name, email, phone, status, coalesce(language, 'en') AS language, location_id, time_zone,
@@ -58,19 +58,19 @@ _OPT_OUT = text("""
 
 
 def contacts(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
-    """The contacts with these ids, by name."""
+    """Return the contacts with these ids, ordered by name."""
     return list(connection.execute(_CONTACTS, {"ids": list(ids)}).mappings())
 
 
 def addresses(connection: Connection, contact: UUID) -> list[str]:
-    """Id, e-mail address and telephone number of a contact, in small letters."""
+    """Return id, e-mail address and telephone number of a contact, in lower case."""
     return [way for way in connection.execute(_ADDRESSES, {"contact": contact}).scalars() if way]
 
 
 def known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> list[RowMapping]:
-    """The contacts with these ids, e-mail addresses or telephone numbers (spelled in any way, with a country's code or
-    without), and how many other people have their name, or one that begins with it. A contact of another kind with
-    the same e-mail address is the same person.
+    """Return the contacts with these ids, e-mail addresses or telephone numbers (in any spelling, with or without
+    country code), each with the number of other people whose name is the same or begins with it. A contact of another
+    kind with the same e-mail address is the same person.
     """
     numbers = ["".join(letter for letter in one if letter.isdigit())[-_LOCAL:] for one in addresses if "@" not in one]
     numbers = [number for number in numbers if len(number) == _LOCAL]
@@ -79,8 +79,8 @@ def known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> l
 
 
 def search(connection: Connection, words: str, kinds: list[str], limit: int) -> list[UUID]:
-    """Contacts by name, in whose name, e-mail address or telephone number these words are, or whose id begins so; all
-    where there are no words.
+    """Return the ids of the contacts, ordered by name, whose name, e-mail address or telephone number contains `words`
+    or whose id begins with it; of all if `words` is empty.
     """
     literal = words.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
     values = {"words": words, "part": f"%{literal}%", "beginning": f"{literal}%", "kinds": kinds, "limit": limit}
@@ -88,22 +88,22 @@ def search(connection: Connection, words: str, kinds: list[str], limit: int) -> 
 
 
 def at_address(connection: Connection, spelled: Iterable[str]) -> list[UUID]:
-    """The contacts with this e-mail address or telephone number, in one of its spellings, by kind."""
+    """Return up to 20 contacts whose e-mail address or telephone number is one of these spellings, ordered by kind."""
     return list(connection.execute(_AT_ADDRESS, {"spelled": list(spelled)}).scalars())
 
 
 def preferences(connection: Connection, contact: UUID) -> RowMapping | None:
-    """What a contact allows."""
+    """Return what a contact allows."""
     return connection.execute(_PREFERENCES, {"contact": contact}).mappings().one_or_none()
 
 
 def put_preferences(connection: Connection, row: dict[str, Any]) -> None:
-    """Set what a contact allows. The time of an earlier opt-out stays."""
+    """Set what a contact allows. The time of an earlier opt-out is kept while it lasts."""
     connection.execute(_PUT_PREFERENCES, row)
 
 
 def opt_out(connection: Connection, contact: UUID) -> None:
-    """Record that a contact wants no follow-up any more."""
+    """Record that a contact wants no more follow-ups, and withdraw their consent."""
     connection.execute(_OPT_OUT, {"contact": contact})
 
 
@@ -113,7 +113,7 @@ def insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
 
 
 def lock_status(connection: Connection, contact: UUID, kind: str) -> str | None:
-    """Lock a contact of this kind and return its status; None where there is none."""
+    """Lock a contact of this kind and return its status, or None if there is no such contact."""
     status: str | None = connection.execute(_LOCK_STATUS, {"contact": contact, "kind": kind}).scalar_one_or_none()
     return status
 

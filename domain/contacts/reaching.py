@@ -1,4 +1,4 @@
-"""Which contacts an organisation may advertise to: one answer for every tool and campaign."""
+"""Which contacts an organisation may advertise to: one rule for all tools and campaigns."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from domain.contacts.schemas import Contact
 
 
 def why_not_win(contact: Contact, channel: Literal["email", "sms", "whatsapp"] = "email") -> str | None:
-    """The reason why advertising must not go to this contact; None where it may."""
+    """Return the reason why advertising must not go to this contact, or None if it may."""
     for pack in installed():
         if contact.status in pack.left:
             return str(pack.left[contact.status])

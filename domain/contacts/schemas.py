@@ -1,4 +1,4 @@
-"""Contacts, and what they allow."""
+"""Contacts and their preferences."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,11 +10,11 @@ from core.zones import known_zone
 
 
 class Contact(BaseModel):
-    """A person that an organisation deals with, and what a message to them must heed."""
+    """A person that an organisation deals with, and what a message to them must respect."""
 
     id: UUID
     kind: str
-    """in the words of the business, such as `client` or `lead`; so is `status`"""
+    """a kind that the pack defines, such as `client` or `lead`; the values of `status` are the pack's as well"""
     name: str
     email: str
     phone: str | None
@@ -34,11 +34,11 @@ class KnownContact(BaseModel):
     email: str
     phone: str | None
     namesakes: int
-    """how many other people have this name, or one that begins with it"""
+    """number of other people whose name is this one or begins with it"""
 
 
 class PreferenceChange(BaseModel):
-    """What a contact allows, and where they are: what is not sent stays as it is."""
+    """A change to what a contact allows and to their time zone. Fields that are not sent keep their values."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,7 +50,7 @@ class PreferenceChange(BaseModel):
 
 
 class Preferences(BaseModel):
-    """What a contact allows. Without a word of theirs they have not consented."""
+    """What a contact allows. By default a contact has not consented."""
 
     contact: UUID
     time_zone: str | None = None

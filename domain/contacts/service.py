@@ -1,4 +1,4 @@
-"""Verbs on contacts."""
+"""Operations on contacts and their preferences."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,12 +13,12 @@ from domain.contacts.schemas import Contact, KnownContact, PreferenceChange, Pre
 
 
 def get_many(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Contact]:
-    """Contacts by id, in the order of their names. Unknown ids are left out."""
+    """Return contacts by id, ordered by name. Unknown ids are left out."""
     return {row["id"]: Contact(**row) for row in queries.contacts(connection, ids)}
 
 
 def require(connection: Connection, ids: Iterable[UUID]) -> list[Contact]:
-    """The contacts with these ids, by name.
+    """Return the contacts with these ids, ordered by name.
 
     Raises:
         NotFound: one of them does not exist.
@@ -31,14 +31,16 @@ def require(connection: Connection, ids: Iterable[UUID]) -> list[Contact]:
 
 
 def search(connection: Connection, words: str, kinds: list[str], *, limit: int) -> list[Contact]:
-    """Contacts of these kinds, by name, that `words` fit: part of a name, address or number, or the start of an id."""
+    """Return the contacts of these kinds that match `words` (part of a name, e-mail address or telephone number, or the
+    start of an id), ordered by name.
+    """
     ids = queries.search(connection, words.strip(), kinds, limit)
     found = get_many(connection, ids)
     return [found[one] for one in ids if one in found]
 
 
 def at_address(connection: Connection, address: str) -> list[UUID]:
-    """The contacts with an e-mail address or telephone number: often one person's several records.
+    """Return the contacts with an e-mail address or telephone number: often several records of one person.
 
     Raises:
         NotFound: there is none.
@@ -53,12 +55,12 @@ def at_address(connection: Connection, address: str) -> list[UUID]:
 
 
 def known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> list[KnownContact]:
-    """The contacts with these ids, e-mail addresses or telephone numbers."""
+    """Return the contacts with these ids, e-mail addresses or telephone numbers."""
     return [KnownContact(**row) for row in queries.known_by(connection, ids, addresses)]
 
 
 def addresses(connection: Connection, contact: UUID) -> set[str]:
-    """Id, e-mail address and telephone number of a contact in all their spellings. Empty for an unknown id."""
+    """Return id, e-mail address and telephone number of a contact in all their spellings. Empty for an unknown id."""
     return {spelled for way in queries.addresses(connection, contact) for spelled in spellings(way)}
 
 
@@ -69,7 +71,7 @@ def add_many(connection: Connection, rows: list[dict[str, Any]]) -> None:
 
 
 def change_status(connection: Connection, contact: UUID, kind: str, status: str) -> Contact | None:
-    """Set the status of a contact of this kind, and return the contact as it was before; None for an unknown id."""
+    """Set the status of a contact of this kind. Return the contact as it was before, or None for an unknown id."""
     if queries.lock_status(connection, contact, kind) is None:
         return None
     before = get_many(connection, [contact])[contact]
@@ -81,7 +83,7 @@ def change_status(connection: Connection, contact: UUID, kind: str, status: str)
 
 
 def get_preferences(connection: Connection, contact: UUID) -> Preferences:
-    """What a contact allows.
+    """Return what a contact allows.
 
     Raises:
         NotFound: there is no such contact.
@@ -108,5 +110,5 @@ def change_preferences(connection: Connection, contact: UUID, change: Preference
 
 
 def opt_out(connection: Connection, contact: UUID) -> None:
-    """Record that a contact wants no follow-up any more, and that their consent is withdrawn."""
+    """Record that a contact wants no more follow-ups, and withdraw their consent."""
     queries.opt_out(connection, contact)

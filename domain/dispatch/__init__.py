@@ -1,3 +1,3 @@
-"""What runs next: due tasks in lanes, limits, turns between organisations, pauses, conversations in order."""
+"""Deciding which task runs next: lanes of due tasks, limits, turns between organisations, pauses, concurrency keys."""
 
 TABLES = ("key_changes", "leaders", "pauses", "provider_limits")

@@ -1,4 +1,4 @@
-"""What the limits leave: pure counting, which blocks a lane or lets it go on, and says why."""
+"""Count tasks against limits, and block lanes that have reached one, with the reason. Pure."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from domain.dispatch.schemas import Block, Counts, Lane, PauseKind, ProviderLimi
 
 
 class Allowance:
-    """What the limits leave. All limits of a task are taken together, or none."""
+    """What the limits still allow. A task counts against all of its limits or against none."""
 
     def __init__(self, rules: Rules, counts: Counts) -> None:
         self._rules = rules
@@ -14,32 +14,32 @@ class Allowance:
         self._agents = Counter(counts.agents)
         self._priorities = Counter(counts.priorities)
         self._providers = Counter(counts.providers)
-        # What is published will start: it is counted as if it had, so that a burst of workers breaks no rate.
+        # Published tasks are counted as started: they will start, perhaps all at once, and must not exceed a rate.
         self._starting = Counter(counts.unclaimed)
         self._provider_starting = Counter(counts.unclaimed_providers)
 
     def block(self, lane: Lane) -> Block | None:
-        """What keeps the next task of `lane` from going on; None when nothing does."""
+        """Return what keeps the next task of `lane` from being dispatched; None when nothing does."""
         limits = (switched_off, self._pause, self._organisation, self._agent, self._provider, self._share)
         return next((block for limit in limits if (block := limit(lane))), None)
 
     def take(self, lane: Lane) -> None:
-        """Count one task of `lane` against every limit it falls under."""
+        """Count one task of `lane` against every limit that applies to it."""
         self._count(lane, 1)
 
     def give_back(self, task: Unclaimed) -> None:
-        """Count a published task no more."""
+        """Stop counting a published task."""
         self._count(task, -1)
 
     def keep(self, task: Unclaimed) -> None:
-        """Count it again after all."""
+        """Count a published task again, after `give_back`."""
         self._count(task, 1)
 
     def _count(self, what: Lane | Unclaimed, change: int) -> None:
         self._organisations[what.org_id] += change
         self._starting[what.org_id] += change
         self._agents[what.agent_id] += change
-        if isinstance(what, Lane):  # what is given back makes way for a more urgent lane, which has no such limit
+        if isinstance(what, Lane):  # a task is given back for a more urgent lane, which has no limit by priority
             self._priorities[what.priority] += change
         for key in _provider_keys(what):
             self._providers[key] += change
@@ -98,7 +98,7 @@ class Allowance:
         return None
 
     def _pace(self, key: tuple[str, str], limit: ProviderLimit, lane: Lane) -> Block | None:
-        """What the provider's pace leaves. While it is down, agents with a fallback go on: they ask that one."""
+        """Return the block by the provider's pace, if any. In an outage, lanes with a fallback pass: they use it."""
         if limit.cause is None or (limit.cause == "outage" and lane.has_fallback):
             return None
         name = " ".join(filter(None, key))
@@ -122,7 +122,7 @@ class Allowance:
 
 
 def switched_off(lane: Lane) -> Block | None:
-    """What keeps a lane whose agent is switched off from going on."""
+    """Return the block of a lane whose agent is switched off; None when the agent is on."""
     if not lane.is_off:
         return None
     return Block("agent_off", f"The agent {lane.agent} is switched off; its tasks start again when it is switched on.")

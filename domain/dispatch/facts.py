@@ -1,4 +1,4 @@
-"""What dispatch decides on, read from the database: lanes, counts and rules."""
+"""Read the input of dispatch from the database: lanes, counts and rules."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -19,12 +19,12 @@ Row = Any
 
 
 def read_counts(connection: Connection, crowding: Mapping[str, int] | None = None) -> Counts:
-    """Tasks in flight. `crowding` says how many messages of no use each queue holds besides."""
+    """Count the tasks in flight. `crowding` is the number of messages on each queue without an unclaimed task."""
     return _counts(queries.in_flight(connection), crowding or {})
 
 
 def lane_of(row: Row, usable: Collection[str]) -> Lane:
-    """The lane that a row describes. `usable` are the providers that can be called."""
+    """Build a lane from a row. `usable` lists the providers that can be called."""
     return Lane(
         priority=row["priority"],
         org_id=row["org_id"],
@@ -45,7 +45,7 @@ def _can_be_called(model: str, usable: Collection[str]) -> bool:
 
 
 def _provider(row: Row) -> str:
-    """The name under which limits and holds count a lane's model."""
+    """Return the provider name under which limits and paces count a lane's model."""
     if row["own_endpoint"]:
         return str(row["own_endpoint"])
     shared = providers.of_installation(row["model"])
@@ -75,7 +75,7 @@ def _counts(rows: Sequence[Row], crowding: Mapping[str, int]) -> Counts:
 
 
 def read_rules(connection: Connection, rows: Sequence[Row], most: Mapping[Priority, int]) -> Rules:
-    """Every limit and pause that the lanes of `rows` fall under, with how many tasks of a priority may be in flight."""
+    """Read every limit and pause that applies to the lanes of `rows`. `most` limits the tasks in flight by priority."""
     rates = {row["org_id"]: row["starts_per_minute"] for row in rows if row["starts_per_minute"] is not None}
     started = queries.started_last_minute(connection, rates) if rates else {}
     return Rules(
@@ -93,7 +93,7 @@ def read_rules(connection: Connection, rows: Sequence[Row], most: Mapping[Priori
 
 
 def provider_limit(row: Row) -> ProviderLimit:
-    """The limits, and the pace, that a row describes."""
+    """Build the limits and the pace of a provider or model from a row."""
     return ProviderLimit(
         row["max_in_flight"],
         row["starts_per_minute"],

@@ -1,7 +1,7 @@
-"""Money that is there again: which of the tasks that wait for it go on.
+"""Resume tasks that wait for money once it is available again.
 
-One answer for every way in which it may come: a top-up, a correction, a budget raised or lifted, tokens that other
-tasks gave back, a new month.
+The same rule applies to every source: a top-up, a correction, a budget that was raised or removed, tokens that other
+tasks released, a new month.
 """
 
 from decimal import Decimal
@@ -16,15 +16,16 @@ from domain.wallet import service as wallet
 
 
 def organisations_waiting(connection: Connection) -> list[UUID]:
-    """The organisations with tasks that wait for money."""
+    """Return the organisations with tasks that wait for tokens or for a budget."""
     return tasks.organisations_waiting(connection, "funds", "budget")
 
 
 def resume_waiting(connection: Connection, org: UUID) -> int:
-    """Queue the tasks of an organisation that wait for tokens or for a budget and can pay now: the longest waiting
-    first, together no more than there is. None while fees are owed. Returns how many go on.
+    """Queue tasks of an organisation that wait for tokens or for a budget and can pay now: the longest waiting first,
+    and no more than the available amount covers in total. Resumes none while fees are owed. Returns how many tasks
+    were queued.
 
-    In a transaction of its own, as `tasks.wake_what_fits`.
+    Call it in a transaction of its own, for the reason given in `tasks.wake_what_fits`.
     """
     if not tenants.get_organisation(connection, org).is_prepaid:
         return len(tasks.wake_what_fits(connection, org, "funds")) + _within_budgets(connection, org)
@@ -32,13 +33,15 @@ def resume_waiting(connection: Connection, org: UUID) -> int:
     if balance.owed or balance.available <= 0:
         return 0
     woken = tasks.wake_what_fits(connection, org, "funds", Decimal(balance.available))
-    # A task that a budget lets go on pays for its next model call like any other.
+    # A task that a budget resumes must still pay for its next model call from the wallet.
     pays_for_calls = balance.available - sum(woken) >= wallet.prices(connection)["internal_llm_call"]
     return len(woken) + (_within_budgets(connection, org) if pays_for_calls else 0)
 
 
 def _within_budgets(connection: Connection, org: UUID) -> int:
-    """Agents with a budget of their own within both, one after the other; then all others within the organisation's."""
+    """Queue tasks that wait for a budget. Agents with their own budget come first, one after the other, within that and
+    the organisation's; then all others, within the organisation's. Returns how many tasks were queued.
+    """
     room = billing.room(connection, org)
     left = room.pop("", None)
     count = 0

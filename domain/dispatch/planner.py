@@ -1,10 +1,9 @@
-"""Which tasks go next: a pure decision over lanes, limits and room.
+"""Decide which tasks are dispatched next, from lanes, limits and room. Pure.
 
-Priorities are served in order; inside one, organisations take turns by weight (stride scheduling: Waldspurger and
-Weihl, "Stride Scheduling: Deterministic Proportional-Share Resource Management", 1995), and inside an organisation its
-agents do. A task that has waited for long is treated as one of a higher priority, a step for every `ageing`. So that
-many old tasks cannot crowd out what is really urgent, those get one turn for seven of the others, and an eighth of a
-queue's room.
+Priorities are served in order. Within a priority, organisations take turns by weight (stride scheduling: Waldspurger
+and Weihl, "Stride Scheduling: Deterministic Proportional-Share Resource Management", 1995), and within an organisation
+its agents take turns. A task moves up one priority for every `ageing` that it has waited. Aged tasks get one turn for
+seven of the others and an eighth of a queue's room, so that many old tasks cannot crowd out urgent ones.
 """
 
 import heapq
@@ -23,14 +22,14 @@ Who = TypeVar("Who", bound=Hashable)
 
 _SHARE_OF_THE_AGED = 8
 _TURN, _TURN_OF_THE_AGED = 1.0, 7.0
-"""what a turn costs: seven of one are as many as one of the other"""
+"""what a turn costs: seven ordinary turns cost as much as one of an aged task"""
 
 
 def effective_queue(
     priority: Priority, waited: float, ageing: timedelta, served: Collection[Priority] = PRIORITIES
 ) -> Priority:
-    """The queue for a task that has waited `waited` seconds: its priority, or one higher for every `ageing`; of these
-    the highest that workers serve, and its own where they serve none.
+    """Return the queue for a task that has waited `waited` seconds: the highest queue that workers serve, at most one
+    above its priority for every `ageing`; its own priority when workers serve none of the higher ones.
     """
     own = PRIORITIES.index(priority)
     highest = max(0, own - int(max(0.0, waited) / ageing.total_seconds()))
@@ -38,34 +37,34 @@ def effective_queue(
 
 
 def room_for_aged(bound: int, promoted: int) -> int:
-    """How many more tasks may come to a queue by their age, when it holds `promoted` of them already."""
+    """Return how many more aged tasks a queue may take when it already holds `promoted` of them."""
     return max(1, bound // _SHARE_OF_THE_AGED) - promoted
 
 
 @dataclass
 class Turns(Generic[Who]):
-    """Whose turn it is, remembered from one plan to the next."""
+    """Turns by stride scheduling, kept from one plan to the next."""
 
     virtual_time: float = 0.0
     passes: dict[Who, float] = field(default_factory=dict)
 
     def of(self, who: Who) -> float:
-        """When `who` is next; who was away comes back at the present, with no turns saved up."""
+        """Return the virtual time of the next turn of `who`. It is never in the past: idle time saves up no turns."""
         return max(self.virtual_time, self.passes.get(who, 0.0))
 
     def serve(self, who: Who, cost: float) -> None:
-        """`who` takes a turn, and has the next one `cost` later."""
+        """Give `who` a turn; its next one comes `cost` later in virtual time."""
         self.virtual_time = self.of(who)
         self.passes[who] = self.virtual_time + cost
 
     def forget_idle(self) -> None:
-        """Drop those whose turn lies in the past: they would start at the present anyway."""
+        """Drop entries whose turn lies in the past: they would start at the present anyway."""
         self.passes = {who: at for who, at in self.passes.items() if at > self.virtual_time}
 
 
 class _Line:
-    """The lanes that wait for one queue, by organisation: the own ones of a queue, or those that came by their age.
-    Kept from one plan to the next, for the turns.
+    """The lanes that wait for one queue, by organisation: either those of that priority or the aged ones. Kept from one
+    plan to the next because it holds the turns.
     """
 
     def __init__(self) -> None:
@@ -75,7 +74,7 @@ class _Line:
         self._order: list[tuple[float, UUID]] = []
 
     def open(self, lanes: Iterable[Lane]) -> None:
-        """These lanes wait now."""
+        """Start a plan with these waiting lanes."""
         self._waiting = defaultdict(list)
         for lane in lanes:
             self._waiting[lane.org_id].append(lane)
@@ -83,7 +82,7 @@ class _Line:
         heapq.heapify(self._order)
 
     def take(self, left: dict[Lane, int], allowance: Allowance) -> Lane | None:
-        """The lane whose turn it is and that may go on, one task of it taken; None when none may."""
+        """Take one task of the lane whose turn it is among those that no limit blocks. Return the lane, or None."""
         while self._order:
             _, org = heapq.heappop(self._order)
             lane = self._next_of(org, left, allowance)
@@ -98,14 +97,14 @@ class _Line:
         return None
 
     def _next_of(self, org: UUID, left: Mapping[Lane, int], allowance: Allowance) -> Lane | None:
-        """The organisation's lane that is next: whose agent's turn it is, of several the one that waited longest."""
+        """Return the organisation's next lane: by the turns of its agents, then the longest waiting."""
         free = [lane for lane in self._waiting[org] if left[lane] > 0 and allowance.block(lane) is None]
         self._waiting[org] = free
         turns = self._agents[org]
         return min(free, key=lambda lane: (turns.of(lane.agent_id), -lane.waited), default=None)
 
     def close(self) -> None:
-        """The plan is made."""
+        """End a plan: drop the turns of idle organisations and agents."""
         self._organisations.forget_idle()
         for org, turns in list(self._agents.items()):
             turns.forget_idle()
@@ -115,19 +114,19 @@ class _Line:
 
 @dataclass
 class Planner:
-    """Plans one batch after another. Only turns are remembered, so nothing is lost when another takes over."""
+    """Plans one batch after another. It keeps only turns, so nothing is lost when another dispatcher takes over."""
 
     ageing: timedelta
     _own: dict[Priority, _Line] = field(default_factory=lambda: defaultdict(_Line))
     _aged: dict[Priority, _Line] = field(default_factory=lambda: defaultdict(_Line))
     _ages: Turns[bool] = field(default_factory=Turns)
-    """of all that goes by its age, and of all that does not, on whatever queue"""
+    """turns between aged tasks (True) and all others (False), across all queues"""
 
     def plan(
         self, lanes: Iterable[Lane], allowance: Allowance, counts: Counts, bounds: Mapping[Priority, int]
     ) -> list[Pick]:
-        """What to take, in order: on each queue no more than `bounds` allows to wait there unclaimed. A queue with a
-        bound of 0 is one that nobody serves.
+        """Return the tasks to take, in order, so that no queue holds more unclaimed tasks than `bounds` allows. A bound
+        of 0 means that no worker serves the queue.
         """
         left = {lane: lane.due for lane in lanes if lane.due > 0}
         served = [queue for queue in PRIORITIES if bounds[queue] > 0]
@@ -161,7 +160,7 @@ class Planner:
         room: dict[Priority, int],
         by_age: dict[Priority, int],
     ) -> list[Pick]:
-        """What goes by its age out of turn, because nothing more urgent than its own priority waits."""
+        """Return picks of aged tasks out of turn, if nothing more urgent than their own priority can be dispatched."""
         picks: list[Pick] = []
         for queue in served:
             waiting = [lane for lane in left if lane.priority in served and left[lane] > 0]
@@ -186,8 +185,8 @@ class Planner:
         return self._ages.of(True) < self._ages.of(False)
 
     def lift(self) -> bool:
-        """Whether a published task may be lifted to a higher queue now; that takes a turn of those that go by their
-        age.
+        """Return whether a published task may move to a higher queue now. If so, this uses up a turn of the aged
+        tasks.
         """
         if is_turn := self._is_turn_of_aged:
             self._ages.serve(True, _TURN_OF_THE_AGED)
@@ -210,8 +209,8 @@ def make_way(
     allowance: Allowance,
     room: Mapping[Priority, int],
 ) -> list[UUID]:
-    """Published tasks to be taken back so that more urgent ones can go: those that hold a limit which these need, and
-    only where that is all they need. `room` is what is left on each queue.
+    """Return the published tasks to unpublish because they use up a limit that more urgent tasks need, and only where
+    that is enough to unblock the more urgent task. `room` is the space left on each queue.
     """
     taken = Counter(pick.lane for pick in picks)
     # The least urgent first.

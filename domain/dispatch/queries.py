@@ -1,4 +1,4 @@
-"""All SQL about what runs next. What takes and publishes is for the dispatcher that leads alone."""
+"""All SQL of dispatch. Only the leading dispatcher may call the functions that mark and publish tasks."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,19 +10,19 @@ from core.db import PreparedQuery
 from domain.pacing import service as pacing
 from domain.providers import service as providers
 
-# ── what is due ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── due tasks, limits and workers ────────────────────────────────────────────────────────────────────────────────────
 
-# The task `t` is neither past its expiry, which counts until it is started, nor past its deadline, nor of a user who is
-# shut out. (The backlog of such a user is held back; this is for tasks that are queued afterwards.)
+# The task `t` is not past its expiry (which counts until it is started), not past its deadline, and not of a disabled
+# user. (The backlog of such a user is already held back; this covers tasks that are queued afterwards.)
 _MAY_START = """
     (t.expires_at IS NULL OR t.expires_at > {now} OR t.started_at IS NOT NULL)
     AND (t.deadline IS NULL OR t.deadline > {now})
     AND t.user_id <> ALL ({shut_out})
 """
-# Read once for a statement: joined, it would cost more for each task than all else that is looked at.
+# Read once per statement: a join would cost more per task than everything else in the statement.
 _SHUT_OUT = "ARRAY(SELECT id FROM users WHERE disabled_at IS NOT NULL)"
 
-# A loose index scan: one probe into `tasks_due` for each lane, however many tasks stand in it.
+# A loose index scan: one probe into `tasks_due` per lane, regardless of the number of tasks in it.
 _LANES = PreparedQuery(f"""
     WITH RECURSIVE lane AS (
         (SELECT t.priority, t.org_id, t.agent_id FROM tasks t
@@ -62,7 +62,7 @@ _LANES = PreparedQuery(f"""
 
 
 def lanes(connection: Connection, most: int) -> list[dict[str, Any]]:
-    """The lanes with queued tasks: how many are due (counted up to `most`), and for how long the first has been."""
+    """Return the lanes with queued tasks: the number due (counted up to `most`) and how long the first has been."""
     return _LANES.run(connection, {"most": most}).all
 
 
@@ -77,7 +77,7 @@ _IN_FLIGHT = PreparedQuery("""
 
 
 def in_flight(connection: Connection) -> list[dict[str, Any]]:
-    """Tasks published or running, counted by everything that a limit may count by."""
+    """Count the published and the running tasks by everything that a limit may apply to."""
     return _IN_FLIGHT.run(connection, {}).all
 
 
@@ -91,7 +91,7 @@ _STARTS = PreparedQuery("""
 
 
 def started_last_minute(connection: Connection, most: dict[UUID, int]) -> dict[UUID, int]:
-    """How many tasks each of these organisations started in the last 60 seconds, counted up to the number given."""
+    """Return how many tasks each organisation started in the last 60 seconds, counted up to the number in `most`."""
     found = _STARTS.run(connection, {"orgs": list(most), "most": list(most.values())}).all
     return {row["org_id"]: row["started"] for row in found}
 
@@ -108,7 +108,7 @@ _PROVIDERS = PreparedQuery(f"""
 
 
 def provider_limits(connection: Connection) -> list[dict[str, Any]]:
-    """The limits and paces of providers and models, and how far they are used."""
+    """Return the limits and paces of providers and models, and the starts of the last 60 seconds."""
     return _PROVIDERS.run(connection, {}).all
 
 
@@ -118,7 +118,7 @@ _PAUSES = PreparedQuery("""
 
 
 def paused(connection: Connection) -> list[dict[str, Any]]:
-    """What is paused, as far as this connection may see."""
+    """Return the pauses that this connection may see."""
     return _PAUSES.run(connection, {}).all
 
 
@@ -130,11 +130,11 @@ _CREWS = PreparedQuery("""
 
 
 def crews(connection: Connection, lease: timedelta) -> list[dict[str, Any]]:
-    """How many tasks the living workers can have in hand, by the queues that they serve."""
+    """Return the number of tasks that the live workers can run at once, by the queues that they serve."""
     return _CREWS.run(connection, {"lease": lease}).all
 
 
-# ── taking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── marking as dispatched ────────────────────────────────────────────────────────────────────────────────────────────
 
 _TAKE = PreparedQuery(f"""
     WITH lanes AS (
@@ -171,8 +171,8 @@ _TAKE = PreparedQuery(f"""
 def mark_as_dispatched(
     connection: Connection, lanes: list[dict[str, Any]], picks: list[tuple[int, int, str]]
 ) -> list[dict[str, Any]]:
-    """Mark the first due tasks of `lanes` as dispatched, the `number` of each that is given there. Each of `picks` says
-    to which queue a lane's task at a place goes, both counted from 1. Returns the tasks in the order of the picks.
+    """Mark the first `number` due tasks of each of `lanes` as dispatched. Each of `picks` is (lane, place in the lane,
+    queue), with lane and place counted from 1. Returns the tasks in the order of the picks.
     """
     names = ("priority", "org", "agent", "provider", "model", "number")
     values = {name: [one[name] for one in lanes] for name in names}
@@ -190,7 +190,7 @@ _OLD = text("""
 
 
 def old_and_published(connection: Connection, ageing: timedelta) -> list[RowMapping]:
-    """Published tasks that have been due for longer than `ageing`, the oldest first."""
+    """Return the published tasks that have been due for longer than `ageing`, the oldest first."""
     return list(connection.execute(_OLD, {"ageing": ageing}).mappings())
 
 
@@ -206,13 +206,14 @@ _MOVE = text("""
 
 
 def move_published(connection: Connection, queues: dict[UUID, str]) -> list[RowMapping]:
-    """Have published tasks stand on other queues, and return them for publishing there."""
+    """Move published tasks to other queues, and return them for publishing there."""
     return list(connection.execute(_MOVE, {"ids": list(queues), "queues": list(queues.values())}).mappings())
 
 
-# ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── concurrency keys ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-# A head that somebody has locked is passed by, and its change stays for the next look: the dispatcher waits for nobody.
+# A head that is locked by another transaction is skipped, and its change stays for the next pass: the dispatcher never
+# waits for a row lock.
 _ADVANCE = PreparedQuery("""
     WITH heads AS (
         SELECT c.org_id, c.key, head.* FROM (SELECT DISTINCT org_id, key FROM key_changes) AS c
@@ -233,11 +234,11 @@ _ADVANCE = PreparedQuery("""
 
 
 def advance_keys(connection: Connection) -> int:
-    """Let the first task that has not ended go on, for every concurrency key that saw a change. Returns how many."""
+    """Unpark the first unfinished task of every concurrency key with a change. Returns how many."""
     return _ADVANCE.run(connection, {}).count
 
 
-# ── what was published ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── published tasks ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 _LONG_UNCLAIMED = text("""
     SELECT id, claim, queue FROM tasks
@@ -246,7 +247,7 @@ _LONG_UNCLAIMED = text("""
 
 
 def long_unclaimed(connection: Connection, patience: timedelta) -> list[RowMapping]:
-    """Tasks published longer than `patience` ago that nobody has claimed."""
+    """Return the tasks that were published longer than `patience` ago and are unclaimed."""
     return list(connection.execute(_LONG_UNCLAIMED, {"patience": patience}).mappings())
 
 
@@ -261,7 +262,7 @@ _UNPUBLISH_UNCLAIMED = text("""
 
 
 def unpublish_unclaimed(connection: Connection, ids: list[UUID] | None) -> int:
-    """Make published tasks due again, so that they are published anew: those in `ids`, or all. Returns how many."""
+    """Make published tasks due again, so that they are published again: those in `ids`, or all. Returns how many."""
     return connection.execute(_UNPUBLISH_UNCLAIMED, {"ids": ids}).rowcount
 
 
@@ -277,13 +278,13 @@ _UNWANTED = PreparedQuery(f"""
 
 
 def published_in_vain(connection: Connection, served: list[str]) -> list[UUID]:
-    """Published tasks that nobody should claim now, or nobody will: paused since, of an agent or a user that is off, or
-    on a queue that no worker serves.
+    """Return the published tasks that must not be claimed now (paused since, or their agent or user was disabled) or
+    cannot be (no worker serves the queue).
     """
     return [row["id"] for row in _UNWANTED.run(connection, {"served": served}).all]
 
 
-# Not what was published a moment ago: it is about to be claimed.
+# Tasks published within the last half second are left out: they are about to be claimed.
 _UNCLAIMED = text("""
     SELECT id, org_id, agent_id, provider, model, queue FROM tasks
      WHERE status = 'queued' AND dispatched_at < rota_now() - interval '0.5 seconds' ORDER BY run_after DESC
@@ -291,7 +292,7 @@ _UNCLAIMED = text("""
 
 
 def unclaimed(connection: Connection) -> list[RowMapping]:
-    """The published tasks that nobody has claimed for a while, the youngest first."""
+    """Return the published tasks that have been unclaimed for a while, the latest due first."""
     return list(connection.execute(_UNCLAIMED).mappings())
 
 
@@ -305,19 +306,19 @@ _PAUSE = text("""
 
 
 def insert_pause(connection: Connection, org: UUID, kind: str, name: str, reason: str | None) -> RowMapping:
-    """Pause something; where it is paused already, it stays so."""
+    """Insert a pause, or change the reason of an existing one if a new reason is given."""
     values = {"org": org, "kind": kind, "name": name, "reason": reason}
     return connection.execute(_PAUSE, values).mappings().one()
 
 
 def delete_pause(connection: Connection, kind: str, name: str) -> bool:
-    """Resume something. Whether it was paused."""
+    """Delete a pause. Return whether there was one."""
     statement = text("DELETE FROM pauses WHERE kind = :kind AND name = :name")
     return connection.execute(statement, {"kind": kind, "name": name}).rowcount > 0
 
 
 def pauses(connection: Connection) -> list[RowMapping]:
-    """What this organisation has paused."""
+    """Return this organisation's pauses."""
     statement = text("SELECT kind, name, reason, paused_at FROM pauses ORDER BY kind, name")
     return list(connection.execute(statement).mappings())
 
@@ -326,7 +327,7 @@ _LIMITS = text("SELECT weight, max_in_flight, starts_per_minute FROM organisatio
 
 
 def organisation_limits(connection: Connection, org: UUID) -> RowMapping:
-    """The organisation's weight and limits."""
+    """Return the organisation's weight and limits."""
     return connection.execute(_LIMITS, {"org": org}).mappings().one()
 
 
@@ -350,7 +351,7 @@ _SET_PROVIDER_LIMITS = text("""
 
 
 def set_provider_limits(connection: Connection, values: dict[str, Any]) -> None:
-    """Set the limits of a provider, or of one of its models."""
+    """Set the limits of a provider or of one of its models."""
     connection.execute(_SET_PROVIDER_LIMITS, values)
 
 
@@ -378,7 +379,7 @@ _STANDING = text(f"""
 
 
 def standing(connection: Connection, org: UUID, task_id: UUID) -> RowMapping | None:
-    """How a task of organisation `org` stands, with all that decides when it may go on."""
+    """Return the state of a task of organisation `org`, with everything that decides when it may be dispatched."""
     return connection.execute(_STANDING, {"org": org, "task": task_id}).mappings().one_or_none()
 
 
@@ -388,7 +389,7 @@ _LEADING = text("""
 
 
 def is_anybody_leading(connection: Connection, lease: timedelta) -> bool:
-    """Whether a dispatcher has shown life within `lease`."""
+    """Whether a dispatcher has sent a heartbeat within `lease`."""
     return connection.execute(_LEADING, {"lease": lease}).scalar() is not None
 
 
@@ -405,12 +406,12 @@ _BEFORE_IN_KEY = text("""
 
 
 def head_of_key(connection: Connection, org: UUID, key: str) -> RowMapping | None:
-    """The task that all others with this concurrency key wait for."""
+    """Return the task that all others with this concurrency key wait for."""
     return connection.execute(_HEAD_OF_KEY, {"org": org, "key": key}).mappings().one_or_none()
 
 
 def number_before_in_key(connection: Connection, org: UUID, key: str, position: int) -> int:
-    """How many tasks with this key must end first."""
+    """Return how many tasks with this key must end before the one at `position`."""
     values = {"org": org, "key": key, "position": position}
     found: int = connection.execute(_BEFORE_IN_KEY, values).scalar_one()
     return found
@@ -427,7 +428,7 @@ _AHEAD = text("""
 
 
 def number_ahead(connection: Connection, org: UUID, task_id: UUID, *, priority: str, agent: UUID) -> int:
-    """How many tasks of the same agent and priority are before this one; counted up to ten thousand."""
+    """Return how many tasks of the same agent and priority are before this one, counted up to ten thousand."""
     values = {"org": org, "task": task_id, "priority": priority, "agent": agent}
     found: int = connection.execute(_AHEAD, values).scalar_one()
     return found

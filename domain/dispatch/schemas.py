@@ -1,4 +1,4 @@
-"""What dispatch knows and decides."""
+"""Types that dispatch reads, decides on and shows."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Hindrance = Literal[
 
 @dataclass(frozen=True)
 class Lane:
-    """The due tasks of one priority, organisation and agent: they wait together, and go on together."""
+    """The due tasks of one priority, organisation and agent. They wait and are dispatched together."""
 
     priority: Priority
     org_id: UUID
@@ -28,39 +28,39 @@ class Lane:
     provider: str
     model: str
     due: int = 0
-    """how many are due, counted up to what can be taken at once"""
+    """number of due tasks, counted up to what can be taken at once"""
     waited: float = 0.0
-    """seconds for which the first has been due; negative when its time has not come"""
+    """seconds since the first task became due; negative when it is not due yet"""
     has_fallback: bool = False
-    """whether its agent asks another model while the provider is down"""
+    """whether its agent has a fallback model for outages of the provider"""
     weight: int = 1
-    """turns its organisation gets for one turn of an organisation of weight 1"""
+    """turns that its organisation gets for each turn of an organisation with weight 1"""
     is_off: bool = False
     """whether its agent is switched off"""
 
 
 @dataclass(frozen=True)
 class Block:
-    """What keeps a lane from going on, and in words."""
+    """What keeps a lane's tasks from being dispatched, and an explanation for users."""
 
     by: Hindrance
     why: str
     model: str = ""
-    """whose limit it is, where it is that of one model"""
+    """the model whose limit it is; empty when the limit is not one model's"""
 
 
 @dataclass(frozen=True)
 class Crew:
-    """The living workers that serve the same queues."""
+    """The live workers that serve the same queues."""
 
     queues: Collection[str]
     slots: int
-    """tasks that they can have in hand"""
+    """tasks that they can run at once"""
 
 
 @dataclass(frozen=True)
 class Unclaimed:
-    """A published task that nobody has claimed for a while."""
+    """A published task that has been unclaimed for a while."""
 
     id: UUID
     org_id: UUID
@@ -72,74 +72,74 @@ class Unclaimed:
 
 @dataclass(frozen=True)
 class Counts:
-    """Tasks in flight: on a Celery queue and unclaimed, or running."""
+    """Numbers of tasks in flight: on a Celery queue and unclaimed, or running."""
 
     organisations: Mapping[UUID, int] = field(default_factory=dict)
     agents: Mapping[UUID, int] = field(default_factory=dict)
     providers: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """by (provider, model), and with an empty model by provider"""
+    """by (provider, model); an empty model stands for all models of the provider"""
     unclaimed: Mapping[UUID, int] = field(default_factory=dict)
-    """of those in flight, the ones on a Celery queue, by organisation"""
+    """tasks on a Celery queue, by organisation"""
     unclaimed_providers: Mapping[tuple[str, str], int] = field(default_factory=dict)
     on_queue: Mapping[Priority, int] = field(default_factory=dict)
-    """unclaimed, by the Celery queue they were published on"""
+    """unclaimed tasks, by the Celery queue they were published on"""
     promoted: Mapping[Priority, int] = field(default_factory=dict)
-    """of those, the ones that came there by their age"""
+    """unclaimed tasks that were published on a higher queue because of their age, by that queue"""
     priorities: Mapping[Priority, int] = field(default_factory=dict)
-    """by their own priority, whatever queue they are on"""
+    """by the tasks' own priority, whatever queue they are on"""
 
 
 @dataclass(frozen=True)
 class OrganisationLimit:
-    """What an organisation may have in flight, and start in a minute; None for no limit."""
+    """How many tasks an organisation may have in flight and start in a minute; None means no limit."""
 
     max_in_flight: int | None = None
     starts_per_minute: int | None = None
     started: int = 0
-    """in the last minute"""
+    """tasks started in the last minute"""
 
 
 @dataclass(frozen=True)
 class ProviderLimit:
-    """As for organisations, for a provider or one of its models; and how often it may be called now."""
+    """How many tasks a provider or a model may have in flight and start in a minute (None: no limit), and its pace."""
 
     max_in_flight: int | None = None
     starts_per_minute: int | None = None
     started: int = 0
     held_for: float = 0.0
-    """seconds; 0 when it is not held"""
+    """seconds until the next call may begin; 0 when one may begin now"""
     cause: Cause | None = None
-    """why its calls are paced; None where they are not"""
+    """why its calls are paced; None when they are not"""
     rate: float = 0.0
-    """calls a second, where they are paced"""
+    """calls a second, when they are paced"""
     room: int | None = None
-    """tasks that may be on their way to it, published and unclaimed; None for no limit"""
+    """tasks that may be published to it and unclaimed; None means no limit"""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Every limit that dispatch must keep, as it stands now."""
+    """Snapshot of every limit that dispatch must keep."""
 
     organisations: Mapping[UUID, OrganisationLimit] = field(default_factory=dict)
     agents: Mapping[UUID, int] = field(default_factory=dict)
-    """tasks in flight at most, for agents with such a limit"""
+    """most tasks in flight, for agents with such a limit"""
     providers: Mapping[tuple[str, str], ProviderLimit] = field(default_factory=dict)
     priorities: Mapping[Priority, int] = field(default_factory=dict)
-    """tasks in flight at most, for priorities with such a limit"""
+    """most tasks in flight, for priorities with such a limit"""
     pauses: Mapping[tuple[UUID, PauseKind, str], str] = field(default_factory=dict)
-    """what is paused, and the reason, which may be empty"""
+    """the reason of each pause by (organisation, kind, name); may be empty"""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """One task to be taken from a lane and published on `queue`."""
+    """One task to take from a lane and publish on `queue`."""
 
     lane: Lane
     queue: Priority
 
 
 class Pause(BaseModel):
-    """Something whose tasks wait until it is resumed. What runs goes on."""
+    """A paused organisation, queue or agent: its tasks do not start until it is resumed. Running tasks continue."""
 
     kind: PauseKind
     name: str = Field(description="the priority, the agent's slug, or the organisation's")
@@ -159,7 +159,7 @@ class Why(BaseModel):
 
 
 class LimitsView(BaseModel):
-    """An organisation's limits, and how far they are used."""
+    """An organisation's limits and their current use."""
 
     weight: int = Field(description="turns for one turn of an organisation of weight 1")
     max_in_flight: int | None = Field(description="tasks published or running at once; null for no limit")
@@ -169,7 +169,7 @@ class LimitsView(BaseModel):
 
 
 class ProviderLimitView(BaseModel):
-    """The limits of a provider, or of one of its models."""
+    """The limits and the pace of a provider or of one of its models, and their current use."""
 
     provider: str
     model: str = Field(description="empty for all of the provider's models")

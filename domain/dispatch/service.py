@@ -1,4 +1,4 @@
-"""Verbs of the dispatcher, and of people who pause and limit."""
+"""Operations of the dispatcher, and pauses and limits that users set."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -38,14 +38,14 @@ _FEWEST = 16
 
 @dataclass(frozen=True)
 class Taken:
-    """What one look at the database came to."""
+    """The result of one dispatch pass."""
 
     due: list[Due]
-    """marked as dispatched, in the order in which to publish"""
+    """the tasks marked as dispatched, in the order in which to publish them"""
     next_due: float | None
-    """seconds until a lane with nothing due has something; None when no lane waits for its time"""
+    """seconds until the next lane with nothing due has a due task; None when no lane has tasks scheduled for later"""
     made_room: bool = False
-    """whether something was taken back for a more urgent task, so that it is worth looking again at once"""
+    """whether tasks were unpublished for more urgent ones, so that another pass is worthwhile at once"""
 
 
 def take_due(
@@ -56,11 +56,12 @@ def take_due(
     usable: Collection[str] = (),
     most: Mapping[Priority, int] | None = None,
 ) -> Taken:
-    """Mark the tasks that go next as dispatched: by priority, in turns, within every limit.
+    """Mark the next tasks as dispatched: by priority, in turns between organisations, within every limit.
 
-    `bounds` says how many unclaimed messages each queue may hold, 0 for a queue that nobody serves, `crowding` how many
-    it holds that claim nothing, `usable` which providers can be called, `most` how many tasks of a priority may be in
-    flight. Only one dispatcher may call this: between counting and marking, tasks may end but none may start otherwise.
+    `bounds` is the number of unclaimed messages that each queue may hold, 0 for a queue that no worker serves.
+    `crowding` is the number of messages on each queue that belong to no unclaimed task. `usable` lists the providers
+    that can be called. `most` is the number of tasks of each priority that may be in flight. Only one dispatcher may
+    call this: between counting and marking, tasks may end but none may be dispatched elsewhere.
     """
     queries.advance_keys(connection)
     if vain := queries.published_in_vain(connection, [queue for queue, bound in bounds.items() if bound > 0]):
@@ -70,8 +71,8 @@ def take_due(
     lanes = [lane_of(row, usable) for row in rows if row["due"]]
     if not lanes:
         return Taken([], next_due)
-    # What is unclaimed is counted before what has started: who is claimed in between is counted twice, never not at
-    # all.
+    # Unclaimed tasks are counted before started ones: a task that is claimed in between is counted twice rather than
+    # not at all.
     counts = read_counts(connection, crowding)
     allowance = Allowance(read_rules(connection, rows, most or {}), counts)
     picks = planner.plan(lanes, allowance, counts, bounds)
@@ -87,7 +88,7 @@ def _make_way(
     counts: Counts,
     bounds: Mapping[Priority, int],
 ) -> bool:
-    """Take back published tasks that nobody claims where they hold a limit that more urgent ones need."""
+    """Unpublish unclaimed tasks that use up a limit which more urgent tasks need. Return whether any was."""
     if not any(allowance.block(lane) for lane in lanes) or not any(counts.on_queue.values()):
         return False
     published = [Unclaimed(**row) for row in queries.unclaimed(connection)]
@@ -98,17 +99,17 @@ def _make_way(
 
 
 def crews(connection: Connection, lease: timedelta) -> list[Crew]:
-    """The slots of the living workers, by the queues that they serve."""
+    """Return the slots of the live workers, by the queues that they serve."""
     return [Crew(**row) for row in queries.crews(connection, lease)]
 
 
 def unclaimed_by_queue(connection: Connection) -> dict[str, int]:
-    """How many published tasks nobody has claimed, by the queue they were published on."""
+    """Return the number of published, unclaimed tasks by the queue they were published on."""
     return {str(queue): number for queue, number in read_counts(connection).on_queue.items()}
 
 
 def promote_old(connection: Connection, planner: Planner, bounds: Mapping[Priority, int]) -> list[Due]:
-    """Move published tasks that nobody takes to the queue of their age, where it is their turn and there is room."""
+    """Move aged, unclaimed tasks to the higher queue due to them, if it is their turn and the queue has room."""
     old = queries.old_and_published(connection, planner.ageing)
     moved: dict[UUID, str] = {}
     held = Counter(read_counts(connection).promoted) if old else Counter()
@@ -123,8 +124,8 @@ def promote_old(connection: Connection, planner: Planner, bounds: Mapping[Priori
 
 
 def _mark(connection: Connection, picks: list[Pick]) -> list[Due]:
-    """Mark what was picked, and return it in the order of the picks, so that turns hold on the Celery queues as well.
-    Fewer than were picked may be there: somebody has just cancelled one, or has it locked.
+    """Mark the picked tasks as dispatched and return them in the order of the picks, so that the Celery queues keep the
+    turns. Returns fewer tasks than were picked if one was just cancelled or is locked by another transaction.
     """
     lanes = list(dict.fromkeys(pick.lane for pick in picks))
     numbers = {lane: number for number, lane in enumerate(lanes, start=1)}
@@ -152,25 +153,26 @@ def _due(row: RowMapping | Mapping[str, Any]) -> Due:
 
 
 def long_unclaimed(connection: Connection, patience: timedelta) -> dict[UUID, tuple[int, str]]:
-    """The tasks that were published longer than `patience` ago and are unclaimed: claim number and queue."""
+    """Return the tasks published longer than `patience` ago and unclaimed: claim number and queue by task id."""
     return {row["id"]: (row["claim"], row["queue"]) for row in queries.long_unclaimed(connection, patience)}
 
 
 def unpublish(connection: Connection, lost: Collection[UUID]) -> int:
-    """Make published tasks due again whose messages are gone. Returns how many."""
+    """Make published tasks whose messages were lost due again. Returns how many."""
     return queries.unpublish_unclaimed(connection, list(lost)) if lost else 0
 
 
 def unpublish_all(connection: Connection) -> int:
-    """Make every published and unclaimed task due again: the broker has lost its memory."""
+    """Make every published, unclaimed task due again, after the broker lost its messages. Returns how many."""
     return queries.unpublish_unclaimed(connection, None)
 
 
-# ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pauses and limits ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def pause(connection: Connection, org: UUID, kind: PauseKind, name: str, reason: str | None) -> Pause:
-    """Let nothing of it start until it is resumed; what runs goes on. Pausing twice is fine.
+    """Keep tasks of an organisation, queue or agent from starting until it is resumed. Running tasks continue.
+    Idempotent.
 
     Raises:
         NotFound: there is no such agent.
@@ -180,7 +182,7 @@ def pause(connection: Connection, org: UUID, kind: PauseKind, name: str, reason:
 
 
 def resume(connection: Connection, org: UUID, kind: PauseKind, name: str) -> bool:
-    """Let it go on, also an agent that was deleted since. False when it was not paused."""
+    """Resume an organisation, queue or agent, also a deleted agent. Return False when it was not paused."""
     return queries.delete_pause(connection, kind, _named(connection, org, kind, name))
 
 
@@ -197,12 +199,12 @@ def _named(connection: Connection, org: UUID, kind: PauseKind, name: str) -> str
 
 
 def pauses(connection: Connection) -> list[Pause]:
-    """What the organisation has paused."""
+    """Return the organisation's pauses."""
     return [Pause(**row) for row in queries.pauses(connection)]
 
 
 def limits(connection: Connection, org: UUID) -> LimitsView:
-    """The organisation's limits, and how far they are used."""
+    """Return the organisation's limits and their current use."""
     row = queries.organisation_limits(connection, org)
     in_flight = read_counts(connection).organisations.get(org, 0)
     started = queries.started_last_minute(connection, {org: row["starts_per_minute"] or 1_000_000})
@@ -210,24 +212,24 @@ def limits(connection: Connection, org: UUID) -> LimitsView:
 
 
 DEFAULT_RATE = 100
-"""tasks that an organisation may start in a minute, as the table has it"""
+"""tasks that an organisation may start in a minute; equal to the column's default in the table"""
 
 
 def has_default_rate(connection: Connection, org: UUID) -> bool:
-    """Whether nobody has changed the organisation's rate."""
+    """Whether the organisation still has the default rate."""
     return bool(queries.organisation_limits(connection, org)["starts_per_minute"] == DEFAULT_RATE)
 
 
 def set_organisation_limits(connection: Connection, org: UUID, changes: dict[str, int | None]) -> LimitsView:
-    """Change those of `weight`, `max_in_flight` and `starts_per_minute` that are given; None lifts a limit. Holds from
-    the next dispatch on.
+    """Change those of `weight`, `max_in_flight` and `starts_per_minute` that are given; None removes a limit. Takes
+    effect with the next dispatch.
     """
     queries.set_organisation_limits(connection, org, dict(queries.organisation_limits(connection, org)) | changes)
     return limits(connection, org)
 
 
 def set_provider_limits(connection: Connection, provider: str, limits: dict[str, Any]) -> None:
-    """Set `max_in_flight` and `starts_per_minute` of a provider, or of the `model` that is named; None for no limit.
+    """Set `max_in_flight` and `starts_per_minute` of a provider, or of one `model` if named; None means no limit.
 
     Raises:
         InvalidInput: there is no such provider.
@@ -241,7 +243,7 @@ def set_provider_limits(connection: Connection, provider: str, limits: dict[str,
 
 
 def provider_limits(connection: Connection) -> list[ProviderLimitView]:
-    """The providers' limits and paces, and how far they are used."""
+    """Return the providers' limits and paces and their current use."""
     in_flight = read_counts(connection).providers
     return [
         ProviderLimitView(

@@ -1,4 +1,4 @@
-"""How many slots the workers have, and how many of them bulk leaves to what is more urgent. Pure counting."""
+"""Count the workers' slots, and those that `low` tasks leave to more urgent ones. Pure functions."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,12 +7,12 @@ from domain.tasks.schemas import PRIORITIES, Priority
 
 BULK: Priority = "low"
 _KEPT = 8
-"""one slot in so many"""
+"""one slot in this many is kept free of `low` tasks"""
 _FEWEST = 16
 
 
 def slots_by_queue(crews: Iterable[Crew]) -> dict[str, int]:
-    """How many tasks the living workers of each queue can have in hand."""
+    """Return the number of tasks that the live workers of each queue can run at once."""
     slots: dict[str, int] = {}
     for crew in crews:
         for queue in crew.queues:
@@ -21,16 +21,16 @@ def slots_by_queue(crews: Iterable[Crew]) -> dict[str, int]:
 
 
 def bounds_for(slots: Mapping[str, int], ceiling: int) -> dict[Priority, int]:
-    """How many unclaimed messages each queue may hold: as many as its workers have slots, so that nobody waits behind a
-    long queue that no turn can shorten; some at least; never more than `ceiling`; none where no worker lives.
+    """Return how many unclaimed messages each queue may hold: as many as its workers have slots, at least 16, at most
+    `ceiling`, and 0 without live workers. Short queues matter because turns cannot reorder published tasks.
     """
     return {queue: min(ceiling, max(_FEWEST, slots[queue])) if slots.get(queue) else 0 for queue in PRIORITIES}
 
 
 def most_in_flight(crews: Iterable[Crew]) -> dict[Priority, int]:
-    """How many `low` tasks may be in flight: all slots but one in eight, and one at least, of the workers that serve a
-    more urgent queue too. So a task that takes long never waits for bulk to end. A single slot cannot be divided: it
-    serves whatever is next. Without workers for `low` there is nothing to limit.
+    """Return how many `low` tasks may be in flight. One slot in eight, at least one, is kept free on the workers that
+    also serve a more urgent queue, so that an urgent task never waits for long `low` tasks to end. A single slot is
+    not divided: it serves whatever is next. Without workers for `low` there is no limit.
     """
     slots, shared = 0, 0
     for crew in crews:

@@ -1,4 +1,4 @@
-"""What a task is waiting for, in a sentence. Asks the very rules that dispatch goes by."""
+"""Explain in one sentence what a task is waiting for, by the same rules that dispatch applies."""
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -15,7 +15,7 @@ from domain.dispatch.schemas import Crew, Why
 from domain.dispatch.shares import most_in_flight, slots_by_queue
 
 Answer = tuple[str | None, str]
-"""a stable word, and the sentence"""
+"""(stable word, sentence)"""
 
 _MOST_COUNTED = 10_000
 
@@ -33,8 +33,8 @@ _WAITING = {
 
 
 def why(connection: Connection, org: UUID, task_id: UUID, lease: timedelta, usable: Collection[str] = ()) -> Why:
-    """What a task of organisation `org` is waiting for. Looks across organisations, as dispatch does. `usable` are the
-    providers that can be called.
+    """Return what a task of organisation `org` is waiting for. Reads across organisations, as dispatch does. `usable`
+    lists the providers that can be called.
 
     Raises:
         NotFound: the organisation has no such task.
@@ -74,7 +74,7 @@ def _why_queued(connection: Connection, row: Row, task_id: UUID, lease: timedelt
 
 
 def _why_it_may_not_start(row: Row, usable: Collection[str]) -> Answer | None:
-    """What forbids a queued task to start, whatever its place in the queue."""
+    """Return what keeps a queued task from starting at any place in the queue; None when nothing does."""
     if row["is_expired"]:
         return "time", "It was not started in time and is about to be marked as expired."
     if row["is_late"]:
@@ -132,7 +132,7 @@ def _why_undispatched(
 
 
 def _span(seconds: float) -> str:
-    """A length of time in the unit that suits it."""
+    """Format a duration in hours, minutes or seconds."""
     for unit, length in (("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,3 +1,3 @@
-"""Follow-ups: rules that say whom to write to, when and why; what is planned, what was sent, what came of it."""
+"""Follow-ups: rules for whom to write to, when and why; planned and sent messages, and their outcome."""
 
 TABLES = ("follow_up_rules", "follow_ups")

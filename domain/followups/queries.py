@@ -1,6 +1,6 @@
-"""All SQL about follow-ups. What finds subjects, and tells how it stands with them, is in `triggers.py`.
+"""All SQL about follow-ups. The SQL that finds subjects and reads their state is part of the triggers (`triggers.py`).
 
-A follow-up's row is the lock: whoever starts, sends, stops or ends it holds that row.
+A follow-up's row is the lock: starting, sending, stopping and ending it all lock that row first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,13 +18,13 @@ _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('follow-ups
 
 
 def now(connection: Connection) -> datetime:
-    """The database's time."""
+    """Return the database's time."""
     found: datetime = connection.execute(_NOW).scalar_one()
     return found
 
 
 def one_at_a_time(connection: Connection, org: UUID) -> None:
-    """Wait until nobody else attends to this organisation's follow-ups: caps are counted over all of them."""
+    """Lock this organisation's follow-ups until the transaction ends: caps are counted over all of them."""
     connection.execute(_ONE_AT_A_TIME, {"org": org})
 
 
@@ -43,7 +43,7 @@ _SWITCH = text("""
            on_since = CASE WHEN :is_on THEN CASE WHEN is_on THEN on_since ELSE rota_now() END END
      WHERE slug = :slug
 """)
-# What is planned moves with the rule: each step to its new delay.
+# Planned follow-ups move with the rule: each step to its new delay.
 _MOVE = text("""
     UPDATE follow_ups f SET wanted_at = f.begun_at + s.after, due_at = f.begun_at + s.after
       FROM jsonb_to_recordset(CAST(:steps AS jsonb)) AS s (step int, after interval)
@@ -52,17 +52,17 @@ _MOVE = text("""
 
 
 def rules(connection: Connection) -> list[RowMapping]:
-    """The rules that are stored."""
+    """Return the stored rules."""
     return list(connection.execute(text(f"{_RULE} ORDER BY slug")).mappings())
 
 
 def rule(connection: Connection, slug: str) -> RowMapping | None:
-    """The stored rule called `slug`."""
+    """Return the stored rule called `slug`."""
     return connection.execute(text(f"{_RULE} WHERE slug = :slug"), {"slug": slug}).mappings().one_or_none()
 
 
 def put_rule(connection: Connection, row: dict[str, Any]) -> None:
-    """Add or change a rule. Whether it is on stays."""
+    """Add or change a rule, without switching it on or off."""
     connection.execute(_PUT_RULE, row | {"fields": dump_json(row["fields"])})
 
 
@@ -79,17 +79,17 @@ _STOP_PLANNED = text("""
 
 
 def stop_planned(connection: Connection, slug: str, reason: str) -> set[UUID]:
-    """Stop what a rule has planned. Returns the choices that were made for it."""
+    """Stop the planned follow-ups of a rule. Returns the ids of the choices made for them."""
     return set(connection.execute(_STOP_PLANNED, {"rule": slug, "reason": reason}).scalars()) - {None}
 
 
 def move_planned(connection: Connection, slug: str, delays: Sequence[timedelta]) -> None:
-    """Let what is planned by a rule come due by these delays."""
+    """Move the planned follow-ups of a rule to these delays, one for each step."""
     connection.execute(_MOVE, {"rule": slug, "steps": _numbered(delays)})
 
 
 def delete_rule(connection: Connection, slug: str) -> bool:
-    """Take a stored rule away."""
+    """Delete a stored rule. Return whether there was one."""
     return connection.execute(text("DELETE FROM follow_up_rules WHERE slug = :slug"), {"slug": slug}).rowcount == 1
 
 
@@ -106,12 +106,12 @@ _IN_NEED = text("""
 
 
 def organisations_with_rules(connection: Connection) -> list[UUID]:
-    """Organisations that have a rule switched on, or a follow-up of which something is still to come."""
+    """Return the organisations with a rule switched on or with an open or unsettled follow-up."""
     return list(connection.execute(_WITH_RULES).scalars())
 
 
 def organisations_in_need(connection: Connection) -> list[UUID]:
-    """Where a follow-up is due or under way, or was stopped while it was being written."""
+    """Return the organisations where a follow-up is due or under way, or was stopped while being written."""
     return list(connection.execute(_IN_NEED).scalars())
 
 
@@ -132,8 +132,8 @@ def _numbered(delays: Sequence[timedelta]) -> str:
 
 
 def found(connection: Connection, org: UUID, trigger: Trigger, values: dict[str, Any]) -> list[RowMapping]:
-    """What a trigger finds that began at `since` or later and has fewer than `steps` follow-ups by the rule: `limit` at
-    most, the earliest first.
+    """Return what a trigger finds that began at `since` or later and has fewer than `steps` follow-ups by the rule:
+    `limit` rows at most, the earliest first.
     """
     statement = text(f"""
         SELECT found.* FROM ({trigger.found}) AS found
@@ -151,11 +151,11 @@ def found(connection: Connection, org: UUID, trigger: Trigger, values: dict[str,
 
 
 def insert_follow_ups(connection: Connection, org: UUID, rule: str, rows: list[dict[str, Any]]) -> int:
-    """Plan follow-ups. Returns how many were not planned before."""
+    """Insert planned follow-ups. Existing ones are skipped. Returns how many were inserted."""
     return connection.execute(_INSERT, {"org": org, "rule": rule, "rows": dump_json(rows)}).rowcount
 
 
-# ── attending ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── starting and ending ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _FOLLOW_UP = """
     SELECT id, rule, step, subject, contact, begun_at, facts, channel, variant, choice_id, status, reason, wanted_at,
@@ -200,62 +200,62 @@ _QUEUED = text("UPDATE follow_ups SET status = 'queued', message_id = :message W
 
 
 def lock_due(connection: Connection, limit: int) -> list[RowMapping]:
-    """What is due, the earliest first, kept for this transaction."""
+    """Lock and return up to `limit` due follow-ups, the earliest first."""
     return list(connection.execute(_DUE, {"limit": limit}).mappings())
 
 
 def lock_open(connection: Connection, after: UUID, limit: int) -> list[RowMapping]:
-    """What is open, from the one after `after`, kept for this transaction."""
+    """Lock and return up to `limit` open follow-ups with ids greater than `after`."""
     return list(connection.execute(_OPEN, {"after": after, "limit": limit}).mappings())
 
 
 def lock_open_of(connection: Connection, contact: UUID) -> list[RowMapping]:
-    """What is open for a contact, kept for this transaction."""
+    """Lock and return the open follow-ups of a contact."""
     return list(connection.execute(_OPEN_OF, {"contact": contact}).mappings())
 
 
 def lock_of_task(connection: Connection, task: UUID) -> RowMapping | None:
-    """The follow-up that a task writes, kept for this transaction."""
+    """Lock and return the follow-up that a task writes."""
     return connection.execute(_BY_TASK, {"task": task}).mappings().one_or_none()
 
 
 def lock_one(connection: Connection, row_id: UUID) -> RowMapping | None:
-    """One follow-up, kept for this transaction."""
+    """Lock and return one follow-up."""
     statement = text(f"{_FOLLOW_UP} WHERE id = :id FOR UPDATE")
     return connection.execute(statement, {"id": row_id}).mappings().one_or_none()
 
 
 def under_way(connection: Connection) -> list[RowMapping]:
-    """What is being written or has a message queued, with how its task and its message stand; kept for this
-    transaction.
+    """Lock and return the follow-ups that are being written or have a message queued, with the state of their task and
+    message.
     """
-    # Two statements: one that had waited for a row would show that as it is now, and what is joined as it was before.
+    # Two statements: after waiting for a row lock, a single one would return the new row with older joined rows.
     connection.execute(_LOCK_UNDER_WAY)
     return list(connection.execute(_UNDER_WAY).mappings())
 
 
 def end(connection: Connection, ends: Iterable[dict[str, Any]]) -> int:
-    """Note how follow-ups ended: id, status, reason, sent_at. Of those that have ended nothing changes."""
+    """Record how follow-ups ended: id, status, reason, sent_at. Those that have ended already are left unchanged."""
     listed = list(ends)
     return connection.execute(_END, {"ends": dump_json(listed)}).rowcount if listed else 0
 
 
 def put_off(connection: Connection, row: dict[str, Any]) -> None:
-    """Let a planned follow-up come due later, in the variant that was chosen."""
+    """Postpone a planned follow-up, and keep the variant chosen for it."""
     connection.execute(_PUT_OFF, row)
 
 
 def start(connection: Connection, row: dict[str, Any]) -> None:
-    """Note which task writes a follow-up, for which channel and in which variant."""
+    """Record which task writes a follow-up, for which channel and in which variant."""
     connection.execute(_START, row)
 
 
 def note_queued(connection: Connection, row_id: UUID, message: UUID) -> None:
-    """Note the message of a follow-up that was being written."""
+    """Record the queued message of a follow-up that was being written."""
     connection.execute(_QUEUED, {"id": row_id, "message": message})
 
 
-# ── what is to be heeded ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── checks before sending ────────────────────────────────────────────────────────────────────────────────────────────
 
 _ANSWERED = text("""
     SELECT a.id FROM jsonb_to_recordset(CAST(:asked AS jsonb)) AS a (id uuid, contact uuid, since timestamptz)
@@ -274,7 +274,7 @@ _EARLIER = text("""
 def standings(
     connection: Connection, trigger: Trigger, asked: Iterable[RowMapping], values: dict[str, Any]
 ) -> list[RowMapping]:
-    """How it stands with the subjects of these follow-ups."""
+    """Return the state of these follow-ups' subjects."""
     listed = {(row["subject"], row["begun_at"]): row["contact"] for row in asked}
     rows = [
         {"subject": str(subject), "contact": str(contact), "begun_at": begun_at.isoformat()}
@@ -289,7 +289,7 @@ def standings(
 
 
 def answered(connection: Connection, rows: Iterable[RowMapping]) -> set[UUID]:
-    """Those of these follow-ups whose contact has written since the sequence began or was planned."""
+    """Return the ids of those follow-ups whose contact has written since the sequence began or was planned."""
     asked = [
         {
             "id": str(row["id"]),
@@ -302,23 +302,23 @@ def answered(connection: Connection, rows: Iterable[RowMapping]) -> set[UUID]:
 
 
 def recent(connection: Connection, contact: UUID, since: datetime) -> list[datetime]:
-    """When follow-ups were sent to a contact after `since`; what is on its way counts as sent now."""
+    """Return the times of follow-ups sent to a contact after `since`. Those being written or queued count as now."""
     return list(connection.execute(_OTHERS, {"contact": contact, "since": since}).scalars())
 
 
 def on_their_way(connection: Connection, rule: str) -> dict[tuple[UUID, datetime], int]:
-    """The earliest step that is on its way, of each sequence of a rule."""
+    """Return the earliest step being written or queued, for each sequence of a rule."""
     rows = connection.execute(_EARLIER, {"rule": rule})
     return {(row.subject, row.begun_at): row.step for row in rows}
 
 
-# ── what came of them ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── outcomes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _STOPPED = text("SELECT id, task_id FROM follow_ups WHERE status = 'stopped' AND NOT is_settled")
 _LAST_SENT = text(f"""
     {_FOLLOW_UP} WHERE contact = :contact AND sent_at <= :at ORDER BY sent_at DESC, id DESC LIMIT 1 FOR UPDATE
 """)
-# All of a contact together and the latest first: a purchase counts for that.
+# All follow-ups of a contact in one batch, the latest first: a purchase counts for the latest.
 _UNSETTLED = text(f"""
     {_FOLLOW_UP} WHERE sent_at IS NOT NULL AND NOT is_settled
         AND contact IN (SELECT DISTINCT contact FROM follow_ups
@@ -335,39 +335,37 @@ _CONVERT = text("""
 
 
 def stopped(connection: Connection) -> list[RowMapping]:
-    """What was stopped while a task was writing it."""
+    """Return the follow-ups that were stopped while a task was writing them."""
     return list(connection.execute(_STOPPED).mappings())
 
 
 def last_sent(connection: Connection, contact: UUID, at: datetime) -> RowMapping | None:
-    """The last follow-up that a contact was sent before a moment."""
+    """Lock and return the last follow-up sent to a contact up to a moment."""
     return connection.execute(_LAST_SENT, {"contact": contact, "at": at}).mappings().one_or_none()
 
 
 def note_answered(connection: Connection, row_id: UUID, at: datetime) -> None:
-    """Note when a follow-up was first answered."""
+    """Record when a follow-up was first answered."""
     statement = text("UPDATE follow_ups SET answered_at = :at WHERE id = :id AND answered_at IS NULL")
     connection.execute(statement, {"id": row_id, "at": at})
 
 
 def lock_unsettled(connection: Connection, after: UUID, limit: int) -> list[RowMapping]:
-    """What was sent and may still lead to something, of `limit` contacts from the one after `after`; kept for this
-    transaction.
-    """
+    """Lock and return the sent follow-ups that are not settled, of up to `limit` contacts with ids above `after`."""
     return list(connection.execute(_UNSETTLED, {"after": after, "limit": limit}).mappings())
 
 
 def note_converted(connection: Connection, row: dict[str, Any]) -> bool:
-    """Note what a follow-up led to. False where that counts for another one already."""
+    """Record the conversion that a follow-up led to. Return False if it already counts for another follow-up."""
     return connection.execute(_CONVERT, row).rowcount == 1
 
 
 def settle(connection: Connection, ids: list[UUID]) -> None:
-    """Note that nothing more is to come of these."""
+    """Record that no further outcome of these follow-ups is expected."""
     connection.execute(text("UPDATE follow_ups SET is_settled = true WHERE id = ANY(:ids)"), {"ids": ids})
 
 
-# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── views ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _FILTERS = {
     "rule": "rule = :rule",
@@ -399,7 +397,7 @@ _EFFECTS = text("""
 
 
 def follow_ups(connection: Connection, wanted: dict[str, Any], limit: int) -> list[RowMapping]:
-    """Follow-ups that match, the latest planned first."""
+    """Return follow-ups that match, the latest planned first."""
     conditions = [_FILTERS[name] for name, value in wanted.items() if value is not None]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = text(f"{_FOLLOW_UP} {where} ORDER BY id DESC LIMIT :limit")
@@ -407,10 +405,10 @@ def follow_ups(connection: Connection, wanted: dict[str, Any], limit: int) -> li
 
 
 def follow_up(connection: Connection, row_id: UUID) -> RowMapping | None:
-    """One follow-up."""
+    """Return one follow-up."""
     return connection.execute(text(f"{_FOLLOW_UP} WHERE id = :id"), {"id": row_id}).mappings().one_or_none()
 
 
 def effects(connection: Connection, since: datetime) -> list[RowMapping]:
-    """What was done by each rule's step, channel and variant, of what was wanted since a moment."""
+    """Return the results by rule, step, channel and variant, for follow-ups wanted since a moment."""
     return list(connection.execute(_EFFECTS, {"since": since}).mappings())

@@ -1,4 +1,4 @@
-"""Verbs on rules: those that come with Rota, and what an organisation made of them or beside them."""
+"""Operations on rules: the built-in ones, and those that an organisation changed or added."""
 
 import functools
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from domain.learning import service as learning
 
 @dataclass(frozen=True)
 class Live:
-    """A stored rule, with the person whose work its tasks are."""
+    """A stored rule, with its row, which names the user under whom its tasks are submitted."""
 
     fields: RuleFields
     is_on: bool
@@ -27,7 +27,7 @@ class Live:
 
 @functools.cache
 def built_in() -> dict[str, RuleFields]:
-    """The rules that the packs bring, by slug."""
+    """Return the rules of the installed packs, by slug."""
     files = [pack.follow_up_rules for pack in installed() if pack.follow_up_rules is not None]
     return {
         slug: RuleFields(**fields) for file in files for slug, fields in yaml.safe_load(file.read_text("utf-8")).items()
@@ -35,7 +35,7 @@ def built_in() -> dict[str, RuleFields]:
 
 
 def stored(connection: Connection) -> dict[str, Live]:
-    """The rules that were switched on or changed, by slug; without those of a pack that is not installed any more."""
+    """Return the rules that were switched on or changed, by slug, except those of a pack that is not installed."""
     known = {trigger.model_fields["kind"].default for trigger in kinds()}
     return {
         row["slug"]: Live(RuleFields.model_validate(row["fields"]), row["is_on"], row)
@@ -45,7 +45,7 @@ def stored(connection: Connection) -> dict[str, Live]:
 
 
 def list_rules(connection: Connection) -> list[Rule]:
-    """Every rule, by slug."""
+    """Return every rule, in order of slug."""
     found = {slug: _as_it_comes(slug) for slug in built_in()} | {
         slug: _shown(live.row) for slug, live in stored(connection).items()
     }
@@ -53,10 +53,10 @@ def list_rules(connection: Connection) -> list[Rule]:
 
 
 def get_rule(connection: Connection, slug: str) -> Rule:
-    """The rule called `slug`.
+    """Return the rule called `slug`.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such rule.
     """
     row = queries.rule(connection, slug)
     if row is not None:
@@ -86,14 +86,14 @@ def _as_it_comes(slug: str) -> Rule:
 def put_rule(
     connection: Connection, org: UUID, slug: str, fields: RuleFields, user_id: UUID, scopes: list[str] | None
 ) -> Rule:
-    """Add or change a rule. Its messages are written for `user_id` and within `scopes` from now on. Whether it is on
-    stays; what is planned comes due by the new delays.
+    """Add or change a rule. From now on its messages are written for `user_id` and within `scopes`. Does not switch the
+    rule on or off; planned follow-ups move to the new delays.
 
     Raises:
         NotFound: there is no such agent.
     """
     agents.get_agent(connection, fields.agent)
-    queries.one_at_a_time(connection, org)  # who plans by it has read it
+    queries.one_at_a_time(connection, org)  # wait for a sweep that plans by the old rule
     row = {"org": org, "slug": slug, "fields": fields.model_dump(mode="json"), "user": user_id, "scopes": scopes}
     queries.put_rule(connection, row)
     queries.move_planned(connection, slug, [step.after for step in fields.steps])
@@ -103,8 +103,8 @@ def put_rule(
 def switch_rule(
     connection: Connection, org: UUID, slug: str, user_id: UUID, scopes: list[str] | None, *, is_on: bool
 ) -> Rule:
-    """Switch a rule on or off. Switched on, it sees to what begins from now on, for `user_id` and within `scopes`; what
-    began before is left alone. Switched off, what it planned is not sent.
+    """Switch a rule on or off. Switched on, it applies to what begins from now on, for `user_id` and within `scopes`;
+    earlier events are ignored. Switched off, its planned follow-ups are stopped.
 
     Raises:
         NotFound: there is no such rule, or no such agent.
@@ -125,7 +125,7 @@ def _stop_planned(connection: Connection, slug: str, reason: str) -> None:
 
 
 def remove_rule(connection: Connection, org: UUID, slug: str) -> None:
-    """Take a rule away; one that comes with Rota is as it comes again, and off. What it planned is not sent.
+    """Delete a rule; a built-in rule is reset to its default, switched off. Its planned follow-ups are stopped.
 
     Raises:
         NotFound: there is no such rule of the organisation's own.

@@ -1,4 +1,4 @@
-"""Rules of follow-ups, follow-ups, and what came of them."""
+"""Rules of follow-ups, follow-ups, and their outcome."""
 
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -30,13 +30,13 @@ class Step(BaseModel):
 
     after: timedelta = Field(
         ge=-30 * _DAY, le=365 * _DAY, description="from what the rule begins with; ISO 8601, with a sign, or seconds",
-        examples=["PT24H"], json_schema_extra={"format": "signed-duration"},  # what RFC 3339 calls one has no sign
+        examples=["PT24H"], json_schema_extra={"format": "signed-duration"},  # RFC 3339's "duration" has no sign
     )  # fmt: skip
     brief: Words = Field(description="what this message is to do; the agent writes it")
 
 
 class Variant(BaseModel):
-    """One way to write. Which does best is learnt."""
+    """One way to write a message. The system learns which variant works best."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,7 +47,7 @@ class Variant(BaseModel):
 
 
 class QuietHours(BaseModel):
-    """When nobody is written to, by the contact's clock."""
+    """The hours, by the contact's clock, in which no message is sent."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,14 +63,14 @@ class QuietHours(BaseModel):
         return self
 
     def covers(self, clock: time) -> bool:
-        """Whether the clock shows a quiet time."""
+        """Whether a clock time lies within the quiet hours."""
         if self.begin < self.end:
             return self.begin <= clock < self.end
         return clock >= self.begin or clock < self.end
 
 
 class Cap(BaseModel):
-    """How many follow-ups a contact may be sent, of all rules together."""
+    """The most follow-ups that a contact may be sent within a time, over all rules."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,7 +79,7 @@ class Cap(BaseModel):
 
 
 class RuleFields(BaseModel):
-    """Whom to write to, when, how, and what to heed."""
+    """The fields of a rule: whom to write to, when and how, and within which limits."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -124,7 +124,7 @@ class RuleFields(BaseModel):
 
 
 class Rule(RuleFields):
-    """A rule, as it stands."""
+    """A rule and its current state."""
 
     slug: str
     is_on: bool
@@ -145,7 +145,7 @@ class Switch(BaseModel):
 
 
 class FollowUp(BaseModel):
-    """One message of a sequence to one contact: planned, and what became of it."""
+    """One message of a sequence to one contact: the plan and its result."""
 
     id: UUID
     rule: str
@@ -173,7 +173,7 @@ class FollowUp(BaseModel):
 
 
 class Found(BaseModel):
-    """What a trigger begins with."""
+    """One event that a trigger found, from which a sequence starts."""
 
     subject: UUID
     contact: UUID
@@ -182,7 +182,7 @@ class Found(BaseModel):
 
 
 class Standing(BaseModel):
-    """How it stands with what a sequence is about."""
+    """The current state of a sequence's subject."""
 
     subject: UUID
     begun_at: datetime
@@ -194,7 +194,7 @@ class Standing(BaseModel):
 
 
 class Swept(BaseModel):
-    """What a look at all follow-ups did."""
+    """Counts of what one sweep over the follow-ups did."""
 
     planned: int = 0
     started: int = 0
@@ -207,7 +207,7 @@ class Swept(BaseModel):
 
 
 class NewReply(BaseModel):
-    """What a contact wrote or said."""
+    """A reply that a contact wrote or said."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -236,7 +236,7 @@ class NewReply(BaseModel):
 
 
 class KeptReply(BaseModel):
-    """A reply, kept, and what it stopped."""
+    """A stored reply, and the number of follow-ups that it stopped."""
 
     id: UUID
     contact: UUID
@@ -250,7 +250,7 @@ class KeptReply(BaseModel):
 
 
 class Effect(BaseModel):
-    """What a rule's step did on a channel in a variant."""
+    """The results of a rule's step on one channel in one variant."""
 
     rule: str
     step: int

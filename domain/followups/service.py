@@ -1,4 +1,4 @@
-"""Verbs on follow-ups and on what people answer. What plans, starts and stops them by the clock is in `sweep.py`."""
+"""Operations on follow-ups and on contacts' replies. Periodic planning, starting and stopping is in `sweep.py`."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,16 +25,16 @@ _CLOSING = {
 
 
 def organisations_with_rules(connection: Connection) -> list[UUID]:
-    """Organisations that have a rule switched on, or a follow-up of which something is still to come."""
+    """Return the organisations with a rule switched on or with an open or unsettled follow-up."""
     return queries.organisations_with_rules(connection)
 
 
 def organisations_in_need(connection: Connection) -> list[UUID]:
-    """Where a follow-up is due or under way, or was stopped while it was being written."""
+    """Return the organisations where a follow-up is due or under way, or was stopped while being written."""
     return queries.organisations_in_need(connection)
 
 
-# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── views ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def list_follow_ups(
@@ -46,16 +46,16 @@ def list_follow_ups(
     before: UUID | None = None,
     limit: int = 50,
 ) -> list[FollowUp]:
-    """Follow-ups, the latest planned first."""
+    """Return follow-ups, the latest planned first."""
     wanted = {"rule": rule, "status": status, "contact": contact, "before": before}
     return [FollowUp(**row) for row in queries.follow_ups(connection, wanted, limit)]
 
 
 def get_follow_up(connection: Connection, row_id: UUID) -> FollowUp:
-    """A follow-up.
+    """Return a follow-up.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such follow-up.
     """
     row = queries.follow_up(connection, row_id)
     if row is None:
@@ -64,8 +64,8 @@ def get_follow_up(connection: Connection, row_id: UUID) -> FollowUp:
 
 
 def effectiveness(connection: Connection, since: datetime | None = None) -> list[Effect]:
-    """What the steps of rules did, by channel and variant: of what was wanted since a moment, or in the last 90
-    days.
+    """Return the results of each rule's steps by channel and variant, for follow-ups wanted since a moment (by default
+    in the last 90 days).
     """
     moment = since or queries.now(connection) - timedelta(days=90)
     return [Effect(**row) for row in queries.effects(connection, moment)]
@@ -75,10 +75,10 @@ def effectiveness(connection: Connection, since: datetime | None = None) -> list
 
 
 def stop_follow_up(connection: Connection, org: UUID, row_id: UUID) -> FollowUp:
-    """Keep a follow-up from being sent. Stopping twice is fine.
+    """Keep a follow-up from being sent. Idempotent.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such follow-up.
         Conflict: it was sent, or is being sent.
     """
     row = queries.lock_one(connection, row_id)
@@ -93,7 +93,7 @@ def stop_follow_up(connection: Connection, org: UUID, row_id: UUID) -> FollowUp:
 
 
 def change_preferences(connection: Connection, org: UUID, contact: UUID, change: PreferenceChange) -> Preferences:
-    """Change what a contact allows. Where they want no follow-up any more, what is open for them is stopped.
+    """Change a contact's preferences. If the contact opts out, their open follow-ups are stopped.
 
     Raises:
         NotFound: there is no such contact.
@@ -104,12 +104,12 @@ def change_preferences(connection: Connection, org: UUID, contact: UUID, change:
 
 
 def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
-    """Keep what a contact wrote or said, and stop what is open for them. It counts for the last follow-up
-    before it. A STOP or BAJA opts them out, and counts against it. What is delivered twice under one outside_id changes
-    nothing more. An automatic reply, or a mail that came back, is kept, and is no answer.
+    """Store a contact's reply and stop their open follow-ups. The reply counts for the last follow-up before it. A STOP
+    or BAJA opts the contact out and counts against that follow-up. A second delivery with the same outside_id is a
+    no-op. An automatic reply or a bounce is stored, but does not count as an answer.
 
-    Often one person has several records, a lead's and a client's, with one address: it is kept with the one that was
-    written to last, and stops what is open for all of them.
+    One person often has several records with one address, such as a lead's and a client's. The reply is stored with
+    the record that was written to last, and stops the open follow-ups of all of them.
 
     Raises:
         NotFound: there is no such contact.
@@ -123,7 +123,7 @@ def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
     if is_new and kind == "words":
         (person,) = contacts.require(connection, [contact])
         channels.note_inbound(connection, org, reply.channel, reply.sender or person.phone)
-        note_ends(Present.of(connection, org))  # what was sent a moment ago may be what they answer
+        note_ends(Present.of(connection, org))  # the reply may answer a follow-up that was sent a moment ago
         for one in all_of_them:
             if opts_out:
                 contacts.opt_out(connection, one)
@@ -133,8 +133,8 @@ def receive(connection: Connection, org: UUID, reply: NewReply) -> KeptReply:
 
 
 def _who(connection: Connection, reply: NewReply, kind: InboundKind) -> tuple[UUID, list[UUID]]:
-    """Whose the words are, or to whom the mail was that came back, and every record with the same e-mail address or
-    telephone number.
+    """Return the contact that wrote the reply (for a bounce, the contact it failed to reach), and every record with the
+    same e-mail address or telephone number.
     """
     if reply.sender is not None:
         returned = failed_recipients(reply.headers, reply.body) if kind == "bounce" else []
@@ -149,8 +149,8 @@ def _who(connection: Connection, reply: NewReply, kind: InboundKind) -> tuple[UU
 
 
 def _credit(connection: Connection, contact: UUID, at: datetime, *, is_welcome: bool) -> None:
-    """Note an answer on the last follow-up that was sent before it, and let its variant learn of it: of a STOP, that it
-    did badly.
+    """Record an answer on the last follow-up that was sent before it, and settle its variant's choice: as a success,
+    or as a failure for a STOP.
     """
     row = queries.last_sent(connection, contact, at)
     if row is None or at > row["sent_at"] + attribution(rules.stored(connection).get(row["rule"])):
@@ -166,7 +166,7 @@ def _credit(connection: Connection, contact: UUID, at: datetime, *, is_welcome: 
 
 @dataclass(frozen=True)
 class Permit:
-    """Leave to send a follow-up: to whom, by which channel, from when on, with which line at its end."""
+    """Permission to send a follow-up: contact, channel, earliest and latest time, and closing line."""
 
     follow_up: UUID
     contact: Contact
@@ -177,8 +177,8 @@ class Permit:
 
 
 def permit(connection: Connection, org: UUID, task: UUID) -> Permit | str:
-    """Whether the follow-up that a task writes may be sent, or why not: then it has ended, as that says. Its row is
-    held from here on, so that nothing can stop it between this look and its message.
+    """Return the permit for the follow-up that a task writes, or the reason why it must not be sent; in that case the
+    follow-up has ended. The row stays locked, so that nothing can stop the follow-up before its message is queued.
 
     Raises:
         NotFound: the task writes no follow-up.
@@ -203,5 +203,5 @@ def permit(connection: Connection, org: UUID, task: UUID) -> Permit | str:
 
 
 def note_message(connection: Connection, follow_up: UUID, message: UUID) -> None:
-    """Note the message of a follow-up that was being written."""
+    """Record the queued message of a follow-up that was being written."""
     queries.note_queued(connection, follow_up, message)

@@ -1,4 +1,4 @@
-"""How it stands with follow-ups: whether they may still be sent, and ending those that may not."""
+"""Checking whether follow-ups may still be sent, and ending those that may not."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from domain.tenants import service as tenants
 
 @dataclass(frozen=True)
 class Present:
-    """What holds in one transaction: the time, the rules, the organisation's clock."""
+    """The time, the rules and the organisation's time zone, read once per transaction."""
 
     connection: Connection
     org: UUID
@@ -31,26 +31,26 @@ class Present:
 
     @classmethod
     def of(cls, connection: Connection, org: UUID) -> "Present":
-        """As it is now."""
+        """Read them now."""
         clock = tenants.get_organisation(connection, org).time_zone
         return cls(connection, org, queries.now(connection), rules.stored(connection), clock)
 
     def values(self, rule: RuleFields) -> dict[str, Any]:
-        """What the SQL of a rule's trigger is to be given."""
+        """Return the parameters for the SQL of a rule's trigger."""
         zone = ZoneInfo(self.clock)
         return rule.trigger.values(self.now, zone) | {"now": self.now}
 
     def zone_of(self, contact: Contact) -> ZoneInfo:
-        """The time zone of a contact's clock."""
+        """Return the contact's time zone, or else the organisation's."""
         return ZoneInfo(contact.time_zone or self.clock)
 
     def contacts(self, rows: Iterable[RowMapping]) -> dict[UUID, Contact]:
-        """To whom follow-ups go, by id."""
+        """Return the contacts of these follow-ups, by id."""
         ids = list({row["contact"] for row in rows})
         return contact_service.get_many(self.connection, ids) if ids else {}
 
     def standings(self, slug: str, rows: Sequence[RowMapping]) -> dict[tuple[UUID, datetime], Standing]:
-        """How it stands with what follow-ups of a rule are about, by subject and beginning; who is left out is gone."""
+        """Return the state of a rule's subjects, by subject and beginning. Deleted subjects are left out."""
         if slug not in self.rules:
             return {}
         fields = self.rules[slug].fields
@@ -58,7 +58,7 @@ class Present:
         return {(row["subject"], row["begun_at"]): Standing(**row) for row in found}
 
     def why_stop(self, rows: Sequence[RowMapping]) -> dict[UUID, str]:
-        """Why these follow-ups are not to be sent, by id; those that may be are left out."""
+        """Return the reasons why follow-ups must not be sent, by id. Those that may be sent are left out."""
         if not rows:
             return {}
         contacts = self.contacts(rows)
@@ -79,13 +79,13 @@ class Present:
         return reasons
 
     def _not_allowed(self, row: RowMapping, contact: Contact) -> str | None:
-        """Consent that was taken back; who has not given it yet may still, until the message is due."""
+        """Return a reason if required consent is missing. Planned follow-ups pass: consent may still come."""
         needs_it = self.rules[row["rule"]].fields.needs_consent and row["status"] != "planned"
         return "they have not consented to advertising" if needs_it and not contact.has_consented else None
 
 
 def by_rule(rows: Iterable[RowMapping]) -> dict[str, list[RowMapping]]:
-    """Follow-ups by their rule's slug."""
+    """Group follow-ups by their rule's slug."""
     found: dict[str, list[RowMapping]] = defaultdict(list)
     for row in rows:
         found[row["rule"]].append(row)
@@ -93,18 +93,18 @@ def by_rule(rows: Iterable[RowMapping]) -> dict[str, list[RowMapping]]:
 
 
 def latest_moment(row: RowMapping, rule: RuleFields, zone: ZoneInfo) -> datetime:
-    """Until when a follow-up may leave."""
+    """Return the latest time at which a follow-up may be sent."""
     return timing.outside_quiet_hours(row["wanted_at"], rule.quiet_hours, zone) + rule.lateness
 
 
 def closing(moment: datetime, latest: datetime, rule: RuleFields, zone: ZoneInfo) -> datetime:
-    """Before when what may leave at `moment` must have left: quiet hours begin, or it is too late."""
+    """Return the deadline of a message that may leave at `moment`: `latest`, or earlier if quiet hours begin."""
     begin = timing.leaves_by(moment, rule.quiet_hours, zone)
     return min(latest, begin) if begin else latest
 
 
 def attribution(rule: rules.Live | None) -> timedelta:
-    """For how long an answer or a purchase counts for a follow-up by a rule, which may be gone."""
+    """Return for how long an answer or a purchase counts for a rule's follow-up; the default if it was deleted."""
     default: timedelta = RuleFields.model_fields["attribution"].default
     return rule.fields.attribution if rule else default
 
@@ -133,13 +133,13 @@ def _wrong_with_subject(standing: Standing | None) -> str | None:
 
 
 def stop_all_of(connection: Connection, org: UUID, contact: UUID, reason: str) -> int:
-    """Stop whatever is open for a contact. Returns how many will not be sent now."""
+    """Stop all open follow-ups of a contact. Returns how many were stopped."""
     queries.one_at_a_time(connection, org)
     return stop(connection, org, [(row, reason) for row in queries.lock_open_of(connection, contact)])
 
 
 def stop(connection: Connection, org: UUID, stopping: Iterable[tuple[RowMapping, str]]) -> int:
-    """Stop follow-ups whose rows are held; a queued message is withdrawn, and one that is being sent is not sent again.
+    """Stop follow-ups whose rows are locked. A queued message is withdrawn; one that is being sent is not retried.
     Returns how many were stopped.
     """
     listed = list(stopping)
@@ -156,13 +156,13 @@ def stop(connection: Connection, org: UUID, stopping: Iterable[tuple[RowMapping,
 
 
 def skip(connection: Connection, row: RowMapping, reason: str) -> str:
-    """Let a follow-up whose row is held not be sent. Returns the reason."""
+    """End a follow-up, whose row is locked, as skipped. Returns the reason."""
     end(connection, [ending(row, "skipped", reason)])
     return reason
 
 
 def ending(row: RowMapping, status: str, reason: str | None, sent_at: datetime | None = None) -> dict[str, Any]:
-    """How a follow-up ends, for `end`."""
+    """Return how a follow-up ends, as `end` takes it."""
     return {
         "id": str(row["id"]),
         "status": status,
@@ -173,8 +173,8 @@ def ending(row: RowMapping, status: str, reason: str | None, sent_at: datetime |
 
 
 def end(connection: Connection, ends: list[dict[str, Any]]) -> int:
-    """Note how follow-ups ended. From the variant of one that was not sent nothing is learnt. Returns how many were
-    still open.
+    """Record how follow-ups ended. The choices of unsent ones are settled as void, so that nothing is learnt from them.
+    Returns how many were still open.
     """
     unsent = {one["choice_id"] for one in ends if one["status"] != "sent"} - {None}
     learning.settle(connection, dict.fromkeys(unsent, "void"))

@@ -1,4 +1,4 @@
-"""Starting follow-ups that are due: each is written now, put off, or skipped, for a reason that its row tells."""
+"""Starting due follow-ups. Each one is started, put off or skipped, with the reason in its row."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,26 +23,26 @@ from domain.tasks import service as tasks
 from domain.tasks.schemas import SubmissionContext, TaskInput, TaskSubmission
 
 _LETTERS = 12
-"""messages of the correspondence that the writer is shown"""
+"""messages of the correspondence that the agent is shown"""
 _LETTER = 2_000
-"""characters of each that the writer is shown"""
+"""characters of each message that the agent is shown"""
 _REFUSED = "its agent is switched off or deleted, or the user of its rule is shut out"
 _AGAIN = timedelta(hours=1)
-"""when to look again where an earlier message of the sequence has not left"""
+"""delay until the next try while an earlier message of the sequence has not left"""
 
 
 class Choose(Protocol):
-    """Takes one of several options, and returns it with the id under which its outcome is to be told."""
+    """Chooses one of several options, and returns it with the id of the choice, for reporting its outcome."""
 
     def __call__(
         self, connection: Connection, org: UUID, *, policy: str, context: str, options: Sequence[str], subject: UUID
     ) -> tuple[str, UUID]:
-        """Take one."""
+        """Choose one of `options`."""
 
 
 @dataclass(frozen=True)
 class _Hindrance:
-    """Why a follow-up is not written now; without `until`, it never will be."""
+    """Why a follow-up is not started now. Without `until` it never will be."""
 
     why: str
     until: datetime | None = None
@@ -50,7 +50,7 @@ class _Hindrance:
 
 @dataclass(frozen=True)
 class _Due:
-    """A follow-up that is due, with what it is to be judged by."""
+    """A due follow-up, with its rule, contact and time zone."""
 
     row: RowMapping
     rule: Live
@@ -59,13 +59,13 @@ class _Due:
 
     @property
     def latest(self) -> datetime:
-        """Until when it may leave."""
+        """The latest time at which it may be sent."""
         return latest_moment(self.row, self.rule.fields, self.zone)
 
 
 @dataclass(frozen=True)
 class _Variant:
-    """How a follow-up is to be written, and the choice that this was."""
+    """The variant and channel chosen for a follow-up, and the id of that choice."""
 
     name: str
     channel: str
@@ -73,7 +73,7 @@ class _Variant:
 
 
 class Starting:
-    """One portion of what is due in an organisation, on its way."""
+    """Starts one batch of an organisation's due follow-ups."""
 
     def __init__(self, present: Present, choose: Choose) -> None:
         self._present = present
@@ -85,7 +85,7 @@ class Starting:
         self.done = Swept()
 
     def carry_out(self, rows: Sequence[RowMapping]) -> None:
-        """Attend to these follow-ups, whose rows are held and which nothing forbids to send."""
+        """Start, put off or skip these follow-ups. Their rows are locked, and there is no reason to stop them."""
         contacts = self._present.contacts(rows)
         last_step: Counter[tuple[str, UUID, datetime]] = Counter()
         for row in rows:
@@ -101,7 +101,7 @@ class Starting:
                 self._take(due)
         self._start()
 
-    # ── what hinders ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── hindrances ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _hindrance(self, due: _Due) -> _Hindrance | None:
         fields, now = due.rule.fields, self._present.now
@@ -121,7 +121,7 @@ class Starting:
         return _Hindrance(why, until) if until > now else None
 
     def _options(self, due: _Due) -> dict[str, str]:
-        """The variants whose channel is set up and reaches the contact, with that channel."""
+        """Return the variants whose channel is set up and reaches the contact, with that channel."""
         contact, fields = due.contact, due.rule.fields
         found = {variant.name: variant.channel or fields.channel for variant in fields.variants}
         return {
@@ -135,19 +135,19 @@ class Starting:
         return {view.kind for view in channels.list_channels(self._connection)}
 
     def _sent_to(self, contact: UUID, within: timedelta) -> list[datetime]:
-        """When a contact was sent follow-ups within so long, with those that are being started."""
+        """Return the times of the follow-ups sent to a contact within a period; those being started count as now."""
         sent = queries.recent(self._connection, contact, self._present.now - within)
         return [*sent, *[self._present.now] * self._started[contact]]
 
     def _comes_after_another(self, row: RowMapping) -> bool:
-        """Whether an earlier step of the same sequence is being written or about to leave."""
+        """Return whether an earlier step of the same sequence is being written or queued."""
         if row["rule"] not in self._on_their_way:
             self._on_their_way[row["rule"]] = queries.on_their_way(self._connection, row["rule"])
         earlier = self._on_their_way[row["rule"]].get((row["subject"], row["begun_at"]))
         return earlier is not None and earlier < row["step"]
 
     def _hinder(self, due: _Due, hindrance: _Hindrance, variant: _Variant | None) -> None:
-        """Put a follow-up off, or skip it where that would be too late."""
+        """Put a follow-up off, or skip it if it could then not be sent in time."""
         if hindrance.until is not None and hindrance.until <= due.latest:
             row = {"id": due.row["id"], "due_at": hindrance.until, "reason": f"put off: {hindrance.why}"}
             queries.put_off(self._connection, row | _columns(variant))
@@ -159,10 +159,10 @@ class Starting:
         skip(self._connection, due.row, f"{hindrance.why}{late}")
         self.done.skipped += 1
 
-    # ── what goes ahead ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _take(self, due: _Due) -> None:
-        """Choose a variant for a follow-up that nothing hinders, and start it now or at the variant's hour."""
+        """Choose a variant for an unhindered follow-up. Start it now, or put it off to the variant's hour."""
         options, kept = self._options(due), _kept(due.row)
         if kept is not None and kept.name in options:
             variant = replace(kept, channel=options[kept.name])
@@ -177,7 +177,7 @@ class Starting:
         self._started[due.contact.id] += 1
 
     def _chosen(self, due: _Due, options: dict[str, str]) -> _Variant:
-        if due.row["choice_id"] is not None:  # chosen before, and not to be had any more
+        if due.row["choice_id"] is not None:  # the variant chosen before is no longer available
             learning.settle(self._connection, {due.row["choice_id"]: "void"})
         name, choice_id = self._choose(
             self._connection,
@@ -201,7 +201,7 @@ class Starting:
                 self.done.failed += end(self._connection, [failed | {"choice_id": variant.choice_id}])
 
     def _submission(self, due: _Due, variant: _Variant) -> tuple[UUID, TaskSubmission, SubmissionContext]:
-        """The task that writes a follow-up: its id, what is asked, and under which terms."""
+        """Return the task that writes a follow-up: its id, the submission and the submission context."""
         fields, contact, row = due.rule.fields, due.contact, due.row
         tone = next(one.tone for one in fields.variants if one.name == variant.name)
         letters = channels.correspondence(self._connection, contact.id, _LETTERS)
@@ -236,7 +236,7 @@ def _sequence(row: RowMapping) -> tuple[str, UUID, datetime]:
 
 
 def _kept(row: RowMapping) -> _Variant | None:
-    """The variant that was chosen before a follow-up was put off."""
+    """Return the variant that was chosen before the follow-up was put off, if any."""
     return _Variant(row["variant"], row["channel"], row["choice_id"]) if row["choice_id"] is not None else None
 
 

@@ -1,7 +1,8 @@
-"""What plans follow-ups, starts them when they are due, stops them, and notes what came of them.
+"""Planning follow-ups, starting due ones, stopping them, and recording their outcome.
 
-Everything here may run at any time, late, twice or together: one at a time attends to an organisation, a step of a
-sequence is planned once because its row is unique, and its task is written in the transaction that says so.
+Every operation is idempotent and safe to run late or concurrently: a lock serialises the work for an organisation, a
+unique row ensures that a step of a sequence is planned once, and a follow-up's task is inserted in the transaction that
+marks it as started.
 """
 
 from collections.abc import Callable
@@ -25,16 +26,14 @@ from domain.tasks import service as tasks
 from domain.tasks.schemas import ENDED
 
 PORTION = 200
-"""follow-ups, or contacts, that one transaction attends to"""
+"""follow-ups or contacts handled per transaction"""
 _FIRST = UUID(int=0)
 _LEEWAY = timedelta(days=1)
-"""longer than quiet hours, which make a message late without making it too late"""
+"""longer than any quiet hours, because waiting for their end does not count as lateness"""
 
 
 def plan(org: UUID) -> Swept:
-    """Plan what the rules of an organisation find, stop what is not open any more, and note what came of what was
-    sent.
-    """
+    """Plan follow-ups for what an organisation's rules find, stop those with a reason to stop, and settle sent ones."""
     done = Swept()
     with transaction(org) as connection:
         live = [slug for slug, rule in rules.stored(connection).items() if rule.is_on]
@@ -51,7 +50,7 @@ def plan(org: UUID) -> Swept:
 
 
 def attend(org: UUID, choose: Choose) -> Swept:
-    """Note what became of what is under way, and start what is due."""
+    """Record the ends of follow-ups under way, and start due ones."""
     done, found = Swept(), PORTION
     while found == PORTION:
         with transaction(org) as connection:
@@ -65,7 +64,7 @@ def attend(org: UUID, choose: Choose) -> Swept:
             starting.carry_out([row for row in due if row["id"] not in why])
         found = len(due)
         done = total(done, ended, starting.done, Swept(stopped=stopped))
-    with transaction(org) as connection:  # apart: who writes a follow-up holds its task first, and then its row
+    with transaction(org) as connection:  # own transaction: the sender locks the task first, then the follow-up's row
         left_behind = queries.stopped(connection)
         tasks.cancel_unended(connection, [row["task_id"] for row in left_behind])
     if left_behind:
@@ -75,12 +74,12 @@ def attend(org: UUID, choose: Choose) -> Swept:
 
 
 def total(*parts: Swept) -> Swept:
-    """What all of these did together."""
+    """Return the sum of these counts."""
     return Swept(**{name: sum(getattr(part, name) for part in parts) for name in Swept.model_fields})
 
 
 def _portions(org: UUID, see_to: Callable[[Present, UUID], tuple[int, UUID | None]]) -> int:
-    """See to everything, portion by portion, each in a transaction of its own. Returns how much was done."""
+    """Run `see_to` batch by batch, each in a transaction of its own. Returns the sum of its counts."""
     total, after = 0, _FIRST
     while True:
         with transaction(org) as connection:
@@ -96,12 +95,12 @@ def _portions(org: UUID, see_to: Callable[[Present, UUID], tuple[int, UUID | Non
 
 
 def _plan_portion(present: Present, slug: str) -> tuple[int, int]:
-    """Plan what a rule finds. Returns how many it found, and how many follow-ups were planned."""
+    """Plan one batch of what a rule finds. Returns how many it found, and how many follow-ups were planned."""
     rule = present.rules.get(slug)
     if rule is None or not rule.is_on:
         return 0, 0
     delays = [step.after for step in rule.fields.steps]
-    # What began so long ago that its last message would be too late is not looked for: the search stays short.
+    # Skip beginnings so old that even the last message would be too late: this bounds the search.
     since = max(rule.row["on_since"], present.now - delays[-1] - rule.fields.lateness - _LEEWAY)
     asked = {"since": since, "rule": slug, "steps": len(delays), "limit": PORTION}
     found = queries.found(present.connection, present.org, rule.fields.trigger, present.values(rule.fields) | asked)
@@ -122,7 +121,7 @@ def _plan_portion(present: Present, slug: str) -> tuple[int, int]:
 
 
 def _stop_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
-    """Stop what is not open any more. Returns how many, and where to go on."""
+    """Stop those of one batch with a reason to stop. Returns how many, and the id to continue after."""
     rows = queries.lock_open(present.connection, after, PORTION)
     why = present.why_stop(rows)
     stopped = stop(present.connection, present.org, [(row, why[row["id"]]) for row in rows if row["id"] in why])
@@ -133,8 +132,8 @@ def _stop_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
 
 
 def note_ends(present: Present) -> Swept:
-    """Note what became of what is being written or queued, and give what did not leave before quiet hours a new time,
-    where that is not too late.
+    """Record the ends of follow-ups that were being written or queued. Give queued messages that would leave in quiet
+    hours a later time, unless that is too late.
     """
     rows = queries.under_way(present.connection)
     contacts = present.contacts(rows)
@@ -146,14 +145,14 @@ def note_ends(present: Present) -> Swept:
             found = _keep_quiet(present, row, contacts.get(row["contact"]))
         if found is not None:
             ends.append(found)
-    channels.withdraw(present.connection, present.org, doubtful)  # nobody is to send that again
+    channels.withdraw(present.connection, present.org, doubtful)  # these must not be sent again
     end(present.connection, ends)
     statuses = [one["status"] for one in ends]
     return Swept(**{status: statuses.count(status) for status in ("sent", "failed", "skipped", "stopped")})
 
 
 def _end_of_message(row: RowMapping) -> dict[str, Any] | None:
-    """How a follow-up ended whose message was handed over; None while the message may still leave."""
+    """Return how a follow-up with a message ended; None while the message may still be sent."""
     match row["message_status"]:
         case None:
             return ending(row, "failed", "its message is gone")
@@ -169,7 +168,7 @@ def _end_of_message(row: RowMapping) -> dict[str, Any] | None:
 
 
 def _end_of_task(row: RowMapping) -> dict[str, Any] | None:
-    """How a follow-up ended for which there is no message; None while its task may still write one."""
+    """Return how a follow-up without a message ended; None while its task may still write one."""
     status = row["task_status"]
     if status is not None and status not in ENDED:
         return None
@@ -184,7 +183,9 @@ def _end_of_task(row: RowMapping) -> dict[str, Any] | None:
 
 
 def _keep_quiet(present: Present, row: RowMapping, contact: Contact | None) -> dict[str, Any] | None:
-    """Put a queued message off that would leave in quiet hours; withdraw it where that would be too late."""
+    """Postpone a queued message that would leave in quiet hours, or withdraw it if the new time is too late. Return the
+    ending of a withdrawn one.
+    """
     rule = present.rules.get(row["rule"])
     if rule is None or contact is None:
         return None
@@ -201,11 +202,13 @@ def _keep_quiet(present: Present, row: RowMapping, contact: Contact | None) -> d
     return ending(row, "skipped", "it could not be sent in time")
 
 
-# ── what came of them ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── outcomes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _settle_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
-    """Note what follow-ups led to, and of which nothing more will come. Returns how many, and where to go on."""
+    """Settle one batch of sent follow-ups: converted ones, and those past their attribution. Returns how many, and the
+    contact to continue after.
+    """
     rows = queries.lock_unsettled(present.connection, after, PORTION)
     standings = {slug: present.standings(slug, of_rule) for slug, of_rule in by_rule(rows).items()}
     outcomes: dict[UUID, Outcome] = {}
@@ -230,7 +233,7 @@ def _settle_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
 
 
 def _leads_to(connection: Connection, row: RowMapping, standing: Standing, until: datetime) -> bool:
-    """Note what a follow-up led to, where that lies between its sending and `until` and counts for no other."""
+    """Record a conversion between sending and `until` that counts for no other follow-up. Return whether it did."""
     at = standing.converted_at
     if at is None or not row["sent_at"] <= at <= until:
         return False

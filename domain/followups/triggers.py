@@ -1,4 +1,4 @@
-"""What a rule of follow-ups begins with. Packs bring the kinds of triggers; this is what they have in common."""
+"""Triggers of follow-up rules. Packs define the kinds of triggers; this module holds what they share."""
 
 import functools
 import operator
@@ -15,16 +15,16 @@ Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 class Trigger(BaseModel):
-    """A kind of trigger: derive from it, and set `kind` to a literal of its own."""
+    """Base class of the kinds of triggers. A subclass sets `kind` to a literal of its own."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: str
 
     found: ClassVar[str]
-    """SQL that selects subject, contact, begun_at, facts (jsonb), and not_after: where a sequence that began after some
-    moment is the same one again, that moment, else null. It may use `:now`, `:since` (what began earlier is left alone)
-    and the names of `values`.
+    """SQL that selects subject, contact, begun_at, facts (jsonb) and not_after. If the rule has a sequence for the
+    subject that began later than not_after, the row belongs to that sequence and starts no new one; null disables this.
+    The SQL may use `:now`, `:since` (earlier beginnings are ignored) and the names of `values`.
     """
     standing: ClassVar[str]
     """SQL that selects, for each row of `asked` (subject, contact, begun_at): subject, begun_at, is_open, ending (in
@@ -32,21 +32,21 @@ class Trigger(BaseModel):
     `values`.
     """
     lies_ahead: ClassVar[bool] = False
-    """whether `begun_at` is still to come when the trigger is found, so that a message may leave before it"""
+    """whether the trigger is found before `begun_at`, so that a message may be sent before that time"""
 
     def values(self, now: datetime, zone: ZoneInfo) -> dict[str, Any]:  # noqa: ARG002
-        """What the SQL needs to know of this trigger, by name. `zone` is the organisation's."""
+        """Return this trigger's SQL parameters by name. `zone` is the organisation's time zone."""
         return {}
 
 
 class NoTrigger(Trigger):
-    """Stands for the kinds of triggers in an installation without any: no rule fits it."""
+    """Placeholder in an installation without any kind of trigger. It matches no rule."""
 
     kind: Annotated[str, StringConstraints(pattern=r"^\b$")]
 
 
 def kinds() -> tuple[type[Trigger], ...]:
-    """The kinds of triggers that the packs bring."""
+    """Return the kinds of triggers of the installed packs."""
     return tuple(trigger for pack in installed() for trigger in pack.triggers())
 
 

@@ -1,3 +1,3 @@
-"""What was chosen, how probable that was, and what came of it. How to choose is in `agents/learning/`."""
+"""Stored choices, their probability and their outcome. The choosing itself is in `agents/learning/`."""
 
 TABLES = ("arms", "choices")

@@ -22,8 +22,8 @@ _CHOSEN = text("""
     ON CONFLICT (org_id, policy, context, option) DO UPDATE
        SET chosen = a.chosen + 1, explored = a.explored + excluded.explored, changed_at = rota_now()
 """)
-# The choice is settled and counted in one statement, so that an outcome that is told twice counts once. Arms are taken
-# in one order, so that two who settle do not wait for each other for ever.
+# One statement settles and counts a choice, so that an outcome that is reported twice counts once. Arms are updated in
+# key order, so that two concurrent settlements cannot deadlock.
 _SETTLE = text("""
     WITH settled AS (
         UPDATE choices SET outcome = told.outcome, settled_at = rota_now()
@@ -46,32 +46,32 @@ _CHOICE = "id, policy, context, option, options, propensity, is_exploration, sub
 
 
 def counts(connection: Connection, policy: str, context: str, options: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Successes and failures of the options that were chosen before."""
+    """Return successes and failures of the options that have an arm."""
     rows = connection.execute(_COUNTS, {"policy": policy, "context": context, "options": list(options)})
     return {row.option: (row.successes, row.failures) for row in rows}
 
 
 def insert_choice(connection: Connection, row: dict[str, Any]) -> None:
-    """Write a choice down, and count it."""
+    """Insert a choice and count it in its arm."""
     connection.execute(_INSERT, row | {"options": dump_json(row["options"])})
     connection.execute(_CHOSEN, row)
 
 
 def settle(connection: Connection, outcomes: dict[UUID, str]) -> None:
-    """Note what came of choices; of those that are settled already nothing changes."""
+    """Record the outcomes of choices. Choices that are settled already are left unchanged."""
     listed = [{"id": str(choice), "outcome": outcome} for choice, outcome in outcomes.items()]
     connection.execute(_SETTLE, {"outcomes": dump_json(listed)})
 
 
 def arms(connection: Connection, policy: str | None) -> list[RowMapping]:
-    """What is known of each option, of one policy or of all."""
+    """Return the arms of one policy or of all."""
     only = "WHERE policy = :policy" if policy else ""
     statement = text(f"SELECT {_ARM} FROM arms {only} ORDER BY policy, context, option")  # noqa: S608
     return list(connection.execute(statement, {"policy": policy}).mappings())
 
 
 def choices(connection: Connection, policy: str | None, *, before: UUID | None, limit: int) -> list[RowMapping]:
-    """Choices, the latest first."""
+    """Return choices, the latest first."""
     conditions = [*(["policy = :policy"] if policy else []), *(["id < :before"] if before else [])]
     wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = text(f"SELECT {_CHOICE} FROM choices {wanted} ORDER BY id DESC LIMIT :limit")  # noqa: S608

@@ -10,7 +10,7 @@ Outcome = Literal["success", "failure", "void"]
 
 
 class Arm(BaseModel):
-    """What is known of an option in a context."""
+    """The statistics of an option in a context."""
 
     policy: str
     context: str
@@ -36,7 +36,7 @@ class NewChoice(BaseModel):
 
 
 class StoredChoice(NewChoice):
-    """A choice, and what came of it."""
+    """A choice and its outcome."""
 
     id: UUID
     made_at: datetime

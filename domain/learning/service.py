@@ -1,4 +1,4 @@
-"""Verbs on choices and their outcomes."""
+"""Operations on choices and their outcomes."""
 
 from collections.abc import Iterable, Mapping
 from uuid import UUID
@@ -11,26 +11,26 @@ from domain.learning.schemas import Arm, NewChoice, Outcome, StoredChoice
 
 
 def known(connection: Connection, policy: str, context: str, options: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """How often each of the options succeeded and failed in this context: (0, 0) where none was tried."""
+    """Return (successes, failures) of each option in this context; (0, 0) for options never tried."""
     listed = list(options)
     return dict.fromkeys(listed, (0, 0)) | queries.counts(connection, policy, context, listed)
 
 
 def note(connection: Connection, org: UUID, choice: NewChoice) -> UUID:
-    """Write down what was chosen. Returns the id by which its outcome, whenever it comes, finds it."""
+    """Record a choice. Returns its id, under which the outcome is reported later."""
     choice_id = new_id()
     queries.insert_choice(connection, {"id": choice_id, "org": org, **choice.model_dump()})
     return choice_id
 
 
 def settle(connection: Connection, outcomes: Mapping[UUID, Outcome]) -> None:
-    """Say what came of choices, each counted once however often it is told."""
+    """Record the outcomes of choices. Idempotent: each choice counts once."""
     if outcomes:
         queries.settle(connection, dict(outcomes))
 
 
 def list_arms(connection: Connection, policy: str | None = None) -> list[Arm]:
-    """What is known of each option, of one policy or of all."""
+    """Return the statistics of each option, of one policy or of all."""
     return [
         Arm(**row, expected_rate=(1 + row["successes"]) / (2 + row["successes"] + row["failures"]))
         for row in queries.arms(connection, policy)
@@ -40,5 +40,5 @@ def list_arms(connection: Connection, policy: str | None = None) -> list[Arm]:
 def list_choices(
     connection: Connection, policy: str | None = None, *, before: UUID | None = None, limit: int = 50
 ) -> list[StoredChoice]:
-    """Choices, the latest first."""
+    """Return choices, the latest first."""
     return [StoredChoice(**row) for row in queries.choices(connection, policy, before=before, limit=limit)]

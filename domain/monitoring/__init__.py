@@ -1,1 +1,1 @@
-"""How the installation as a whole is doing: for operators, health checks and metrics. Sees no tenant's data."""
+"""The state of the whole installation, for operators, health checks and metrics. Reads no organisation's data."""

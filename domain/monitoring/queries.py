@@ -11,7 +11,7 @@ _LEADERS = text("""
 
 
 def leaders(connection: Connection) -> list[RowMapping]:
-    """Who leads what, and how long ago they were last heard of."""
+    """Return the leader of each duty, and the time since its last heartbeat."""
     return list(connection.execute(_LEADERS).mappings())
 
 
@@ -23,7 +23,7 @@ _COUNTS = text("""
 
 
 def unfinished(connection: Connection) -> list[RowMapping]:
-    """Unfinished tasks of all organisations."""
+    """Count the unfinished tasks of all organisations by status and priority."""
     return list(connection.execute(_COUNTS).mappings())
 
 
@@ -36,12 +36,12 @@ _WORKERS = text("""
 
 
 def workers(connection: Connection, lease: timedelta) -> list[RowMapping]:
-    """Workers that are there, and those that went silent within the hour."""
+    """Count the live workers, and those that went silent within the last hour."""
     return list(connection.execute(_WORKERS, {"lease": lease}).mappings())
 
 
-# A worker with free slots takes a message within a fraction of a second. Messages that the broker lost are not counted
-# against it: their tasks are published again, under a later `dispatched_at`.
+# A worker with free slots takes a message within a fraction of a second. Messages that the broker lost do not count
+# against it: their tasks are published again, with a later `dispatched_at`.
 _NOT_ACCEPTING = text("""
     SELECT w.id, w.name, w.concurrency - in_hand.running AS free_slots, waiting.tasks AS waiting_tasks,
            extract(epoch FROM rota_now() - w.last_claimed_at)::float AS idle_seconds
@@ -60,13 +60,13 @@ _NOT_ACCEPTING = text("""
 
 
 def workers_not_accepting(connection: Connection, lease: timedelta, patience: timedelta) -> list[RowMapping]:
-    """Living workers with free slots that have claimed nothing for `patience`, though tasks were published to their
-    queues before that.
+    """Return the live workers with free slots that have claimed nothing for `patience`, although tasks have waited on
+    their queues for at least as long.
     """
     return list(connection.execute(_NOT_ACCEPTING, {"lease": lease, "patience": patience}).mappings())
 
 
 def revision(connection: Connection) -> str | None:
-    """The migration that the database is at."""
+    """Return the migration that the database is at."""
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     return found

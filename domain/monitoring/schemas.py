@@ -1,4 +1,4 @@
-"""What there is to see."""
+"""Types of the monitoring views."""
 
 from datetime import datetime
 from typing import Literal
@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 
 class Leader(BaseModel):
-    """Who leads a duty."""
+    """The process that leads a duty."""
 
     duty: str
     process: str
@@ -26,7 +26,7 @@ class TaskCount(BaseModel):
 
 
 class WorkerNotAccepting(BaseModel):
-    """A living worker that claims nothing, though it has free slots and tasks wait on its queues."""
+    """A live worker that claims nothing, although it has free slots and tasks wait on its queues."""
 
     id: str
     name: str
@@ -36,7 +36,7 @@ class WorkerNotAccepting(BaseModel):
 
     @property
     def problem(self) -> str:
-        """What is wrong and what to do, in a sentence."""
+        """The problem and the remedy, for operators."""
         return (
             f"The worker {self.name} ({self.id}) accepts no tasks: it has claimed none for {self.idle_seconds:.0f} s, "
             f"has {self.free_slots} free slots, and {self.waiting_tasks} tasks wait on its queues. Restart it."
@@ -44,7 +44,7 @@ class WorkerNotAccepting(BaseModel):
 
 
 class WorkerCount(BaseModel):
-    """Workers of one state."""
+    """The number and total concurrency of workers in one state."""
 
     status: Literal["alive", "silent"]
     workers: int

@@ -1,4 +1,4 @@
-"""Verbs of those who watch."""
+"""Read operations for monitoring."""
 
 from datetime import timedelta
 
@@ -11,25 +11,25 @@ _PATIENCE = timedelta(seconds=10)
 
 
 def leaders(connection: Connection) -> list[Leader]:
-    """Who leads what, and how long ago they were last heard of."""
+    """Return the leader of each duty, and the time since its last heartbeat."""
     return [Leader(**row) for row in queries.leaders(connection)]
 
 
 def unfinished(connection: Connection) -> list[TaskCount]:
-    """Unfinished tasks of all organisations, by status and priority."""
+    """Count the unfinished tasks of all organisations by status and priority."""
     return [TaskCount(**row) for row in queries.unfinished(connection)]
 
 
 def workers(connection: Connection, lease: timedelta) -> list[WorkerCount]:
-    """Workers that are there, and those that went silent within the hour."""
+    """Count the live workers, and those that went silent within the last hour."""
     return [WorkerCount(**row) for row in queries.workers(connection, lease)]
 
 
 def workers_not_accepting(connection: Connection, lease: timedelta) -> list[WorkerNotAccepting]:
-    """Living workers that have claimed nothing for 10 s, though they have free slots and tasks wait for them."""
+    """Return the live workers that have claimed nothing for 10 s, although they have free slots and tasks wait."""
     return [WorkerNotAccepting(**row) for row in queries.workers_not_accepting(connection, lease, _PATIENCE)]
 
 
 def revision(connection: Connection) -> str | None:
-    """The migration that the database is at."""
+    """Return the migration that the database is at."""
     return queries.revision(connection)

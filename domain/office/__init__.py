@@ -1,4 +1,4 @@
-"""What agents keep beside the customer records: tickets, staff tasks, campaigns, posts, events, exports, resources."""
+"""Records that agents keep beside contacts: tickets, staff tasks, campaigns, posts, events, exports, resources."""
 
 TABLES = (
     "calendar_events",

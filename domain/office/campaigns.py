@@ -1,8 +1,8 @@
-"""Campaigns from launch to end: a person launches a draft, its messages leave through the outbox in portions, each paid
-for like any other, and when the last one has left or failed it is finished.
+"""Campaigns from launch to end: a user launches a draft, its messages leave through the outbox in batches, each paid
+for like any other message, and it is finished when the last one has left or failed.
 
-A portion is written in one transaction that holds the campaign's row, so that nobody is written to twice whatever runs
-at once. The ledger and the outbox carry the campaign's id where those of agents carry a task's.
+A batch is written in one transaction that locks the campaign's row, so that concurrent runs cannot write to a contact
+twice. In the ledger and the outbox, the campaign's id takes the place of a task's id.
 """
 
 from uuid import UUID
@@ -24,7 +24,7 @@ from domain.wallet import service as wallet
 from domain.wallet.schemas import InsufficientFunds
 
 PORTION = 200
-"""members who are written to in one transaction"""
+"""members written to per transaction"""
 _SEQ = 0
 _SUBJECTS: dict[Language, str] = {"en": "{}, we miss you", "es": "{}, te echamos de menos"}
 
@@ -32,23 +32,23 @@ _SUBJECTS: dict[Language, str] = {"en": "{}, we miss you", "es": "{}, te echamos
 def list_campaigns(
     connection: Connection, *, status: CampaignStatus | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Campaign]:
-    """Campaigns, the latest first, with how their members stand."""
+    """Return campaigns, the latest first, with the number of their members by status."""
     rows = queries.page(connection, models.campaigns, {"status": status}, before=before, limit=limit)
     return _shown(connection, rows)
 
 
 def get_campaign(connection: Connection, campaign_id: UUID) -> Campaign:
-    """A campaign.
+    """Return a campaign.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such campaign.
     """
     [campaign] = _shown(connection, [_row(connection, campaign_id)])
     return campaign
 
 
 def list_members(connection: Connection, campaign_id: UUID, *, after: UUID | None, limit: int) -> list[Member]:
-    """The members of a campaign, by id, with what became of the message to each.
+    """Return the members of a campaign in order of client id, with the status of the message to each.
 
     Raises:
         NotFound: there is no such campaign.
@@ -60,7 +60,7 @@ def list_members(connection: Connection, campaign_id: UUID, *, after: UUID | Non
 
 
 def launch_campaign(connection: Connection, org: UUID, campaign_id: UUID, user: UUID) -> Campaign:
-    """Have the messages of a draft leave. Launching twice is fine.
+    """Launch a draft: its messages start to leave. Idempotent.
 
     Raises:
         NotFound: there is no such campaign.
@@ -76,8 +76,7 @@ def launch_campaign(connection: Connection, org: UUID, campaign_id: UUID, user: 
 
 
 def cancel_campaign(connection: Connection, org: UUID, campaign_id: UUID) -> Campaign:
-    """End a campaign. Its messages that have not left do not leave; what they cost is paid back. Cancelling twice is
-    fine.
+    """Cancel a campaign. Messages that have not left are withdrawn and their cost is refunded. Idempotent.
 
     Raises:
         NotFound: there is no such campaign.
@@ -93,7 +92,7 @@ def cancel_campaign(connection: Connection, org: UUID, campaign_id: UUID) -> Cam
 
 
 def carry_on(connection: Connection, org: UUID, campaign_id: UUID) -> bool:
-    """Write to the next members of an active campaign, or finish it where all were written to and nothing is under way.
+    """Write to the next members of an active campaign, or finish it if all were written to and no message is under way.
     Returns whether there is more to write at once.
     """
     row = queries.record(connection, models.campaigns, campaign_id, locked=True)
@@ -110,7 +109,7 @@ def carry_on(connection: Connection, org: UUID, campaign_id: UUID) -> bool:
     except InsufficientFunds as short:
         queries.change_record(connection, models.campaigns, campaign_id, {"note": f"Waits for tokens: {short.message}"})
         return False
-    except (Conflict, NotPermitted) as gone:  # the channel was taken away after the launch, or the words were rehearsed
+    except (Conflict, NotPermitted) as gone:  # the channel was removed since the launch, or the text was rehearsed
         values = {"status": "draft", "note": f"Stopped: {gone.message} Then launch it again."}
         queries.change_record(connection, models.campaigns, campaign_id, values)
         return False
@@ -118,10 +117,10 @@ def carry_on(connection: Connection, org: UUID, campaign_id: UUID) -> bool:
 
 
 def _write_to(connection: Connection, org: UUID, campaign: RowMapping, members: list[UUID]) -> None:
-    """Write to members as far as tokens go; the hold that pays for them lasts as long as this transaction.
+    """Write to members as long as the tokens suffice. The hold that pays for them exists only within this transaction.
 
     Raises:
-        InsufficientFunds: they do not go all the way; who was written to stays written to.
+        InsufficientFunds: the tokens do not suffice for all. Messages written until then stay.
     """
     contacts = contact_service.get_many(connection, members)
     tokens = wallet.prices(connection)["email"] if tenants.get_organisation(connection, org).is_prepaid else 0

@@ -1,4 +1,4 @@
-"""What a resource may hold, and how it changes. Pure."""
+"""Checking and merging the data of resources. Pure."""
 
 import math
 import re
@@ -10,11 +10,11 @@ from core.errors import InvalidInput
 MOST_BYTES = 65_536
 MOST_LEVELS = 20
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates have no place in PostgreSQL's UTF-8
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL's UTF-8 cannot store NUL and lone surrogates
 
 
 def merged(target: Any, patch: Any) -> Any:
-    """`target` after the merge patch `patch` (RFC 7396): null takes a field away, objects merge, the rest replaces."""
+    """Return `target` after the merge patch `patch` (RFC 7396): null removes a field, objects merge, others replace."""
     if not isinstance(patch, dict):
         return patch
     kept: dict[str, Any] = dict(target) if isinstance(target, dict) else {}
@@ -27,10 +27,10 @@ def merged(target: Any, patch: Any) -> Any:
 
 
 def check(data: dict[str, Any]) -> None:
-    """See to it that the database takes `data`.
+    """Check that the database can store `data`.
 
     Raises:
-        InvalidInput: it is too deep, too large, or holds what JSON or PostgreSQL knows no way to write.
+        InvalidInput: it is too deep or too large, or contains values that JSON or PostgreSQL cannot represent.
     """
     if _is_deeper(data, MOST_LEVELS):
         raise InvalidInput(f"The data is nested more than {MOST_LEVELS} levels deep. Make it flatter.")

@@ -1,6 +1,6 @@
-"""What ends by the clock: posts that are due or were missed, campaigns under way, exports that are too old.
+"""Periodic ends: posts that are due or were missed, campaigns under way, exports that are too old.
 
-Safe when it runs late, twice or together: whichever run changes a row's status first has it.
+Safe to run late, repeatedly or concurrently: the run that changes a row's status first handles it.
 """
 
 from datetime import timedelta
@@ -20,12 +20,12 @@ _SHOWN = 200
 
 
 def organisations_in_need(connection: Connection) -> list[UUID]:
-    """The organisations in which something is due, overdue or under way."""
+    """Return the organisations in which something is due, overdue or under way."""
     return queries.organisations_in_need(connection, post=POST_PATIENCE, export=EXPORTS_KEPT)
 
 
 def attend(org: UUID) -> None:
-    """End what has come to its end in an organisation, and carry on what is under way."""
+    """Hand over due posts, mark missed ones, delete old exports and continue active campaigns of an organisation."""
     with transaction(org) as connection:
         for post in queries.hand_over_posts(connection, _PORTION):
             tell_managers(connection, org, _due(post), written_by=post["task_id"])

@@ -13,7 +13,7 @@ _Moment = DateTime(timezone=True)
 
 
 def _changed() -> list[Column[Any]]:
-    """What people note when they move a record on, and when that was."""
+    """Return the columns for the note of the last change by people, and its time."""
     return [Column("note", Text, nullable=False), Column("changed_at", _Moment, nullable=False)]
 
 

@@ -12,7 +12,7 @@ from domain.office.schemas import Maker
 
 
 def now(connection: Connection) -> datetime:
-    """The time by the database's clock."""
+    """Return the time by the database's clock."""
     found: datetime = connection.execute(text("SELECT rota_now()")).scalar_one()
     return found
 
@@ -21,52 +21,52 @@ def now(connection: Connection) -> datetime:
 
 
 def add(connection: Connection, table: Table, maker: Maker, row: dict[str, Any]) -> bool:
-    """Add a record. False where a unique index has the like of it."""
+    """Insert a record. Return False if a unique index rejects it."""
     who = {"org_id": maker.org_id, "task_id": maker.task_id, "created_by": maker.agent}
     statement = insert(table).values(**row, **who).on_conflict_do_nothing().returning(table.c.id)
     return connection.execute(statement).scalar() is not None
 
 
 def insert_ticket(connection: Connection, maker: Maker, **row: Any) -> bool:
-    """Open a ticket. False when the same client has one open about the same."""
+    """Insert a ticket. Return False if the client has an open one with the same subject."""
     return add(connection, models.support_tickets, maker, row)
 
 
 def insert_staff_task(connection: Connection, maker: Maker, **row: Any) -> bool:
-    """Add a task for staff. False when the same is open about the same person."""
+    """Insert a staff task. Return False if the same task is open for the same contact."""
     return add(connection, models.staff_tasks, maker, row)
 
 
 def insert_campaign(connection: Connection, maker: Maker, **row: Any) -> bool:
-    """Draft a campaign. False when one of that name is drafted or active."""
+    """Insert a campaign. Return False if one of that name is drafted or active."""
     return add(connection, models.campaigns, maker, row)
 
 
 def insert_post(connection: Connection, maker: Maker, **row: Any) -> bool:
-    """Schedule a post. False when the same is scheduled for the same time."""
+    """Insert a post. Return False if the same post is scheduled for the same time."""
     return add(connection, models.social_posts, maker, row)
 
 
 def insert_event(connection: Connection, maker: Maker, **row: Any) -> bool:
-    """Put an event into the calendar."""
+    """Insert a calendar event."""
     return add(connection, models.calendar_events, maker, row)
 
 
 def insert_export(connection: Connection, maker: Maker, **row: Any) -> bool:
-    """Keep an export."""
+    """Insert an export."""
     return add(connection, models.exports, maker, row)
 
 
 def insert_resource(connection: Connection, maker: Maker, **row: Any) -> bool:
-    """Add a resource. False when there is one of that kind and name."""
+    """Insert a resource. Return False if one of that kind and name exists."""
     return add(connection, models.resources, maker, row)
 
 
-# ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── campaign members ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def add_members(connection: Connection, maker: Maker, campaign_id: UUID, clients: list[UUID]) -> None:
-    """Make clients the members of a campaign."""
+    """Add clients to a campaign as members."""
     statement = text("""
         INSERT INTO campaign_members (campaign_id, client_id, org_id)
         SELECT :campaign, client, :org FROM unnest(CAST(:clients AS uuid[])) AS client
@@ -75,7 +75,7 @@ def add_members(connection: Connection, maker: Maker, campaign_id: UUID, clients
 
 
 def member_names(connection: Connection, campaign_id: UUID, limit: int) -> list[str]:
-    """Names of some of the campaign's members."""
+    """Return the names of up to `limit` of the campaign's members."""
     statement = text("""
         SELECT c.name FROM campaign_members m JOIN contacts c ON c.id = m.client_id
          WHERE m.campaign_id = :campaign ORDER BY c.name LIMIT :limit
@@ -97,18 +97,20 @@ _EVENTS = text("""
 def events_between(
     connection: Connection, *, begin: datetime, end: datetime, kind: str | None, limit: int
 ) -> list[RowMapping]:
-    """Events that start between two times."""
+    """Return scheduled events that start between two times."""
     values = {"begin": begin, "end": end, "kind": kind, "limit": limit}
     return list(connection.execute(_EVENTS, values).mappings())
 
 
 def lock_tours(connection: Connection, org: UUID) -> None:
-    """Hold the organisation's tours, so that they are agreed one at a time: no row stands for a time still free."""
+    """Take an advisory lock on the organisation's tours, so that they are scheduled one at a time. A free time has no
+    row to lock.
+    """
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"tours of {org}"})
 
 
 def tour_between(connection: Connection, begin: datetime, end: datetime) -> datetime | None:
-    """When a tour starts that overlaps these times."""
+    """Return the start of a scheduled tour that overlaps these times, if any."""
     statement = text("""
         SELECT starts_at FROM calendar_events
          WHERE kind = 'tour' AND status = 'scheduled' AND starts_at < :end AND ends_at > :begin LIMIT 1
@@ -117,17 +119,11 @@ def tour_between(connection: Connection, begin: datetime, end: datetime) -> date
     return found
 
 
-# ── places in sessions ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-# ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 # ── exports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def export(connection: Connection, export_id: UUID) -> RowMapping | None:
-    """An export with its content."""
+    """Return an export with its content."""
     statement = text("""
         SELECT id AS export_id, what, format, row_count, is_complete, created_at, content
           FROM exports WHERE id = :export
@@ -144,7 +140,7 @@ _RESOURCE = """
 
 
 def resource(connection: Connection, resource_id: UUID, *, locked: bool = False) -> RowMapping | None:
-    """A resource; held until the transaction ends where it is `locked`."""
+    """Return a resource; with `locked`, lock its row until the transaction ends."""
     statement = text(_RESOURCE + ("FOR UPDATE" if locked else ""))
     return connection.execute(statement, {"resource": resource_id}).mappings().one_or_none()
 
@@ -165,14 +161,14 @@ _COUNT_RESOURCES = text(f"SELECT count(*) {_LIST}")
 def resources(
     connection: Connection, words: list[str], *, kind: str | None, limit: int, skip: int
 ) -> tuple[list[RowMapping], int]:
-    """Resources in whose name every one of `words` occurs, by kind and name, and how many there are in all."""
+    """Return resources whose name contains all of `words`, by kind and name, and the total number of matches."""
     values = {"words": words, "kind": kind, "limit": limit, "skip": skip}
     total: int = connection.execute(_COUNT_RESOURCES, values).scalar_one()
     return list(connection.execute(_RESOURCES, values).mappings()), total
 
 
 def set_resource_data(connection: Connection, resource_id: UUID, data: dict[str, Any]) -> None:
-    """Replace a resource's data, which makes its next version."""
+    """Replace a resource's data and increment its version."""
     table = models.resources
     connection.execute(
         table.update()
@@ -182,7 +178,7 @@ def set_resource_data(connection: Connection, resource_id: UUID, data: dict[str,
 
 
 def mark_resource_deleted(connection: Connection, resource_id: UUID) -> RowMapping | None:
-    """Take a resource away; its row stays."""
+    """Mark a resource as deleted; its row stays."""
     statement = text("""
         UPDATE resources SET deleted_at = rota_now() WHERE id = :resource AND deleted_at IS NULL
         RETURNING id AS resource_id, kind, name, version
@@ -190,13 +186,13 @@ def mark_resource_deleted(connection: Connection, resource_id: UUID) -> RowMappi
     return connection.execute(statement, {"resource": resource_id}).mappings().one_or_none()
 
 
-# ── looking at records, and moving them on ───────────────────────────────────────────────────────────────────────────
+# ── reading and changing records ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def page(
     connection: Connection, table: TableClause, wanted: dict[str, Any], *, before: UUID | None, limit: int
 ) -> list[RowMapping]:
-    """Rows of a table, the latest first, whose columns have the `wanted` values; None stands for any."""
+    """Return rows of a table with the `wanted` column values, the latest first. None matches any value."""
     conditions = [*_there(table), *(table.c[name] == value for name, value in wanted.items() if value is not None)]
     if before is not None:
         conditions.append(table.c.id < before)
@@ -205,18 +201,18 @@ def page(
 
 
 def record(connection: Connection, table: TableClause, row_id: UUID, *, locked: bool = False) -> RowMapping | None:
-    """One row; held until the transaction ends where it is `locked`."""
+    """Return one row; with `locked`, lock it until the transaction ends."""
     statement = select(*_shown(table)).where(table.c.id == row_id, *_there(table))
     return connection.execute(statement.with_for_update() if locked else statement).mappings().one_or_none()
 
 
 def _shown(table: TableClause) -> list[ColumnElement[Any]]:
-    """Every column but what may be megabytes long, and has its own query."""
+    """Return every column except `content`, which may be megabytes long and has its own query."""
     return [column for column in table.c if column.name != "content"]
 
 
 def _there(table: TableClause) -> list[ColumnElement[bool]]:
-    """Leaves out what was taken away and whose row stays."""
+    """Return a condition that excludes rows marked as deleted."""
     return [table.c.deleted_at.is_(None)] if "deleted_at" in table.c else []
 
 
@@ -227,7 +223,7 @@ def change_record(connection: Connection, table: TableClause, row_id: UUID, valu
 
 
 def delete_record(connection: Connection, table: TableClause, row_id: UUID) -> bool:
-    """Delete a row. False where there is none."""
+    """Delete a row. Return False if there was none."""
     return connection.execute(table.delete().where(table.c.id == row_id)).rowcount == 1
 
 
@@ -245,7 +241,7 @@ _IN_NEED = text("""
 
 
 def organisations_in_need(connection: Connection, *, post: timedelta, export: timedelta) -> list[UUID]:
-    """The organisations in which something is due, overdue or under way."""
+    """Return the organisations in which something is due, overdue or under way."""
     values = {"post": post, "export": export}
     return list(connection.execute(_IN_NEED, values).scalars())
 
@@ -267,17 +263,17 @@ _FORGET_EXPORTS = text("DELETE FROM exports WHERE created_at <= rota_now() - CAS
 
 
 def hand_over_posts(connection: Connection, limit: int) -> list[RowMapping]:
-    """Posts whose time has come, which are `due` from now on."""
+    """Mark posts whose time has come as `due`, and return them."""
     return list(connection.execute(_HAND_OVER, {"limit": limit}).mappings())
 
 
 def miss_posts(connection: Connection, patience: timedelta, limit: int) -> list[RowMapping]:
-    """Posts that nobody published, or said that they did, which are `missed` from now on."""
+    """Mark posts that were due for `patience` without being reported as published as `missed`, and return them."""
     return list(connection.execute(_MISS, {"patience": patience, "limit": limit}).mappings())
 
 
 def forget_exports(connection: Connection, kept: timedelta) -> None:
-    """Delete exports that are older than they are kept."""
+    """Delete exports that are older than `kept`."""
     connection.execute(_FORGET_EXPORTS, {"kept": kept})
 
 
@@ -311,12 +307,12 @@ _QUEUED = text("""
 
 
 def members(connection: Connection, campaign: UUID, *, after: UUID | None, limit: int) -> list[RowMapping]:
-    """The members of a campaign, by id, with what became of the message to them."""
+    """Return the members of a campaign in order of client id, with the status of their message."""
     return list(connection.execute(_MEMBERS, {"campaign": campaign, "after": after, "limit": limit}).mappings())
 
 
 def members_by_standing(connection: Connection, campaigns: list[UUID]) -> dict[UUID, dict[str, int]]:
-    """How many members of each campaign stand how."""
+    """Count the members of each campaign by status."""
     found: dict[UUID, dict[str, int]] = {}
     for row in connection.execute(_MEMBERS_BY_STANDING, {"campaigns": campaigns}):
         found.setdefault(row.campaign_id, {})[row.status] = row.members
@@ -324,23 +320,23 @@ def members_by_standing(connection: Connection, campaigns: list[UUID]) -> dict[U
 
 
 def active_campaigns(connection: Connection) -> list[UUID]:
-    """The campaigns that are under way."""
+    """Return the ids of the active campaigns."""
     return list(connection.execute(_ACTIVE).scalars())
 
 
 def take_members(connection: Connection, campaign: UUID, limit: int) -> list[UUID]:
-    """Members to whom nothing was written yet, held until the transaction ends."""
+    """Lock and return up to `limit` members to whom nothing was written yet."""
     return list(connection.execute(_TAKE_MEMBERS, {"campaign": campaign, "limit": limit}).scalars())
 
 
 def note_member(
     connection: Connection, campaign: UUID, client: UUID, status: str, *, message: UUID | None, reason: str | None
 ) -> None:
-    """Note that a member was written to or left out."""
+    """Record that a member was written to or left out."""
     values = {"campaign": campaign, "client": client, "status": status, "message": message, "reason": reason}
     connection.execute(_NOTE_MEMBER, values)
 
 
 def messages_under_way(connection: Connection, campaign: UUID) -> list[UUID]:
-    """Messages of a campaign that have not left yet."""
+    """Return the messages of a campaign that have not left yet."""
     return list(connection.execute(_QUEUED, {"campaign": campaign}).scalars())

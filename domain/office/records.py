@@ -1,4 +1,4 @@
-"""How people look at what agents keep, and move it on: which status follows which, and what they note with it."""
+"""Views of the records that agents keep, and status changes by people: the transitions and their notes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ Follows = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Kind(Generic[View]):
-    """A kind of record: its name for people, its table, how it is shown, and which status may follow which."""
+    """A kind of record: its name in messages, its table, its view, and the allowed status transitions."""
 
     name: str
     table: TableClause
@@ -40,7 +40,7 @@ class Kind(Generic[View]):
 
 
 def follows(**after: str) -> Follows:
-    """Which status may follow which: each status with those that may, separated by spaces."""
+    """Build the status transitions from keyword arguments: each status with its successors, separated by spaces."""
     return {status: frozenset(others.split()) for status, others in after.items()}
 
 
@@ -71,27 +71,27 @@ RESOURCES = Kind("resource", models.resources, Resource, {})
 def list_records(
     connection: Connection, kind: Kind[View], /, *, before: UUID | None = None, limit: int = 50, **wanted: Any
 ) -> list[View]:
-    """Records of a kind, the latest first, that have the `wanted` values; None stands for any."""
+    """Return records of a kind with the `wanted` values, the latest first. None matches any value."""
     rows = queries.page(connection, kind.table, wanted, before=before, limit=limit)
     return [kind.view.model_validate(dict(row)) for row in rows]
 
 
 def get_record(connection: Connection, kind: Kind[View], row_id: UUID) -> View:
-    """A record.
+    """Return a record.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such record.
     """
     return kind.view.model_validate(dict(_found(queries.record(connection, kind.table, row_id), kind, row_id)))
 
 
 def add_record(connection: Connection, table: Table, maker: Maker, row: dict[str, Any]) -> bool:
-    """Add a record of a table made with `record_table`. False where a unique index has the like of it."""
+    """Insert a record into a table made with `record_table`. Return False if a unique index rejects it."""
     return queries.add(connection, table, maker, row)
 
 
 def find_record(connection: Connection, kind: Kind[View], row_id: UUID) -> RowMapping | None:
-    """The row of a record, where there is one."""
+    """Return the row of a record, if there is one."""
     return queries.record(connection, kind.table, row_id)
 
 
@@ -99,28 +99,28 @@ def remove_record(connection: Connection, kind: Kind[View], row_id: UUID) -> Non
     """Delete a record.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such record.
     """
     if not queries.delete_record(connection, kind.table, row_id):
         raise NotFound(_none(kind, row_id))
 
 
 def change_ticket(connection: Connection, row_id: UUID, change: TicketChange) -> Ticket:
-    """Change a ticket or move it on.
+    """Change a ticket or its status.
 
     Raises:
-        NotFound: there is none.
-        Conflict: its status does not follow, or another one about the same is open.
+        NotFound: there is no such ticket.
+        Conflict: the status transition is not allowed, or another ticket about the same is open.
     """
     return _change(connection, TICKETS, row_id, change)
 
 
 def change_staff_task(connection: Connection, row_id: UUID, change: StaffTaskChange) -> StaffTask:
-    """Change a task for staff or move it on.
+    """Change a staff task or its status.
 
     Raises:
-        NotFound: there is none.
-        Conflict: its status does not follow, or the same is open.
+        NotFound: there is no such staff task.
+        Conflict: the status transition is not allowed, or the same staff task is open.
     """
     return _change(connection, STAFF_TASKS, row_id, change)
 
@@ -133,34 +133,40 @@ def _change(connection: Connection, kind: Kind[View], row_id: UUID, change: Base
 
 
 def settle_post(connection: Connection, row_id: UUID, said: PostOutcome) -> Post:
-    """Say what became of a post.
+    """Record the outcome of a post.
 
     Raises:
-        NotFound: there is none.
-        Conflict: it ended already.
+        NotFound: there is no such post.
+        Conflict: it has ended already.
     """
     return move_record(connection, POSTS, row_id, {"status": said.outcome, "url": said.url, "note": said.note})
 
 
 def settle_event(connection: Connection, row_id: UUID, said: EventOutcome) -> CalendarEvent:
-    """Say how an event ended.
+    """Record how an event ended.
 
     Raises:
-        NotFound: there is none.
-        Conflict: it ended already.
+        NotFound: there is no such event.
+        Conflict: it has ended already.
     """
     return move_record(connection, EVENTS, row_id, {"status": said.outcome, "note": said.note})
 
 
 def move_record(connection: Connection, kind: Kind[View], row_id: UUID, values: dict[str, Any]) -> View:
-    """Change a record, if its status may become the one in `values`; the same status again changes the rest only."""
+    """Change a record if the transition to the status in `values` is allowed. With the same status, change the other
+    values, or nothing if the record has ended.
+
+    Raises:
+        NotFound: there is no such record.
+        Conflict: the transition is not allowed, or another record about the same is open.
+    """
     row = _found(queries.record(connection, kind.table, row_id, locked=True), kind, row_id)
     wanted = values.get("status", row["status"])
     if wanted != row["status"] and wanted not in kind.follows.get(row["status"], ()):
         possible = ", ".join(sorted(kind.follows.get(row["status"], ()))) or "nothing: it has ended"
         raise Conflict(f"This {kind.name} is {row['status']}; what can follow is {possible}.")
     if wanted == row["status"] and not kind.follows.get(wanted):
-        return kind.view.model_validate(dict(row))  # said twice
+        return kind.view.model_validate(dict(row))  # reported twice
     try:
         queries.change_record(connection, kind.table, row_id, values)
     except IntegrityError as error:

@@ -1,4 +1,4 @@
-"""Verbs on resources: records of whatever kind an organisation needs."""
+"""Operations on resources: free-form records of any kind that an organisation needs."""
 
 from typing import Any
 from uuid import UUID
@@ -19,8 +19,8 @@ def create_resource(connection: Connection, maker: Maker, *, kind: str, name: st
     """Add a resource.
 
     Raises:
-        InvalidInput: the data cannot be kept.
-        Conflict: there is one of that kind and name.
+        InvalidInput: the data cannot be stored.
+        Conflict: a resource of that kind and name exists.
     """
     documents.check(data)
     resource_id = new_id()
@@ -31,10 +31,10 @@ def create_resource(connection: Connection, maker: Maker, *, kind: str, name: st
 
 
 def view_resource(connection: Connection, resource_id: UUID, zone: ZoneInfo) -> Row:
-    """A resource.
+    """Return a resource.
 
     Raises:
-        NotFound: there is none, or not any more.
+        NotFound: it does not exist or was deleted.
     """
     return in_zone(_resource(queries.resource(connection, resource_id), resource_id), zone)
 
@@ -42,18 +42,18 @@ def view_resource(connection: Connection, resource_id: UUID, zone: ZoneInfo) -> 
 def list_resources(
     connection: Connection, query: str | None, *, kind: str | None, limit: int, skip: int, zone: ZoneInfo
 ) -> tuple[list[Row], int]:
-    """Resources without their data, and how many there are in all."""
+    """Return resources without their data, and the total number of matches."""
     rows, total = queries.resources(connection, (query or "").split(), kind=kind, limit=limit, skip=skip)
     return [in_zone(row, zone) for row in rows], total
 
 
 def update_resource(connection: Connection, resource_id: UUID, *, version: int, patch: Row) -> Row:
-    """Merge `patch` into a resource's data (RFC 7396), if nobody changed it since `version`.
+    """Merge `patch` into a resource's data (RFC 7396), if it is still at `version`.
 
     Raises:
-        NotFound: there is none, or not any more.
+        NotFound: it does not exist or was deleted.
         Conflict: it has another version by now.
-        InvalidInput: the data cannot be kept.
+        InvalidInput: the data cannot be stored.
     """
     documents.check(patch)
     before = _resource(queries.resource(connection, resource_id, locked=True), resource_id)
@@ -66,10 +66,10 @@ def update_resource(connection: Connection, resource_id: UUID, *, version: int, 
 
 
 def delete_resource(connection: Connection, resource_id: UUID) -> Row:
-    """Take a resource away; its name is free again.
+    """Delete a resource; its name can be used again.
 
     Raises:
-        NotFound: there is none, or not any more.
+        NotFound: it does not exist or was deleted.
     """
     return {**_resource(queries.mark_resource_deleted(connection, resource_id), resource_id), "is_deleted": True}
 

@@ -1,4 +1,4 @@
-"""Words of the records that agents keep."""
+"""Types of the records that agents keep."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -26,11 +26,11 @@ _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 _Address = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=2_000), Storable]
 
 POST_LENGTH: dict[Platform, int] = {"instagram": 2_200, "facebook": 5_000, "x": 280, "linkedin": 3_000}
-"""Characters that a post may have."""
+"""Maximum length of a post in characters."""
 
 
 class Maker(Protocol):
-    """Who makes a record, and for whom: an agent, in a task of an organisation."""
+    """The maker of a record: an agent, in a task of an organisation."""
 
     @property
     def org_id(self) -> UUID:
@@ -47,19 +47,19 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows as a file's text."""
+    """Rows rendered as the text of a file."""
 
     content: str
     row_count: int
     is_complete: bool
-    """whether every row found its place"""
+    """whether it contains all rows"""
 
 
-# ── what is kept, as people see it and move it on ────────────────────────────────────────────────────────────────────
+# ── records as people see and change them ────────────────────────────────────────────────────────────────────────────
 
 
 class Kept(BaseModel):
-    """A record that an agent made, or had made."""
+    """A record that an agent made, or that was made on its behalf."""
 
     id: UUID
     task_id: UUID | None = Field(description="the task in which it was made")
@@ -68,7 +68,7 @@ class Kept(BaseModel):
 
 
 class Moving(Kept):
-    """A record that people move on."""
+    """A record whose status people change."""
 
     note: str = Field(description="what was noted last when it was moved on")
     changed_at: datetime
@@ -86,7 +86,7 @@ class Ticket(Moving):
 
 
 class TicketChange(BaseModel):
-    """What changes of a ticket; what is not sent stays."""
+    """Changes of a ticket. Fields that are left out stay."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -97,7 +97,7 @@ class TicketChange(BaseModel):
 
 
 class StaffTask(Moving):
-    """A task for staff."""
+    """A staff task."""
 
     title: str
     details: str
@@ -109,7 +109,7 @@ class StaffTask(Moving):
 
 
 class StaffTaskChange(BaseModel):
-    """What changes of a task for staff; what is not sent stays."""
+    """Changes of a staff task. Fields that are left out stay."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -121,7 +121,7 @@ class StaffTaskChange(BaseModel):
 
 class Post(Moving):
     """A social post. At its time it becomes `due` and is handed to people and webhooks (`post.due`), who publish it and
-    say so; two days without a word and it is `missed`.
+    report that. Without a report within two days it becomes `missed`.
     """
 
     platform: Platform
@@ -134,7 +134,7 @@ class Post(Moving):
 
 
 class PostOutcome(BaseModel):
-    """What became of a post."""
+    """The outcome of a post."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -157,7 +157,7 @@ class CalendarEvent(Moving):
 
 
 class EventOutcome(BaseModel):
-    """How an event ended."""
+    """The outcome of an event."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -182,7 +182,7 @@ class Campaign(Moving):
 
 
 class Member(BaseModel):
-    """A member of a campaign and the message to them."""
+    """A member of a campaign, and the status of the message to them."""
 
     client_id: UUID
     name: str
@@ -201,7 +201,7 @@ class ExportFile(Kept):
 
 
 class Resource(Kept):
-    """A record of whatever kind an organisation needs."""
+    """A free-form record of any kind that an organisation needs."""
 
     kind: str
     name: str

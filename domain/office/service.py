@@ -1,7 +1,7 @@
-"""Verbs on the records that agents keep. What comes back is plain data, as an agent's tool passes it on.
+"""Operations on the records that agents keep. They return plain data, which an agent's tool passes on.
 
-Records of any kind are in `resources.py`. How people look at records and move them on is in `records.py`, what ends by
-the clock in `endings.py`.
+Free-form records are in `resources.py`, views and status changes by people in `records.py`, and periodic ends in
+`endings.py`.
 """
 
 from collections import Counter
@@ -35,13 +35,13 @@ _NAMES_SHOWN = 10
 
 
 def _to_come(connection: Connection, moment: datetime, zone: ZoneInfo) -> datetime:
-    """`moment`, by the gym's clock where it names no offset.
+    """Return `moment`, read by the gym's clock if it has no offset.
 
     Raises:
-        InvalidInput: it has passed, or lies further ahead than anybody plans.
+        InvalidInput: it has passed, or lies more than five years ahead.
     """
     now = queries.now(connection).astimezone(zone)
-    if abs(moment.year - now.year) > 5:  # noqa: PLR2004 - near either end of the calendar, reckoning overflows
+    if abs(moment.year - now.year) > 5:  # noqa: PLR2004 - near either end of the calendar, arithmetic overflows
         raise InvalidInput(f"{moment.year} is no year to plan for; it is {shown(now, zone)} now.")
     moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
     if moment <= now:
@@ -50,10 +50,10 @@ def _to_come(connection: Connection, moment: datetime, zone: ZoneInfo) -> dateti
 
 
 def _name(connection: Connection, contact: UUID, kind: str) -> str:
-    """The name of a contact of this kind.
+    """Return the name of a contact of this kind.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such contact.
     """
     found = contacts.get_many(connection, [contact]).get(contact)
     if found is None or found.kind != kind:
@@ -74,11 +74,11 @@ def create_ticket(
     client_id: UUID | None,
     assignee: str | None,
 ) -> Row:
-    """Open a support ticket, about a client where one is named.
+    """Open a support ticket, about a client if one is given.
 
     Raises:
         NotFound: there is no such client.
-        Conflict: that client has a ticket open about the same.
+        Conflict: the same client has an open ticket with this subject.
     """
     who = _name(connection, client_id, "client") if client_id else None
     row = {"id": new_id(), "subject": subject, "priority": priority, "client_id": client_id, "assignee": assignee}
@@ -98,7 +98,7 @@ def create_lead_task(
     due_on: date | None,
     today: date,
 ) -> Row:
-    """Give staff a task about a lead.
+    """Create a staff task about a lead.
 
     Raises:
         NotFound: there is no such lead.
@@ -127,11 +127,11 @@ def draft_campaign(
     message: str,
     members: list[UUID],
 ) -> Row:
-    """Draft a campaign for these contacts. Nothing is sent until somebody launches it (`campaigns.py`); owners and
-    managers are told. Contacts who may not be written to are left out. `audience` says how the contacts were chosen.
+    """Draft a campaign for these contacts, and notify owners and managers. Nothing is sent until a user launches it
+    (`campaigns.py`). Contacts who may not be written to are left out. `audience` says how the contacts were chosen.
 
     Raises:
-        Conflict: one of that name is drafted or active, or there is no contact who may be written to.
+        Conflict: a campaign of that name is drafted or active, or no contact may be written to.
     """
     campaign_id = new_id()
     row = {"id": campaign_id, "name": name, "kind": kind, "message": message, "status": "draft"}
@@ -166,7 +166,7 @@ def draft_campaign(
 
 
 def _reachable(connection: Connection, clients: list[UUID]) -> tuple[list[UUID], dict[str, int]]:
-    """Those of these clients to whom a campaign may write, and how many may not be written to for which reason."""
+    """Return the clients to whom a campaign may write, and the number of the others by reason."""
     reasons = {client: why_not_win(contact) for client, contact in contacts.get_many(connection, clients).items()}
     return (
         [client for client in clients if reasons[client] is None],
@@ -188,10 +188,10 @@ def schedule_post(
     scheduled_at: datetime,
     zone: ZoneInfo,
 ) -> Row:
-    """Have a post stand for publication at a time to come.
+    """Schedule a post for publication at a future time.
 
     Raises:
-        InvalidInput: the time has passed, or the platform takes no post of this length.
+        InvalidInput: the time has passed, or the post is too long for the platform.
         Conflict: the same post is scheduled for that time.
     """
     if len(text) > POST_LENGTH[platform]:
@@ -211,7 +211,7 @@ def schedule_post(
 def view_calendar(
     connection: Connection, *, first: date, last: date, kind: EventKind | None, zone: ZoneInfo, limit: int
 ) -> list[Row]:
-    """Events from the day `first` to the day `last`, in order of time."""
+    """Return events from the day `first` to the day `last`, in order of time."""
     begin, end = (datetime.combine(day, time.min, zone) for day in (first, last + timedelta(days=1)))
     found = queries.events_between(connection, begin=begin, end=end, kind=kind, limit=limit)
     return [in_zone(row, zone) for row in found]
@@ -228,10 +228,10 @@ def schedule_tour(
     location: str | None,
     zone: ZoneInfo,
 ) -> Row:
-    """Agree a tour of the gym with a lead or a client. One tour at a time, whatever runs at once.
+    """Schedule a tour of the gym for a lead or a client. A lock ensures that tours do not overlap.
 
     Raises:
-        InvalidInput: not exactly one visitor, or the time has passed.
+        InvalidInput: there is not exactly one visitor, or the time has passed.
         NotFound: there is no such lead or client.
         Conflict: another tour is at that time.
     """
@@ -272,7 +272,7 @@ def keep_export(
     rows: Iterable[RowMapping],
     zone: ZoneInfo,
 ) -> Row:
-    """Keep a file of these rows, as far as a file goes. `what` names them."""
+    """Store a file of these rows, up to the size limit of a file. `what` names the rows."""
     sheet = sheets.render(columns, (in_zone(row, zone) for row in rows), form)
     row = {"id": new_id(), "what": what, "format": form}
     size = {"row_count": sheet.row_count, "is_complete": sheet.is_complete}
@@ -281,7 +281,7 @@ def keep_export(
 
 
 def view_export(connection: Connection, export_id: UUID) -> Row:
-    """An export with its content.
+    """Return an export with its content.
 
     Raises:
         NotFound: there is no such export.

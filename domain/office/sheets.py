@@ -1,4 +1,4 @@
-"""Rows as CSV or JSON. Pure."""
+"""Rendering rows as CSV or JSON. Pure."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def render(columns: Sequence[str], rows: Iterable[dict[str, Any]], form: ExportFormat) -> Sheet:
-    """As many of `rows` as a sheet may hold, in order."""
+    """Render as many of `rows` as a sheet may hold, in order."""
     if form == "json":
         lines, is_complete = _fitting(dump_json(row) for row in rows)
         return Sheet(f"[{','.join(lines)}]", len(lines), is_complete)
@@ -24,7 +24,7 @@ def render(columns: Sequence[str], rows: Iterable[dict[str, Any]], form: ExportF
 
 
 def _fitting(lines: Iterable[str]) -> tuple[list[str], bool]:
-    """The lines that fit into a sheet, and whether all do."""
+    """Return the lines that fit into a sheet, and whether all do."""
     kept: list[str] = []
     room = MOST_BYTES - 1_000  # for the heading
     for line in lines:
@@ -42,10 +42,10 @@ def _csv_line(values: Iterable[Any]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A value as a spreadsheet should take it: as words, also where a stranger named himself `=HYPERLINK(…)`."""
+    """Return a value that a spreadsheet takes as text, not as a formula: a name may be `=HYPERLINK(…)`."""
     if isinstance(value, list):
         value = "; ".join(map(str, value))
     if not isinstance(value, str):
-        return value  # a number is a number, also below zero
+        return value  # numbers stay numbers, negative ones included
     is_formula = value.lstrip().startswith(_FORMULA_STARTS) or value.startswith(("\t", "\r", "\n"))
     return f"'{value}" if is_formula else value

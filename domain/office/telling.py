@@ -1,4 +1,4 @@
-"""Letting people hear of what agents began and somebody has to carry on."""
+"""Notifying people about work of agents that a person must continue."""
 
 from uuid import UUID
 
@@ -12,8 +12,8 @@ _MANAGERS = ["owner", "manager"]
 
 
 def tell_managers(connection: Connection, org: UUID, event: Event, *, written_by: UUID | None = None) -> None:
-    """Tell owners and managers of an event, and post it to the webhooks that want it. `written_by` is the task whose
-    words the event holds.
+    """Notify owners and managers of an event, and post it to the webhooks subscribed to it. `written_by` is the task
+    whose text the event contains.
     """
     people = tenants.holders_of(connection, org, _MANAGERS)
     channels.tell(connection, org, [person["id"] for person in people], event, written_by=written_by)

@@ -1,4 +1,4 @@
-"""Times as the gym's clock shows them. Pure."""
+"""Formatting times by the gym's clock. Pure."""
 
 from datetime import datetime
 from typing import Any
@@ -8,10 +8,10 @@ from sqlalchemy import RowMapping
 
 
 def in_zone(row: RowMapping | dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
-    """The row with its times as the gym's clock shows them."""
+    """Return the row with its times formatted by the gym's clock."""
     return {name: shown(value, zone) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 def shown(moment: datetime, zone: ZoneInfo) -> str:
-    """The moment by the gym's clock, to the minute."""
+    """Format the moment by the gym's clock, to the minute."""
     return moment.astimezone(zone).isoformat(timespec="minutes")

@@ -1,3 +1,3 @@
-"""How often models are called while their providers limit us or are down, shared by all processes of Rota."""
+"""Paces of model calls while a provider limits us or is down, shared by all processes of Rota."""
 
 TABLES = ("provider_alerts", "provider_paces")

@@ -1,4 +1,4 @@
-"""All SQL about paces and alerts. They belong to the installation, as the accounts at the providers do."""
+"""All SQL about paces and alerts. They belong to the installation, like the accounts at the providers."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,20 +16,22 @@ _LOCK = text(f"""
     SELECT {_PACE}, extract(epoch FROM rota_clock())::float AS now
       FROM provider_paces WHERE provider = :provider AND model = :model AND key = :key FOR UPDATE
 """)  # noqa: S608
-# Two processes may meet the first refusal together, and a row that is not there cannot be locked.
+# Two processes may get the first refusal at once, and a row that does not exist yet cannot be locked.
 _LOCK_FIRST = text("SELECT pg_advisory_xact_lock(hashtextextended('pace ' || :provider || :model || :key, 0))")
 _NOW = text("SELECT extract(epoch FROM rota_clock())::float")
 
 
 def lock_pace(connection: Connection, route: Route, *, to_make: bool) -> RowMapping | None:
-    """A model's pace and the time, locked until this transaction ends; with `to_make`, also where there is none yet."""
+    """Lock a model's pace until this transaction ends, and return it with the time. With `to_make`, a pace that does
+    not exist yet is locked as well.
+    """
     if to_make:
         connection.execute(_LOCK_FIRST, _named(route))
     return connection.execute(_LOCK, _named(route)).mappings().one_or_none()
 
 
 def now(connection: Connection) -> float:
-    """The time, in seconds since the epoch, also in a transaction that had to wait for a lock."""
+    """Return the current time in seconds since the epoch, correct also after a wait for a lock in the transaction."""
     found: float = connection.execute(_NOW).scalar_one()
     return found
 
@@ -41,7 +43,7 @@ _CHANGED_AT = text("""
 
 
 def changed_at(connection: Connection, route: Route) -> float | None:
-    """When a model's pace was last changed by a refusal or a failure; None where it has none."""
+    """Return when a model's pace was last changed by a refusal or a failure; None if it has no pace."""
     return connection.execute(_CHANGED_AT, _named(route)).scalar()
 
 
@@ -61,7 +63,7 @@ _DELETE = text("DELETE FROM provider_paces WHERE provider = :provider AND model 
 
 
 def put_pace(connection: Connection, route: Route, pace: dict[str, Any] | None) -> None:
-    """Write a model's pace; None deletes it."""
+    """Insert or update a model's pace; None deletes it."""
     if pace is None:
         connection.execute(_DELETE, _named(route))
     else:
@@ -79,7 +81,7 @@ KNOWN = """
         'alerts', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(provider, key)), '[]') FROM provider_alerts)))
 """
 
-# Of several keys the one that lets the next call begin first.
+# If a model has several keys, the one that lets the next call begin first.
 STANDINGS = """
     SELECT DISTINCT ON (provider, model) provider, model, cause, rate, held_until, since,
            greatest(0, extract(epoch FROM held_until - rota_now()))::float AS held_for,
@@ -89,7 +91,7 @@ STANDINGS = """
 
 
 def standings(connection: Connection) -> list[RowMapping]:
-    """How the paces of all models stand."""
+    """Return the current paces of all models."""
     return list(connection.execute(text(STANDINGS)).mappings())
 
 
@@ -99,7 +101,7 @@ _FORGET = text("""
 
 
 def forget_paces(connection: Connection, age: timedelta) -> int:
-    """Delete the paces of models that nobody has called for longer than `age`. Returns how many."""
+    """Delete the paces of models without changes or calls for longer than `age`. Returns how many."""
     return connection.execute(_FORGET, {"age": age}).rowcount
 
 
@@ -111,13 +113,13 @@ _ALERT = text("""
 
 
 def put_alert(connection: Connection, account: Account, kind: AlertKind, message: str) -> None:
-    """Note that an account needs a person."""
+    """Record that an account needs a person."""
     values = {"provider": account.provider, "key": account.key, "kind": kind, "message": message}
     connection.execute(_ALERT, values)
 
 
 def delete_alerts(connection: Connection, account: Account) -> None:
-    """Note that an account works."""
+    """Delete the alerts of an account."""
     statement = text("DELETE FROM provider_alerts WHERE provider = :provider AND key = :key")
     connection.execute(statement, {"provider": account.provider, "key": account.key})
 
@@ -129,7 +131,7 @@ ALERTS = """
 
 
 def alerts(connection: Connection) -> list[RowMapping]:
-    """The alerts of the last day, the oldest first."""
+    """Return the alerts of the last day, the oldest first."""
     return list(connection.execute(text(ALERTS)).mappings())
 
 
@@ -140,7 +142,7 @@ _UNTOLD = text("""
 
 
 def take_untold(connection: Connection) -> Sequence[RowMapping]:
-    """The alerts that nobody was told of yet, marked as told."""
+    """Mark the alerts that no one was notified of yet as notified, and return them."""
     return connection.execute(_UNTOLD).mappings().all()
 
 
@@ -148,5 +150,5 @@ _FORGET_ALERTS = text("DELETE FROM provider_alerts WHERE last_at < rota_now() - 
 
 
 def forget_alerts(connection: Connection, age: timedelta) -> int:
-    """Delete alerts that have not been given again for longer than `age`. Returns how many."""
+    """Delete alerts that have not recurred for longer than `age`. Returns how many."""
     return connection.execute(_FORGET_ALERTS, {"age": age}).rowcount

@@ -1,15 +1,15 @@
-"""How often a model may be called: pure decisions over its pace, its last answers and the time.
+"""Decide how often a model may be called, from its pace, its last responses and the time. Pure.
 
-No pace, no limit: a model whose provider refused nothing is called as often as tasks want. The first refusal or outage
-makes a pace. While it is held no call begins; then calls begin one after the other at its rate, which grows with every
-success: fast while the provider's rate is unknown, by additive increase below the rate that was measured, and is cut
-by every refusal (AIMD: Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in
-Computer Networks", 1989; the slow approach to a known ceiling as in Ha, Rhee and Xu, "CUBIC", 2008).
+A model without a pace is called without limit. The first refusal or outage creates a pace. No call begins until its
+`held_until`; then calls begin one after the other at its rate. The rate grows with every success, fast while the
+provider's limit is unknown and by additive increase below the measured limit, and is cut by every refusal (AIMD: Chiu
+and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in Computer Networks", 1989; the
+slow approach to a known ceiling as in Ha, Rhee and Xu, "CUBIC", 2008).
 
-What the provider allows is measured between two refusals. A token bucket that says when it has a token again is empty
-but for that token at that moment, so the calls that it let through between two such moments are what it was filled
-with meanwhile. The same holds for a quota by the minute. Refused calls that began before the last refusal was known
-belong to the same burst and tell nothing new.
+The provider's limit is measured between two refusals. When a token bucket says at what time its next token is there, it
+holds only that token at that time. So the calls admitted between two such times equal the tokens refilled in between.
+The same holds for a quota per minute. Refused calls that began before the last refusal was known belong to the same
+burst and carry no new information.
 """
 
 from dataclasses import dataclass, replace
@@ -17,35 +17,35 @@ from dataclasses import dataclass, replace
 from domain.pacing.schemas import Limits, Pace, Seen
 
 LONGEST_LIMIT_PAUSE = 60.0
-"""seconds; a provider may ask for hours, but after a minute one call goes to see whether it means it"""
+"""seconds; a provider may ask for hours, but after a minute one call probes whether it still refuses"""
 LONGEST_OUTAGE_PAUSE = 15.0
 """seconds between two probes of a provider that is down"""
 HORIZON = 3.0
-"""seconds; tasks are dispatched as long as the calls that wait for their time are fewer than go in this time"""
+"""seconds; tasks are dispatched only while the waiting calls are fewer than this time allows at the current rate"""
 FORGOTTEN_AFTER = 3600.0
-"""seconds without a refusal after which a limit is no longer reckoned with"""
+"""seconds without a refusal after which a pace is dropped"""
 
 _FIRST_RATE = 1.0
 _SLOWEST, _FASTEST = 1 / 60, 100.0
 _BELOW_THE_CEILING = 0.92  # near enough to use the quota, far enough for calls that arrive a little early
 _LARGEST_CUT = 0.5
-_MANY = 10  # calls since the last refusal, from which on the rate is believed rather than the count
+_MANY = 10  # calls since the last refusal; from this number on, the rate is trusted more than the count
 _NOISE = 0.7
 _EARLY = 0.15  # of the time between two calls
-_CALLS_TO_IT = (10, 50)  # from the cut to the ceiling; the more, the more calls it was measured from
+_CALLS_TO_IT = (10, 50)  # from the cut to the ceiling; more if it was measured from more calls
 _REACHED = 1.03
-_CALLS_BEYOND_IT = (20, 40)  # to twice the ceiling, where the provider seems to allow more than was measured
+_CALLS_BEYOND_IT = (20, 40)  # to twice the ceiling, if the provider seems to allow more than was measured
 _RECOVERY = 0.1  # of the ceiling, with every success, after an outage or several refusals in a row
-_UNKNOWN_LIMIT, _AFTER_AN_OUTAGE = 0.5, 1.0  # calls a second, with every success: twice the rate every one or two
+_UNKNOWN_LIMIT, _AFTER_AN_OUTAGE = 0.5, 1.0  # calls a second added per success: doubles the rate in 1 to 2 s
 _LONGEST_BACKOFF = 32.0
 _MARGIN = 0.1  # seconds after the provider says it is ready
 _PROOFS = 6  # successes after which an outage is over
-_SCARCE = 0.1  # of a limit in the headers; with less left, calls are paced
+_SCARCE = 0.1  # share of a limit in the headers; with less left, calls are paced
 
 
 def reserve(pace: Pace, now: float, patience: float) -> tuple[Pace, float | None]:
-    """Give a call its time: the pace afterwards, in which `sent` is the call's number, and the seconds to wait. None,
-    and the pace unchanged, where that is longer than `patience`. The time is void as soon as `changed_at` is another.
+    """Assign a call its time. Return the new pace, in which `sent` is the call's number, and the seconds to wait. If
+    the wait is longer than `patience`, return the pace unchanged and None. The time is void once `changed_at` changes.
     """
     at = opens_at(pace, now)
     if at - now > patience:
@@ -54,7 +54,7 @@ def reserve(pace: Pace, now: float, patience: float) -> tuple[Pace, float | None
 
 
 def opens_at(pace: Pace, now: float) -> float:
-    """When a call that asks now may begin."""
+    """Return when a call that is requested now may begin."""
     return max(now, pace.held_until, pace.next_at)
 
 
@@ -67,8 +67,8 @@ def refused(
     asked: float | None = None,
     limits: Limits | None = None,
 ) -> Pace:
-    """The provider refused a call that began at `began`, and asked to wait for `asked` seconds. `number` is the call's,
-    where it was given a time.
+    """Return the pace after the provider refused a call that began at `began`. The provider asked to wait for `asked`
+    seconds, if given. `number` is the call's number, if it was assigned a time.
     """
     if pace is not None and began < pace.held_until:
         return pace if asked is None else _held_longer(pace, now, asked)
@@ -91,15 +91,15 @@ def refused(
 
 
 def _held_longer(pace: Pace, now: float, asked: float) -> Pace:
-    """Another refusal of the same burst: it may only ask for a longer hold."""
+    """Return the pace after another refusal of the same burst, which can only extend the pause."""
     ready = None if pace.ready_at is None else max(pace.ready_at, now + asked)
     held = max(pace.held_until, now + min(asked + _MARGIN, LONGEST_LIMIT_PAUSE))
     return replace(pace, held_until=held, next_at=max(pace.next_at, held), ready_at=ready)
 
 
 def _wait_after_refusal(pace: Pace | None, asked: float | None, limits: Limits | None) -> float:
-    """As long as the provider asks. Where it names no time, or refuses again after the time it named, longer with
-    every refusal in a row.
+    """Return the seconds to wait: as long as the provider asks. If it names no time, or refuses again after the time
+    it named, the wait backs off exponentially with every refusal in a row.
     """
     strikes = pace.strikes if pace else 0
     backoff = min(_LONGEST_BACKOFF, 2.0**strikes) if asked is None or strikes else 0.0
@@ -110,7 +110,7 @@ def _wait_after_refusal(pace: Pace | None, asked: float | None, limits: Limits |
 
 @dataclass(frozen=True)
 class _Estimate:
-    """What a refusal tells of the provider's limit."""
+    """An estimate of the provider's limit after a refusal."""
 
     rate: float
     ceiling: float | None
@@ -134,17 +134,17 @@ def _estimate(
     if pace.ceiling is None:
         return _Estimate(_within(found * _BELOW_THE_CEILING), found, admitted)
     if admitted >= _MANY:
-        # By small steps it came near to what the provider allows, or beyond, where it was searching. What was let
-        # through meanwhile tells less: a bucket that was full has overflowed.
+        # The rate rose in small steps to about what the provider allows, or beyond it while searching. The number of
+        # admitted calls tells less: a full bucket has overflowed in between.
         found = (pace.ceiling + pace.rate) / 2 if pace.rate > pace.ceiling * _REACHED else pace.rate
-    elif found > pace.rate * _NOISE:  # few calls measure no better than that
+    elif found > pace.rate * _NOISE:  # a few calls are no more precise than that
         found = pace.rate
     return _Estimate(max(_within(found * _BELOW_THE_CEILING), cut), found, pace.evidence + admitted)
 
 
 def _has_overtaken(pace: Pace, asked: float | None) -> bool:
-    """Whether the refused call was early because the one before it was late, at a rate that has proved itself. Calls
-    that are sent a little too often are a little early; a provider that says when in whole seconds cannot tell.
+    """Return whether the refused call was early because the one before it was late, at a rate that has proved itself.
+    At a slightly too high rate, calls are only slightly early. A wait in whole seconds is too coarse to tell.
     """
     has_proved_itself = pace.ceiling is not None and pace.rate <= pace.ceiling * _REACHED and pace.evidence >= _MANY
     is_exact = asked is not None and not asked.is_integer()
@@ -152,7 +152,7 @@ def _has_overtaken(pace: Pace, asked: float | None) -> bool:
 
 
 def failed(pace: Pace | None, now: float, began: float, *, asked: float | None = None) -> Pace:
-    """The provider failed a call that began at `began`: it is down, or cannot be reached."""
+    """Return the pace after the provider failed a call that began at `began`: it is down or unreachable."""
     if pace is not None and began < pace.held_until:
         return pace
     strikes = pace.strikes + 1 if pace and pace.cause == "outage" else 1
@@ -173,8 +173,8 @@ def failed(pace: Pace | None, now: float, began: float, *, asked: float | None =
 
 
 def succeeded(pace: Pace, now: float, began: float, *, has_waited: bool) -> Pace | None:
-    """A call that began at `began` succeeded. Only where it had to wait for its time is the rate too low, perhaps.
-    None where the model needs no pace any more.
+    """Return the pace after a call that began at `began` succeeded; None when the model needs no pace any more. The
+    rate grows only if the call had to wait for its time, because only then may the rate be too low.
     """
     if began < pace.changed_at:
         return pace
@@ -197,8 +197,8 @@ def _grown(pace: Pace) -> float:
 
 
 def foreseen(limits: Limits, now: float, *, tokens: int) -> Pace | None:
-    """The pace for a model that was refused nothing yet, and whose headers say that its limit is nearly reached by
-    calls of so many `tokens`. None where there is enough left.
+    """Return a pace for a model without refusals whose response headers show that calls of `tokens` tokens are about to
+    reach its limit. None if enough is left.
     """
     is_scarce = any(
         seen.remaining < max(need, _SCARCE * seen.limit)
@@ -214,7 +214,7 @@ def foreseen(limits: Limits, now: float, *, tokens: int) -> Pace | None:
 
 
 def sustainable(limits: Limits | None, *, tokens: int | None) -> float | None:
-    """Calls a second that the headers' limits allow for good: what has been used is filled up again within `reset`."""
+    """Return the calls a second that the headers' limits sustain: the used part is refilled within `reset`."""
     if limits is None:
         return None
     found = [rate for rate in (_refill(limits.requests),) if rate]
@@ -237,8 +237,8 @@ def _within(rate: float) -> float:
 
 
 def room(rate: float, ahead: float) -> int:
-    """How many more tasks may be on their way to a model whose calls have been given times for the next `ahead`
-    seconds.
+    """Return how many more tasks may be on their way to a model whose calls have been assigned times for the next
+    `ahead` seconds.
     """
     left = HORIZON - ahead
     return max(1, round(left * rate)) if left > 0 else 0

@@ -1,4 +1,4 @@
-"""What is known of a model whose provider limits us or is down, and of a provider that needs a person."""
+"""Types for the paces of models, and for alerts about provider accounts that need a person."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ AlertKind = Literal["quota", "authentication"]
 
 @dataclass(frozen=True)
 class Account:
-    """Whose rate it is: a provider and a key (as a digest)."""
+    """An account at a provider: the provider and the key (as a digest)."""
 
     provider: str
     key: str
@@ -20,7 +20,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Route:
-    """The way to a model, which a pace belongs to: providers count requests by model and key."""
+    """The way to a model, by provider and key. Each has its own pace: providers count requests by model and key."""
 
     provider: str
     model: str
@@ -28,71 +28,71 @@ class Route:
 
     @property
     def is_own(self) -> bool:
-        """Whether it leads to an organisation's own endpoint, which is called `organisation/name`."""
+        """Whether it leads to an organisation's own endpoint, whose provider name is `organisation/name`."""
         return "/" in self.provider
 
     @property
     def account(self) -> Account:
-        """The account that its calls are made with."""
+        """The account under which its calls are made."""
         return Account(self.provider, self.key)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a model is called since its provider last refused a call or failed. Times are seconds since the epoch,
+    """How often a model may be called, after its provider refused or failed a call. Times are seconds since the epoch
     by the database's clock.
     """
 
     cause: Cause
     rate: float
-    """calls a second that are let through"""
+    """calls a second that may begin"""
     ceiling: float | None
-    """the rate that the provider was measured to allow; None where it is not known"""
+    """the measured rate that the provider allows; None when it is unknown"""
     evidence: int
-    """from how many calls that was measured"""
+    """number of calls from which the ceiling was measured"""
     held_until: float
-    """no call begins before"""
+    """no call begins before this time"""
     next_at: float
-    """when the next call may begin: calls are given times, one after the other"""
+    """when the next call may begin: each call is assigned a time after the one before"""
     strikes: int
-    """refusals or failures in a row, each of a call that began after the one before was known"""
+    """refusals or failures in a row, each of a call that began after the previous one was known"""
     successes: int
-    """calls that succeeded since the last of them"""
+    """calls that succeeded since the last refusal or failure"""
     changed_at: float
-    """when the last of them was noted. What began earlier tells nothing new"""
+    """when the last refusal or failure was recorded; calls that began earlier carry no new information"""
     ready_at: float | None
-    """when the provider was to be ready again after the last refusal; None where it has refused nothing yet"""
+    """when the provider was expected to be ready after the last refusal; None if it has refused nothing yet"""
     sent: int
-    """calls that were given a time since"""
+    """calls that were assigned a time since the last refusal or failure"""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One limit, as the headers of an answer tell it."""
+    """One limit, as given by the headers of a response."""
 
     limit: float
     remaining: float
     reset: float
-    """seconds until all of it is available again"""
+    """seconds until the whole limit is available again"""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits that the headers of an answer tell; None where they do not tell one."""
+    """The limits given by the headers of a response; None where a header is missing."""
 
     requests: Seen | None = None
     tokens: Seen | None = None
 
 
 class Known(BaseModel):
-    """What all worker processes hear about with their heartbeat."""
+    """The paces and alerts that every worker process receives with its heartbeat."""
 
     paced: list[tuple[str, str, str]] = Field(default=[], description="(provider, model, key) of every pace")
     alerts: list[tuple[str, str]] = Field(default=[], description="(provider, key) of every alert")
 
 
 class Standing(BaseModel):
-    """How a model's pace stands now."""
+    """The current state of a model's pace."""
 
     provider: str
     model: str
@@ -115,13 +115,13 @@ class Alert(BaseModel):
 
     @property
     def what(self) -> str:
-        """What is wrong, in a sentence without its end."""
+        """The problem, as a sentence without a full stop."""
         trouble = "has no quota left" if self.kind == "quota" else "rejects the API key"
         return f"{self.provider} {trouble}"
 
     @property
     def cure(self) -> str:
-        """What to do about it."""
+        """The remedy."""
         if self.kind == "quota":
             return "Add credit or raise the limit at the provider, then retry what failed: rota failures, rota retry."
         return f"Check the key of {self.provider}, restart the workers with the right one, then retry what failed."

@@ -1,4 +1,4 @@
-"""Verbs of those who call models, and of those who watch. Each change of a pace is one short transaction."""
+"""Operations on paces and alerts, for model calls and monitoring. Each change of a pace is one short transaction."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,33 +10,33 @@ from domain.pacing import queries, rules
 from domain.pacing.schemas import Account, Alert, AlertKind, Limits, Pace, Route, Standing
 
 KNOWN = queries.KNOWN
-"""a part of a statement: the paces and alerts there are, as JSON of `Known`"""
+"""SQL expression: all paces and alerts, as JSON of `Known`"""
 STANDINGS = queries.STANDINGS
-"""a statement: how the paces of all models stand, as rows of `Standing`"""
+"""SQL query: the current state of all paces, as rows of `Standing`"""
 ALERTS = queries.ALERTS
-"""a statement: what needs a person, as rows of `Alert`"""
+"""SQL query: the current alerts, as rows of `Alert`"""
 _ALERTS_KEPT = timedelta(days=1)
 _Change = Callable[[Pace | None, float], Pace | None]
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a call is told that asks whether it may begin."""
+    """The answer to a call that asks whether it may begin."""
 
     pace: Pace
     wait: timedelta | None
-    """until its time; None where that is further away than it would wait, and it was given none"""
+    """time until the call may begin; None if that exceeds its patience and it was assigned no time"""
     opens: timedelta
-    """until the next call could have begun"""
+    """time until the next call could have begun"""
 
     @property
     def number(self) -> int:
-        """The call's number among those that were given a time since the last refusal."""
+        """The call's number among those that were assigned a time since the last refusal."""
         return self.pace.sent
 
 
 def reserve(connection: Connection, route: Route, patience: timedelta) -> Turn | None:
-    """Give a model's next call its time, where that is no further away than `patience`. None where the model has no
+    """Assign the model's next call a time, if that is no further away than `patience`. Returns None if the model has no
     pace: the call may begin.
     """
     row = queries.lock_pace(connection, route, to_make=False)
@@ -51,7 +51,7 @@ def reserve(connection: Connection, route: Route, patience: timedelta) -> Turn |
 
 
 def is_still(connection: Connection, route: Route, turn: Turn) -> bool:
-    """Whether a turn holds: nothing was refused and nothing failed since it was given."""
+    """Return whether a turn is still valid: no call was refused and none failed since it was assigned."""
     return queries.changed_at(connection, route) in {None, turn.pace.changed_at}
 
 
@@ -64,7 +64,7 @@ def refused(
     asked: timedelta | None,
     limits: Limits | None,
 ) -> None:
-    """The provider refused, for its rate, a call that began `age` ago and had this number, if any."""
+    """Record that the provider rate-limited a call that began `age` ago. `number` is the call's number, if any."""
     seconds = None if asked is None else asked.total_seconds()
 
     def slower(pace: Pace | None, now: float) -> Pace:
@@ -74,13 +74,13 @@ def refused(
 
 
 def failed(connection: Connection, route: Route, age: timedelta, *, asked: timedelta | None) -> None:
-    """The provider failed a call that began `age` ago."""
+    """Record that the provider failed a call that began `age` ago."""
     seconds = None if asked is None else asked.total_seconds()
     _change(connection, route, lambda pace, now: rules.failed(pace, now, _began(now, age), asked=seconds))
 
 
 def succeeded(connection: Connection, route: Route, age: timedelta, *, has_waited: bool) -> None:
-    """A call that began `age` ago succeeded, of a model that has a pace."""
+    """Record that a call that began `age` ago succeeded. No-op for a model without a pace."""
 
     def better(pace: Pace | None, now: float) -> Pace | None:
         return rules.succeeded(pace, now, _began(now, age), has_waited=has_waited) if pace else None
@@ -89,7 +89,7 @@ def succeeded(connection: Connection, route: Route, age: timedelta, *, has_waite
 
 
 def foresee(connection: Connection, route: Route, limits: Limits, tokens: int) -> None:
-    """A model's headers tell that its limit is nearly reached: give it a pace before it refuses a call."""
+    """Create a pace if the model's response headers show that its limit is nearly reached, before it refuses a call."""
     _change(connection, route, lambda pace, now: pace or rules.foreseen(limits, now, tokens=tokens))
 
 
@@ -110,31 +110,31 @@ def _began(now: float, age: timedelta) -> float:
 
 
 def standings(connection: Connection) -> list[Standing]:
-    """How the paces of all models stand; of several keys the one that lets the next call begin first."""
+    """Return the current paces of all models; of several keys, the one that lets the next call begin first."""
     return [Standing(**row) for row in queries.standings(connection)]
 
 
 def raise_alert(connection: Connection, account: Account, kind: AlertKind, message: str) -> None:
-    """Note that an account needs a person: its quota is exhausted, or its key rejected."""
+    """Record that an account needs a person: its quota is exhausted or its key was rejected."""
     queries.put_alert(connection, account, kind, message)
 
 
 def end_alerts(connection: Connection, account: Account) -> None:
-    """Note that an account works again."""
+    """Delete the alerts of an account that works again."""
     queries.delete_alerts(connection, account)
 
 
 def alerts(connection: Connection) -> list[Alert]:
-    """What needs a person, the oldest first. One that has not come up for a day is left out."""
+    """Return the alerts, the oldest first. One that has not recurred for a day is left out."""
     return [Alert(**row) for row in queries.alerts(connection)]
 
 
 def take_untold(connection: Connection) -> list[Alert]:
-    """The alerts that nobody was told of yet; they count as told with this transaction."""
+    """Return the alerts that no one was notified of yet, and mark them as notified in this transaction."""
     return [Alert(**row) for row in queries.take_untold(connection)]
 
 
 def forget(connection: Connection) -> None:
-    """Delete paces and alerts that have been of no use for long."""
+    """Delete paces and alerts that have not been needed for a long time."""
     queries.forget_paces(connection, timedelta(seconds=rules.FORGOTTEN_AFTER))
     queries.forget_alerts(connection, _ALERTS_KEPT)

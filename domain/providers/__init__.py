@@ -1,3 +1,3 @@
-"""Endpoints that serve models: the installation's, from settings, and those that organisations set up themselves."""
+"""Endpoints that serve models: the installation's, from the settings, and those that organisations set up."""
 
 TABLES = ("providers",)

@@ -1,4 +1,4 @@
-"""All SQL about endpoints of organisations' own."""
+"""All SQL about organisations' own endpoints."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 _PROVIDER = "name, url, models, secret IS NOT NULL AS has_key, changed_at"
 
-# An organisation's endpoint that serves a model: by the model's name alone, else by `endpoint/model`.
+# An organisation's endpoint that serves a model, found by the model's name alone, else by `endpoint/model`.
 SERVING = """
     SELECT v.name, v.url, v.secret, v.models FROM providers v
      WHERE v.org_id = {org} AND (
@@ -17,12 +17,12 @@ SERVING = """
 
 
 def providers(connection: Connection) -> list[RowMapping]:
-    """The organisation's endpoints, without their keys."""
+    """Return the organisation's endpoints, without their keys."""
     return list(connection.execute(text(f"SELECT {_PROVIDER} FROM providers ORDER BY name")).mappings())  # noqa: S608
 
 
 def put_provider(connection: Connection, row: dict[str, Any]) -> None:
-    """Add or change an endpoint; with `keep_secret`, the old key stays."""
+    """Add or change an endpoint. With `keep_secret`, keep the old key."""
     statement = text("""
         INSERT INTO providers (org_id, name, url, secret, models) VALUES (:org, :name, :url, :secret, :models)
         ON CONFLICT (org_id, name) DO UPDATE
@@ -33,7 +33,7 @@ def put_provider(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def delete_provider(connection: Connection, name: str) -> bool:
-    """Take an endpoint away. False where there was none."""
+    """Delete an endpoint. Return False when there was none."""
     return connection.execute(text("DELETE FROM providers WHERE name = :name"), {"name": name}).rowcount == 1
 
 
@@ -41,12 +41,12 @@ _SERVING = text(SERVING.format(org="nullif(current_setting('app.org', true), '')
 
 
 def serving(connection: Connection, model: str) -> RowMapping | None:
-    """The organisation's endpoint that serves `model`."""
+    """Return the organisation's endpoint that serves `model`."""
     return connection.execute(_SERVING, {"model": model}).mappings().one_or_none()
 
 
 def is_known(connection: Connection, organisation: str, name: str) -> bool:
-    """Whether an organisation, by its slug, has an endpoint `name`. For the system's role."""
+    """Return whether an organisation, given by its slug, has an endpoint `name`. Needs the system's database role."""
     statement = text(
         "SELECT FROM providers v JOIN organisations o ON o.id = v.org_id WHERE o.slug = :slug AND v.name = :name"
     )
@@ -54,11 +54,11 @@ def is_known(connection: Connection, organisation: str, name: str) -> bool:
 
 
 def secrets(connection: Connection) -> list[RowMapping]:
-    """Every key that is kept, locked for this transaction."""
+    """Lock and return every stored key."""
     statement = text("SELECT org_id, name, secret FROM providers WHERE secret IS NOT NULL FOR UPDATE")
     return list(connection.execute(statement).mappings())
 
 
 def set_secret(connection: Connection, row: dict[str, Any]) -> None:
-    """Replace what a key is kept as."""
+    """Replace the stored form of a key."""
     connection.execute(text("UPDATE providers SET secret = :secret WHERE org_id = :org_id AND name = :name"), row)

@@ -1,4 +1,4 @@
-"""Which endpoint serves a model. Decides only."""
+"""Decide which endpoint serves a model. Pure."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,9 +7,9 @@ from domain.providers.schemas import Endpoint
 
 
 def name_at(model: str, name: str, models: Sequence[str]) -> str | None:
-    """What the endpoint `name`, which serves `models`, calls `model`; None where it does not serve it.
+    """Return the name of `model` at the endpoint `name`, which serves `models`; None if it does not serve it.
 
-    An agent may name a model alone, or as `endpoint/model` where several endpoints serve models of one name.
+    An agent may name a model alone, or as `endpoint/model` when several endpoints serve models of the same name.
     """
     if model in models:
         return model
@@ -18,7 +18,7 @@ def name_at(model: str, name: str, models: Sequence[str]) -> str | None:
 
 
 def of_installation(model: str, settings: Iterable[ProviderSetting]) -> Endpoint | None:
-    """The installation's endpoint that serves `model`: the first of those in the settings that does."""
+    """Return the first endpoint in the settings that serves `model`, if any."""
     for one in settings:
         found = name_at(model, one.name, one.models)
         if found is not None:

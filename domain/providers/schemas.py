@@ -18,7 +18,7 @@ def _sendable(key: SecretStr) -> SecretStr:
 
 
 class ProviderFields(BaseModel):
-    """An endpoint of an organisation's own."""
+    """An organisation's own endpoint, as it is set up."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,15 +49,15 @@ class Provider(BaseModel):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where calls of a model go."""
+    """An endpoint to which calls of a model are sent."""
 
     name: str
     url: str
     key: str | None
     model: str
-    """what the model is called there"""
+    """the model's name at this endpoint"""
     is_own: bool = False
-    """an organisation set it up: it may lead to public addresses only, and is sent nothing of the installation's"""
+    """set up by an organisation: it may only have public addresses, and is sent nothing of the installation's"""
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.name}, {self.url}, {self.model})"  # never the key: this is what ends in logs
+        return f"Endpoint({self.name}, {self.url}, {self.model})"  # never the key: this text ends up in logs

@@ -1,4 +1,4 @@
-"""Verbs on endpoints that serve models."""
+"""Operations on endpoints that serve models."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,15 +15,15 @@ from domain.providers import queries, routing
 from domain.providers.schemas import Endpoint, Provider, ProviderFields
 
 SERVING = queries.SERVING
-"""SQL that finds an organisation's endpoint for a model, for statements that read it along with others"""
+"""SQL that finds an organisation's endpoint for a model, for use inside other statements"""
 
 IsPriced = Callable[[str], bool]
 _PORTS = {"http": 80, "https": 443}
 
 
 def list_providers(connection: Connection, own_servers: Mapping[str, list[str]], is_priced: IsPriced) -> list[Provider]:
-    """The endpoints that an organisation's agents can use: its own, then the installation's, then the base URLs of the
-    settings (`own_servers`, with the models that are asked for there).
+    """Return the endpoints that an organisation's agents can use: its own, then the installation's, then the base URLs
+    in the settings (`own_servers`, with the models requested there).
     """
     own = [Provider(**row, source="organisation", unpriced=[]) for row in queries.providers(connection)]
     shared = [_shared(one.name, one.models, has_key=one.key is not None) for one in settings().providers]
@@ -36,18 +36,18 @@ def list_providers(connection: Connection, own_servers: Mapping[str, list[str]],
 
 
 def _shared(name: str, models: list[str], *, has_key: bool) -> Provider:
-    """An endpoint of the installation, whose address is not shown."""
+    """Return the view of an endpoint of the installation, without its address."""
     return Provider(
         name=name, source="installation", url=None, models=models, has_key=has_key, unpriced=[], changed_at=None
     )
 
 
 def put_provider(connection: Connection, org: UUID, name: str, fields: ProviderFields) -> None:
-    """Add or change an endpoint of the organisation's own.
+    """Add or change an organisation's own endpoint.
 
     Raises:
-        InvalidInput: its address is not one that an organisation may use, its key would be sent unencrypted, or must be
-            given again because the URL is another.
+        InvalidInput: an organisation may not use this address, the key would be sent unencrypted, or the key must be
+            given again because the URL has changed.
     """
     before = next((row for row in queries.providers(connection) if row["name"] == name), None)
     keeps = fields.key is None and not fields.forget_key and before is not None and before["has_key"]
@@ -79,30 +79,31 @@ def _is_public(host: str, port: int) -> bool:
 
 
 def remove_provider(connection: Connection, name: str) -> None:
-    """Take an endpoint away.
+    """Delete an endpoint.
 
     Raises:
-        NotFound: the organisation has none of this name.
+        NotFound: the organisation has no endpoint of this name.
     """
     if not queries.delete_provider(connection, name):
         raise NotFound(f"This organisation has set up no provider {name!r}.")
 
 
 def of_installation(model: str) -> Endpoint | None:
-    """The installation's endpoint that serves `model`."""
+    """Return the installation's endpoint that serves `model`, if any."""
     return routing.of_installation(model, settings().providers)
 
 
 def endpoint(connection: Connection, model: str) -> Endpoint | None:
-    """The endpoint that serves `model` for an organisation; None where the providers of the settings do."""
+    """Return the endpoint that serves `model` for an organisation; None when a provider of the settings does."""
     return endpoint_of(queries.serving(connection, model), model)
 
 
 def endpoint_of(row: Mapping[Any, Any] | None, model: str) -> Endpoint | None:
-    """The same, from what `SERVING` found: the organisation's own endpoint goes first.
+    """Return the endpoint that serves `model`: the organisation's own in `row`, as found by `SERVING`, else the
+    installation's, else None.
 
     Raises:
-        Misconfigured: its key does not open.
+        Misconfigured: the endpoint's key cannot be decrypted.
     """
     if row is None or row["name"] is None:
         return of_installation(model)
@@ -112,7 +113,9 @@ def endpoint_of(row: Mapping[Any, Any] | None, model: str) -> Endpoint | None:
 
 
 def is_known(connection: Connection, label: str) -> bool:
-    """Whether limits can name `label`: an endpoint of the installation, or `organisation/name`. As the system."""
+    """Return whether limits can name `label`, an endpoint of the installation or `organisation/name`. Needs the
+    system's database role.
+    """
     organisation, _, name = label.partition("/")
     if not name:
         return any(one.name == label for one in settings().providers)
@@ -120,7 +123,7 @@ def is_known(connection: Connection, label: str) -> bool:
 
 
 def rotate_secrets(connection: Connection, keys: Vault) -> int:
-    """Encrypt every key anew with the first of `keys`. Returns how many."""
+    """Re-encrypt every stored key with the first of `keys`. Returns how many."""
     found = queries.secrets(connection)
     for row in found:
         queries.set_secret(connection, dict(row) | {"secret": keys.relock(row["secret"])})

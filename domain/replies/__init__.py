@@ -1,3 +1,3 @@
-"""Replies of models, kept for agents that are asked the very same again and again. Off unless they say so."""
+"""Cache of model replies, for agents that get identical requests repeatedly. Off unless an agent enables it."""
 
 TABLES = ("cached_replies",)

@@ -1,4 +1,4 @@
-"""All SQL about kept replies."""
+"""All SQL about cached replies."""
 
 from typing import Any
 
@@ -14,16 +14,16 @@ _FORGET = text("DELETE FROM cached_replies WHERE expires_at <= rota_now()")
 
 
 def unexpired_reply(connection: Connection, digest: bytes) -> dict[str, Any] | None:
-    """The reply kept for a request with this digest."""
+    """Return the unexpired reply for a request with this digest, if any."""
     found: dict[str, Any] | None = connection.execute(_FIND, {"digest": digest}).scalar()
     return found
 
 
 def put_reply(connection: Connection, row: dict[str, Any]) -> None:
-    """Keep a reply, instead of an older one."""
+    """Store a reply, replacing an older one."""
     connection.execute(_KEEP, row)
 
 
 def delete_expired(connection: Connection) -> int:
-    """Delete replies kept long enough. Returns how many."""
+    """Delete expired replies. Returns how many."""
     return connection.execute(_FORGET).rowcount

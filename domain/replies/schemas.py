@@ -1,4 +1,4 @@
-"""What is kept."""
+"""Types of the reply cache."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 
 class KeptReply(BaseModel):
-    """A reply, under the digest of the request it answers, for `ttl`."""
+    """A reply to cache for `ttl`, under the digest of its request."""
 
     digest: bytes
     reply: dict[str, Any]

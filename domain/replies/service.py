@@ -1,4 +1,4 @@
-"""Verbs on kept replies."""
+"""Operations on cached replies."""
 
 from typing import Any
 from uuid import UUID
@@ -11,16 +11,16 @@ from domain.replies.schemas import KeptReply
 
 
 def find(connection: Connection, digest: bytes) -> dict[str, Any] | None:
-    """The reply kept for a request with this digest, None where none is or its time is over."""
+    """Return the cached reply for a request with this digest; None if there is none or it has expired."""
     return queries.unexpired_reply(connection, digest)
 
 
 def keep(connection: Connection, org: UUID, kept: KeptReply) -> None:
-    """Keep a reply."""
+    """Store a reply in the cache."""
     row = {"org": org, "digest": kept.digest, "reply": dump_json(kept.reply), "ttl": kept.ttl}
     queries.put_reply(connection, row)
 
 
 def forget_expired(connection: Connection) -> int:
-    """Delete replies kept long enough. Returns how many."""
+    """Delete expired replies. Returns how many."""
     return queries.delete_expired(connection)

@@ -1,3 +1,3 @@
-"""Schedules: when tasks are started by themselves, and what became of each time."""
+"""Schedules: when tasks start by themselves, and the outcome of each run."""
 
 TABLES = ("schedule_runs", "schedulers", "schedules")

@@ -1,15 +1,16 @@
-"""Cron expressions: five fields, read strictly, and the times they mean in a time zone. Pure.
+"""Parse cron expressions of five fields strictly, and compute their due times in a time zone. Pure.
 
     minute (0-59)  hour (0-23)  day of month (1-31)  month (1-12, JAN-DEC)  day of week (0-7, SUN-SAT)
 
 A field is `*`, or a list of values, ranges `a-b` and steps `*/n`, `a/n`, `a-b/n`. A day of the month may also be `L`,
-the last, or `15W`, the weekday nearest the 15th (a shorter month's last day stands for the 31st, so that `31W` is the
-last weekday); a day of the week, where 0 and 7 are Sunday, `FRI#2`, the second Friday, or `5L`, the last Friday of the
-month. Where both days are given, either is enough, as in Vixie cron. `@hourly` and its like stand for what they say.
+the last day, or `15W`, the weekday nearest the 15th (in a shorter month the last day stands for the 31st, so `31W` is
+the last weekday). A day of the week, where 0 and 7 are Sunday, may also be `FRI#2`, the second Friday, or `5L`, the
+last Friday of the month. If both day fields are restricted, a date matches when either does, as in Vixie cron. Macros
+such as `@hourly` expand to five fields.
 
-Daylight saving is a stated policy. A time that the clocks jump over happens once, right after the jump. When the clocks
-are set back, a fixed time happens once, at its first passing; a schedule that reads like an interval, with a `*`, a
-range or a step for its minute or hour, keeps its rhythm and happens in both passings.
+Daylight saving time follows two rules. A time that the clocks skip happens once, right after the jump. When the clocks
+are set back, a fixed time happens once, at its first occurrence; an expression that reads like an interval, with a `*`,
+a range or a step for its minute or hour, keeps its rhythm and happens at both occurrences.
 """
 
 import calendar
@@ -23,7 +24,7 @@ from zoneinfo import ZoneInfo
 from croniter import CroniterBadDateError, croniter
 
 LONGEST = 500
-"""characters that an expression may have: more would be a mistake, or an attack"""
+"""maximum length of an expression, in characters; a longer one is a mistake or an attack"""
 
 
 Language = Literal["en", "es"]
@@ -38,7 +39,7 @@ class Problem:
 
 
 class Refused(ValueError):
-    """This is not a cron expression that ever comes due."""
+    """The cron expression is malformed, or never comes due."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
@@ -46,7 +47,7 @@ class Refused(ValueError):
 
 
 class _Fault(ValueError):
-    """What is wrong with one field, or (without a field) with the expression, in each language."""
+    """An error in one field or, without a field, in the whole expression, worded in each language."""
 
     def __init__(self, english: str, spanish: str, field: str = "cron") -> None:
         super().__init__(english)
@@ -54,14 +55,14 @@ class _Fault(ValueError):
         self._told: dict[Language, str] = {"en": english, "es": spanish}
 
     def problem(self, language: Language, field: str | None = None) -> Problem:
-        """The fault, told."""
+        """Return the fault worded in `language`; `field` overrides the fault's own field."""
         return Problem(field or self.field, self._told[language])
 
 
 @dataclass(frozen=True)
 class Cron:
-    """An expression that was read. `text` is how it was written, its fields parted by single spaces; `parts` says what
-    the five fields mean.
+    """A parsed expression. `text` is its source, with macros expanded and fields separated by single spaces; `parts`
+    holds the five parsed fields.
     """
 
     text: str
@@ -70,7 +71,7 @@ class Cron:
     is_interval_like: bool
 
     def following(self, wall: datetime) -> datetime | None:
-        """The first matching time on the clock after `wall`, which has no zone; None when the calendar ends first."""
+        """Return the first matching wall-clock time after the naive time `wall`; None if the calendar ends first."""
         return min((found for strand in self.strands if (found := _following(strand, wall))), default=None)
 
 
@@ -83,7 +84,7 @@ def _following(strand: str, wall: datetime) -> datetime | None:
 
 
 _FARTHEST = 50
-"""Years that are searched: the rarest of dates, 29 February, is at most eight away."""
+"""years to search ahead; the rarest date, 29 February, is at most eight years away"""
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -123,7 +124,7 @@ class _Field:
         elif word in self.names:
             value = self.names[word]
             if is_end and self.name == "day of week" and value == 0:
-                return 7  # SAT-SUN: a week may end with Sunday as well as begin with it
+                return 7  # SAT-SUN: Sunday at the end of a range is 7, not 0
         else:
             known, conocido = (f", or {self.else_[0]}", f", o {self.else_[1]}") if self.else_ else ("", "")
             raise _Fault(
@@ -149,7 +150,7 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Part:
-    """A field that was read: the plain values, and days that depend on the month, as croniter spells them."""
+    """A parsed field: its plain values, and days that depend on the month, in croniter's spelling."""
 
     is_any: bool
     values: frozenset[int] = frozenset()
@@ -157,10 +158,10 @@ class Part:
 
 
 def parse(text: str, language: Language = "en") -> Cron:
-    """Read an expression; faults are told in `language`.
+    """Parse an expression; error messages are in `language`.
 
     Raises:
-        Refused: it is not well formed, or means no date that there is; every field at fault is named.
+        Refused: the expression is malformed, or matches no existing date; the error lists every faulty field.
     """
     problems: list[Problem] = []
     read: list[Part] = []
@@ -224,7 +225,7 @@ def _read(field: _Field, word: str) -> Part:
 
 
 def _special(field: _Field, part: str) -> str | None:
-    """A day that depends on the month, spelled as croniter does; None for a plain one."""
+    """Return a day that depends on the month in croniter's spelling; None for a plain day."""
     if field.name == "day of month":
         if part == "L":
             return "L"
@@ -298,8 +299,8 @@ def _refuse_dates_that_never_come(day: Part, month: Part, day_of_week: Part) -> 
 
 
 def _strands(minute: Part, hour: Part, day: Part, month: Part, day_of_week: Part) -> Iterator[str]:
-    """Expressions for croniter that together mean this one. Each restricts one of the two days at most, so that nothing
-    depends on how croniter joins them, and none mixes plain days with special ones, which it cannot.
+    """Yield croniter expressions that together mean this one. Each restricts at most one of the two day fields, so the
+    result does not depend on how croniter combines them. None mixes plain and special days: croniter cannot.
     """
     clock, months = f"{_written(minute)} {_written(hour)}", _written(month)
     if day.is_any and day_of_week.is_any:
@@ -326,7 +327,7 @@ def _reads_like_an_interval(word: str) -> bool:
 
 
 def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """The first time (UTC) after `after` at which the expression is due by the clocks of `zone`."""
+    """Return the first time (UTC) after `after` at which the expression is due by the clocks of `zone`."""
     local = after.astimezone(zone).replace(microsecond=0)
     wall = local.replace(tzinfo=None, fold=0)
     if cron.is_interval_like and not local.fold and _is_twice(wall, zone):
@@ -341,7 +342,7 @@ def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime | None:
 
 
 def upcoming(cron: Cron, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """The times (UTC) after `after` at which the expression is due, one after the other."""
+    """Yield the times (UTC) after `after` at which the expression is due, in order."""
     moment = next_run(cron, zone, after)
     while moment is not None:
         yield moment
@@ -349,7 +350,9 @@ def upcoming(cron: Cron, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
 
 
 def _next_within_first_passing(cron: Cron, zone: ZoneInfo, wall: datetime) -> datetime | None:
-    """The clocks are about to be set back: what is still due before that, else the first of what is passed again."""
+    """Return the next time shortly before the clocks are set back: one that is due before that, else the first due time
+    of the second pass.
+    """
     turn, end = _turn(wall, zone), _overlap_end(wall, zone)
     found = cron.following(wall)
     if found is not None and found < end:
@@ -359,7 +362,7 @@ def _next_within_first_passing(cron: Cron, zone: ZoneInfo, wall: datetime) -> da
 
 
 def _moment(wall: datetime, zone: ZoneInfo, *, again: bool) -> datetime:
-    """When the clocks show `wall`: right after the jump where they never do, the second passing with `again`."""
+    """Return when (UTC) the clocks show `wall`: right after the jump if never; with `again`, the second time."""
     first, second = _utc(wall, zone, fold=0), _utc(wall, zone, fold=1)
     if second < first:
         return _turn(wall, zone)
@@ -375,7 +378,7 @@ def _is_twice(wall: datetime, zone: ZoneInfo) -> bool:
 
 
 def _turn(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The moment (UTC, to the second) at which the clocks that show `wall` never, or twice, are changed."""
+    """Return the moment (UTC, to the second) of the clock change that skips or repeats `wall`."""
     low, high = sorted((_utc(wall, zone, fold=0), _utc(wall, zone, fold=1)))
     before = low.astimezone(zone).utcoffset()
     while high - low > timedelta(seconds=1):
@@ -388,5 +391,5 @@ def _turn(wall: datetime, zone: ZoneInfo) -> datetime:
 
 
 def _overlap_end(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The time on the clock at which it is set back, where `wall` is one that is shown twice."""
+    """Return the wall-clock time at which the clocks are set back, for a `wall` that they show twice."""
     return wall + (_turn(wall, zone) - _utc(wall, zone, fold=0))

@@ -1,8 +1,8 @@
-"""Cron expressions in words, English and Spanish. Pure.
+"""Describe cron expressions in English and Spanish. Pure.
 
-The words are made from what the fields mean, not from how they are spelled: expressions that are due at the same times
-read the same. Within a field parts are joined by "and"; where both kinds of day are given either is enough, so these
-two are joined by "or".
+The words follow the meaning of the fields, not their spelling: expressions that are due at the same times read the
+same. The parts of a field are joined by "and". If both day fields are restricted, either is enough, so these two are
+joined by "or".
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from itertools import pairwise
 from domain.schedules.cron import Cron, Language, Part
 
 _MOST_TIMES = 6
-"""so many times of the day are listed one by one; more are told as minutes past hours"""
+"""maximum number of times of day that are listed one by one; more are written as minutes past hours"""
 _HOURS, _MINUTES = 24, 60
 _LAST_MONTH_DAY = 31
 
 
 @dataclass(frozen=True)
 class _Words:
-    """What one language needs. Places in braces are filled by position."""
+    """The phrases of one language. Braces are positional placeholders."""
 
     joined: str
     either: str
@@ -118,7 +118,7 @@ _LANGUAGES: dict[Language, _Words] = {"en": _ENGLISH, "es": _SPANISH}
 
 
 def in_words(cron: Cron, language: Language = "en") -> str:
-    """What `cron` means, without a time zone."""
+    """Describe `cron`, without a time zone."""
     say = _LANGUAGES[language]
     minute, hour, day, month, weekday = cron.parts
     parts = [
@@ -138,14 +138,14 @@ def _joined(words: Sequence[str], conjunction: str) -> str:
 
 
 def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
-    """Sorted values as runs: first and last of each."""
+    """Split sorted values into runs of consecutive numbers; return the first and last of each."""
     breaks = [index for index, (one, following) in enumerate(pairwise(values), 1) if following != one + 1]
     edges = [0, *breaks, len(values)]
     return [(values[begin], values[end - 1]) for begin, end in pairwise(edges)]
 
 
 def _numbers(values: Sequence[int], say: _Words) -> str:
-    """Each value, and runs of three or more as their two ends."""
+    """List the values, with a run of three or more written as its two ends."""
     listed: list[str] = []
     for first, last in _runs(values):
         listed += [say.run.format(first, last)] if last - first > 1 else map(str, range(first, last + 1))
@@ -153,7 +153,7 @@ def _numbers(values: Sequence[int], say: _Words) -> str:
 
 
 def _step(values: Sequence[int], size: int) -> int | None:
-    """The step by which `values` go evenly through the whole of a field, again and again."""
+    """Return the step at which `values` divide a field of `size` evenly, starting at 0; None if they do not."""
     step = values[1] - values[0] if len(values) > 1 else size
     return step if size % step == 0 and list(values) == list(range(0, size, step)) else None
 
@@ -202,7 +202,7 @@ def _in_hours(hours: list[int], say: _Words) -> list[str]:
 
 
 def _days(day: Part, weekday: Part, say: _Words) -> list[str]:
-    """Nothing where every day counts: both free, or one that is restricted to all there are."""
+    """Return an empty list if every day matches: neither field is restricted, or one lists all its values."""
     if _is_every(day, _LAST_MONTH_DAY) or _is_every(weekday, len(say.days)):
         return []
     told = [_joined(words, say.joined) for words in (_month_days(day, say), _weekdays(weekday, say)) if words]

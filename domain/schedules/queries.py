@@ -1,7 +1,7 @@
 """All SQL about schedules.
 
-A schedule's row is the lock: whoever starts, skips or ends a run of it holds that row. So a time comes due once,
-whatever runs at once, and the unique index on a run's time holds it to that.
+A schedule's row is the lock: every transaction that starts, skips or ends one of its runs holds that row. A time
+therefore comes due once under any concurrency, and the unique index on a run's time enforces it.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ _NOW = text("SELECT rota_now()")
 
 
 def now(connection: Connection) -> datetime:
-    """The database's time."""
+    """Return the database's time."""
     found: datetime = connection.execute(_NOW).scalar_one()
     return found
 
@@ -36,19 +36,19 @@ def now(connection: Connection) -> datetime:
 
 
 def schedules(connection: Connection, *, after: str, limit: int) -> list[RowMapping]:
-    """The schedules whose slug comes after `after`, by slug."""
+    """Return the schedules whose slug sorts after `after`, in slug order."""
     statement = text(f"{_SCHEDULE} WHERE slug > :after ORDER BY slug LIMIT :limit")
     return list(connection.execute(statement, {"after": after, "limit": limit}).mappings())
 
 
 def schedule(connection: Connection, slug: str, *, locked: bool = False) -> RowMapping | None:
-    """The schedule called `slug`; with `locked`, kept for this transaction."""
+    """Return the schedule called `slug`, or None; with `locked`, lock its row."""
     statement = text(f"{_SCHEDULE} WHERE slug = :slug {'FOR UPDATE OF s' if locked else ''}")
     return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
 
 
 def slugs(connection: Connection, limit: int) -> list[str]:
-    """The slugs there are, the first of them."""
+    """Return the first `limit` slugs."""
     return list(connection.execute(text("SELECT slug FROM schedules ORDER BY slug LIMIT :n"), {"n": limit}).scalars())
 
 
@@ -60,26 +60,26 @@ _RUN = """
 
 
 def runs(connection: Connection, schedule_id: UUID, *, before: UUID | None, limit: int) -> list[RowMapping]:
-    """The runs of a schedule that were noted before the run `before`, the latest first."""
+    """Return the runs of a schedule that were recorded before the run `before`, latest first."""
     older = "AND r.id < :before" if before else ""
     statement = text(f"{_RUN} WHERE r.schedule_id = :schedule {older} ORDER BY r.id DESC LIMIT :limit")
     return list(connection.execute(statement, {"schedule": schedule_id, "before": before, "limit": limit}).mappings())
 
 
 def runs_by_id(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
-    """These runs, in the order of their times."""
+    """Return these runs, ordered by their scheduled times."""
     statement = text(f"{_RUN} WHERE r.id = ANY(:ids) ORDER BY scheduled_for, r.id")
     return list(connection.execute(statement, {"ids": list(ids)}).mappings())
 
 
 def runs_of_event(connection: Connection, schedules: Iterable[UUID], key: str) -> list[UUID]:
-    """The runs of these schedules that were started by the event with this key."""
+    """Return the ids of the runs of these schedules that the event with this key started."""
     statement = text("SELECT id FROM schedule_runs WHERE schedule_id = ANY(:schedules) AND event_key = :key")
     return list(connection.execute(statement, {"schedules": list(schedules), "key": key}).scalars())
 
 
 def upcoming(connection: Connection, limit: int) -> list[RowMapping]:
-    """What comes due next, the first of each schedule."""
+    """Return the schedules that come due next, each with its first due time."""
     statement = text(
         "SELECT slug, name, times, starts_at, ends_at, remaining_runs, next_at FROM schedules "
         "WHERE due_at IS NOT NULL ORDER BY due_at, slug LIMIT :limit"
@@ -107,17 +107,17 @@ _PUT = text("""
 
 
 def put_schedule(connection: Connection, row: dict[str, Any]) -> None:
-    """Add or change a schedule."""
+    """Insert or update a schedule."""
     connection.execute(_PUT, row | {name: dump_json(row[name]) for name in ("times", "task")})
 
 
 def delete_schedule(connection: Connection, slug: str) -> bool:
-    """Take a schedule away, with its runs; their tasks stay."""
+    """Delete a schedule and its runs; their tasks stay. Return whether it existed."""
     return connection.execute(text("DELETE FROM schedules WHERE slug = :slug"), {"slug": slug}).rowcount == 1
 
 
 def pause(connection: Connection, schedule_id: UUID, note: str | None) -> None:
-    """Let a schedule come due no more."""
+    """Pause a schedule: it no longer comes due."""
     statement = text(
         "UPDATE schedules SET is_paused = true, due_at = NULL, note = :note, changed_at = rota_now() WHERE id = :id"
     )
@@ -134,7 +134,7 @@ _RESUME = text("""
 def resume(
     connection: Connection, schedule_id: UUID, note: str | None, next_at: datetime | None, due_at: datetime | None
 ) -> None:
-    """Let a schedule come due again, first at `next_at`."""
+    """Resume a schedule: it comes due again, first at `next_at`."""
     connection.execute(_RESUME, {"id": schedule_id, "note": note, "next_at": next_at, "due_at": due_at})
 
 
@@ -150,7 +150,7 @@ _ORGANISATIONS_IN_NEED = text("""
 
 
 def organisations_in_need(connection: Connection) -> list[UUID]:
-    """The organisations with schedules that are due, or runs that have ended and are not noted as such."""
+    """Return the organisations with due schedules, or with ended runs that are still recorded as running."""
     return list(connection.execute(_ORGANISATIONS_IN_NEED).scalars())
 
 
@@ -163,24 +163,24 @@ _ENDED = text("""
 
 
 def runs_that_ended(connection: Connection, limit: int) -> list[RowMapping]:
-    """Runs whose task has ended, or was cleaned up since, and that are not noted as ended."""
+    """Return runs recorded as running whose task has ended, or has been deleted by the cleanup."""
     return list(connection.execute(_ENDED, {"limit": limit}).mappings())
 
 
 def lock(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
-    """These schedules, kept for this transaction."""
+    """Lock these schedules and return them."""
     statement = text(f"{_SCHEDULE} WHERE s.id = ANY(:ids) ORDER BY s.id FOR UPDATE OF s")
     return list(connection.execute(statement, {"ids": list(ids)}).mappings())
 
 
 def lock_due(connection: Connection, limit: int) -> list[RowMapping]:
-    """Up to `limit` schedules that are due, the longest first, leaving out those that somebody has."""
+    """Lock and return up to `limit` due schedules, longest overdue first; skip rows that are locked already."""
     statement = text(f"{_SCHEDULE} WHERE due_at <= rota_now() ORDER BY due_at LIMIT :limit FOR UPDATE OF s SKIP LOCKED")
     return list(connection.execute(statement, {"limit": limit}).mappings())
 
 
 def lock_for_event(connection: Connection, event: str) -> list[RowMapping]:
-    """The schedules that an event of this name may start, kept for this transaction."""
+    """Lock and return the schedules that an event of this name may start."""
     statement = text(f"{_SCHEDULE} WHERE event = :event AND NOT is_paused ORDER BY s.id FOR UPDATE OF s")
     return list(connection.execute(statement, {"event": event}).mappings())
 
@@ -197,7 +197,7 @@ _END = text("""
 
 
 def end_runs(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
-    """Note how these runs' tasks ended."""
+    """Record how the tasks of these runs ended. Return the runs that were changed."""
     return list(connection.execute(_END, {"ids": list(ids)}).mappings())
 
 
@@ -209,7 +209,7 @@ _OPEN = text("""
 
 
 def open_runs(connection: Connection, schedules: Iterable[UUID]) -> list[RowMapping]:
-    """Runs of these schedules that run or wait, the earliest first."""
+    """Return the running and buffered runs of these schedules, earliest first."""
     return list(connection.execute(_OPEN, {"schedules": list(schedules)}).mappings())
 
 
@@ -224,8 +224,8 @@ _SPENT = text("""
 
 
 def spent_this_month(connection: Connection, schedules: Iterable[UUID]) -> list[RowMapping]:
-    """What the ended runs of these schedules cost since their organisation's month began, and the tasks of those that
-    run.
+    """Return, per schedule, what its ended runs have cost since the organisation's month began, and the tasks of its
+    running runs.
     """
     return list(connection.execute(_SPENT, {"schedules": list(schedules)}).mappings())
 
@@ -244,7 +244,7 @@ _INSERT_RUNS = text("""
 
 
 def insert_runs(connection: Connection, org: UUID, runs: list[dict[str, Any]]) -> set[UUID]:
-    """Note runs. Returns the ids of those that were not noted before."""
+    """Insert runs. Return the ids of those that did not exist before."""
     return set(connection.execute(_INSERT_RUNS, {"org": org, "runs": dump_json(runs)}).scalars())
 
 
@@ -256,7 +256,7 @@ _START = text("""
 
 
 def start_buffered(connection: Connection, starts: dict[UUID, UUID]) -> None:
-    """Note with which task each buffered run was started."""
+    """Mark buffered runs as running, each with the task that was started for it."""
     listed = [{"id": str(run), "task_id": str(task)} for run, task in starts.items()]
     connection.execute(_START, {"starts": dump_json(listed)})
 
@@ -268,7 +268,7 @@ _SKIP = text("""
 
 
 def skip_runs(connection: Connection, ids: Iterable[UUID], reason: str) -> None:
-    """Let runs that wait, or whose task could not be submitted, not happen."""
+    """Mark runs as skipped that are buffered, or whose task could not be submitted."""
     connection.execute(_SKIP, {"ids": list(ids), "reason": reason})
 
 
@@ -279,7 +279,7 @@ _SKIP_BUFFERED = text("""
 
 
 def skip_buffered(connection: Connection, schedules: Iterable[UUID], reason: str) -> None:
-    """Let all that waits of these schedules not happen."""
+    """Mark all buffered runs of these schedules as skipped."""
     connection.execute(_SKIP_BUFFERED, {"schedules": list(schedules), "reason": reason})
 
 
@@ -294,12 +294,12 @@ _ADVANCE = text("""
 
 
 def advance(connection: Connection, steps: list[dict[str, Any]]) -> None:
-    """Let schedules be due next when their steps say."""
+    """Set the next due time and the remaining runs of each schedule from its step."""
     connection.execute(_ADVANCE, {"steps": dump_json(steps)})
 
 
 def set_failures(connection: Connection, schedule_id: UUID, failures: int) -> None:
-    """Note how many runs of a schedule failed in a row."""
+    """Set the number of runs of a schedule that failed in a row."""
     statement = text("UPDATE schedules SET failures_in_a_row = :n WHERE id = :id AND failures_in_a_row <> :n")
     connection.execute(statement, {"id": schedule_id, "n": failures})
 
@@ -312,7 +312,7 @@ _COSTS = text("""
 
 
 def usual_cost(connection: Connection, schedule_id: UUID) -> Any:
-    """What the latest runs cost on average; None where none has ended."""
+    """Return the average cost of the latest 100 ended runs; None if no run has ended."""
     return connection.execute(_COSTS, {"schedule": schedule_id}).scalar()
 
 
@@ -325,7 +325,7 @@ _FORGET = text("""
 
 
 def forget_runs(connection: Connection, days: int, limit: int) -> int:
-    """Delete runs that ended long ago."""
+    """Delete up to `limit` ended runs that were created more than `days` ago."""
     return connection.execute(_FORGET, {"days": days, "limit": limit}).rowcount
 
 
@@ -333,12 +333,12 @@ def forget_runs(connection: Connection, days: int, limit: int) -> int:
 
 
 def stopped(connection: Connection) -> RowMapping | None:
-    """Since when the scheduler is stopped, and why; None where it runs."""
+    """Return since when the scheduler is stopped, and why; None if it is running."""
     return connection.execute(text("SELECT stopped_at, note FROM schedulers")).mappings().one_or_none()
 
 
 def stop(connection: Connection, org: UUID, note: str | None) -> None:
-    """Stop the scheduler: nothing comes due."""
+    """Stop the scheduler: no schedule comes due."""
     statement = text(
         "INSERT INTO schedulers (org_id, note) VALUES (:org, :note) ON CONFLICT (org_id) DO UPDATE SET note = :note"
     )
@@ -347,12 +347,12 @@ def stop(connection: Connection, org: UUID, note: str | None) -> None:
 
 
 def start(connection: Connection) -> None:
-    """Let the scheduler run again."""
+    """Start the scheduler again."""
     connection.execute(text("DELETE FROM schedulers"))
 
 
 def lock_startable(connection: Connection) -> list[RowMapping]:
-    """Schedules that would be due if the scheduler ran."""
+    """Lock and return the schedules that would come due if the scheduler were running."""
     statement = text(f"{_SCHEDULE} WHERE NOT is_paused AND next_at IS NOT NULL ORDER BY s.id FOR UPDATE OF s")
     return list(connection.execute(statement).mappings())
 
@@ -370,19 +370,19 @@ _STATUS = text("""
 
 
 def status(connection: Connection) -> RowMapping:
-    """How the schedules of an organisation stand."""
+    """Count the schedules by state, and return the longest delay and the next due time."""
     return connection.execute(_STATUS).mappings().one()
 
 
 def open_run_count(connection: Connection) -> int:
-    """How many runs run or wait."""
+    """Count the running and buffered runs."""
     statement = text("SELECT count(*) FROM schedule_runs WHERE status IN ('buffered', 'running')")
     found: int = connection.execute(statement).scalar_one()
     return found
 
 
 def runs_of_a_day(connection: Connection) -> dict[str, int]:
-    """How many runs of the last 24 hours have which status."""
+    """Count the runs of the last 24 hours by status."""
     statement = text(
         "SELECT status, count(*) FROM schedule_runs WHERE created_at > rota_now() - interval '1 day' GROUP BY status"
     )

@@ -39,7 +39,7 @@ Seconds = Annotated[timedelta, AfterValidator(_whole_seconds)]
 
 
 class Once(BaseModel):
-    """One time."""
+    """A single time."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,7 +48,7 @@ class Once(BaseModel):
 
 
 class Interval(BaseModel):
-    """Every so often, counted from `anchor`."""
+    """Regular intervals, counted from `anchor`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,7 +62,7 @@ class Interval(BaseModel):
 
 
 class CronTimes(BaseModel):
-    """By the clock and the calendar of a time zone."""
+    """A cron expression, by the clock and calendar of a time zone."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,7 +81,7 @@ class CronTimes(BaseModel):
 
 
 class OnEvent(BaseModel):
-    """Whenever an event of this name is posted whose payload fits the filter."""
+    """Every posted event of this name whose payload matches the filter."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -124,7 +124,7 @@ class Work(BaseModel):
 
 
 class ScheduleFields(BaseModel):
-    """What a person decides about a schedule."""
+    """The fields of a schedule that people set."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -165,7 +165,7 @@ class ScheduleFields(BaseModel):
 
 
 class Schedule(ScheduleFields):
-    """A schedule, as it stands."""
+    """A schedule with its current state."""
 
     id: UUID
     slug: Slug
@@ -181,13 +181,13 @@ class Schedule(ScheduleFields):
 
 
 class ScheduleDetail(Schedule):
-    """A schedule with what comes next."""
+    """A schedule with its next due times."""
 
     next_runs: list[datetime] = Field(description="as if nothing paused it; without jitter")
 
 
 class ScheduleRun(BaseModel):
-    """One time a schedule was due, and what came of it."""
+    """One run of a schedule and its outcome."""
 
     id: UUID
     schedule: Slug
@@ -203,7 +203,7 @@ class ScheduleRun(BaseModel):
 
 
 class Question(BaseModel):
-    """A cron expression to be looked at."""
+    """A cron expression to validate."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -215,7 +215,7 @@ class Question(BaseModel):
 
 
 class Answer(BaseModel):
-    """What was found about it."""
+    """The result of validating a cron expression."""
 
     valid: bool
     errors: list[Problem]
@@ -232,7 +232,7 @@ class Pause(BaseModel):
 
 
 class RunNow(BaseModel):
-    """How a run by hand treats an earlier one that has not ended."""
+    """How a manual run treats an earlier run that has not ended."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -240,7 +240,7 @@ class RunNow(BaseModel):
 
 
 class Backfill(BaseModel):
-    """A time for which the runs are to be made up."""
+    """A past time range whose runs are to be made up."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -257,7 +257,7 @@ class Backfill(BaseModel):
 
 
 class BackfillOutcome(BaseModel):
-    """What a backfill came to."""
+    """The outcome of a backfill."""
 
     runs: int = Field(description="due times in the range")
     first: datetime | None
@@ -270,7 +270,7 @@ class BackfillOutcome(BaseModel):
 
 
 class NewEvent(BaseModel):
-    """Something that happened."""
+    """An event to post."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -279,13 +279,13 @@ class NewEvent(BaseModel):
 
 
 class EventOutcome(BaseModel):
-    """What an event led to."""
+    """The runs that an event led to."""
 
     runs: list[ScheduleRun]
 
 
 class Upcoming(BaseModel):
-    """A time to come."""
+    """A due time of a schedule that lies ahead."""
 
     schedule: Slug
     name: str
@@ -293,7 +293,7 @@ class Upcoming(BaseModel):
 
 
 class SchedulerStatus(BaseModel):
-    """How the scheduler of an organisation stands."""
+    """The state of an organisation's scheduler."""
 
     is_running: bool
     stopped_at: datetime | None
@@ -309,7 +309,7 @@ class SchedulerStatus(BaseModel):
 
 
 class Checked(BaseModel):
-    """What a check found to do."""
+    """Counts of what a sweep did."""
 
     started: int = 0
     skipped: int = 0

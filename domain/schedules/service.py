@@ -1,4 +1,4 @@
-"""Verbs on schedules: what people do with them. What starts their runs is in `sweep.py`."""
+"""Operations on schedules that people call. `sweep.py` starts the runs."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -50,7 +50,7 @@ _NO_ZONE: dict[cron.Language, str] = {
 
 
 def validate(connection: Connection, org: UUID, question: Question) -> Answer:
-    """Look at a cron expression: what is wrong with it, or what it means and when it is due."""
+    """Validate a cron expression: return its errors, or its meaning and its next due times."""
     problems: list[cron.Problem] = []
     read: cron.Cron | None = None
     try:
@@ -74,15 +74,15 @@ def validate(connection: Connection, org: UUID, question: Question) -> Answer:
 
 
 def list_schedules(connection: Connection, *, after: str = "", limit: int = 200) -> list[Schedule]:
-    """Schedules by slug, from the one that comes after `after`."""
+    """Return the schedules whose slug sorts after `after`, in slug order."""
     return [_shown(row) for row in queries.schedules(connection, after=after, limit=limit)]
 
 
 def get_schedule(connection: Connection, slug: str) -> ScheduleDetail:
-    """The schedule called `slug`, with what comes next.
+    """Return the schedule called `slug`, with its next due times.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such schedule.
     """
     row = _found(connection, slug)
     upcoming = sweep.calendar_of(row).after(queries.now(connection)) if row["remaining_runs"] != 0 else iter(())
@@ -129,7 +129,7 @@ def _state(row: RowMapping) -> State:
 
 
 def list_runs(connection: Connection, slug: str, *, before: UUID | None = None, limit: int = 50) -> list[ScheduleRun]:
-    """The runs of a schedule, the latest first.
+    """Return the runs of a schedule, latest first.
 
     Raises:
         NotFound: there is no such schedule.
@@ -144,13 +144,14 @@ def list_runs(connection: Connection, slug: str, *, before: UUID | None = None, 
 def put_schedule(
     connection: Connection, org: UUID, slug: str, fields: ScheduleFields, user_id: UUID, scopes: list[str] | None
 ) -> ScheduleDetail:
-    """Add or change a schedule. Its tasks are done for `user_id` and within `scopes` from now on.
+    """Add or change a schedule. From now on its tasks run for `user_id` and within `scopes`.
 
-    What is due by the old times is started before the new ones hold; where the times stay, so does what is due next.
+    Runs that are due by the old times are started before the new times apply. If the times do not change, the next due
+    time does not either.
 
     Raises:
         NotFound: there is no such agent.
-        InvalidInput: the times never come.
+        InvalidInput: the times never come due.
     """
     agents.get_agent(connection, fields.task.agent)
     if queries.schedule(connection, slug, locked=True) is not None:
@@ -181,7 +182,7 @@ def put_schedule(
 
 
 def _settled(connection: Connection, org: UUID, fields: ScheduleFields, old: RowMapping | None, now: datetime) -> Any:
-    """The times with what was left out: an interval's anchor, a time zone."""
+    """Return the times with omitted values filled in: an interval's anchor, a cron expression's time zone."""
     times = fields.times
     if isinstance(times, CronTimes) and times.timezone is None:
         return times.model_copy(update={"timezone": tenants.get_organisation(connection, org).time_zone})
@@ -215,31 +216,31 @@ def _due_at(connection: Connection, schedule_id: UUID, next_at: datetime | None,
 
 
 def remove_schedule(connection: Connection, slug: str) -> None:
-    """Take a schedule away, with what is noted of its runs. Tasks that it started go on.
+    """Delete a schedule and the records of its runs. Tasks that it started go on.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such schedule.
     """
     _found(connection, slug)
     queries.delete_schedule(connection, slug)
 
 
 def pause(connection: Connection, slug: str, note: str | None) -> ScheduleDetail:
-    """Let a schedule start nothing by itself. What would be due meanwhile is left out, what is buffered waits. Pausing
-    twice changes the note.
+    """Pause a schedule. Times that would come due during the pause are dropped; buffered runs wait. Pausing a paused
+    schedule changes the note.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such schedule.
     """
     queries.pause(connection, _found(connection, slug, locked=True)["id"], note)
     return get_schedule(connection, slug)
 
 
 def resume(connection: Connection, slug: str, note: str | None) -> ScheduleDetail:
-    """Let a paused schedule go on with the first time that is still to come.
+    """Resume a paused schedule; it is next due at the first time that lies ahead.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such schedule.
     """
     row = _found(connection, slug, locked=True)
     if row["is_paused"]:
@@ -256,11 +257,11 @@ def resume(connection: Connection, slug: str, note: str | None) -> ScheduleDetai
 
 
 def run_now(connection: Connection, org: UUID, slug: str, overlap: Overlap | None) -> ScheduleRun:
-    """Run a schedule by hand, paused or not. It does not count against `remaining_runs`.
+    """Start a manual run of a schedule, paused or not. The run does not count against `remaining_runs`.
 
     Raises:
-        NotFound: there is none.
-        Conflict: an earlier run has not ended and the policy is to skip, or its budget is spent.
+        NotFound: there is no such schedule.
+        Conflict: an earlier run has not ended and the overlap policy is to skip, or the schedule's budget is spent.
     """
     row = _found(connection, slug, locked=True)
     wanted = sweep.Wanted(row, "manual", queries.now(connection), overlap or row["overlap"])
@@ -272,11 +273,11 @@ def run_now(connection: Connection, org: UUID, slug: str, overlap: Overlap | Non
 
 
 def backfill(connection: Connection, org: UUID, slug: str, wanted: Backfill) -> BackfillOutcome:
-    """Make up the runs of a time that has passed, or say how many they would be.
+    """Make up the runs of a past time range or, for a preview, return how many there would be.
 
     Raises:
         NotFound: there is no such schedule.
-        InvalidInput: the range lies ahead, the schedule follows events, or there are more than 5,000 runs in it.
+        InvalidInput: the range is not in the past, the schedule follows events, or the range has more than 5,000 runs.
     """
     row = _found(connection, slug, locked=not wanted.preview)
     if row["times"]["kind"] == "event":
@@ -316,7 +317,7 @@ def _usual_cost_of(connection: Connection, agent: str) -> Any:
 
 
 def post_event(connection: Connection, org: UUID, event: NewEvent, key: str | None) -> EventOutcome:
-    """Something happened: start what waits for it. The same `key` starts each schedule once."""
+    """Start the schedules that wait for this event. Idempotent for a `key`: it starts each schedule once."""
     found = [
         row
         for row in queries.lock_for_event(connection, event.name)
@@ -338,7 +339,7 @@ def post_event(connection: Connection, org: UUID, event: NewEvent, key: str | No
 
 
 def scheduler_status(connection: Connection) -> SchedulerStatus:
-    """How the scheduler of this organisation stands."""
+    """Return the state of this organisation's scheduler."""
     stopped = queries.stopped(connection)
     return SchedulerStatus(
         **queries.status(connection),
@@ -351,7 +352,7 @@ def scheduler_status(connection: Connection) -> SchedulerStatus:
 
 
 def upcoming(connection: Connection, limit: int) -> list[Upcoming]:
-    """What comes due next over all schedules, the soonest first."""
+    """Return the next due times across all schedules, soonest first."""
     found = [
         Upcoming(schedule=row["slug"], name=row["name"], at=at)
         for row in queries.upcoming(connection, limit)
@@ -361,13 +362,13 @@ def upcoming(connection: Connection, limit: int) -> list[Upcoming]:
 
 
 def stop(connection: Connection, org: UUID, note: str | None) -> SchedulerStatus:
-    """Stop the scheduler: nothing comes due until it is started. Runs by hand go on."""
+    """Stop the scheduler: nothing comes due until it is started. Manual runs stay possible."""
     queries.stop(connection, org, note)
     return scheduler_status(connection)
 
 
 def start(connection: Connection) -> SchedulerStatus:
-    """Start the scheduler again. What came due meanwhile is caught up on as each schedule's catch-up window says."""
+    """Start the scheduler again. Times that came due meanwhile are made up within each schedule's catch-up window."""
     if queries.stopped(connection) is not None:
         queries.start(connection)
         queries.advance(
@@ -382,10 +383,10 @@ def start(connection: Connection) -> SchedulerStatus:
 
 
 def forget_runs(connection: Connection, days: int) -> int:
-    """Delete what is noted of runs that ended longer ago than `days`; at most a thousand at a call."""
+    """Delete ended runs that were created more than `days` ago; at most 1,000 per call."""
     return queries.forget_runs(connection, days, 1_000)
 
 
 def organisations_in_need(connection: Connection) -> list[UUID]:
-    """The organisations that the sweep has something to do for."""
+    """Return the organisations that have work for the sweep."""
     return queries.organisations_in_need(connection)

@@ -1,7 +1,7 @@
-"""What starts the runs of schedules: due times, runs by hand, made up, or on an event; and what notes their ends.
+"""Start the runs of schedules (due, manual, backfilled or on an event) and record how they end.
 
-All of it holds the schedule's row, and what is due and its task are written in one transaction: so a time has one run
-and a run one task, whatever works at once and wherever it dies.
+Every transaction here locks the schedule's row and writes a run together with its task. A time therefore has one run
+and a run one task, under any concurrency and after a crash at any point.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ from domain.tasks import service as tasks
 from domain.tasks.schemas import SubmissionContext, TaskSubmission
 
 PORTION = 500
-"""schedules that one transaction attends to"""
+"""schedules that one transaction handles"""
 _TIMES: TypeAdapter[Any] = TypeAdapter(Times)
 _NO_AGENT = "its agent is switched off or deleted, or the user for whom it runs is shut out"
 _TOO_LATE = "it was found later than its catch-up window allows"
@@ -32,7 +32,7 @@ _NO_BUDGET = "its budget for this month is spent"
 
 
 def calendar_of(row: RowMapping) -> timing.Calendar:
-    """The times of a stored schedule."""
+    """Return the calendar of a stored schedule."""
     return timing.Calendar(_TIMES.validate_python(row["times"]), row["starts_at"], row["ends_at"])
 
 
@@ -44,7 +44,7 @@ def is_within(row: RowMapping, moment: datetime) -> bool:
 
 
 def step(row: RowMapping, next_at: datetime | None, remaining: int | None) -> dict[str, Any]:
-    """How a schedule goes on: due next at `next_at`, with so many runs left."""
+    """Return the step for `queries.advance`: the schedule is due next at `next_at`, with `remaining` runs left."""
     if remaining == 0:
         next_at = None
     due_at = timing.delayed(row["id"], next_at, row["jitter"]) if next_at else None
@@ -57,7 +57,7 @@ def step(row: RowMapping, next_at: datetime | None, remaining: int | None) -> di
 
 
 def sweep(org: UUID) -> Checked:
-    """Do all that is to be done for an organisation now, portion by portion."""
+    """Do all due work of an organisation, one portion per transaction. Return the totals."""
     total = Checked()
     while True:
         with transaction(org) as connection:
@@ -71,8 +71,8 @@ def sweep(org: UUID) -> Checked:
 
 
 def attend(connection: Connection, org: UUID) -> Checked:
-    """Note which runs have ended, start what waited for that, and start what is due: one portion of it. In a
-    transaction of its own; to be called again until it finds nothing.
+    """Handle one portion: record which runs have ended, start the runs buffered behind them, and start what is due.
+    Needs a transaction of its own; call it again until it finds nothing.
     """
     ended = note_ended(connection)
     due = queries.lock_due(connection, PORTION)
@@ -80,7 +80,7 @@ def attend(connection: Connection, org: UUID) -> Checked:
 
 
 def bring_up_to_date(connection: Connection, org: UUID, slug: str) -> None:
-    """Start what is due of one schedule, before its times are changed."""
+    """Start all due runs of one schedule, before its times are changed."""
     while True:
         row = queries.schedule(connection, slug)
         if row is None or row["due_at"] is None or row["due_at"] > queries.now(connection):
@@ -111,7 +111,7 @@ def _come_due(row: RowMapping, now: datetime) -> timing.ComeDue:
 
 
 def note_left_behind(connection: Connection, org: UUID, row: RowMapping) -> None:
-    """Note what came due while the scheduler was stopped and will not be caught up on, as the times are changed."""
+    """Record as missed what came due while the scheduler was stopped: its times change, so it is not caught up on."""
     now = queries.now(connection)
     if row["is_paused"] or not row["is_stopped"] or row["next_at"] is None or row["next_at"] > now:
         return
@@ -138,7 +138,7 @@ def _missed(row: RowMapping, since: datetime, count: int, reason: str) -> dict[s
 
 @dataclass(frozen=True)
 class Wanted:
-    """A run that is wanted of a schedule whose row is held."""
+    """A requested run of a schedule whose row is locked."""
 
     schedule: RowMapping
     kind: RunKind
@@ -150,7 +150,7 @@ class Wanted:
 
 
 def start(connection: Connection, org: UUID, wanted: Sequence[Wanted]) -> list[UUID]:
-    """Start, buffer or skip these runs, as their policies say. Returns the ids of those that were not there before."""
+    """Start, buffer or skip these runs by their overlap policies. Return the ids of those that did not exist before."""
     starting = _Starting(connection, org, wanted)
     starting.carry_out()
     queries.advance(
@@ -165,7 +165,7 @@ def start(connection: Connection, org: UUID, wanted: Sequence[Wanted]) -> list[U
 
 
 class _Starting:
-    """Wanted runs on their way: decided one by one, written in a few statements."""
+    """A batch of requested runs: decided one by one, written in a few statements."""
 
     def __init__(self, connection: Connection, org: UUID, wanted: Sequence[Wanted]) -> None:
         self._connection = connection
@@ -190,7 +190,7 @@ class _Starting:
         self.skipped = 0
 
     def carry_out(self) -> None:
-        """Decide on every run, and write what was decided."""
+        """Decide on every run and write the decisions."""
         for one in self._wanted:
             self._decide(one)
         noted = queries.insert_runs(self._connection, self._org, list(self._runs.values()))
@@ -258,11 +258,11 @@ class _Starting:
 def submission_of(
     schedule: RowMapping, kind: str, scheduled_for: datetime, payload: dict[str, Any] | None
 ) -> tuple[UUID, TaskSubmission, SubmissionContext]:
-    """The task of a run: its id, what is asked, and under which terms."""
+    """Return the task of a run: its id, its submission and its submission context."""
     work = Work.model_validate(schedule["task"])
     told = {"schedule": schedule["slug"], "scheduled_for": scheduled_for.isoformat(), "kind": kind}
     more: dict[str, Any] = {"context": work.input.context | {"run": told}}
-    if payload is not None:  # whoever posts events may pass on what strangers wrote
+    if payload is not None:  # the payload of an event may contain text that strangers wrote
         event = {"name": schedule["times"]["event"], "payload": payload}
         more = {"context": more["context"] | {"event": event}, "has_outside_context": True}
     asked = work.input.model_copy(update=more)
@@ -271,7 +271,7 @@ def submission_of(
 
 
 def over_budget(connection: Connection, schedules: Iterable[RowMapping]) -> set[UUID]:
-    """Which of these schedules have spent their budget for their organisation's month, with what is being spent."""
+    """Return the schedules that have spent their budget for the organisation's month, counting their running tasks."""
     limits = {row["id"]: row["monthly_budget"] for row in schedules if row["monthly_budget"] is not None}
     if not limits:
         return set()
@@ -286,7 +286,7 @@ def over_budget(connection: Connection, schedules: Iterable[RowMapping]) -> set[
 
 
 def note_ended(connection: Connection) -> int:
-    """Note how runs ended, pause what failed too often, and start what waited. Returns how many ended."""
+    """Record how runs ended, pause schedules that failed too often, and start buffered runs. Return how many ended."""
     found = queries.runs_that_ended(connection, PORTION)
     if not found:
         return 0
@@ -311,7 +311,7 @@ def _count_failures(connection: Connection, schedule: RowMapping, statuses: list
 
 
 def release(connection: Connection, schedules: Iterable[UUID]) -> None:
-    """Start what was buffered behind runs that have ended: the earliest of each schedule that is not paused."""
+    """Start runs that were buffered behind ended ones: the earliest of each schedule that is not paused."""
     held = {row["id"]: row for row in queries.lock(connection, schedules) if not row["is_paused"]}
     running = set()
     first: dict[UUID, RowMapping] = {}

@@ -1,4 +1,4 @@
-"""When a schedule is due, and what to do about it then. Pure: times, policies and `now` in, a decision out."""
+"""Decide when a schedule is due and what to do then. Pure: takes times, policies and `now`; returns a decision."""
 
 import hashlib
 import operator
@@ -14,7 +14,7 @@ from domain.schedules import cron
 from domain.schedules.schemas import CronTimes, Interval, Once, OnEvent, Overlap, Times
 
 AT_ONCE = 100
-"""due times of one schedule that are attended to at a time; the rest follow in the next portion"""
+"""due times of one schedule that one portion handles; the rest follow in the next portion"""
 MOST_BUFFERED = 1_000
 _COUNTED = 1_000
 _TICK = timedelta(microseconds=1)
@@ -29,17 +29,17 @@ class Calendar:
     ends_at: datetime | None = None
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        """The due times after `moment`, one after the other."""
+        """Return an iterator of the due times after `moment`, in order."""
         begin = max(moment, self.starts_at - _TICK) if self.starts_at else moment
         end = self.ends_at
         return takewhile(lambda due: end is None or due <= end, _times_after(self.times, begin))
 
     def from_(self, moment: datetime) -> Iterator[datetime]:
-        """The due times from `moment` on, itself included."""
+        """Return an iterator of the due times from `moment` on, inclusive."""
         return self.after(moment - _TICK)
 
     def next(self, after: datetime) -> datetime | None:
-        """The first due time after `after`."""
+        """Return the first due time after `after`, or None."""
         return next(self.after(after), None)
 
 
@@ -66,7 +66,7 @@ def _every(times: Interval, moment: datetime) -> Iterator[datetime]:
 
 @dataclass(frozen=True)
 class ComeDue:
-    """What has come due: times to run, how many were missed from when, and when it is due next."""
+    """What came due: the times to run, the number of missed times and the first of them, and the next due time."""
 
     due: list[datetime] = field(default_factory=list)
     missed_from: datetime | None = None
@@ -81,10 +81,10 @@ def come_due(
     catch_up: timedelta,
     delay: Callable[[datetime], datetime],
 ) -> ComeDue:
-    """What came due from `next_at` to `now`, each time being acted on only after its `delay` (the jitter).
+    """Return what came due from `next_at` to `now`. `delay` adds the jitter; a time is handled only after it.
 
-    What is later than `catch_up` is missed: it is counted, up to a thousand, and not run. At most a hundred times are
-    returned to be run; `next_at` is then the next of them.
+    A time that is overdue by more than `catch_up` is missed: it is counted, up to a thousand, and not run. At most a
+    hundred times are returned to run; `next_at` is then the following one.
     """
     if next_at is None or delay(next_at) > now:
         return ComeDue(next_at=next_at)
@@ -107,7 +107,7 @@ def come_due(
 
 
 def delayed(schedule_id: UUID, due: datetime, jitter: timedelta) -> datetime:
-    """`due` and the jitter of this very run: the same whoever reckons it, spread evenly over the runs."""
+    """Return `due` plus the jitter of this run: the same in every process, and spread evenly over the runs."""
     if not jitter:
         return due
     digest = hashlib.sha256(schedule_id.bytes + due.isoformat().encode()).digest()
@@ -118,9 +118,9 @@ Choice = Literal["start", "buffer", "replace", "skip"]
 
 
 def choose(overlap: Overlap, *, running: int, buffered: int) -> Choice:
-    """What to do with a run that is due, given how many earlier ones run and wait.
+    """Decide what to do with a due run, given how many earlier runs are running and buffered.
 
-    `replace`: ask those that run to stop, and let this one wait for that instead of whatever waited before.
+    `replace`: cancel the running runs, and buffer this one in place of those that were buffered before.
     """
     if overlap == "allow_all" or (running == 0 and buffered == 0):
         return "start"
@@ -136,9 +136,7 @@ def choose(overlap: Overlap, *, running: int, buffered: int) -> Choice:
 
 
 def fits(wanted: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
-    """Whether an event's payload has what a filter asks for. A path that is not there fits only `exists: false`, and
-    `ne`.
-    """
+    """Whether an event's payload matches a filter. A missing path matches only `exists: false` and `ne`."""
     return all(_fits(value, *_look_up(payload, path)) for path, value in wanted.items())
 
 
@@ -177,7 +175,7 @@ def _same(value: Any, operand: Any) -> bool:
 def _is_ordered(name: str, value: Any, operand: Any) -> bool:
     numbers = all(isinstance(side, int | float) and not isinstance(side, bool) for side in (value, operand))
     if not numbers and not (isinstance(value, str) and isinstance(operand, str)):
-        return False  # a text is neither more nor less than a number
+        return False  # a string and a number have no order
     return bool(_ORDERS[name](value, operand))
 
 

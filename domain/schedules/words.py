@@ -1,4 +1,4 @@
-"""Times in words, English and Spanish. Pure."""
+"""Describe times in English and Spanish. Pure."""
 
 from datetime import datetime, timedelta
 from typing import get_args
@@ -17,7 +17,7 @@ _UNITS: list[tuple[int, dict[Language, tuple[str, str]]]] = [
 
 
 def describe(times: Times, zone: str = "UTC", language: Language = "en") -> str:
-    """What `times` mean, as a sentence without a full stop; `zone` is that of a single time."""
+    """Describe `times` as a sentence without a full stop; `zone` applies to times that have no zone of their own."""
     match times:
         case CronTimes():
             return describe_cron(cron.parse(times.cron), times.timezone or zone, language)
@@ -30,17 +30,17 @@ def describe(times: Times, zone: str = "UTC", language: Language = "en") -> str:
 
 
 def describe_in_each(times: Times, zone: str) -> dict[Language, str]:
-    """The same in every language."""
+    """Describe `times` in every language."""
     return {language: describe(times, zone, language) for language in get_args(Language)}
 
 
 def describe_cron(read: cron.Cron, zone: str, language: Language = "en") -> str:
-    """What a cron expression means, with its time zone."""
+    """Describe a cron expression, with its time zone."""
     return f"{cron_words.in_words(read, language)} ({zone})"
 
 
 def describe_interval(every: timedelta, language: Language = "en") -> str:
-    """How often, in the largest units that fit."""
+    """Describe an interval in the largest units that fit."""
     left, parts = round(every.total_seconds()), []
     for size, names in _UNITS:
         count, left = divmod(left, size)

@@ -1,4 +1,4 @@
-"""Table: tasks, as far as lists filter on it. What changes a task's state is plain SQL in `queries.py`."""
+"""The table tasks, for the filters of lists. Changes of a task's state are plain SQL in `queries.py`."""
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, ENUM, JSONB

@@ -1,9 +1,9 @@
 """All SQL about tasks, attempts and the journal.
 
-Four rules hold it together. The task row is the outbox: a message is only ever published for a row marked dispatched.
+Four rules keep it consistent. The task row is the outbox: a message is published only for a row marked as dispatched.
 `claim` is the fence: it grows with every claim, and every later write names it, so a worker that lost its task cannot
-write. A step, its usage row and the fence's check are one statement. No claim ends with an open intent: what was begun
-and not recorded becomes `unknown`, and its task waits for a person.
+write. A step, its usage row and the check of the fence are one statement. No claim ends with an open intent: a step
+that was begun and not recorded becomes `unknown`, and its task waits for a person.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,8 +29,8 @@ _VISIBLE_NAMES = ", ".join(column.name for column in _VISIBLE)
 # ── submission ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # A task with a concurrency key gets the next position in it. The key's row stays locked until the submission commits,
-# so positions are given out in the order of acceptance. It is born parked; the dispatcher lets the first of each key
-# go. Keys are locked, and idempotency keys taken, in one order: two who submit many wait for each other in no circle.
+# so positions follow the order of acceptance. The task starts parked; the dispatcher releases the first of each key.
+# Key rows are locked in key order and idempotency keys inserted in order, so two bulk submissions cannot deadlock.
 _SUBMIT = PreparedQuery(f"""
     WITH line AS MATERIALIZED (
         SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:lines AS jsonb)) AS (
@@ -73,15 +73,15 @@ _SUBMIT = PreparedQuery(f"""
 
 
 def insert_tasks(at: Connection | SingleStatement, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Submit tasks of one organisation. Those that are there now, in no order: left out are those whose agent is not
-    there (or switched off), whose user is shut out, whose deadline or expiry has passed, or whose idempotency key was
-    used before.
+    """Insert tasks of one organisation. Return the inserted ones, in no order. A task is left out if its agent does not
+    exist or is switched off, its user is disabled, its deadline or expiry has passed, or its idempotency key was used
+    before.
     """
     return _SUBMIT.run(at, {"lines": dump_json(rows)}).all
 
 
 def task_by_idempotency_key(connection: Connection, key: str) -> RowMapping | None:
-    """The task submitted with `key`, with the digest of its request."""
+    """Return the task submitted with `key`, with the digest of its request, or None."""
     statement = select(*_VISIBLE, tasks.c.request_digest).where(tasks.c.idempotency_key == key)
     return connection.execute(statement).mappings().one_or_none()
 
@@ -90,18 +90,18 @@ def task_by_idempotency_key(connection: Connection, key: str) -> RowMapping | No
 
 
 def task_by_id(connection: Connection, task_id: UUID) -> RowMapping | None:
-    """The task with this id."""
+    """Return the task with this id, or None."""
     return connection.execute(select(*_VISIBLE).where(tasks.c.id == task_id)).mappings().one_or_none()
 
 
 def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
-    """The scopes that a task was submitted within."""
+    """Return the scopes with which a task was submitted."""
     found: list[str] | None = connection.execute(select(tasks.c.scopes).where(tasks.c.id == task_id)).scalar()
     return found
 
 
 def tasks_page(connection: Connection, wanted: TaskFilter, *, before: UUID | None, limit: int) -> list[RowMapping]:
-    """Up to `limit` tasks, newest first, that were made before the task `before`."""
+    """Return up to `limit` matching tasks, newest first, that were created before the task `before`."""
     statement = select(*_VISIBLE).where(*_conditions(wanted)).order_by(tasks.c.id.desc()).limit(limit)
     if before:
         statement = statement.where(tasks.c.id < before)
@@ -111,7 +111,7 @@ def tasks_page(connection: Connection, wanted: TaskFilter, *, before: UUID | Non
 def number_of_tasks(
     connection: Connection, wanted: TaskFilter, statuses: Iterable[str], *, after: UUID | None, unasked: bool
 ) -> int:
-    """How many tasks match and have one of these statuses; with `unasked`, and were not asked to stop yet."""
+    """Count the matching tasks with one of these statuses; with `unasked`, only those without a request to cancel."""
     statement = select(func.count()).select_from(tasks).where(*_chosen(wanted, statuses, after, unasked=unasked))
     return connection.execute(statement).scalar_one()
 
@@ -126,7 +126,9 @@ def matching(
     limit: int,
     locked: bool,
 ) -> list[UUID]:
-    """The ids of up to `limit` such tasks, oldest first; with `locked`, kept for this transaction."""
+    """Return the ids of up to `limit` matching tasks with one of these statuses, oldest first. With `unasked`, leave
+    out those with a request to cancel; with `locked`, lock their rows.
+    """
     chosen = _chosen(wanted, statuses, after, unasked=unasked)
     statement = select(tasks.c.id).where(*chosen).order_by(tasks.c.id).limit(limit)
     return list(connection.execute(statement.with_for_update() if locked else statement).scalars())
@@ -162,7 +164,7 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
 
 
 def _begins(prefix: str) -> ColumnElement[bool]:
-    """Whether a task's id begins so: a range of the primary key."""
+    """Return the condition that a task's id begins with `prefix`, as a range of the primary key."""
     digits = prefix.replace("-", "")[:32]
     return tasks.c.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
 
@@ -171,7 +173,7 @@ _STEPS = text(f"SELECT {STEP_COLUMNS} FROM steps WHERE task_id = :task ORDER BY 
 
 
 def steps_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
-    """The whole journal of a task, failed tries included."""
+    """Return the whole journal of a task, failed tries included."""
     return list(connection.execute(_STEPS, {"task": task_id}).mappings())
 
 
@@ -179,7 +181,7 @@ _NOW = text("SELECT rota_now()")
 
 
 def now(connection: Connection) -> datetime:
-    """The database's time."""
+    """Return the database's time."""
     found: datetime = connection.execute(_NOW).scalar_one()
     return found
 
@@ -191,7 +193,7 @@ _ATTEMPTS = text("""
 
 
 def attempts_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
-    """Every time a worker had the task."""
+    """Return all attempts of a task, in the order of their claims."""
     return list(connection.execute(_ATTEMPTS, {"task": task_id}).mappings())
 
 
@@ -229,7 +231,7 @@ _QUEUE_STATISTICS = text("""
 
 
 def queue_statistics(connection: Connection, window: timedelta) -> list[RowMapping]:
-    """How each queue stands, and how it went for the attempts begun within `window`."""
+    """Return the current state of each queue, and figures of the attempts that began within `window`."""
     return list(connection.execute(_QUEUE_STATISTICS, {"window": window}).mappings())
 
 
@@ -243,7 +245,7 @@ _FAILURES = text("""
 
 
 def failures(connection: Connection) -> list[RowMapping]:
-    """The tasks that failed, grouped by the fingerprint of their error, the most frequent first."""
+    """Return the failed tasks grouped by the fingerprint of their error, most frequent first."""
     return list(connection.execute(_FAILURES).mappings())
 
 
@@ -265,16 +267,16 @@ _AGENT_STATISTICS = text("""
 
 
 def agent_statistics(connection: Connection) -> list[RowMapping]:
-    """What each agent did in the last 30 days."""
+    """Return the statistics of each agent over the last 30 days."""
     return list(connection.execute(_AGENT_STATISTICS).mappings())
 
 
-# ── claim, journal, departure ────────────────────────────────────────────────────────────────────────────────────────
+# ── waking, unknown outcomes ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-# What a running task might be about to wait for has come: it will not wait (see `_LEAVE`). One that is queued, or waits
-# for something else, is touched all the same: a worker that claims it then waits for this transaction, and sees what
-# came.
+# An event arrived that a running task may be about to wait for: `wakes` marks the task so that it does not park (see
+# `_LEAVE`). A task that is queued, or waits for something else, is updated too: a worker that claims it then blocks on
+# this transaction, and sees the event.
 _WAKE = """
     WITH chosen AS (
         SELECT id, status = 'waiting' AND waiting_for = ANY(:what) AS waits FROM tasks
@@ -306,13 +308,13 @@ _WAKE_WHAT_FITS = text(
 
 
 def wake_task(connection: Connection, task_id: UUID, what: list[str]) -> None:
-    """Queue a task again that waits for one of `what`; one that runs will not begin to wait."""
+    """Requeue a task that waits for one of `what`; mark a running one so that it does not park."""
     connection.execute(_WAKE_ONE, {"task": task_id, "what": what}).all()
 
 
 def wake_what_fits(connection: Connection, values: dict[str, Any]) -> list[Decimal]:
-    """Queue those of an organisation's tasks that wait for one of `what` and together need no more than `amount`, the
-    longest waiting first; those that run will not begin to wait. Returns what each that was queued needs.
+    """Requeue an organisation's tasks that wait for one of `what` and together need no more than `amount`, longest
+    waiting first; mark its running tasks so that they do not park. Return the amount that each requeued task needs.
     """
     return [row.amount for row in connection.execute(_WAKE_WHAT_FITS, values) if row.waits]
 
@@ -321,7 +323,7 @@ _WAITING_ORGANISATIONS = text("SELECT DISTINCT org_id FROM tasks WHERE status = 
 
 
 def organisations_waiting(connection: Connection, what: list[str]) -> list[UUID]:
-    """The organisations with tasks that wait for one of `what`."""
+    """Return the organisations with tasks that wait for one of `what`."""
     return list(connection.execute(_WAITING_ORGANISATIONS, {"what": what}).scalars())
 
 
@@ -339,7 +341,7 @@ _SETTLE = text("""
 
 
 def resolve_step(connection: Connection, task_id: UUID, seq: int, *, status: str, output: dict[str, Any]) -> None:
-    """Settle a step of unknown outcome; with the last of them the task goes on. The task's row must be locked."""
+    """Record the outcome of an unknown step. After the last one the task is requeued. The task's row must be locked."""
     connection.execute(_SETTLE, {"task": task_id, "seq": seq, "status": status, "output": dump_json(output)})
 
 
@@ -350,7 +352,7 @@ _UNKNOWN = text("""
 
 
 def lock_unknown_step(connection: Connection, task_id: UUID, seq: int) -> RowMapping | None:
-    """The step of unknown outcome that a task waits for; the task stays locked."""
+    """Lock a waiting task and its step `seq`, and return the step if its outcome is unknown."""
     return connection.execute(_UNKNOWN, {"task": task_id, "seq": seq}).mappings().one_or_none()
 
 
@@ -368,7 +370,7 @@ _CANCEL = text("""
 
 
 def request_cancel(connection: Connection, ids: list[UUID]) -> list[UUID]:
-    """Cancel tasks that wait, and ask the workers of those that run to stop. Leaves out what has ended."""
+    """Cancel queued and waiting tasks, and request running ones to stop. Ended tasks are left out. Return the ids."""
     return list(connection.execute(_CANCEL, {"tasks": ids}).scalars())
 
 
@@ -380,7 +382,7 @@ _OFF = text("""
 
 
 def whoever_is_off(connection: Connection, task_id: UUID) -> RowMapping:
-    """Whether a task's agent was deleted or is switched off, and whether its user is shut out."""
+    """Return whether a task's agent is deleted or switched off, and whether its user is disabled."""
     return connection.execute(_OFF, {"task": task_id}).mappings().one()
 
 
@@ -396,16 +398,16 @@ _UNBLOCK_TASKS_OF = text("""
 
 
 def block_tasks_of(connection: Connection, user: UUID) -> None:
-    """Have the queued tasks of a user wait, so that dispatch need not step over them at every look."""
+    """Move a user's queued tasks to waiting, so that the dispatcher does not have to skip them at every poll."""
     connection.execute(_BLOCK_TASKS_OF, {"user": user})
 
 
 def unblock_tasks_of(connection: Connection, user: UUID) -> None:
-    """Queue again what was held back of a user."""
+    """Requeue the tasks of a user that `block_tasks_of` moved to waiting."""
     connection.execute(_UNBLOCK_TASKS_OF, {"user": user})
 
 
-# A submission that was under way while its agent was deleted may commit after that; hence the sweep.
+# A submission that races with the deletion of its agent may commit after it, so a sweep cancels what is left.
 _CANCEL_OF_DELETED = text("""
     UPDATE tasks
        SET cancel_requested_at = coalesce(cancel_requested_at, rota_now()),
@@ -422,13 +424,13 @@ _CANCEL_OF_DELETED = text("""
 
 
 def cancel_of_deleted(connection: Connection) -> int:
-    """Cancel the unfinished tasks of agents that were deleted lately. Returns how many."""
+    """Cancel the unfinished tasks of agents that were deleted in the last hour. Return how many."""
     return connection.execute(_CANCEL_OF_DELETED).rowcount
 
 
-# A person who retries wants it done: limits in time that have passed would only end it again at once. A time to come
-# stays, unless it is to run now. With a
-# concurrency key it is accepted anew: the conversation has gone on since, so it stands at the end of the line.
+# A retry drops a deadline or an expiry that has passed: it would end the task again at once. A `run_after` that lies
+# ahead stays, unless the task is to run now. A task with a concurrency key moves to the end of its key: the
+# conversation has gone on since.
 _RETRY = text("""
     WITH chosen AS (
         SELECT id, org_id, concurrency_key, status = 'cancelled' AS was_cancelled FROM tasks
@@ -464,8 +466,8 @@ _RETRY = text("""
 
 
 def requeue_ended(connection: Connection, ids: list[UUID], *, now: bool = False) -> list[UUID]:
-    """Put tasks that failed, expired or were cancelled back on their queues. Leaves out those that did not, and those
-    whose agent or user is off. Those whose time has not come wait for it, unless they are to run `now`.
+    """Requeue tasks that failed, expired or were cancelled. Other tasks are left out, and so are tasks whose agent is
+    switched off or whose user is disabled. A `run_after` that lies ahead is kept unless `now`. Return the ids.
     """
     return list(connection.execute(_RETRY, {"tasks": ids, "now": now}).scalars())
 
@@ -484,7 +486,7 @@ _LINEAGE = text("SELECT root_id, depth, bounds FROM tasks WHERE id = :task")
 
 
 def lineage_of(connection: Connection, task_id: UUID) -> RowMapping | None:
-    """What a task stems from."""
+    """Return a task's root, depth and bounds."""
     return connection.execute(_LINEAGE, {"task": task_id}).mappings().one_or_none()
 
 
@@ -508,31 +510,31 @@ _FORGET_TREES = text("""
 
 
 def grow_tree(connection: Connection, org: UUID, root: UUID, more: int) -> int:
-    """Count `more` tasks that stem from `root`; its row stays locked. Returns how many there are now."""
+    """Add `more` to the number of descendants of `root`; the row stays locked. Return the new number."""
     found: int = connection.execute(_GROW, {"org": org, "root": root, "more": more}).scalar_one()
     return found
 
 
 def number_of_children(connection: Connection, root: UUID, task_id: UUID) -> int:
-    """How many tasks a task has started."""
+    """Count the tasks that a task has started."""
     found: int = connection.execute(_CHILDREN, {"root": root, "task": task_id}).scalar_one()
     return found
 
 
 def spent_by_tree(connection: Connection, root: UUID) -> Decimal:
-    """Dollars billed for a task and all that stem from it."""
+    """Return the US dollars billed for a root task and all its descendants."""
     found: Decimal = connection.execute(_SPENT_BY_TREE, {"root": root}).scalar_one()
     return found
 
 
 def delete_unused_trees(connection: Connection, batch: int) -> int:
-    """Delete the counts of trees of which no task is left."""
+    """Delete the descendant counts of up to `batch` trees that have no task left. Return how many."""
     return connection.execute(_FORGET_TREES, {"batch": batch}).rowcount
 
 
 def originals(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
-    """What these tasks were asked, of whom, how urgently, and for what times to come; by key, so that two who replay
-    lock keys in one order.
+    """Return what replaying these tasks needs, with only those of their times that lie ahead. Rows come in the order of
+    their concurrency keys, so that two bulk replays lock keys in one order.
     """
     return list(connection.execute(_ORIGINALS, {"tasks": ids}).mappings())
 
@@ -551,7 +553,7 @@ _EXPIRE_UNSTARTED = text(
         limit="expires_at", only="started_at IS NULL", message="'Nobody could start this before it expired.'"
     )
 )
-# A task in doubt goes on waiting: whether its action happened must be settled, whatever the time.
+# A task with an action of unknown outcome keeps waiting past its deadline: the outcome must be settled first.
 _EXPIRE_LATE = text(
     _EXPIRE.format(
         limit="deadline",
@@ -563,12 +565,12 @@ _EXPIRE_LATE = text(
 
 
 def expire_unstarted(connection: Connection, batch: int) -> int:
-    """End up to `batch` tasks whose time to start has passed. Returns how many."""
+    """End up to `batch` tasks that expired before they were started. Return how many."""
     return connection.execute(_EXPIRE_UNSTARTED, {"batch": batch, "kind": "expired"}).rowcount
 
 
 def expire_late(connection: Connection, batch: int) -> int:
-    """End up to `batch` queued or waiting tasks whose deadline has passed. Returns how many."""
+    """End up to `batch` queued or waiting tasks whose deadline has passed. Return how many."""
     return connection.execute(_EXPIRE_LATE, {"batch": batch, "kind": "deadline"}).rowcount
 
 
@@ -579,7 +581,7 @@ _CLEAN_UP = text("""
                                                ELSE CAST(:failed AS interval) END
          ORDER BY finished_at LIMIT :batch FOR UPDATE SKIP LOCKED)
 """)
-# By its age as well: of a submission under way only the key's own row can be seen here.
+# The age is checked too: the tasks of an uncommitted submission are invisible here; only the key's own row is seen.
 _CLEAN_UP_KEYS = text("""
     DELETE FROM concurrency_keys WHERE (org_id, key) IN (
         SELECT k.org_id, k.key FROM concurrency_keys k
@@ -590,11 +592,11 @@ _CLEAN_UP_KEYS = text("""
 
 
 def delete_finished(connection: Connection, *, succeeded: timedelta, failed: timedelta, batch: int) -> int:
-    """Delete up to `batch` tasks that ended longer ago than they are kept. Their usage rows stay."""
+    """Delete up to `batch` ended tasks that are past their retention. Their usage rows stay."""
     values = {"succeeded": succeeded, "failed": failed, "batch": batch}
     return connection.execute(_CLEAN_UP, values).rowcount
 
 
 def delete_unused_keys(connection: Connection, batch: int) -> int:
-    """Delete up to `batch` concurrency keys that no task names any more. Returns how many."""
+    """Delete up to `batch` concurrency keys that no task uses any more. Return how many."""
     return connection.execute(_CLEAN_UP_KEYS, {"batch": batch}).rowcount

@@ -1,4 +1,4 @@
-"""What a task is, from outside and from inside."""
+"""Schemas of tasks, for the API and for internal use."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -52,7 +52,7 @@ class TaskInput(BaseModel):
 
 
 class TaskSubmission(BaseModel):
-    """A task to be done."""
+    """A task to submit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -101,7 +101,7 @@ class Action(BaseModel):
 
 
 class TreeLimits(BaseModel):
-    """How far what stems from one task may go; set by the agent of the root."""
+    """Limits on the tree of tasks that stem from one task; set by the agent of the root."""
 
     max_depth: int
     max_descendants: int
@@ -109,7 +109,7 @@ class TreeLimits(BaseModel):
 
 
 class Bounds(BaseModel):
-    """What the agents that led to a task could do: it does no more, whatever its own agent may."""
+    """What the agents that led to a task may do. The task may do no more, whatever its own agent may."""
 
     agents: list[str] = Field(description="slugs, from the root's on; the rules for each of them hold")
     tools: list[str]
@@ -118,7 +118,7 @@ class Bounds(BaseModel):
 
 
 class SubmissionContext(BaseModel):
-    """What a task is submitted under, beside what was asked: for whom, where, and what it stems from."""
+    """The context in which a task is submitted: user, scopes, location and origin."""
 
     user_id: UUID
     location_id: UUID | None = None
@@ -148,7 +148,7 @@ class TaskError(BaseModel):
 
 
 class Task(BaseModel):
-    """A task as it stands."""
+    """A task in its current state."""
 
     id: UUID
     agent: str
@@ -185,19 +185,19 @@ class Task(BaseModel):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will happen to it by itself."""
+        """Whether the task has ended: nothing more happens to it by itself."""
         return self.status in ENDED
 
 
 class TaskPage(BaseModel):
-    """Tasks, newest first, and where the next page begins."""
+    """Tasks, newest first, and the cursor of the next page."""
 
     tasks: list[Task]
     next_cursor: str | None
 
 
 class TaskFilter(BaseModel):
-    """Which tasks: those for which all that is given holds."""
+    """A filter of tasks. A task matches if it meets all given conditions."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -215,12 +215,12 @@ class TaskFilter(BaseModel):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says nothing, and so means every task."""
+        """Whether no condition is given, so that every task matches."""
         return not self.model_dump(exclude_none=True)
 
 
 class BulkRequest(BaseModel):
-    """Something to be done to every task that matches."""
+    """A bulk operation on all matching tasks."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -246,13 +246,13 @@ class Retry(BaseModel):
 
 
 class BulkRetry(BulkRequest):
-    """Tasks to be queued again."""
+    """A bulk retry: requeue the matching tasks."""
 
     now: Now = False
 
 
 class BulkReplay(BulkRequest):
-    """Tasks to be done anew, each as a new task."""
+    """A bulk replay: submit each matching task again as a new task."""
 
     now: Now = False
 
@@ -260,7 +260,7 @@ class BulkReplay(BulkRequest):
 
 
 class BulkOutcome(BaseModel):
-    """What a request for many came to."""
+    """The outcome of a bulk operation."""
 
     matching: int = Field(description="tasks that match and can be treated so, before anything was done")
     changed: int = Field(description="0 for a preview")
@@ -270,7 +270,7 @@ class BulkOutcome(BaseModel):
 
 
 class Replay(BaseModel):
-    """How a new task differs from the one it is forked from; what is not given stays."""
+    """How a replay differs from the original task. Fields that are not given stay as they are."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -282,7 +282,7 @@ class Replay(BaseModel):
 
 
 class Settlement(BaseModel):
-    """What a person says of an action whose outcome is unknown."""
+    """A person's answer about an action whose outcome is unknown."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -295,7 +295,7 @@ class Settlement(BaseModel):
 
 
 class Failures(BaseModel):
-    """Failed tasks whose errors are alike."""
+    """Failed tasks with the same error fingerprint."""
 
     fingerprint: str | None
     kind: str | None
@@ -308,7 +308,7 @@ class Failures(BaseModel):
 
 
 class Step(BaseModel):
-    """One line of the journal."""
+    """One entry of a task's journal."""
 
     seq: int
     stage: Stage
@@ -330,7 +330,7 @@ STEP_COLUMNS = ", ".join(Step.model_fields)
 
 
 class Attempt(BaseModel):
-    """One time a worker had the task."""
+    """One claim of the task by a worker."""
 
     claim: int
     worker: str
@@ -359,7 +359,7 @@ class Due(BaseModel):
 
 
 class QueueStatistics(BaseModel):
-    """How a queue stands, and how it went for the attempts begun in the last 15 minutes."""
+    """The current state of a queue, and figures of the attempts that began in the last 15 minutes."""
 
     priority: Priority
     queued: int = Field(description="due and waiting for a worker, published or not")
@@ -378,7 +378,7 @@ class QueueStatistics(BaseModel):
 
 
 class AgentStatistics(BaseModel):
-    """What an agent has done in the last 30 days."""
+    """The statistics of an agent over the last 30 days."""
 
     agent: str
     tasks: int

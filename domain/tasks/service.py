@@ -1,4 +1,4 @@
-"""Verbs on tasks: what people and programs do with them, and what a worker does with the one it holds."""
+"""Operations on tasks: for people and programs, for waking waiting tasks, and for upkeep."""
 
 import base64
 import binascii
@@ -52,13 +52,13 @@ def submit(
     *,
     idempotency_key: str | None = None,
 ) -> Task:
-    """Accept a task: it exists when the transaction commits.
+    """Submit a task: it exists when the transaction commits.
 
-    The same `idempotency_key` with the same submission returns the task that is there already.
+    Repeating the same submission with the same `idempotency_key` returns the existing task.
 
     Raises:
         NotFound: there is no such agent.
-        Conflict: the agent is switched off, the user shut out, or the key was used for a different submission.
+        Conflict: the agent is switched off, the user is disabled, or the key was used for a different submission.
         InvalidInput: its deadline or expiry has passed.
     """
     (found,) = accept(connection, [Offer(submission, terms, idempotency_key)])
@@ -66,8 +66,8 @@ def submit(
 
 
 def accept(at: Connection | SingleStatement, offers: Sequence[Offer]) -> list[Task | None]:
-    """The same for many of one organisation, in one statement: all of them, or an error and none. None in place of a
-    task of which there is more to say: it is there already, or is refused; `submit` says which.
+    """Submit many tasks of one organisation in one statement; an error inserts none of them. The result has None for a
+    task that was not inserted: it exists already or is refused, and `submit` tells which.
     """
     rows = [_row(new_id(), one.submission, one.terms, one.idempotency_key) for one in offers]
     there = {row["id"]: row for row in queries.insert_tasks(at, rows)}
@@ -82,8 +82,8 @@ def _digest(submission: TaskSubmission, terms: SubmissionContext) -> bytes:
 def submit_many(
     connection: Connection, submissions: Sequence[tuple[UUID, TaskSubmission, SubmissionContext]]
 ) -> set[UUID]:
-    """Accept many tasks under ids that the caller chose, in one go. Returns the ids of those that were accepted: the
-    others' agents are switched off, or not there.
+    """Submit many tasks in one statement, under ids that the caller chose. Return the ids of those that were accepted;
+    the agents of the others are switched off or do not exist.
     """
     rows = [_row(task_id, submission, terms) for task_id, submission, terms in submissions]
     return {row["id"] for row in queries.insert_tasks(connection, rows)} if rows else set()
@@ -139,10 +139,10 @@ def _refuse_past(submission: TaskSubmission, now: datetime) -> None:
 
 
 def get_task(connection: Connection, task_id: UUID) -> Task:
-    """The task with this id.
+    """Return the task with this id.
 
     Raises:
-        NotFound: there is none, or it was cleaned up.
+        NotFound: there is no such task, or it was cleaned up.
     """
     row = queries.task_by_id(connection, task_id)
     if row is None:
@@ -151,18 +151,18 @@ def get_task(connection: Connection, task_id: UUID) -> Task:
 
 
 def find_task(connection: Connection, task_id: UUID) -> Task | None:
-    """The task with this id, if it is still there."""
+    """Return the task with this id, or None if it does not exist any more."""
     row = queries.task_by_id(connection, task_id)
     return Task(**row) if row else None
 
 
 def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
-    """The scopes of the key that a task was submitted with; None for all."""
+    """Return the scopes of the API key with which a task was submitted; None for all."""
     return queries.scopes_of(connection, task_id)
 
 
 def lineage_of(connection: Connection, task_id: UUID) -> dict[str, Any]:
-    """What a task stems from, as fields of `SubmissionContext`; nothing where the task is gone."""
+    """Return a task's root, depth and bounds as fields of `SubmissionContext`; empty if the task is gone."""
     row = queries.lineage_of(connection, task_id)
     return dict(row) if row else {}
 
@@ -170,11 +170,11 @@ def lineage_of(connection: Connection, task_id: UUID) -> dict[str, Any]:
 def start_by_agent(
     connection: Connection, org: UUID, terms: SubmissionContext, more: int, *, max_children: int
 ) -> None:
-    """Count `more` tasks that the task `terms.origin_id` is about to start under `terms`. To be called in their
-    transaction, before they are submitted.
+    """Count `more` tasks that the task `terms.origin_id` is about to start under `terms`. Call it in the transaction
+    that submits them, before they are submitted.
 
     Raises:
-        Conflict: it would pass a limit of the tree; the message is for the model.
+        Conflict: this would exceed a limit of the tree; the message is for the model.
     """
     root, bounds, origin = terms.root_id, terms.bounds, terms.origin_id
     if root is None or bounds is None or origin is None:
@@ -200,10 +200,10 @@ def start_by_agent(
 
 
 def ensure_tree_affordable(connection: Connection, root: UUID, limit: Decimal) -> None:
-    """Refuse to go on when a task and all that stem from it have cost as much as they may.
+    """Check that a root task and all its descendants have cost less than `limit`, in US dollars.
 
     Raises:
-        Conflict: they have.
+        Conflict: they have cost that much or more.
     """
     spent = queries.spent_by_tree(connection, root)
     if spent >= limit:
@@ -211,10 +211,10 @@ def ensure_tree_affordable(connection: Connection, root: UUID, limit: Decimal) -
 
 
 def get_task_detail(connection: Connection, task_id: UUID) -> TaskDetail:
-    """The task with its journal and attempts. While it runs, tokens and cost are those recorded so far.
+    """Return the task with its journal and attempts. Until it ends, tokens and cost are those recorded so far.
 
     Raises:
-        NotFound: there is none, or it was cleaned up.
+        NotFound: there is no such task, or it was cleaned up.
     """
     task = get_task(connection, task_id)
     steps = [Step(**row) for row in queries.steps_of(connection, task_id)]
@@ -234,10 +234,10 @@ def get_task_detail(connection: Connection, task_id: UUID) -> TaskDetail:
 
 
 def list_tasks(connection: Connection, wanted: TaskFilter, *, cursor: str | None, limit: int) -> TaskPage:
-    """A page of tasks, newest first.
+    """Return a page of tasks, newest first.
 
     Raises:
-        InvalidInput: the cursor is not one of ours.
+        InvalidInput: the cursor is invalid.
     """
     before = _read_cursor(cursor) if cursor else None
     rows = queries.tasks_page(connection, wanted, before=before, limit=limit + 1)
@@ -257,11 +257,11 @@ def _read_cursor(text: str) -> UUID:
 
 
 def cancel(connection: Connection, task_id: UUID) -> Task:
-    """Cancel a task. One that runs is asked to stop and is `cancelled` when its worker has. Cancelling twice is fine.
+    """Cancel a task. A running one is requested to stop, and is `cancelled` once its worker has stopped. Idempotent.
 
     Raises:
         NotFound: there is no such task.
-        Conflict: it has ended otherwise.
+        Conflict: it has ended with another status.
     """
     is_asked = bool(queries.request_cancel(connection, [task_id]))
     task = get_task(connection, task_id)
@@ -271,33 +271,33 @@ def cancel(connection: Connection, task_id: UUID) -> Task:
 
 
 def cancel_unended(connection: Connection, ids: list[UUID]) -> None:
-    """Cancel those of these tasks that have not ended."""
+    """Cancel these tasks, except those that have ended."""
     if ids:
         queries.request_cancel(connection, ids)
 
 
 def block_tasks_of(connection: Connection, user: UUID) -> None:
-    """A user is shut out: their queued tasks wait until they are let in. Those that run stop with the heartbeat."""
+    """Hold the queued tasks of a disabled user until the user is enabled. Running ones stop at their next heartbeat."""
     queries.block_tasks_of(connection, user)
 
 
 def unblock_tasks_of(connection: Connection, user: UUID) -> None:
-    """A user is let in again: what was held back goes on."""
+    """Requeue the held tasks of a user who is enabled again."""
     queries.unblock_tasks_of(connection, user)
 
 
 def cancel_of_deleted(connection: Connection) -> int:
-    """Cancel the unfinished tasks of agents that were deleted within the hour. Returns how many."""
+    """Cancel the unfinished tasks of agents that were deleted in the last hour. Return how many."""
     return queries.cancel_of_deleted(connection)
 
 
 def retry(connection: Connection, task_id: UUID, *, now: bool = False) -> Task:
-    """Queue a task again that failed, expired or was cancelled. It goes on after the last step that is done. If its
-    time has not come it waits for it, unless it is to run `now`.
+    """Requeue a task that failed, expired or was cancelled. It resumes after its last done step. A `run_after` that
+    lies ahead is kept, unless `now`.
 
     Raises:
         NotFound: there is no such task.
-        Conflict: it succeeded, or has not ended; or its agent or user is off.
+        Conflict: it succeeded, or has not ended; or its agent is deleted or switched off, or its user disabled.
     """
     is_queued = bool(queries.requeue_ended(connection, [task_id], now=now))
     task = get_task(connection, task_id)
@@ -323,8 +323,8 @@ def _why_off(task: Task, off: RowMapping) -> str:
 def replay(
     connection: Connection, task_id: UUID, changes: Replay, by: SubmissionContext, *, idempotency_key: str | None = None
 ) -> Task:
-    """Do a task anew: a new task with an empty journal, linked to the old one by `origin_id`, for the user and within
-    the scopes that `by` names. Of its times those are kept that have not come.
+    """Replay a task: submit a new task with an empty journal, linked to the old one by `origin_id`, for the user and
+    within the scopes in `by`. Times of the old task that lie ahead are kept.
 
     Raises:
         NotFound: there is no such task, or no such agent.
@@ -366,11 +366,11 @@ def _replay(
 
 
 def settle(connection: Connection, task_id: UUID, seq: int, settlement: Settlement) -> Task:
-    """Say what became of the action in step `seq`, of which a crash left no record. With the last one the task goes on.
+    """Record the outcome of the action in step `seq`, which a crash left unknown. After the last one the task goes on.
 
     Raises:
         NotFound: there is no such task.
-        Conflict: that step's outcome is not in question.
+        Conflict: the outcome of that step is not unknown.
     """
     step = queries.lock_unknown_step(connection, task_id, seq)
     if step is None:
@@ -396,7 +396,7 @@ _UNENDED: tuple[Status, ...] = ("queued", "waiting", "running")
 
 
 def cancel_many(connection: Connection, request: BulkRequest) -> BulkOutcome:
-    """Cancel tasks that match and have not ended, nor been asked to.
+    """Cancel matching tasks that have not ended and have no request to cancel yet.
 
     Raises:
         InvalidInput: the filter is empty.
@@ -405,7 +405,7 @@ def cancel_many(connection: Connection, request: BulkRequest) -> BulkOutcome:
 
 
 def retry_many(connection: Connection, request: BulkRetry) -> BulkOutcome:
-    """Queue tasks again that match and failed, expired or were cancelled.
+    """Requeue matching tasks that failed, expired or were cancelled.
 
     Raises:
         InvalidInput: the filter is empty.
@@ -417,12 +417,12 @@ def retry_many(connection: Connection, request: BulkRetry) -> BulkOutcome:
 def replay_many(
     connection: Connection, request: BulkReplay, by: SubmissionContext, *, idempotency_key: str | None = None
 ) -> BulkOutcome:
-    """Do tasks anew that match and have ended, each as a new task linked to the old. With an `idempotency_key`, each of
-    them once.
+    """Replay matching tasks that have ended, each as a new task linked to the old one. With an `idempotency_key`, each
+    is replayed once.
 
     Raises:
         InvalidInput: the filter is empty.
-        Conflict: an agent is switched off or gone; then none is replayed.
+        Conflict: an agent is switched off or deleted; then no task is replayed.
     """
 
     def replay_all(connection: Connection, ids: list[UUID]) -> list[UUID]:
@@ -476,7 +476,7 @@ def _do_to_many(
 
 
 def failures(connection: Connection) -> list[Failures]:
-    """The tasks that failed, grouped by how their errors look, the most frequent first."""
+    """Return the failed tasks grouped by the fingerprint of their error, most frequent first."""
     return [Failures(**row) for row in queries.failures(connection)]
 
 
@@ -484,12 +484,12 @@ _LATELY = timedelta(minutes=15)
 
 
 def queue_statistics(connection: Connection) -> list[QueueStatistics]:
-    """How each queue stands, and how it went lately."""
+    """Return the current state of each queue, and figures of the last 15 minutes."""
     return [QueueStatistics(**row) for row in queries.queue_statistics(connection, _LATELY)]
 
 
 def agent_statistics(connection: Connection) -> list[AgentStatistics]:
-    """What each agent did in the last 30 days."""
+    """Return the statistics of each agent over the last 30 days."""
     return [
         AgentStatistics(**row, success_rate=_rate(row["succeeded"], row["succeeded"] + row["failed"]))
         for row in queries.agent_statistics(connection)
@@ -500,19 +500,16 @@ def _rate(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-# ── the dispatcher ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-# ── the worker that holds a task ─────────────────────────────────────────────────────────────────────────────────────
+# ── waking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def now(connection: Connection) -> datetime:
-    """The database's time, by which everything between machines goes."""
+    """Return the database's time, which all machines use as their common clock."""
     return queries.now(connection)
 
 
 def wake(connection: Connection, task_id: UUID, *what: str) -> None:
-    """Something that a task may wait for has come: it goes on where it stopped."""
+    """Wake a task that may wait for one of `what`: it resumes where it stopped."""
     queries.wake_task(connection, task_id, list(what))
 
 
@@ -525,18 +522,18 @@ def wake_what_fits(
     agent: str | None = None,
     except_for: Sequence[str] = (),
 ) -> list[Decimal]:
-    """Let go on those of an organisation's (or of one agent's) tasks that wait for `what`, money, and together need no
-    more than `amount`: the longest waiting first, all where it is None; agents in `except_for` are left out. Returns
-    what each that goes on needs.
+    """Wake an organisation's (or one agent's) tasks that wait for `what`, money, and together need no more than
+    `amount`: longest waiting first, all if `amount` is None. Agents in `except_for` are left out. Return the amount
+    that each woken task needs.
 
-    In a transaction of its own: it locks tasks, which whoever locks a wallet must have done before.
+    Use a transaction of its own: this locks tasks, and tasks must be locked before a wallet.
     """
     values = {"org": org, "what": [what], "amount": amount, "agent": agent, "except_for": list(except_for)}
     return queries.wake_what_fits(connection, values)
 
 
 def organisations_waiting(connection: Connection, *what: str) -> list[UUID]:
-    """The organisations with tasks that wait for one of `what`."""
+    """Return the organisations with tasks that wait for one of `what`."""
     return queries.organisations_waiting(connection, list(what))
 
 
@@ -546,22 +543,22 @@ _BATCH = 1_000
 
 
 def expire_overdue(connection: Connection) -> int:
-    """End the tasks whose time to start has passed, and those whose deadline passed while they were queued or waiting;
-    at most a thousand of each at a call. Returns how many.
+    """End tasks that expired before they were started, and tasks whose deadline passed while they were queued or
+    waiting; at most 1,000 of each per call. Return how many.
     """
     return queries.expire_unstarted(connection, _BATCH) + queries.expire_late(connection, _BATCH)
 
 
 def forget_unused_keys(connection: Connection) -> int:
-    """Delete concurrency keys that no task names any more; at most a thousand at a call. Returns how many."""
+    """Delete concurrency keys that no task uses any more; at most 1,000 per call. Return how many."""
     return queries.delete_unused_keys(connection, _BATCH)
 
 
 def forget_unused_trees(connection: Connection) -> int:
-    """Delete the counts of trees of which no task is left; at most a thousand at a call. Returns how many."""
+    """Delete the descendant counts of trees that have no task left; at most 1,000 per call. Return how many."""
     return queries.delete_unused_trees(connection, _BATCH)
 
 
 def clean_up(connection: Connection, *, keep_succeeded: timedelta, keep_failed: timedelta) -> int:
-    """Delete tasks that ended long ago, with their journal; at most a thousand at a call. What was billed stays."""
+    """Delete tasks past their retention, with their journal; at most 1,000 per call. Usage rows stay."""
     return queries.delete_finished(connection, succeeded=keep_succeeded, failed=keep_failed, batch=_BATCH)

@@ -1,3 +1,3 @@
-"""Organisations, and the API keys that speak for them."""
+"""Organisations, their users, roles and locations, and their API keys."""
 
 TABLES = ("api_keys", "grants", "locations", "organisations", "roles", "users")

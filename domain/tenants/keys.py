@@ -1,4 +1,4 @@
-"""Verbs on API keys: make, rotate, revoke, and find out whom one speaks for."""
+"""Create, rotate, revoke and authenticate API keys."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -23,7 +23,7 @@ def create_api_key(
     scopes: list[str] | None = None,
     expires_at: datetime | None = None,
 ) -> ApiKey:
-    """Make an API key that speaks for a user of `org`. The key returned is the only time its secret is seen."""
+    """Create an API key for a user of `org`. The returned key is the only copy of its secret."""
     key = new_api_key(new_id(), pepper)
     row = {
         "id": key.id,
@@ -39,12 +39,12 @@ def create_api_key(
 
 
 def issue(connection: Connection, owner: KeyOwner, fields: KeyFields, pepper: str) -> IssuedKey:
-    """Make a key for the user that `owner` speaks for, or for another one who may not do more.
+    """Create a key for the user of `owner`, or for another user with no more permissions.
 
     Raises:
         NotFound: there is no such user.
-        NotPermitted: the key would go beyond the one it is made with.
-        Conflict: the user is shut out.
+        NotPermitted: the new key would permit more than the key that creates it.
+        Conflict: the user is disabled.
         InvalidInput: its expiry has passed.
     """
     user_id = owner.user_id
@@ -55,7 +55,7 @@ def issue(connection: Connection, owner: KeyOwner, fields: KeyFields, pepper: st
         raise InvalidInput("expires_at has passed: the key would open nothing. Give a later time, or leave it out.")
     if service.get_user(connection, user_id).disabled_at is not None:
         raise Conflict("That user is shut out; a key of theirs would open nothing.")
-    # A key must not outlive the one it is made with.
+    # A key must not outlive the key that created it.
     mine = get_key(connection, owner.key_id).expires_at
     expires_at = min((moment for moment in (mine, fields.expires_at) if moment is not None), default=None)
     key = create_api_key(
@@ -71,7 +71,7 @@ def issue(connection: Connection, owner: KeyOwner, fields: KeyFields, pepper: st
 
 
 def _refuse_beyond(connection: Connection, owner: KeyOwner, user_id: UUID, scopes: list[str]) -> None:
-    """A key must not be a way to more than its maker may do."""
+    """Refuse a key that would permit more than its creator has."""
     if user_id != owner.user_id:
         giver = permissions.narrowed(service.grants_of(connection, owner.user_id), owner.scopes)
         if beyond := permissions.beyond(giver, service.permissions_held(connection, user_id)):
@@ -81,15 +81,15 @@ def _refuse_beyond(connection: Connection, owner: KeyOwner, user_id: UUID, scope
 
 
 def list_keys(connection: Connection) -> list[KeyView]:
-    """Every key, the newest first, without secrets."""
+    """Return all keys, newest first, without secrets."""
     return [KeyView(**row) for row in queries.api_keys(connection)]
 
 
 def get_key(connection: Connection, key_id: UUID) -> KeyView:
-    """A key, without its secret.
+    """Return a key, without its secret.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such key.
     """
     row = queries.api_key(connection, key_id)
     if row is None:
@@ -98,12 +98,12 @@ def get_key(connection: Connection, key_id: UUID) -> KeyView:
 
 
 def rotate(connection: Connection, owner: KeyOwner, key_id: UUID, overlap: timedelta, pepper: str) -> IssuedKey:
-    """Make a successor of a key, the same but for its secret. The old one goes on for `overlap`.
+    """Create a successor of a key that differs only in its secret. The old key stays valid for `overlap`.
 
     Raises:
         NotFound: there is no such key.
         Conflict: it was revoked, has expired, or was rotated already.
-        NotPermitted: it goes beyond the key that this is asked with.
+        NotPermitted: it permits more than the key that makes this request.
     """
     get_key(connection, key_id)
     old = queries.lock_usable_key(connection, key_id)
@@ -124,11 +124,11 @@ def rotate(connection: Connection, owner: KeyOwner, key_id: UUID, overlap: timed
 
 
 def revoke(connection: Connection, owner: KeyOwner, key_id: UUID) -> KeyView:
-    """End a key. Twice is fine.
+    """Revoke a key. Idempotent.
 
     Raises:
-        NotFound: there is none.
-        NotPermitted: it speaks for a user who may do more.
+        NotFound: there is no such key.
+        NotPermitted: its user has more permissions than `owner`.
     """
     get_key(connection, key_id)
     _refuse_beyond(connection, owner, queries.user_of_key(connection, key_id), [])
@@ -137,16 +137,16 @@ def revoke(connection: Connection, owner: KeyOwner, key_id: UUID) -> KeyView:
 
 
 def is_known_api_key(connection: Connection, text: str, *, pepper: str) -> bool:
-    """Whether the key that `text` spells is in use here."""
+    """Whether `text` is an API key of this database that was not revoked."""
     key = parse_api_key(text)
     return key is not None and queries.api_key_exists(connection, key.id, secret_digest(key.secret, pepper))
 
 
 def authenticate(text: str, *, pepper: str) -> tuple[KeyOwner, tuple[Grant, ...]]:
-    """Whom the API key `text` speaks for and with which scopes, and what that user may do.
+    """Return the owner and scopes of the API key `text`, and the grants of that user.
 
     Raises:
-        NotAuthenticated: the key is malformed, unknown, revoked or expired; which of these is not told.
+        NotAuthenticated: the key is malformed, unknown, revoked or expired; the error does not say which.
     """
     key = parse_api_key(text)
     rows = queries.owner_of_key(key.id, secret_digest(key.secret, pepper)) if key else []

@@ -1,7 +1,7 @@
-"""What a permission covers, and where. Pure: grants in, reach out.
+"""Decide what a permission covers, and where. Pure: takes grants, returns a reach.
 
-A permission reads `noun:verb`, such as `email:send`. A role holds patterns: `*` (all), `clients:*`, `*:read`, or one by
-name. Permissions of the installation itself (`installation:…`) are in no pattern but their own.
+A permission reads `noun:verb`, such as `email:send`. A role holds patterns: `*` (all), `clients:*`, `*:read`, or a
+permission by name. Permissions of the installation itself (`installation:…`) match only by their own name.
 """
 
 from collections.abc import Collection, Iterable
@@ -32,7 +32,7 @@ BUILT_IN_ROLES: dict[str, list[str]] = {
 
 
 def built_in_roles() -> dict[str, list[str]]:
-    """The roles that every organisation has, with the permissions that the packs add to them."""
+    """Return the roles that every organisation has, with the permissions that the packs add to them."""
     return {
         role: [*held, *(permission for pack in installed() for permission in pack.roles.get(role, ()))]
         for role, held in BUILT_IN_ROLES.items()
@@ -49,18 +49,18 @@ class Grant:
 
 @dataclass(frozen=True)
 class Reach:
-    """Where somebody may do something. `everywhere` goes beyond any set of locations."""
+    """Where a permission is held. `everywhere` is wider than any set of locations."""
 
     everywhere: bool = False
     locations: frozenset[UUID] = frozenset()
 
     @property
     def is_nowhere(self) -> bool:
-        """Whether it may not be done at all."""
+        """Whether the permission is not held at all."""
         return not self.everywhere and not self.locations
 
     def at(self, location: UUID | None) -> "Reach":
-        """The reach within `location`; unchanged where none is named."""
+        """Return the reach within `location`; unchanged if that is None."""
         if location is None:
             return self
         return Reach(locations=frozenset({location} if self.everywhere or location in self.locations else ()))
@@ -82,7 +82,7 @@ def _covers(pattern: str, noun: str, verb: str) -> bool:
 
 
 def reach(grants: Iterable[Grant], permission: str) -> Reach:
-    """Where `grants` together allow `permission`."""
+    """Return where `grants` together allow `permission`."""
     covering = [grant for grant in grants if covers(grant.permissions, permission)]
     return Reach(
         everywhere=any(grant.location_id is None for grant in covering),
@@ -91,8 +91,8 @@ def reach(grants: Iterable[Grant], permission: str) -> Reach:
 
 
 def narrowed(grants: Iterable[Grant], scopes: Collection[str]) -> list[Grant]:
-    """What is left of `grants` to somebody whose key has only `scopes`. Where two patterns merely overlap, neither is
-    left: rather too little than too much.
+    """Return `grants` restricted to the `scopes` of a key. If two patterns merely overlap, neither is kept: too few
+    permissions are safer than too many.
     """
     return [
         Grant(
@@ -107,6 +107,6 @@ def narrowed(grants: Iterable[Grant], scopes: Collection[str]) -> list[Grant]:
 
 
 def beyond(own: Collection[Grant], wanted: Iterable[str]) -> list[str]:
-    """Those of the patterns `wanted` that `own` does not hold everywhere: nobody gives what they have not."""
+    """Return the patterns in `wanted` that `own` does not hold everywhere: users cannot give what they do not have."""
     held = [pattern for grant in own if grant.location_id is None for pattern in grant.permissions]
     return [pattern for pattern in wanted if not covers(held, pattern)]

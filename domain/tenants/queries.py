@@ -1,4 +1,4 @@
-"""All SQL about organisations, their people and API keys."""
+"""All SQL about organisations, their users, roles, locations and API keys."""
 
 from datetime import datetime
 from typing import Any
@@ -12,19 +12,19 @@ _ORGANISATION = "id, slug, name, time_zone, markup, prepaid_since IS NOT NULL AS
 
 
 def organisation_by_slug(connection: Connection, slug: str) -> RowMapping | None:
-    """The organisation called `slug`."""
+    """Return the organisation called `slug`, or None."""
     statement = text(f"SELECT {_ORGANISATION} FROM organisations WHERE slug = :slug")  # noqa: S608
     return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
 
 
 def organisation(connection: Connection, org: UUID) -> RowMapping | None:
-    """The organisation with this id."""
+    """Return the organisation with this id, or None."""
     statement = text(f"SELECT {_ORGANISATION} FROM organisations WHERE id = :org")  # noqa: S608
     return connection.execute(statement, {"org": org}).mappings().one_or_none()
 
 
 def insert_organisation(connection: Connection, row: dict[str, Any]) -> bool:
-    """Add an organisation. False when its slug is there already."""
+    """Insert an organisation. Return False if its slug is taken."""
     statement = text(
         "INSERT INTO organisations (id, slug, name, time_zone) VALUES (:id, :slug, :name, :time_zone) "
         "ON CONFLICT (slug) DO NOTHING"
@@ -33,7 +33,7 @@ def insert_organisation(connection: Connection, row: dict[str, Any]) -> bool:
 
 
 def set_prepaid(connection: Connection, org: UUID, *, is_prepaid: bool) -> None:
-    """Have an organisation buy tokens from now on, or not any more. Since when it does stays."""
+    """Turn prepaid billing of an organisation on or off. If it is on already, its start stays."""
     statement = text(
         "UPDATE organisations SET prepaid_since = CASE WHEN :prepaid THEN coalesce(prepaid_since, rota_now()) END "
         "WHERE id = :org"
@@ -42,7 +42,7 @@ def set_prepaid(connection: Connection, org: UUID, *, is_prepaid: bool) -> None:
 
 
 def mark_demonstration(connection: Connection, org: UUID) -> None:
-    """Note that the contacts of an organisation are invented."""
+    """Mark an organisation as a demonstration: its contacts are invented."""
     connection.execute(text("UPDATE organisations SET is_demonstration = true WHERE id = :org"), {"org": org})
 
 
@@ -61,22 +61,22 @@ _USER_BY_EMAIL = text(f"{_USERS} WHERE u.org_id = :org AND lower(u.email) = lowe
 
 
 def users(connection: Connection) -> list[RowMapping]:
-    """Everybody, by e-mail."""
+    """Return all users, ordered by e-mail."""
     return list(connection.execute(_USER_LIST).mappings())
 
 
 def user(connection: Connection, user_id: UUID) -> RowMapping | None:
-    """The user with this id."""
+    """Return the user with this id, or None."""
     return connection.execute(_USER, {"user": user_id}).mappings().one_or_none()
 
 
 def user_by_email(connection: Connection, org: UUID, email: str) -> RowMapping | None:
-    """The user of the organisation `org` with this address, however it is capitalised."""
+    """Return the user of `org` with this e-mail address (case-insensitive), or None."""
     return connection.execute(_USER_BY_EMAIL, {"org": org, "email": email}).mappings().one_or_none()
 
 
 def insert_user(connection: Connection, row: dict[str, Any]) -> bool:
-    """Add a user. False when the address is taken."""
+    """Insert a user. Return False if the address is taken."""
     statement = text(
         "INSERT INTO users (id, org_id, email, name) VALUES (:id, :org_id, :email, :name) "
         "ON CONFLICT (org_id, lower(email)) DO NOTHING"
@@ -85,7 +85,7 @@ def insert_user(connection: Connection, row: dict[str, Any]) -> bool:
 
 
 def change_user(connection: Connection, user_id: UUID, *, name: str | None, is_disabled: bool | None) -> None:
-    """Change a user's name, or let them in or out."""
+    """Change a user's name, or disable or enable the user. None leaves a value as it is."""
     statement = text("""
         UPDATE users SET name = coalesce(:name, name),
                disabled_at = CASE WHEN CAST(:disabled AS boolean) IS NULL THEN disabled_at
@@ -96,7 +96,7 @@ def change_user(connection: Connection, user_id: UUID, *, name: str | None, is_d
 
 
 def make_operator(connection: Connection, user_id: UUID) -> None:
-    """Let a user govern the installation. Only the system's role may."""
+    """Make a user an operator of the installation. Only the system's database role may."""
     connection.execute(text("UPDATE users SET is_operator = true WHERE id = :user"), {"user": user_id})
 
 
@@ -104,7 +104,7 @@ _OPERATORS = text("SELECT id, org_id FROM users WHERE is_operator AND disabled_a
 
 
 def operators(connection: Connection) -> list[RowMapping]:
-    """The users of all organisations who govern the installation."""
+    """Return the operators of the installation, of all organisations."""
     return list(connection.execute(_OPERATORS).mappings())
 
 
@@ -120,7 +120,7 @@ _GRANTS_OF = PreparedQuery(_GRANTS.format(user=":user"))
 
 
 def permissions_of(connection: Connection, user_id: UUID) -> list[dict[str, Any]]:
-    """The permissions of each of a user's grants, with its location. None for a user who was disabled."""
+    """Return the permissions and location of each of a user's grants; an empty list for a disabled user."""
     return _GRANTS_OF.run(connection, {"user": user_id}).all
 
 
@@ -133,17 +133,17 @@ _HELD = text("""
 
 
 def permissions_held(connection: Connection, user_id: UUID) -> list[str]:
-    """What a user's roles permit, wherever, and whether or not the user is shut out at present."""
+    """Return what a user's roles permit at any location, also for a disabled user."""
     return list(connection.execute(_HELD, {"user": user_id}).scalars())
 
 
 def delete_grants(connection: Connection, user_id: UUID) -> None:
-    """Take all roles from a user."""
+    """Delete all grants of a user."""
     connection.execute(text("DELETE FROM grants WHERE user_id = :user"), {"user": user_id})
 
 
 def insert_grant(connection: Connection, row: dict[str, Any]) -> None:
-    """Give a user a role. Twice is once."""
+    """Grant a role to a user. Idempotent."""
     statement = text(
         "INSERT INTO grants (id, org_id, user_id, role, location_id) VALUES (:id, :org_id, :user_id, :role, :location)"
         " ON CONFLICT DO NOTHING"
@@ -158,13 +158,13 @@ _OWNERS_LEFT = text("""
 
 
 def number_of_owners(connection: Connection) -> int:
-    """How many users own the organisation."""
+    """Count the enabled users with the role owner everywhere."""
     found: int = connection.execute(_OWNERS_LEFT).scalar_one()
     return found
 
 
 def lock_owners(connection: Connection) -> None:
-    """Let nobody else change who owns the organisation until this transaction ends."""
+    """Lock the role owner: no other transaction can change the owners until this one ends."""
     connection.execute(text("SELECT FROM roles WHERE name = 'owner' FOR UPDATE"))
 
 
@@ -177,23 +177,23 @@ _HOLDERS = text("""
 
 
 def holders_of(connection: Connection, org: UUID, roles: list[str], location: UUID | None) -> list[RowMapping]:
-    """The users of the organisation `org` who have one of `roles`, everywhere or at `location`."""
+    """Return the enabled users of `org` who have one of `roles`, everywhere or at `location`."""
     return list(connection.execute(_HOLDERS, {"org": org, "roles": roles, "location": location}).mappings())
 
 
 def roles(connection: Connection) -> list[RowMapping]:
-    """Every role, by name."""
+    """Return all roles, ordered by name."""
     return list(connection.execute(text("SELECT name, permissions, is_built_in FROM roles ORDER BY name")).mappings())
 
 
 def role(connection: Connection, name: str) -> RowMapping | None:
-    """The role called `name`."""
+    """Return the role called `name`, or None."""
     statement = text("SELECT name, permissions, is_built_in FROM roles WHERE name = :name")
     return connection.execute(statement, {"name": name}).mappings().one_or_none()
 
 
 def put_role(connection: Connection, row: dict[str, Any]) -> None:
-    """Add a role, or change what it permits."""
+    """Insert a role, or update its permissions."""
     statement = text(
         "INSERT INTO roles (org_id, name, permissions, is_built_in) VALUES (:org_id, :name, :permissions, :built_in) "
         "ON CONFLICT (org_id, name) DO UPDATE SET permissions = excluded.permissions"
@@ -202,7 +202,7 @@ def put_role(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def delete_role(connection: Connection, name: str) -> bool:
-    """Remove a role. False when somebody has it, or it is built in."""
+    """Delete a role. Return False if a user has it, or it is built in."""
     statement = text(
         "DELETE FROM roles r WHERE name = :name AND NOT is_built_in AND NOT EXISTS "
         "(SELECT FROM grants g WHERE g.org_id = r.org_id AND g.role = r.name)"
@@ -211,18 +211,18 @@ def delete_role(connection: Connection, name: str) -> bool:
 
 
 def locations(connection: Connection) -> list[RowMapping]:
-    """Every location, by slug."""
+    """Return all locations, ordered by slug."""
     return list(connection.execute(text("SELECT id, slug, name FROM locations ORDER BY slug")).mappings())
 
 
 def location_by_slug(connection: Connection, slug: str) -> RowMapping | None:
-    """The location called `slug`."""
+    """Return the location called `slug`, or None."""
     statement = text("SELECT id, slug, name FROM locations WHERE slug = :slug")
     return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
 
 
 def insert_location(connection: Connection, row: dict[str, Any]) -> bool:
-    """Add a location. False when its slug is taken."""
+    """Insert a location. Return False if its slug is taken."""
     statement = text(
         "INSERT INTO locations (id, org_id, slug, name) VALUES (:id, :org_id, :slug, :name) "
         "ON CONFLICT (org_id, slug) DO NOTHING"
@@ -234,7 +234,7 @@ def insert_location(connection: Connection, row: dict[str, Any]) -> bool:
 
 
 def insert_api_key(connection: Connection, row: dict[str, Any]) -> None:
-    """Add an API key."""
+    """Insert an API key."""
     statement = text(
         "INSERT INTO api_keys (id, org_id, user_id, name, secret_digest, scopes, expires_at) "
         "VALUES (:id, :org_id, :user_id, :name, :secret_digest, :scopes, :expires_at)"
@@ -257,17 +257,17 @@ _KEY = text(f"{_KEYS} WHERE k.id = :key")
 
 
 def api_keys(connection: Connection) -> list[RowMapping]:
-    """Every key, the newest first, without secrets."""
+    """Return all keys, newest first, without secrets."""
     return list(connection.execute(_KEY_LIST).mappings())
 
 
 def api_key(connection: Connection, key_id: UUID) -> RowMapping | None:
-    """The key with this id, without its secret."""
+    """Return the key with this id, without its secret, or None."""
     return connection.execute(_KEY, {"key": key_id}).mappings().one_or_none()
 
 
 def user_of_key(connection: Connection, key_id: UUID) -> UUID:
-    """The user whom a key speaks for."""
+    """Return the user of a key."""
     found: UUID = connection.execute(text("SELECT user_id FROM api_keys WHERE id = :key"), {"key": key_id}).scalar_one()
     return found
 
@@ -279,12 +279,12 @@ _LOCK_KEY = text("""
 
 
 def lock_usable_key(connection: Connection, key_id: UUID) -> RowMapping | None:
-    """The key with this id, unless it was revoked or has expired, kept for this transaction."""
+    """Lock and return the key with this id; None if it was revoked or has expired."""
     return connection.execute(_LOCK_KEY, {"key": key_id}).mappings().one_or_none()
 
 
 def replace_key(connection: Connection, key_id: UUID, successor: UUID, overlap: Any) -> None:
-    """Let a key go on for `overlap`, and say which follows it."""
+    """Record the successor of a key, and let the key expire after `overlap` at the latest."""
     statement = text(
         "UPDATE api_keys SET replaced_by = :successor, "
         "expires_at = least(expires_at, rota_now() + CAST(:overlap AS interval)) WHERE id = :key"
@@ -293,19 +293,19 @@ def replace_key(connection: Connection, key_id: UUID, successor: UUID, overlap: 
 
 
 def revoke_key(connection: Connection, key_id: UUID) -> None:
-    """End a key. Twice is fine."""
+    """Revoke a key. Idempotent."""
     statement = text("UPDATE api_keys SET revoked_at = coalesce(revoked_at, rota_now()) WHERE id = :key")
     connection.execute(statement, {"key": key_id})
 
 
-# The digest is keyed: nobody can make one that is nearly right, so that how long the comparison takes tells nothing.
+# The digest is keyed: an attacker cannot construct one that nearly matches, so the comparison time reveals nothing.
 _USABLE = """
     id = :key AND secret_digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > rota_now())
 """
 _BECOME_ITS_OWNER = PreparedQuery(
     f"SELECT set_config('app.org', CAST(org_id AS text), true) FROM api_keys WHERE {_USABLE}"  # noqa: S608
 )
-# Its use is noted to within a minute: not a write at every request.
+# `last_used_at` is exact to a minute, which avoids a write at every request.
 _OWNER = PreparedQuery(f"""
     WITH noted AS (
         UPDATE api_keys SET last_used_at = rota_now()
@@ -318,14 +318,14 @@ _OWNER = PreparedQuery(f"""
 
 
 def owner_of_key(key_id: UUID, digest: bytes) -> list[dict[str, Any]]:
-    """The owner and scopes of a usable API key, once for each of the owner's grants, or once with none; nothing where
-    the key is revoked, has expired, or has another secret.
+    """Return the owner and scopes of a usable API key: one row for each grant of the owner, or one row without a grant.
+    Return an empty list if the key is revoked, has expired, or has another secret.
     """
     values = {"key": key_id, "digest": digest}
     return run_with_key(key_id, (_BECOME_ITS_OWNER, values), (_OWNER, values)).all
 
 
 def api_key_exists(connection: Connection, key_id: UUID, digest: bytes) -> bool:
-    """Whether that key stands in this database with that very secret."""
+    """Whether this database has an unrevoked key with this id and secret."""
     statement = text("SELECT true FROM api_keys WHERE id = :id AND secret_digest = :digest AND revoked_at IS NULL")
     return connection.execute(statement, {"id": key_id, "digest": digest}).scalar() is not None

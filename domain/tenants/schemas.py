@@ -1,4 +1,4 @@
-"""What the other slices see of a tenant, its people and their keys."""
+"""Schemas of organisations, users, roles, locations and API keys, as other slices see them."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +20,7 @@ Email = Annotated[
     Storable,
     AfterValidator(routable),
 ]
-"""an e-mail address that mail servers take: a domain such as bücher.example is kept as xn--bcher-kva.example"""
+"""an e-mail address that mail servers accept: a domain such as bücher.example is stored as xn--bcher-kva.example"""
 
 
 class Organisation(BaseModel):
@@ -33,11 +33,11 @@ class Organisation(BaseModel):
     markup: Decimal
     is_prepaid: bool = Field(description="whether it buys tokens, which its tasks spend; without it no wallet is asked")
     is_demonstration: bool
-    """whether its contacts are invented: only there may what the rehearsal model writes leave"""
+    """whether its contacts are invented; only then may messages that the rehearsal model wrote be sent"""
 
 
 class Location(BaseModel):
-    """A place of the organisation's."""
+    """A location of an organisation."""
 
     id: UUID
     slug: str
@@ -45,7 +45,7 @@ class Location(BaseModel):
 
 
 class NewLocation(BaseModel):
-    """A place to be added."""
+    """A location to add."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,7 +54,7 @@ class NewLocation(BaseModel):
 
 
 class Role(BaseModel):
-    """A set of permissions that users are given."""
+    """A named set of permissions that can be granted to users."""
 
     name: str
     permissions: list[str]
@@ -79,7 +79,7 @@ class RoleGrant(BaseModel):
 
 
 class User(BaseModel):
-    """A person whom agents and keys may act for."""
+    """A person for whom agents and API keys may act."""
 
     id: UUID
     email: str
@@ -91,7 +91,7 @@ class User(BaseModel):
 
 
 class NewUser(BaseModel):
-    """A person to be added."""
+    """A user to add."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -101,7 +101,7 @@ class NewUser(BaseModel):
 
 
 class UserChange(BaseModel):
-    """A change to a user: only what is sent is changed. `grants` replaces all of them."""
+    """A change to a user. Only fields that are sent are changed; `grants` replaces all grants."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -111,7 +111,7 @@ class UserChange(BaseModel):
 
 
 class KeyFields(BaseModel):
-    """An API key to be made. It can do what its scopes and its user's permissions both allow."""
+    """An API key to create. It may do what both its scopes and its user's permissions allow."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -136,13 +136,13 @@ class KeyView(BaseModel):
 
 
 class IssuedKey(KeyView):
-    """A key just made. Its secret is shown this once."""
+    """A newly created API key. Its secret is shown only once."""
 
     key: str
 
 
 class KeyOwner(BaseModel):
-    """Whom a key speaks for, and how far."""
+    """The user, organisation and scopes of an API key."""
 
     key_id: UUID
     org_id: UUID

@@ -1,4 +1,4 @@
-"""Verbs on organisations and their people. Keys have a file of their own (`keys.py`)."""
+"""Operations on organisations, users, roles and locations. API keys are in `keys.py`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -26,10 +26,10 @@ from domain.tenants.schemas import (
 
 
 def ensure_organisation(connection: Connection, *, slug: str, name: str, time_zone: str) -> Organisation:
-    """The organisation called `slug`, made now, with the built-in roles, if it is not there yet.
+    """Return the organisation called `slug`; create it with the built-in roles if it does not exist.
 
     Raises:
-        InvalidInput: `time_zone` is not the IANA name of one.
+        InvalidInput: `time_zone` is not the IANA name of a time zone.
     """
     try:
         known_zone(time_zone)
@@ -45,7 +45,7 @@ def ensure_organisation(connection: Connection, *, slug: str, name: str, time_zo
 
 
 def get_organisation(connection: Connection, org: UUID) -> Organisation:
-    """The organisation with id `org`.
+    """Return the organisation with id `org`.
 
     Raises:
         NotFound: it does not exist.
@@ -57,10 +57,10 @@ def get_organisation(connection: Connection, org: UUID) -> Organisation:
 
 
 def organisation_called(connection: Connection, slug: str) -> Organisation:
-    """The organisation called `slug`.
+    """Return the organisation called `slug`.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such organisation.
     """
     found = queries.organisation_by_slug(connection, slug)
     if found is None:
@@ -69,14 +69,14 @@ def organisation_called(connection: Connection, slug: str) -> Organisation:
 
 
 def set_prepaid(connection: Connection, org: UUID, *, is_prepaid: bool) -> None:
-    """Choose whether an organisation buys tokens that its tasks spend. Where it does not, no wallet is asked and no
-    monthly fee is charged.
+    """Set whether an organisation buys tokens that its tasks spend. If not, its wallet is not used and no monthly fee
+    is charged.
     """
     queries.set_prepaid(connection, org, is_prepaid=is_prepaid)
 
 
 def mark_demonstration(connection: Connection, org: UUID) -> None:
-    """Note that an organisation is a demonstration: its contacts are invented. Not for one with contacts of its own."""
+    """Mark an organisation as a demonstration with invented contacts. Do not use it for one with real contacts."""
     queries.mark_demonstration(connection, org)
 
 
@@ -84,17 +84,19 @@ def mark_demonstration(connection: Connection, org: UUID) -> None:
 
 
 def grants_of(connection: Connection, user_id: UUID) -> list[Grant]:
-    """What a user may do and where, as it stands now. Nothing for one who was disabled, or is not there."""
+    """Return the current grants of a user; an empty list for a user who is disabled or does not exist."""
     return [Grant(tuple(row["permissions"]), row["location_id"]) for row in queries.permissions_of(connection, user_id)]
 
 
 def permissions_held(connection: Connection, user_id: UUID) -> list[str]:
-    """What a user may do somewhere, or could do again if no longer shut out: what nobody with less may lay hands on."""
+    """Return what a user may do at any location, or could do when enabled again. A user with fewer permissions must not
+    change or act for this user.
+    """
     return queries.permissions_held(connection, user_id)
 
 
 def reach_of(connection: Connection, user_id: UUID, permission: str, scopes: list[str] | None = None) -> Reach:
-    """Where a user has `permission`, as it stands now; nowhere if the `scopes` of a key do not cover it."""
+    """Return where a user has `permission` now; nowhere if the `scopes` of a key do not cover it."""
     if scopes is not None and not permissions.covers(scopes, permission):
         return Reach()
     return permissions.reach(grants_of(connection, user_id), permission)
@@ -103,12 +105,12 @@ def reach_of(connection: Connection, user_id: UUID, permission: str, scopes: lis
 def holders_of(
     connection: Connection, org: UUID, roles: list[str], location: UUID | None = None
 ) -> list[dict[str, Any]]:
-    """Id, e-mail and name of the users of an organisation who have one of `roles`, everywhere or at `location`."""
+    """Return id, e-mail and name of an organisation's users who have one of `roles`, everywhere or at `location`."""
     return [dict(row) for row in queries.holders_of(connection, org, roles, location)]
 
 
 def operators(connection: Connection) -> dict[UUID, list[UUID]]:
-    """The users who govern the installation, by organisation. Only the system's role sees them all."""
+    """Return the operators of the installation by organisation. Only the system's database role sees all of them."""
     found: dict[UUID, list[UUID]] = {}
     for row in queries.operators(connection):
         found.setdefault(row["org_id"], []).append(row["id"])
@@ -119,15 +121,15 @@ def operators(connection: Connection) -> dict[UUID, list[UUID]]:
 
 
 def list_users(connection: Connection) -> list[User]:
-    """Everybody in the organisation."""
+    """Return all users of the organisation."""
     return [User(**row) for row in queries.users(connection)]
 
 
 def get_user(connection: Connection, user_id: UUID) -> User:
-    """The user with this id.
+    """Return the user with this id.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such user.
     """
     found = queries.user(connection, user_id)
     if found is None:
@@ -136,10 +138,10 @@ def get_user(connection: Connection, user_id: UUID) -> User:
 
 
 def user_with_email(connection: Connection, org: UUID, email: str) -> User:
-    """The user with this address.
+    """Return the user with this e-mail address.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such user.
     """
     found = queries.user_by_email(connection, org, email)
     if found is None:
@@ -148,13 +150,15 @@ def user_with_email(connection: Connection, org: UUID, email: str) -> User:
 
 
 def find_user(connection: Connection, org: UUID, email: str) -> User | None:
-    """The user with this address, if there is one."""
+    """Return the user with this e-mail address, or None."""
     found = queries.user_by_email(connection, org, email)
     return User(**found) if found else None
 
 
 def ensure_owner(connection: Connection, org: UUID, email: str, *, is_operator: bool = False) -> User:
-    """The user with this address, made the organisation's owner if nobody has the address yet."""
+    """Return the user with this e-mail address; if there is none, create one as an owner of the organisation. With
+    `is_operator`, make the user an operator too.
+    """
     user_id = new_id()
     if queries.insert_user(connection, {"id": user_id, "org_id": org, "email": email, "name": "Owner"}):
         queries.insert_grant(connection, _grant_row(org, user_id, "owner", None))
@@ -164,12 +168,12 @@ def ensure_owner(connection: Connection, org: UUID, email: str, *, is_operator: 
 
 
 def add_user(connection: Connection, org: UUID, fields: NewUser, *, by: Iterable[Grant]) -> User:
-    """Add a user with roles that `by`, the giver, has as well.
+    """Add a user with roles. `by` are the grants of the giver, who must hold what the roles permit.
 
     Raises:
         Conflict: the address is taken.
         InvalidInput: there is no such role or location.
-        NotPermitted: a role goes beyond the giver's own.
+        NotPermitted: a role permits more than the giver has.
     """
     user_id = new_id()
     row = {"id": user_id, "org_id": org, "email": fields.email, "name": fields.name}
@@ -180,12 +184,12 @@ def add_user(connection: Connection, org: UUID, fields: NewUser, *, by: Iterable
 
 
 def change_user(connection: Connection, org: UUID, user_id: UUID, change: UserChange, *, by: Iterable[Grant]) -> User:
-    """Change a user's name or roles, or shut them out: their keys and their agents then do nothing more.
+    """Change a user's name or roles, or disable the user: the user's keys and agents then stop working.
 
     Raises:
         NotFound: there is no such user.
-        NotPermitted: the user has, or would have, more than the giver.
-        Conflict: nobody would be left who owns the organisation.
+        NotPermitted: the user has, or would have, more permissions than the giver.
+        Conflict: the organisation would be left without an owner.
     """
     giver = list(by)
     get_user(connection, user_id)
@@ -220,12 +224,12 @@ def _grant_row(org: UUID, user_id: UUID, role: str, location: UUID | None) -> di
 
 
 def list_roles(connection: Connection) -> list[Role]:
-    """Every role."""
+    """Return all roles."""
     return [Role(**row) for row in queries.roles(connection)]
 
 
 def put_role(connection: Connection, org: UUID, name: str, wanted: list[str], *, by: Iterable[Grant]) -> Role:
-    """Add a role of the organisation's own, or change what it permits.
+    """Add a custom role of the organisation, or change its permissions.
 
     Raises:
         Conflict: the role is built in.
@@ -242,10 +246,10 @@ def put_role(connection: Connection, org: UUID, name: str, wanted: list[str], *,
 
 
 def remove_role(connection: Connection, name: str) -> None:
-    """Remove a role of the organisation's own.
+    """Delete a custom role of the organisation.
 
     Raises:
-        NotFound: there is none of that name.
+        NotFound: there is no such role.
         Conflict: it is built in, or a user has it.
     """
     if queries.role(connection, name) is None:
@@ -255,15 +259,15 @@ def remove_role(connection: Connection, name: str) -> None:
 
 
 def list_locations(connection: Connection) -> list[Location]:
-    """Every location."""
+    """Return all locations."""
     return [Location(**row) for row in queries.locations(connection)]
 
 
 def location_called(connection: Connection, slug: str) -> Location:
-    """The location called `slug`.
+    """Return the location called `slug`.
 
     Raises:
-        InvalidInput: there is none.
+        InvalidInput: there is no such location.
     """
     found = queries.location_by_slug(connection, slug)
     if found is None:

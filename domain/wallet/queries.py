@@ -1,8 +1,8 @@
 """All SQL about tokens.
 
-The wallet's row is locked only where tokens are promised, bought or owed; spending appends an entry against the task's
-own hold, and a task's end marks it as over. Whoever has the wallet waits for no hold but its own task's, so no two
-verbs can block each other for good.
+The wallet's row is locked only when tokens are held, bought or owed. Spending appends an entry against the task's own
+hold, and the end of a task marks its hold as over. A transaction that has locked the wallet waits for no hold except
+that of its own task, so no two operations can deadlock.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _BALANCE = text("""
 
 
 def balance(connection: Connection, org: UUID) -> RowMapping:
-    """How the wallet stands."""
+    """Return the balance of the wallet."""
     return connection.execute(_BALANCE, {"org": org}).mappings().one()
 
 
@@ -40,14 +40,14 @@ _FREE_IN_HOLD = PreparedQuery(
 
 
 def free_in_hold(connection: Connection, task: UUID) -> int:
-    """What the task's hold has left; the hold stays locked. 0 where there is none."""
+    """Lock the task's hold and return how many tokens it has left; 0 if there is no hold."""
     found = _FREE_IN_HOLD.run(connection, {"task": task}).first()
     return found["free"] if found else 0
 
 
-# A task's end only marks its hold; what is over is taken off the wallet's row all at once, every few seconds and where
-# tokens are short. The row that every task of the organisation wants is thus wanted once a task, for a moment, and no
-# task walks over what others left behind.
+# The end of a task only marks its hold. Ended holds are subtracted from the wallet's row in batches, every few seconds
+# and when tokens are short. The wallet's row, which all tasks of the organisation contend for, is thus locked once per
+# task and briefly, and no task has to scan the ended holds of others.
 _PROMISED = """
     on_wallet AS (
         UPDATE wallets SET held = held + CAST(:tokens AS bigint)
@@ -62,8 +62,8 @@ _EXTEND = PreparedQuery(f"WITH {_PROMISED.format(org=':org')} SELECT tokens FROM
 
 
 def promised(org: str) -> str:
-    """The parts of a statement that promise `:tokens` to `:task` from the wallet of `org`, which may be a subquery; the
-    part `promised` has a row where they were there. Nothing is locked where `org` is null.
+    """Return the CTEs that hold `:tokens` for `:task` from the wallet of `org`, which may be a subquery. The CTE
+    `promised` has a row if the tokens were available. Nothing is locked if `org` is null.
     """
     return _PROMISED.format(org=org)
 
@@ -83,7 +83,7 @@ _SUBTRACT_ENDED_HOLDS = text("""
 
 
 def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> bool:
-    """Promise a task so many tokens more. False, and nothing, where they are not there or fees are owed."""
+    """Hold `tokens` more for a task. Return False and change nothing if the wallet has too few, or owes fees."""
     return _EXTEND.run(connection, {"org": org, "task": task, "tokens": tokens}).count == 1
 
 
@@ -102,20 +102,20 @@ _SPEND = PreparedQuery(f"WITH {_PAID.format(is_last='false', condition='true')} 
 
 
 def paid(condition: str, *, is_last: bool = False) -> str:
-    """The parts of a statement that spend `:tokens`, all of `:payments` together, from the hold of `:task`, where
-    `condition` holds; the part `paid` has a row where the hold had so many. With `is_last` the hold is over then.
+    """Return the CTEs that spend `:tokens`, the total of `:payments`, from the hold of `:task` if `condition` is true.
+    The CTE `paid` has a row if the hold had enough. With `is_last`, this also ends the hold.
     """
     return _PAID.format(condition=condition, is_last=str(is_last).lower())
 
 
 def payment_values(payments: Sequence[Payment]) -> dict[str, Any]:
-    """The values that `paid` and `spend` name."""
+    """Return the statement parameters that `paid` and `spend` use."""
     rows = [{"id": new_id(), **payment._asdict()} for payment in payments]
     return {"tokens": sum(payment.tokens for payment in payments), "payments": dump_json(rows)}
 
 
 def spend(connection: Connection, task: UUID, payments: Sequence[Payment]) -> bool:
-    """Spend from a task's hold. False, and nothing, where it has not so much left."""
+    """Spend from a task's hold. Return False and change nothing if it has too little left."""
     return _SPEND.run(connection, {"task": task, **payment_values(payments)}).count == 1
 
 
@@ -124,21 +124,21 @@ _WITH_ENDED_HOLDS = text("SELECT DISTINCT org_id FROM holds WHERE is_over")
 
 
 def release_hold(connection: Connection, task: UUID) -> None:
-    """End a task's hold: what was spent counts as gone from the wallet, the rest as free again."""
+    """End a task's hold: spent tokens count as gone from the wallet, the rest as free again."""
     _RELEASE.run(connection, {"task": task})
 
 
 def subtract_ended_holds(connection: Connection, org: UUID) -> None:
-    """Take holds that are over off the wallet's row."""
+    """Subtract ended holds from the wallet's row, and delete them."""
     connection.execute(_SUBTRACT_ENDED_HOLDS, {"org": org})
 
 
 def organisations_with_ended_holds(connection: Connection) -> list[UUID]:
-    """Organisations with holds that are over."""
+    """Return the organisations with ended holds."""
     return list(connection.execute(_WITH_ENDED_HOLDS).scalars())
 
 
-# The task's row is locked so that no worker claims it while its hold is taken away.
+# The task's row is locked so that no worker claims it while its hold is released.
 _LEFT_BEHIND = text("""
     SELECT h.task_id FROM (SELECT task_id FROM holds WHERE NOT is_over UNION SELECT task_id FROM budget_holds) h
      WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = h.task_id AND t.status = 'running') LIMIT 100
@@ -147,12 +147,12 @@ _IS_AT_REST = text("SELECT status <> 'running' FROM tasks WHERE id = :task FOR U
 
 
 def holds_left_behind(connection: Connection) -> list[UUID]:
-    """Up to a hundred tasks that have a hold and are not at work: their worker died before it could release it."""
+    """Return up to 100 tasks that have a hold and are not running: their worker died before it could release it."""
     return list(connection.execute(_LEFT_BEHIND).scalars())
 
 
 def is_at_rest(connection: Connection, task: UUID) -> bool:
-    """Whether no worker has the task (or it is gone); it stays so until this transaction ends."""
+    """Whether no worker has the task, or it is gone. Locks the task's row, so that this stays true until commit."""
     return connection.execute(_IS_AT_REST, {"task": task}).scalar() is not False
 
 
@@ -162,13 +162,13 @@ _LOCK = text("SELECT balance, held, owed FROM wallets WHERE org_id = :org FOR UP
 
 
 def lock_wallet(connection: Connection, org: UUID) -> RowMapping:
-    """The wallet's row, with nothing on it that is over, kept for this transaction."""
+    """Subtract ended holds, then lock and return the wallet's row."""
     subtract_ended_holds(connection, org)
     return connection.execute(_LOCK, {"org": org}).mappings().one()
 
 
 def change_wallet(connection: Connection, org: UUID, *, balance: int = 0, owed: int = 0) -> None:
-    """Add to (or take from) what a locked wallet has and owes."""
+    """Add to (or subtract from) the balance and the debt of a locked wallet."""
     statement = text("UPDATE wallets SET balance = balance + :balance, owed = owed + :owed WHERE org_id = :org")
     connection.execute(statement, {"org": org, "balance": balance, "owed": owed})
 
@@ -184,12 +184,12 @@ _NO_DETAILS = dict.fromkeys(("item", "quantity", "task", "seq", "reference", "re
 
 
 def insert_entry(connection: Connection, row: dict[str, Any]) -> bool:
-    """Add an entry. False when one with its reference, or one that takes back the same entry, is there already."""
+    """Insert an entry. Return False if one with its reference, or a refund of the same entry, exists already."""
     return connection.execute(_ENTRY, _NO_DETAILS | row).rowcount == 1
 
 
 def entry_by_reference(connection: Connection, org: UUID, reason: str, reference: str) -> RowMapping | None:
-    """The entry made for this reference."""
+    """Return the entry with this reference, or None."""
     statement = text(
         "SELECT id, tokens FROM wallet_entries WHERE org_id = :org AND reason = :reason AND reference = :reference"
     )
@@ -206,7 +206,7 @@ _SPENT_IN_STEP = text("""
 
 
 def unrefunded(connection: Connection, task: UUID, seq: int, note: str | None) -> list[RowMapping]:
-    """What a step spent and was not given back; with `note`, only entries that carry it."""
+    """Return the entries that a step spent and that were not refunded; with `note`, only those with that note."""
     return list(connection.execute(_SPENT_IN_STEP, {"task": task, "seq": seq, "note": note}).mappings())
 
 
@@ -221,18 +221,18 @@ _FEES_DUE = text("""
 
 
 def fees_due(connection: Connection) -> list[RowMapping]:
-    """Prepaid organisations and months without a fee: every month after the one in which they became prepaid."""
+    """Return prepaid organisations and months without a fee: every month after that in which they became prepaid."""
     return list(connection.execute(_FEES_DUE).mappings())
 
 
 def organisations_owing(connection: Connection) -> list[UUID]:
-    """The organisations that owe fees and have something that is not promised."""
+    """Return the organisations that owe fees and have tokens that are not held."""
     statement = text("SELECT org_id FROM wallets WHERE owed > 0 AND balance > held LIMIT 100")
     return list(connection.execute(statement).scalars())
 
 
 def insert_fee(connection: Connection, org: UUID, month: date, tokens: int) -> bool:
-    """Say that a month's fee is charged. False when it was."""
+    """Record that a month's fee is charged. Return False if it was charged already."""
     statement = text("INSERT INTO fees (org_id, month, tokens) VALUES (:org, :month, :tokens) ON CONFLICT DO NOTHING")
     return connection.execute(statement, {"org": org, "month": month, "tokens": tokens}).rowcount == 1
 
@@ -251,7 +251,7 @@ _STATEMENT = text("""
 def entries(
     connection: Connection, org: UUID, *, before: UUID | None, task: UUID | None, limit: int
 ) -> list[RowMapping]:
-    """Entries, newest first."""
+    """Return entries, newest first."""
     values = {"org": org, "before": before, "task": task, "limit": limit}
     return list(connection.execute(_STATEMENT, values).mappings())
 
@@ -277,7 +277,7 @@ _RECONCILE = text("""
 
 
 def reconcile(connection: Connection, org: UUID) -> RowMapping:
-    """The wallet held against its ledger."""
+    """Compare the wallet's row with its ledger."""
     return connection.execute(_RECONCILE, {"org": org}).mappings().one()
 
 
@@ -292,12 +292,12 @@ _HISTORY = """
 
 
 def prices(connection: Connection, *, history: bool = False) -> list[RowMapping]:
-    """The prices in force, or all there ever were."""
+    """Return the prices in force; with `history`, all prices ever set."""
     return list(connection.execute(text(_HISTORY if history else _PRICE)).mappings())
 
 
 def insert_price(connection: Connection, row: dict[str, Any]) -> None:
-    """Set a price from now on."""
+    """Set a price that applies from now on."""
     statement = text(
         "INSERT INTO token_prices (item, tokens, effective_from, set_by) VALUES (:item, :tokens, rota_now(), :set_by)"
     )

@@ -1,4 +1,4 @@
-"""Tokens, and what is paid with them."""
+"""Schemas of the wallet: balance, entries, prices."""
 
 from datetime import datetime
 from typing import Annotated, Literal, NamedTuple
@@ -17,11 +17,11 @@ Note = Annotated[str, StringConstraints(max_length=500), Storable]
 
 
 class InsufficientFunds(RotaError):
-    """The wallet cannot pay for this; it goes on after a top-up."""
+    """The wallet cannot pay for this. The task goes on after a top-up."""
 
 
 class Balance(BaseModel):
-    """How a wallet stands."""
+    """The balance of a wallet."""
 
     balance: int = Field(description="tokens owned, what tasks at work have spent taken off")
     held: int = Field(description="of these, promised to tasks at work and not spent yet")
@@ -31,7 +31,7 @@ class Balance(BaseModel):
 
 
 class TopUp(BaseModel):
-    """Tokens bought."""
+    """A purchase of tokens."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,7 +49,7 @@ class Payment(NamedTuple):
 
 
 class Correction(BaseModel):
-    """A mistake put right by a new entry; nothing in the ledger is ever changed."""
+    """A correction of a mistake by a new entry. Existing ledger entries are never changed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,7 +58,7 @@ class Correction(BaseModel):
 
 
 class Entry(BaseModel):
-    """One line of the statement: tokens that moved from one account to another."""
+    """One entry of the ledger: tokens that moved from one account to another."""
 
     id: UUID
     created_at: datetime
@@ -76,7 +76,7 @@ class Entry(BaseModel):
 
 
 class Statement(BaseModel):
-    """Lines, newest first, and where the next page begins."""
+    """Ledger entries, newest first, and where the next page begins."""
 
     balance: Balance
     entries: list[Entry]
@@ -84,7 +84,7 @@ class Statement(BaseModel):
 
 
 class TokenPrice(BaseModel):
-    """What something costs, in tokens."""
+    """The price of an item, in tokens."""
 
     item: PriceItem
     tokens: int
@@ -93,7 +93,7 @@ class TokenPrice(BaseModel):
 
 
 class NewTokenPrice(BaseModel):
-    """A price from now on, or from a time to come. The past keeps its prices."""
+    """A price that applies from now on. Earlier prices stay in force for the past."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -101,7 +101,7 @@ class NewTokenPrice(BaseModel):
 
 
 class Reconciliation(BaseModel):
-    """The wallet's row held against the ledger it sums up. All is well when both differences are zero."""
+    """A comparison of the wallet's row with its ledger. They agree if both differences are zero."""
 
     entries: int
     ledger_available: int = Field(description="what the entries say is there")

@@ -1,4 +1,4 @@
-"""Verbs on prepaid tokens."""
+"""Operations on prepaid tokens."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -23,25 +23,24 @@ from domain.wallet.schemas import (
     TopUp,
 )
 
-# A task is promised at least so many at a time: the wallet's row is not locked for each of its steps.
+# Minimum number of tokens to hold for a task at a time, so that the wallet's row is not locked for every step.
 CHUNK = 20
 
-# Parts of statements, for those in which a task promises and pays along with what it does.
+# CTEs for statements that hold or spend tokens together with a task's other writes.
 promised, paid, payment_values = queries.promised, queries.paid, queries.payment_values
 
 Prices = Mapping[str, int]
 
 
 def balance(connection: Connection, org: UUID) -> Balance:
-    """How the wallet stands."""
+    """Return the balance of the wallet."""
     return Balance(**queries.balance(connection, org))
 
 
 def top_up(
     connection: Connection, org: UUID, wanted: TopUp, *, user_id: UUID | None = None, reference: str | None = None
 ) -> Balance:
-    """Add tokens that were bought. Fees that are owed are paid first. With the same `reference` again nothing more is
-    added.
+    """Add tokens that were bought. Owed fees are paid first. Idempotent for a `reference`.
 
     Raises:
         Conflict: the reference was used for another amount.
@@ -62,7 +61,7 @@ def top_up(
 
 
 def pay_arrears(connection: Connection, org: UUID) -> None:
-    """Pay fees that are owed with what is there and not promised to tasks. Nothing where nothing is owed."""
+    """Pay owed fees from the tokens that are not held for tasks. No-op if nothing is owed."""
     row = queries.lock_wallet(connection, org)
     paid = min(row["owed"], row["balance"] - row["held"])
     if paid <= 0:
@@ -76,25 +75,25 @@ def pay_arrears(connection: Connection, org: UUID) -> None:
 
 
 def organisations_with_ended_holds(connection: Connection) -> list[UUID]:
-    """The organisations on whose wallets' rows holds stand that are over."""
+    """Return the organisations with ended holds that were not subtracted from their wallet's row yet."""
     return queries.organisations_with_ended_holds(connection)
 
 
 def subtract_ended_holds(connection: Connection, org: UUID) -> None:
-    """Take holds that are over off the row of a wallet, which stays locked until this transaction ends."""
+    """Subtract ended holds from a wallet's row, which stays locked until this transaction ends."""
     queries.subtract_ended_holds(connection, org)
 
 
 def organisations_owing(connection: Connection) -> list[UUID]:
-    """The organisations that owe fees and have something to pay them with."""
+    """Return the organisations that owe fees and have tokens to pay them with."""
     return queries.organisations_owing(connection)
 
 
 def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: UUID | None = None) -> Balance:
-    """Give or take tokens to put a mistake right, with a new entry.
+    """Add or remove tokens to correct a mistake, with a new entry.
 
     Raises:
-        Conflict: more would be taken than is available, or nothing at all is changed.
+        Conflict: more would be removed than is available, or the correction is 0.
     """
     row = queries.lock_wallet(connection, org)
     if wanted.tokens == 0:
@@ -116,28 +115,28 @@ def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: U
 
 
 def hold_for(tokens: int) -> int:
-    """How many tokens a task is promised that needs `tokens`, where there are so many."""
+    """Return how many tokens to hold for a task that needs `tokens`, if the wallet has that many."""
     return max(tokens, CHUNK) if tokens else 0
 
 
 def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_hold: bool = True) -> int:
-    """See to it that the task's hold has `tokens` left, before something is done that costs them. Returns how many it
-    has. Without `has_hold` there is certainly none yet.
+    """Ensure that the task's hold has `tokens` left, before an action that costs them. Return how many it has left.
+    With `has_hold=False` the caller asserts that the task has no hold yet.
 
     Raises:
-        InsufficientFunds: the wallet has not so many free, or owes fees.
+        InsufficientFunds: the wallet has too few free tokens, or owes fees.
     """
     if tokens == 0:
         return 0
     if has_hold:
-        queries.subtract_ended_holds(connection, org)  # its hold of an earlier claim may be over
+        queries.subtract_ended_holds(connection, org)  # the hold of an earlier claim may have ended
     free = queries.free_in_hold(connection, task) if has_hold else 0
     missing = tokens - free
     if missing <= 0:
         return free
     more = _extended(connection, org, task, missing)
     if more == 0:
-        queries.subtract_ended_holds(connection, org)  # it may be what ended tasks no longer need
+        queries.subtract_ended_holds(connection, org)  # frees what ended tasks did not spend
         more = _extended(connection, org, task, missing)
     if more > 0:
         return free + more
@@ -150,32 +149,32 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
 
 
 def _extended(connection: Connection, org: UUID, task: UUID, missing: int) -> int:
-    """By how many tokens the task's hold was extended: by a whole promise, or what is missing, or not at all."""
+    """Extend the task's hold by `hold_for(missing)`, else by `missing`. Return by how many tokens, or 0."""
     sizes = (hold_for(missing), missing)
     return next((more for more in sizes if queries.extend_hold(connection, org, task, more)), 0)
 
 
 def spend(connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, note: str | None = None) -> bool:
-    """Spend tokens of a task's hold in its step `seq`. False, and nothing, where it has not so many left."""
+    """Spend tokens of a task's hold in its step `seq`. Return False and change nothing if it has too few left."""
     return tokens == 0 or queries.spend(connection, task, [Payment(seq, item, tokens, note)])
 
 
 def spend_ensured(
     connection: Connection, task: UUID, seq: int, item: PriceItem, tokens: int, note: str | None = None
 ) -> None:
-    """The same after `ensure`, in the same transaction.
+    """Spend tokens that `ensure` has ensured in the same transaction.
 
     Raises:
-        InsufficientFunds: it was not ensured.
+        InsufficientFunds: they were not ensured.
     """
     if not spend(connection, task, seq, item, tokens, note):
         raise InsufficientFunds("The task's hold has not enough tokens left.")
 
 
 def refund(connection: Connection, org: UUID, task: UUID, seq: int, why: str, *, note: str | None = None) -> int:
-    """Give back what a step spent on an effect that did not happen. Once, however often it is asked for.
+    """Refund what a step spent on an effect that did not happen. Idempotent.
 
-    With `note`, only what was spent under that note. Returns the tokens given back.
+    With `note`, refund only what was spent under that note. Return the number of refunded tokens.
     """
     queries.lock_wallet(connection, org)
     given = 0
@@ -191,17 +190,17 @@ def refund(connection: Connection, org: UUID, task: UUID, seq: int, why: str, *,
 
 
 def release(connection: Connection, task: UUID) -> None:
-    """End a task's hold: what was spent leaves the wallet, the rest is free again. Nothing where there is none."""
+    """End a task's hold: spent tokens leave the wallet, the rest is free again. No-op if there is no hold."""
     queries.release_hold(connection, task)
 
 
 def holds_left_behind(connection: Connection) -> list[UUID]:
-    """Tasks with a hold that no worker has in hand, at most a hundred."""
+    """Return up to 100 tasks that have a hold and that no worker is running."""
     return queries.holds_left_behind(connection)
 
 
 def release_left_behind(connection: Connection, task: UUID) -> bool:
-    """Release the hold of a task that no worker has; False where one has it after all."""
+    """Release the hold of a task that no worker has. Return False if a worker has it after all."""
     if not queries.is_at_rest(connection, task):
         return False
     queries.release_hold(connection, task)
@@ -212,13 +211,13 @@ def release_left_behind(connection: Connection, task: UUID) -> bool:
 
 
 def fees_due(connection: Connection) -> list[tuple[UUID, date]]:
-    """Prepaid organisations and months whose fee was not charged yet. The month in which one became prepaid is free."""
+    """Return prepaid organisations and months whose fee is not charged yet. The month of becoming prepaid is free."""
     return [(row["org_id"], row["month"]) for row in queries.fees_due(connection)]
 
 
 def charge_fee(connection: Connection, org: UUID, month: date) -> bool:
-    """Charge a month's fee, once, whoever else is at it. What a wallet cannot pay it owes. False where it was
-    charged.
+    """Charge a month's fee, once under any concurrency. If the wallet cannot pay the fee, it owes it. Return False if
+    the fee was charged already.
     """
     tokens = prices(connection)["monthly_fee"]
     wallet = queries.lock_wallet(connection, org)
@@ -236,17 +235,17 @@ def charge_fee(connection: Connection, org: UUID, month: date) -> bool:
 
 
 def prices(connection: Connection) -> dict[str, int]:
-    """The prices in force, in tokens, by item."""
+    """Return the prices in force, in tokens, by item."""
     return {row["item"]: row["tokens"] for row in queries.prices(connection)}
 
 
 def price_list(connection: Connection, *, history: bool = False) -> list[TokenPrice]:
-    """The prices in force, or with `history` all there ever were, the latest first."""
+    """Return the prices in force; with `history`, all prices ever set, latest first."""
     return [TokenPrice(**row) for row in queries.prices(connection, history=history)]
 
 
 def set_price(connection: Connection, item: PriceItem, wanted: NewTokenPrice, *, set_by: str) -> list[TokenPrice]:
-    """Set a price from now on. What was spent keeps the price it was spent at."""
+    """Set a price that applies from now on. Past spending keeps its price."""
     queries.insert_price(connection, {"item": item, "tokens": wanted.tokens, "set_by": set_by})
     return price_list(connection)
 
@@ -257,12 +256,12 @@ def set_price(connection: Connection, item: PriceItem, wanted: NewTokenPrice, *,
 def statement(
     connection: Connection, org: UUID, *, before: UUID | None = None, task: UUID | None = None, limit: int = 50
 ) -> Statement:
-    """A page of the ledger, newest first, each line with the task and step it comes from."""
+    """Return a page of the ledger, newest first, each entry with the task and step that it comes from."""
     lines = [Entry(**row) for row in queries.entries(connection, org, before=before, task=task, limit=limit)]
     next_before = lines[-1].id if len(lines) == limit else None
     return Statement(balance=balance(connection, org), entries=lines, next_before=next_before)
 
 
 def reconcile(connection: Connection, org: UUID) -> Reconciliation:
-    """The wallet's row held against its whole ledger. Reads every entry: for an audit, not for every day."""
+    """Compare the wallet's row with its whole ledger. Reads every entry: use it for audits, not routinely."""
     return Reconciliation(**queries.reconcile(connection, org))

@@ -1,3 +1,3 @@
-"""The worker processes: who is there, what they have in hand, how many tasks they should take at once."""
+"""Worker processes: which are alive, which tasks they run, and their wanted concurrency."""
 
 TABLES = ("worker_targets", "workers")

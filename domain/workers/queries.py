@@ -15,11 +15,11 @@ _REGISTER = text("""
 
 
 def register_worker(connection: Connection, row: dict[str, Any]) -> None:
-    """Note a worker process as alive."""
+    """Record a worker process as alive."""
     connection.execute(_REGISTER, row)
 
 
-# On a connection outside the pool, plain: a busy pool must not make a worker look dead.
+# Plain SQL for a connection outside the pool: a busy pool must not make a worker look dead.
 BEAT = f"""
     UPDATE workers w
        SET last_seen_at = rota_now(), stopped_at = NULL, concurrency = %(concurrency)s, stuck = %(stuck)s,
@@ -40,7 +40,7 @@ _STOPPED = text("UPDATE workers SET stopped_at = rota_now() WHERE id = :id")
 
 
 def mark_worker_stopped(connection: Connection, worker: str) -> None:
-    """Note that a worker left in good order."""
+    """Record that a worker shut down cleanly."""
     connection.execute(_STOPPED, {"id": worker})
 
 
@@ -51,7 +51,7 @@ _FORGET = text("""
 
 
 def forget_workers(connection: Connection, age: timedelta) -> int:
-    """Delete the rows of workers gone for longer than `age`."""
+    """Delete the rows of workers that have been gone for longer than `age`. Return how many."""
     return connection.execute(_FORGET, {"age": age}).rowcount
 
 
@@ -77,7 +77,7 @@ _WORKERS = text("""
 
 
 def workers(connection: Connection, lease: timedelta) -> list[RowMapping]:
-    """The workers known of, those that stopped last. What they run is told as far as this connection may see it."""
+    """Return the known workers, newest first and stopped ones last. Lists only tasks that this connection may see."""
     return list(connection.execute(_WORKERS, {"lease": lease}).mappings())
 
 
@@ -88,7 +88,7 @@ _TARGET = text("""
 
 
 def set_target(connection: Connection, name: str, concurrency: int) -> None:
-    """Have the workers called `name` take so many tasks at once."""
+    """Set the wanted concurrency of the workers called `name`."""
     connection.execute(_TARGET, {"name": name, "concurrency": concurrency})
 
 
@@ -99,11 +99,11 @@ _NAMES = text("""
 
 
 def elastic_by_name(connection: Connection, lease: timedelta) -> dict[str, int]:
-    """How many living processes of each name can change their size."""
+    """Count, by name, the live processes that can change their concurrency."""
     return {row.name: row.elastic for row in connection.execute(_NAMES, {"lease": lease})}
 
 
 def delete_target(connection: Connection, name: str) -> bool:
-    """Leave the size of the workers called `name` to how they are started. Whether anything else was wanted."""
+    """Remove the wanted concurrency of the workers called `name`. Return whether one was set."""
     statement = text("DELETE FROM worker_targets WHERE name = :name")
     return connection.execute(statement, {"name": name}).rowcount == 1

@@ -1,4 +1,4 @@
-"""What is known of a worker process."""
+"""Schemas of worker processes and their heartbeats."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ Concurrency = Annotated[int, Field(ge=1, le=5000)]
 
 
 class RunningTask(BaseModel):
-    """A task that a worker has in hand."""
+    """A task that a worker is running."""
 
     id: UUID
     agent: str
@@ -21,7 +21,7 @@ class RunningTask(BaseModel):
 
 
 class Worker(BaseModel):
-    """A worker process, as its heartbeat tells."""
+    """A worker process, as reported by its heartbeat."""
 
     id: str
     name: str
@@ -42,7 +42,7 @@ class Worker(BaseModel):
 
 
 class Vitals(BaseModel):
-    """What a worker says of itself with every heartbeat."""
+    """What a worker reports about itself with every heartbeat."""
 
     concurrency: int
     memory_bytes: int
@@ -52,11 +52,11 @@ class Vitals(BaseModel):
 
 
 Stop = Literal["cancelled", "switched_off"]
-"""why a task is to stop: that was asked for, or its agent is switched off, or its user shut out"""
+"""why a task is to stop: a cancellation was requested, or its agent is switched off or its user disabled"""
 
 
 class Beat(BaseModel):
-    """What a heartbeat brings back: the tasks the database says are held, and the concurrency that is wanted."""
+    """The answer to a heartbeat: the tasks that the worker holds by the database, and its wanted concurrency."""
 
     held: dict[tuple[UUID, int], Stop | None] = Field(description="(task, claim) → why it is to stop, if it is")
     wanted_concurrency: int | None
@@ -64,7 +64,7 @@ class Beat(BaseModel):
 
 
 class ScaledWorkers(BaseModel):
-    """A change of what is wanted."""
+    """A change of the wanted concurrency."""
 
     name: str
     concurrency: int

@@ -1,4 +1,4 @@
-"""Verbs of worker processes, and of those who look after them."""
+"""Operations of worker processes, and of the people who manage them."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,12 +13,12 @@ from domain.workers.schemas import Beat, ScaledWorkers, Vitals, Worker
 
 
 def register_worker(connection: Connection, row: dict[str, Any]) -> None:
-    """Note a worker process as alive: id, name, hostname, pid, queues, concurrency, pool."""
+    """Record a worker process as alive. `row` has id, name, hostname, pid, queues, concurrency and pool."""
     queries.register_worker(connection, row)
 
 
 def beat(connection: psycopg.Connection[dict[str, Any]], worker: str, vitals: Vitals) -> Beat:
-    """Keep the worker alive, and learn what the database says it holds and should be."""
+    """Record a heartbeat. Return the tasks that the worker holds by the database, and its wanted concurrency."""
     target = connection.execute(queries.BEAT, {"worker": worker, **vitals.model_dump()}).fetchone()
     rows = connection.execute(queries.HELD, {"worker": worker}).fetchall()
     return Beat(
@@ -29,26 +29,26 @@ def beat(connection: psycopg.Connection[dict[str, Any]], worker: str, vitals: Vi
 
 
 def mark_worker_stopped(connection: Connection, worker: str) -> None:
-    """Note that a worker left in good order."""
+    """Record that a worker shut down cleanly."""
     queries.mark_worker_stopped(connection, worker)
 
 
 def forget_workers(connection: Connection, age: timedelta) -> int:
-    """Delete the rows of workers gone for longer than `age`."""
+    """Delete the rows of workers that have been gone for longer than `age`. Return how many."""
     return queries.forget_workers(connection, age)
 
 
 def list_workers(connection: Connection, lease: timedelta) -> list[Worker]:
-    """The workers known of, the newest first and those that stopped last."""
+    """Return the known workers, newest first and stopped ones last."""
     return [Worker(**row) for row in queries.workers(connection, lease)]
 
 
 def scale(connection: Connection, name: str, concurrency: int, lease: timedelta) -> ScaledWorkers:
-    """Have every worker called `name` take `concurrency` tasks at once, those that start later as well.
+    """Set the wanted concurrency of all workers called `name`, including those that start later.
 
     Raises:
-        NotFound: no living worker has that name; the message says which names there are.
-        Conflict: those of that name have the size they were started with.
+        NotFound: no live worker has that name; the message lists the names of live workers.
+        Conflict: the workers of that name cannot change the concurrency that they were started with.
     """
     elastic = queries.elastic_by_name(connection, lease)
     if name not in elastic:
@@ -64,10 +64,10 @@ def scale(connection: Connection, name: str, concurrency: int, lease: timedelta)
 
 
 def unscale(connection: Connection, name: str) -> None:
-    """Leave the size of the workers called `name` to how they are started: from their next start on.
+    """Remove the wanted concurrency of the workers called `name`: from their next start on they use their own setting.
 
     Raises:
-        NotFound: nothing else was wanted.
+        NotFound: no concurrency is set for that name.
     """
     if not queries.delete_target(connection, name):
         raise NotFound(f"No size is set for workers called {name!r}.")

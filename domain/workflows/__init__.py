@@ -1,3 +1,3 @@
-"""Workflows: lists of tasks that are done one after the other."""
+"""Workflows: lists of tasks that run one after the other."""
 
 TABLES = ("workflow_runs", "workflows")

@@ -11,7 +11,7 @@ from domain.agents.schemas import Slug
 
 
 class WorkflowStep(BaseModel):
-    """A task of a workflow. Places such as `{{name}}` in its message are filled when it is started."""
+    """A task of a workflow. Placeholders such as `{{name}}` in its message are filled when the workflow is started."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -20,7 +20,7 @@ class WorkflowStep(BaseModel):
 
 
 class WorkflowFields(BaseModel):
-    """What a person decides about a workflow."""
+    """The fields of a workflow that people set."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,14 +29,14 @@ class WorkflowFields(BaseModel):
 
 
 class Workflow(WorkflowFields):
-    """A workflow, as stored."""
+    """A stored workflow."""
 
     slug: Slug
     changed_at: datetime
 
 
 class Variables(BaseModel):
-    """What fills the places in a workflow's messages."""
+    """The values of the placeholders in a workflow's messages."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class Variables(BaseModel):
 
 
 class Run(BaseModel):
-    """One time a workflow was started: its tasks, in the order in which they are done."""
+    """One run of a workflow: its tasks, in the order in which they run."""
 
     id: UUID
     slug: str

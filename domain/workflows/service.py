@@ -1,4 +1,4 @@
-"""Verbs on workflows."""
+"""Operations on workflows."""
 
 from typing import Any
 from uuid import UUID
@@ -16,15 +16,15 @@ from domain.workflows.schemas import Run, Workflow, WorkflowFields
 
 
 def list_workflows(connection: Connection) -> list[Workflow]:
-    """Every workflow."""
+    """Return all workflows."""
     return [Workflow(**row) for row in queries.workflows(connection)]
 
 
 def get_workflow(connection: Connection, slug: str) -> Workflow:
-    """The workflow called `slug`.
+    """Return the workflow called `slug`.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such workflow.
     """
     row = queries.workflow(connection, slug)
     if row is None:
@@ -34,19 +34,19 @@ def get_workflow(connection: Connection, slug: str) -> Workflow:
 
 
 def number_of_tasks(connection: Connection, slug: str) -> int:
-    """How many tasks a run of the workflow called `slug` submits.
+    """Return how many tasks a run of the workflow called `slug` submits.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such workflow.
     """
     return len(get_workflow(connection, slug).steps)
 
 
 def put_workflow(connection: Connection, org: UUID, slug: str, fields: WorkflowFields) -> Workflow:
-    """Add or change a workflow. Runs under way stay as they were started.
+    """Add or change a workflow. Runs in progress are not affected.
 
     Raises:
-        NotFound: a step names an agent that is not there.
+        NotFound: a step names an agent that does not exist.
     """
     for step in fields.steps:
         agents.get_agent(connection, step.agent)
@@ -55,10 +55,10 @@ def put_workflow(connection: Connection, org: UUID, slug: str, fields: WorkflowF
 
 
 def remove_workflow(connection: Connection, slug: str) -> None:
-    """Take a workflow away.
+    """Delete a workflow.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such workflow.
     """
     if not queries.delete_workflow(connection, slug):
         raise NotFound(f"There is no workflow called {slug!r}.")
@@ -73,13 +73,13 @@ def start(
     *,
     is_from_outside: bool = False,
 ) -> Run:
-    """Submit a workflow's tasks. They share a concurrency key, so each begins when the one before it has ended, however
-    that ended; all are submitted, or none. `is_from_outside` where strangers may have had a say in the variables.
+    """Submit a workflow's tasks, all or none. They share a concurrency key, so each starts when the task before it has
+    ended, with whatever status. Set `is_from_outside` if strangers may have influenced the variables.
 
     Raises:
-        NotFound: there is no such workflow, or an agent of it is gone.
-        InvalidInput: nothing is given for a place in a message.
-        Conflict: an agent of it is switched off.
+        NotFound: there is no such workflow, or one of its agents does not exist.
+        InvalidInput: a placeholder in a message has no value.
+        Conflict: one of its agents is switched off.
     """
     workflow = get_workflow(connection, slug)
     run_id = new_id()
@@ -101,10 +101,10 @@ def start(
 
 
 def get_run(connection: Connection, run_id: UUID) -> Run:
-    """One run.
+    """Return the run with this id.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such run.
     """
     row = queries.run(connection, run_id)
     if row is None:
@@ -113,6 +113,10 @@ def get_run(connection: Connection, run_id: UUID) -> Run:
 
 
 def list_runs(connection: Connection, slug: str, limit: int = 50) -> list[Run]:
-    """The latest runs of a workflow."""
+    """Return the latest runs of a workflow, newest first.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
     get_workflow(connection, slug)
     return [Run(**row) for row in queries.runs(connection, slug, limit)]

@@ -1,5 +1,6 @@
-"""A deterministic stand-in for a model, served over both providers' wire formats, always announced as a rehearsal.
+"""The rehearsal model: a deterministic stand-in, served over both providers' wire formats. Its answers always say that
+they are a rehearsal.
 
-It understands nothing. It matches the words of a message with the names and descriptions of the tools it is offered,
-fills their parameters from the message and from what other tools returned, and sums the results up.
+It understands nothing. It matches the words of a message with the names and descriptions of the offered tools, fills
+their parameters from the message and from the results of other tools, and sums the results up.
 """

@@ -1,4 +1,4 @@
-"""Values that a message holds: days, people, addresses, numbers. Nothing here knows any tool."""
+"""Extraction of values from a message: days, people, addresses, numbers. Independent of any tool."""
 
 import calendar
 import functools
@@ -18,7 +18,7 @@ _NOW = re.compile(r"\b(20\d\d)-(\d\d)-(\d\d)\b")
 _CLOCK = re.compile(r"\b([01]?\d|2[0-3])(?:[:h.]([0-5]\d))?\s*(am|pm|h|hs)?\b", re.IGNORECASE)
 _CAPITALISED = re.compile(r"^[A-ZÁÉÍÓÚÑ][\w'’áéíóúüñÁÉÍÓÚÑ-]*$")
 _PARTICLES = {"de", "la", "del", "van", "von", "da", "o"}
-# After these a single unknown word is a name; after the others it takes two, or "for spin" would name somebody.
+# After these words a single unknown word is a name. After those below it takes two, or "for spin" would be a name.
 _INTRODUCES_A_NAME = {
     "client", "member", "customer", "named", "called", "lead", "cliente", "socio", "socia", "soy", "llamo", "llama",
     "i'm",
@@ -32,13 +32,13 @@ _NOON, _MONTHS_A_YEAR = 12, 12
 
 
 def today_in(system: str, fallback: date) -> date:
-    """The day that a system prompt says it is."""
+    """Return the first date in a system prompt, which tells the present day, or `fallback`."""
     found = _NOW.search(system)
     return _date(*map(int, found.groups())) or fallback if found else fallback
 
 
 def days(text: str, today: date) -> list[date]:
-    """The days a text names, in the order in which it names them; a weekday is the next one from today on."""
+    """Return the days that a text names, in its order. A weekday is the next one, today included."""
     found = [(match.start(), day) for match in _ISO_DAY.finditer(text) if (day := _date(*map(int, match.groups())))]
     for match in _SLASHED_DAY.finditer(text):
         number, month, year = match.groups()
@@ -101,9 +101,10 @@ _BEFORE_A_MONTH = {"in", "of", "for", "during", "since", "last", "this", "next",
 
 
 def months(text: str, today: date, *, ahead: bool = False) -> list[tuple[date, date]]:
-    """The whole months a text names without a day, as their first and last days, in the order in which it names them.
+    """Return the first and last day of each month that a text names without a day, in its order.
 
-    A month without a year is the latest that has begun, as far as it has come; with `ahead`, the first not over.
+    A month without a year is the latest that has begun, and ends today at the latest; with `ahead`, it is the first
+    that is not over.
     """
     cleaned = _SLASHED_DAY.sub(" ", _ISO_DAY.sub(" ", text))
     found = [
@@ -149,7 +150,7 @@ def _month_span(year: int, month: int) -> tuple[date, date]:
 
 
 def _not_past(day: date, today: date) -> date:
-    """A day without a year: this year's, or next year's when it has passed."""
+    """Return the day in this year or, if it has passed, in the next. A 29 February stays as it is."""
     is_leap_day = (day.month, day.day) == (2, 29)
     return day if day >= today or is_leap_day else day.replace(year=day.year + 1)
 
@@ -162,7 +163,7 @@ def _date(year: int, month: int, day: int) -> date | None:
 
 
 def hours(text: str) -> list[str]:
-    """Clock times a text names, as HH:MM; a bare number counts only with am, pm, h or minutes."""
+    """Return the clock times in a text, as HH:MM. A bare number counts only with am, pm, h or minutes."""
     found = []
     for hour, minute, half in _CLOCK.findall(text):
         if not minute and not half:
@@ -174,25 +175,25 @@ def hours(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=256)
 def email(text: str) -> str | None:
-    """The first e-mail address."""
+    """Return the first e-mail address in a text."""
     found = _EMAIL.search(text)
     return found.group() if found else None
 
 
 def phone(text: str) -> str | None:
-    """The first telephone number."""
+    """Return the first telephone number in a text."""
     found = _PHONE.search(_UUID.sub(" ", _ISO_DAY.sub(" ", text)))
     return found.group() if found else None
 
 
 @functools.lru_cache(maxsize=256)
 def uuids(text: str) -> tuple[str, ...]:
-    """Every UUID."""
+    """Return every UUID in a text, in lower case."""
     return tuple(found.lower() for found in _UUID.findall(text))
 
 
 def numbers(text: str) -> list[float]:
-    """Plain numbers, without those that are part of dates, times, ids or telephone numbers."""
+    """Return the plain numbers in a text, without those in dates, times, ids or telephone numbers."""
     cleaned = text
     for pattern in (_UUID, _ISO_DAY, _SLASHED_DAY, _PHONE):
         cleaned = pattern.sub(" ", cleaned)
@@ -201,8 +202,8 @@ def numbers(text: str) -> list[float]:
 
 @functools.lru_cache(maxsize=256)
 def names(text: str) -> tuple[str, ...]:
-    """What look like people's names: capitalised words in a row that are no ordinary words; failing these, unknown
-    words after a word that announces a name, for those who write without capitals.
+    """Return what look like people's names: runs of capitalised words that are not ordinary words. If there are none,
+    return unknown words after a word that announces a name, for messages without capitals.
     """
     tokens = re.findall(r"[^\s,.;:!?¿¡()\"]+", _EMAIL.sub(" ", text))
     tokens = [re.sub(r"['’]s$", "", token) for token in tokens]
@@ -219,7 +220,7 @@ def _capitalised_names(tokens: list[str]) -> list[str]:
         else:
             found.append([])
     several = [" ".join(run) for run in found if len(run) > 1]
-    # One capitalised word alone may just begin a sentence; without anything better it must do.
+    # A single capitalised word may merely begin a sentence; it is used only if there is no longer run.
     single = [run[0] for run in found if len(run) == 1 and run[0] != tokens[0]]
     return several or single
 

@@ -1,9 +1,9 @@
-"""Trouble to order, as real providers make it: for tests, benchmarks and rehearsing for bad days.
+"""Faults on request, as real providers have them: for tests, benchmarks and rehearsing outages.
 
 A fault is written as words: `status=429 retry-after=1`, `status=500`, `status=529`, `slow=2` (seconds, then the
 answer), `hang` (no answer ever), `cut` (the connection breaks in the middle), `refuse` (the model declines),
-`truncate` (the answer stops at the limit). They come in a header (`x-rehearsal: slow=2`), in the model's name
-(`gpt-4o-mini;slow=2`), or in turn from a script (`POST /rehearsal/script`).
+`truncate` (the answer stops at the limit). Faults are given in a header (`x-rehearsal: slow=2`), in the model's name
+(`gpt-4o-mini;slow=2`), or by a script, one per call (`POST /rehearsal/script`).
 """
 
 import threading
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of trouble; all of it off is a good answer."""
+    """One fault. The default is a normal answer."""
 
     status: int = 200
     retry_after: str | None = None
@@ -24,7 +24,7 @@ class Fault:
 
     @property
     def is_fatal(self) -> bool:
-        """Whether no usable answer comes of it."""
+        """Whether the fault leaves no usable answer."""
         return self.status != 200 or self.hang or self.cut  # noqa: PLR2004
 
 
@@ -32,10 +32,10 @@ GOOD = Fault()
 
 
 def parse_fault(text: str) -> Fault:
-    """The fault that `text` describes.
+    """Return the fault that `text` describes.
 
     Raises:
-        ValueError: a word of it is not known.
+        ValueError: a word is unknown, or a number cannot be read.
     """
     values: dict[str, object] = {}
     for word in text.split():
@@ -57,7 +57,7 @@ def parse_fault(text: str) -> Fault:
 
 
 class Script:
-    """Faults to come, one a call, each for calls whose message holds its `match` (empty: any)."""
+    """A queue of faults, one per call. Each applies to calls whose message contains its `match` (empty: any)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -70,7 +70,7 @@ class Script:
             self._lines += parsed
 
     def next_for(self, message: str) -> Fault | None:
-        """Take the first fault meant for a call with this message."""
+        """Remove and return the first fault that applies to a call with this message; None if there is none."""
         with self._lock:
             for index, (match, fault) in enumerate(self._lines):
                 if match in message:

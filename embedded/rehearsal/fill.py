@@ -1,4 +1,4 @@
-"""Filling a tool's parameters from a message, by what the tool's schema says each of them is."""
+"""Fill a tool's parameters from a message, by their description in the tool's schema."""
 
 import re
 from dataclasses import dataclass, field
@@ -24,27 +24,27 @@ _AFTER_COLON = re.compile(r":\s+([^:\n]{3,600}?)(?:\s\w+:|\n|$)")
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 
 UNKNOWN = object()
-"""What no rule knows how to look for; MISSING is what a rule looked for and did not find."""
+"""no rule covers the parameter; MISSING means that a rule covers it, but found no value"""
 
 MISSING = object()
-"""What a parameter is filled with when the message does not tell."""
+"""the message holds no value for the parameter"""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What values may be taken from: the part of the message in question, all of it, the day, earlier results."""
+    """The sources of values: the clause in question, the whole message, the present day, and earlier results."""
 
     clause: str
     message: str
     today: date
     calls: list[Call]
-    topic: frozenset[str] = frozenset()  # what the tool is about anyway, which therefore chooses nothing
-    required: frozenset[str] = frozenset()  # for these a guess is better than nothing
-    taken: list[Any] = field(default_factory=list)  # what other parameters of the same call were filled with
+    topic: frozenset[str] = frozenset()  # concepts of the tool's name, which therefore choose no enum value
+    required: frozenset[str] = frozenset()  # parameters for which a guess is better than no value
+    taken: list[Any] = field(default_factory=list)  # values of other parameters of the same call
 
 
 def fill(name: str, schema: dict[str, Any], here: Situation) -> Any:
-    """The value of the parameter `name`, or MISSING."""
+    """Return the value of the parameter `name`, or MISSING."""
     if "enum" in schema:
         return _enum(schema["enum"], here)
     kind = schema.get("type")
@@ -60,7 +60,7 @@ def fill(name: str, schema: dict[str, Any], here: Situation) -> Any:
 
 
 def _words(name: str, schema: dict[str, Any], here: Situation) -> Any:
-    """A text or a list; where no rule knows how to find it, a guess if the tool cannot do without."""
+    """Return a text or a list. If no rule covers it, guess, but only for a required parameter."""
     is_required = name in here.required
     if schema.get("type") == "array":
         return _list(schema.get("items", {}), here) if is_required else MISSING
@@ -103,7 +103,7 @@ def _id(name: str, here: Situation) -> Any:
 
 
 def _rows_with(name: str, value: Any) -> list[dict[str, Any]]:
-    """Every object within `value` that has a field `name`."""
+    """Return every object within `value` that has a value in the field `name`."""
     if isinstance(value, list):
         return [row for item in value for row in _rows_with(name, item)]
     if not isinstance(value, dict):
@@ -113,7 +113,7 @@ def _rows_with(name: str, value: Any) -> list[dict[str, Any]]:
 
 
 def _likeness(row: dict[str, Any], here: Situation) -> tuple[int, int]:
-    """How well a row fits the message: by the words and times they share; a row with no place left fits worst."""
+    """Return how well a row fits the message: by shared words and times. A row with no place left fits worst."""
     said = set(words(here.message)) | set(concepts(here.message))
     text = " ".join(str(value) for value in row.values())
     shared = len(set(words(text)) & said) + 3 * sum(hour in text for hour in extract.hours(here.message))
@@ -130,12 +130,12 @@ def _day(about: str, here: Situation) -> Any:
     return named[0].isoformat() if _FIRST_OF_A_SPAN.search(about) or len(named) == 1 else named[-1].isoformat()
 
 
-# What these tools tell lies ahead: a month without a year is one that is not over.
+# Tools about these topics concern the future: for them, a month without a year is one that is not over.
 _AHEAD = frozenset({"schedule", "upcoming", "calendar", "availability"})
 
 
 def _named_days(here: Situation) -> list[date]:
-    """The days, or the first and last days of the months, that the clause names, or else the message."""
+    """Return the days, or else the first and last days of the months, that the clause names, or else the message."""
     ahead = bool(here.topic & _AHEAD)
     for text in (here.clause, here.message):
         if days := extract.days(text, here.today):
@@ -162,7 +162,7 @@ def _number(name: str, kind: str, here: Situation) -> Any:
 
 
 def _text(about: str, here: Situation) -> Any:
-    """By what the description says is wanted, most particular first."""
+    """Return a text by the first rule that fits the parameter's description, most specific first; else UNKNOWN."""
     wanted = fold(about)
     if "instructor" in wanted:
         found = _WITH.search(here.clause)
@@ -183,7 +183,9 @@ def _text(about: str, here: Situation) -> Any:
 
 
 def _kind_of_class(here: Situation) -> Any:
-    """The unknown word beside "class" or a session, or the only unknown word there is; nobody's name."""
+    """Return the unknown word nearest to "class" or "session" or, without these, the last unknown word. People's names
+    do not count.
+    """
     people = {word for name in extract.names(here.message) for word in words(name)}
     for text in (here.clause, here.message):
         unknown = [word for word in words(text) if not is_ordinary(word) and word not in people and not word.isdigit()]
@@ -198,7 +200,7 @@ def _kind_of_class(here: Situation) -> Any:
 
 
 def _such_as(about: str, here: Situation) -> Any:
-    """A word of the message that the description gives as an example ("such as …")."""
+    """Return a word of the clause that the description gives as an example ("such as …")."""
     _, _, examples = about.partition("such as ")
     given = {concept(word): word for word in words(examples)}
     return next((given[one] for one in concepts(here.clause) if one in given), MISSING)

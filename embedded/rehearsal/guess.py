@@ -1,4 +1,4 @@
-"""A value for a text that no rule knows how to find: what is quoted, addressed, coded or named in the message."""
+"""Guess a text parameter that no rule covers: from quotations, URLs, codes and names in the message."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ _OPENERS = {
 _AFTER = re.compile(
     r"\b(?:of|for|about|named|called|de|para|sobre)\s+(?:the |a |an |el |la |un |una )?([^,.;:?!]{2,80})", re.IGNORECASE
 )
-# A name of a parameter, and the words in the message that come before its value.
+# Part of a parameter's name, and the words that precede its value in a message.
 _LED_BY = {
     "from": "from|leaving|desde",
     "origin": "from|leaving|desde",
@@ -43,7 +43,9 @@ _LED_BY = {
 
 
 def guess_text(about: str, message: str, taken: list[Any]) -> Any:
-    """The likeliest value, not `taken` yet, for a text parameter that is `about` something; else the message."""
+    """Return the most likely value for a text parameter with the description `about`, except those in `taken`; if there
+    is none, the message.
+    """
     wanted = fold(about)
     candidates: list[str] = []
     if "url" in wanted or "link" in wanted:
@@ -65,7 +67,7 @@ def guess_text(about: str, message: str, taken: list[Any]) -> Any:
 
 
 def phrases(message: str) -> list[str]:
-    """Runs of capitalised words, without the word that merely begins a sentence."""
+    """Return the runs of capitalised words, without an ordinary word that only begins a sentence."""
     found = []
     for match in _NAMED.finditer(message):
         words = match.group().split()

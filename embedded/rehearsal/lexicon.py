@@ -1,4 +1,4 @@
-"""Words: English and Spanish folded onto common concepts. A vocabulary, not a list of sentences."""
+"""The vocabulary: English and Spanish words, mapped to common concepts. It holds words, not sentences."""
 
 import functools
 import re
@@ -8,7 +8,7 @@ from core.text import fold
 _CAMEL = re.compile(r"([a-z])([A-Z])")
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
-# Each concept, then the word forms that mean it, in both languages. Tool descriptions go through the same mill.
+# Each concept, then the word forms that mean it, in both languages. Tool descriptions are mapped in the same way.
 _CONCEPTS = """
 book: book booking booked bookings reserve reserved reservation reservations reservar reserva reservas reservame
     reservo apuntar apunta apuntame apuntarme apuntarse inscribir inscribe inscribeme inscripcion enroll enrol
@@ -125,7 +125,7 @@ _TIME_WORDS = {
     "noche",
 }
 
-# Kinds of classes as people call them, in the words that records use.
+# Kinds of classes: what people call them, and the words that records use.
 _TRANSLATED = {
     "boxeo": "boxing", "ciclo": "spin", "bici": "spin", "spining": "spin", "spinning": "spin", "natacion": "aqua",
     "aquagym": "aqua", "estiramientos": "stretch", "movilidad": "mobility", "baile": "dance", "fuerza": "strength",
@@ -148,12 +148,12 @@ _SPANISH_LETTERS = re.compile(r"[ñ¿¡áéíóú]", re.IGNORECASE)
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, folded, without a possessive's ending."""
+    """Return the words of a text, folded, without possessive endings."""
     return [word.removesuffix("'s") for word in _WORD.findall(fold(text.replace("’", "'")))]
 
 
 def concept(word: str) -> str:
-    """What a folded word means: its concept, or the word itself without a plural's ending."""
+    """Return the concept of a folded word, or the word itself without a plural ending."""
     if word in _CONCEPT_OF:
         return _CONCEPT_OF[word]
     for ending in ("ies", "es", "s"):
@@ -164,13 +164,13 @@ def concept(word: str) -> str:
 
 
 def translate(word: str) -> str:
-    """A kind of class in the language of the records."""
+    """Return a kind of class in the words that records use."""
     return _TRANSLATED.get(word, word)
 
 
 @functools.lru_cache(maxsize=1024)
 def concepts(text: str) -> tuple[str, ...]:
-    """The concepts of a text, without filler."""
+    """Return the concepts of a text, without filler words."""
     return tuple(
         concept(word)
         for word in words(_CAMEL.sub(r"\1 \2", text.replace("_", " ")))
@@ -179,12 +179,12 @@ def concepts(text: str) -> tuple[str, ...]:
 
 
 def is_ordinary(word: str) -> bool:
-    """Whether a folded word is part of the vocabulary, a day or a month, and so hardly a name."""
+    """Whether a folded word is part of the vocabulary, a day or a month, and therefore unlikely to be a name."""
     return word in _FILLER or word in _CONCEPT_OF or word in WEEKDAYS or word in MONTHS or word in _TIME_WORDS
 
 
 def language_of(text: str) -> str:
-    """`es` or `en`, whichever has more of its common words in the text."""
+    """Return `es` or `en`: the language with more of its common words in the text, Spanish letters included."""
     found = [word.strip("'") for word in words(text)]
     spanish = sum(word in _SPANISH for word in found) + 2 * len(_SPANISH_LETTERS.findall(text))
     english = sum(word in _ENGLISH for word in found)

@@ -1,9 +1,9 @@
-"""What to say next: chosen by matching words, planned backwards from the tool that serves, summed up at the end.
+"""Choose the next turn: match words to find tools, plan backwards from them, and sum the results up at the end.
 
-1. The message is split into clauses; each may have one goal: the tool whose name and description share its words.
-2. A goal whose required parameters the message fills is called. One that needs an id asks first for the tool whose
-   description says that it returns that id, and so on backwards. What can be called now is called together.
-3. When nothing more can be called, the results are summed up in the language of the message.
+1. The message is split into clauses. Each may have one goal: the tool whose name and description share its words.
+2. A goal is called if the message fills its required parameters. If it needs an id, the tool whose description says
+   that it returns that id is called first, and so on backwards. All calls that are possible now are made together.
+3. When no more calls are possible, the results are summed up in the language of the message.
 """
 
 import math
@@ -28,11 +28,11 @@ _CONTEXT = re.compile(
     rf"\n\n(?:{_OUTSIDE})?\[Context\]\n.*|\A(?:(?:{_OUTSIDE})?\[Context\]\n.*?\n\n)?{_OUTSIDE}", re.DOTALL
 )
 _SPACES = re.compile(r"[ \t]+")
-# Nobody rehearses with a novel, and the time it takes must not grow with one.
+# Rehearsals need no long messages, and the running time must not grow with them.
 _MOST_READ, _MOST_CLAUSES, _MOST_GOALS = 4_000, 20, 3
 _NAME_WEIGHT, _DESCRIPTION_WEIGHT, _PARAMETER_WEIGHT, _NAMES_A_DAY = 3.0, 1.0, 0.8, 1.2
 _LEAST_SCORE, _LEAST_SCORE_ABOUT_SOMEBODY = 2.2, 1.4
-# A tool that changes something is a goal only when the message says to do that very thing.
+# A tool that changes something is a goal only if the message asks for that very change.
 _CHANGING = {"update", "book", "cancel", "create", "send", "delete", "charge", "set"}
 _DEPTH = 3
 _FEW_TOOLS = 8
@@ -45,13 +45,13 @@ _ASKS = re.compile(
     r"(how|who|which|what|when|why|list|show|did|does|last|ultim|cuant|quien|cual|que |cuando|lista|dime|i was|i think)"
 )
 _ASKS_YES_OR_NO = re.compile(r"(is|are|was|were|has|have|am|esta|estoy|estan|hay|ha|he)\b")
-# How much it counts that a message says to do a thing, and that a tool is about one person when it names one.
+# Factors of the score: the message asks for the tool's change; the tool concerns one person and the message names one.
 _TOLD_TO, _FITS_WHO_IS_NAMED = 2.5, 1.25
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A tool that would serve a part of the message."""
+    """A tool that fits a clause of the message."""
 
     clause: str
     tool: ToolOffer
@@ -59,7 +59,7 @@ class Goal:
 
 
 def next_turn(talk: Talk) -> Turn:
-    """What comes next in the conversation: calls to make together, or the final words."""
+    """Return the next turn of the conversation: calls to make together, or the final text."""
     message = _SPACES.sub(" ", _CONTEXT.sub("", talk.message)[:_MOST_READ])
     language = language_of(message)
     today = extract.today_in(talk.system, datetime.now(UTC).date())
@@ -76,10 +76,10 @@ def next_turn(talk: Talk) -> Turn:
 
 
 def find_goals(message: str, tools: list[ToolOffer]) -> list[Goal]:
-    """For each clause the tool that fits it best, where one fits at all; at most three, each tool and clause once."""
+    """Return the best tool for each clause, if one fits; at most three goals, each tool and clause once."""
     rarity = _rarity(tools)
     least = _LEAST_SCORE_ABOUT_SOMEBODY if extract.names(message) or extract.email(message) else _LEAST_SCORE
-    # Where few tools are offered every word is common among them, and fewer must do.
+    # With few tools, every concept is common among them and scores low, so the threshold is lower too.
     least *= min(1.0, math.log(1 + len(tools)) / math.log(1 + _FEW_TOOLS))
     found: list[Goal] = []
     for clause in [part.strip() for part in _CLAUSE_END.split(message) if part and part.strip()][:_MOST_CLAUSES]:
@@ -95,7 +95,7 @@ def find_goals(message: str, tools: list[ToolOffer]) -> list[Goal]:
 
 
 def _rarity(tools: list[ToolOffer]) -> dict[str, float]:
-    """How telling each concept is: the fewer tools mention it, the more (inverse document frequency)."""
+    """Return the weight of each concept: the fewer tools mention it, the higher (inverse document frequency)."""
     mentions = Counter(one for tool in tools for one in set(concepts(f"{tool.name} {tool.description}")))
     return {one: math.log(1 + len(tools) / count) for one, count in mentions.items()}
 
@@ -121,7 +121,7 @@ def _fit(clause: str, message: str, tool: ToolOffer, rarity: dict[str, float]) -
 
 
 def _purpose(tool: ToolOffer) -> str:
-    """The description without what it says of its result."""
+    """Return the description of a tool up to the part about its result."""
     return re.split(r"\bReturns\b", tool.description)[0]
 
 
@@ -132,7 +132,7 @@ def _weight(one: str, in_name: set[str], in_description: set[str]) -> float:
 
 
 def _parameter_concepts(tool: ToolOffer) -> set[str]:
-    """What the descriptions of the parameters give as examples."""
+    """Return the concepts of the examples in the descriptions of the parameters ("such as …")."""
     described = [field.get("description", "") for field in tool.parameters["properties"].values()]
     return {one for text in described for one in concepts(text.partition("such as ")[2].partition(";")[0])}
 
@@ -147,13 +147,13 @@ def _says_to_do_it(verb: str, clause: str, message: str, tool: ToolOffer) -> boo
         return False
     options = [field["enum"] for field in tool.parameters["properties"].values() if "enum" in field]
     if options:
-        # "Freeze it" says what "update … status: frozen" means without saying "update".
+        # "Freeze it" asks for "update … status: frozen" without the word "update".
         return any(set(concepts(str(value))) <= said for value in options[0]) and "book" not in said
     return verb in said and not said & (_OTHER_WISHES - {verb})
 
 
 def _only_asks(clause: str, message: str) -> bool:
-    """Whether this asks about something rather than to do it: "how many cancelled?", "who is booked?"."""
+    """Whether a clause asks about something rather than for a change: "how many cancelled?", "who is booked?"."""
     beginning = _OPENERS.sub("", fold(clause).lstrip("¿¡ "))
     follows = message[message.find(clause) + len(clause) :][:1]
     is_question = "?" in clause or follows == "?"
@@ -161,7 +161,7 @@ def _only_asks(clause: str, message: str) -> bool:
 
 
 def _pursue(goal: Goal, talk: Talk, message: str, today: date) -> tuple[Finding, list[tuple[str, dict[str, Any]]]]:
-    """What to call now for the sake of a goal, and how it stands."""
+    """Return the state of a goal, and the calls to make for it now."""
     here = Situation(goal.clause, message, today, talk.calls)
     done = [call for call in talk.calls if call.name == goal.tool.name]
     if done:
@@ -174,17 +174,17 @@ def _pursue(goal: Goal, talk: Talk, message: str, today: date) -> tuple[Finding,
         found = _produce(name, goal, talk, here, _DEPTH)
         steps += found or []
         unknown = unknown or (None if found else name)
-    # Half of what is needed helps nobody: look it up only when the rest can be had as well.
+    # Look missing values up only if all of them can be obtained.
     if unknown:
         return Finding(goal.tool, _last_search(talk, goal), missing=unknown), []
     return Finding(goal.tool), steps
 
 
 def _arguments(tool: ToolOffer, here: Situation, *, to_find: bool = False) -> tuple[dict[str, Any], list[str]]:
-    """The parameters that can be filled, and the names of the required ones that cannot.
+    """Return the parameters that can be filled, and the names of the required ones that cannot.
 
-    When the tool is only called `to_find` something for another, its choices stay open: "freeze Ana" does not mean to
-    look for frozen clients.
+    If the tool is called only `to_find` a value for another tool, its enum parameters are not filled: "freeze Ana" does
+    not mean to search for frozen clients.
     """
     required = frozenset(tool.parameters.get("required", []))
     here = replace(here, topic=frozenset(concepts(tool.name)), required=required, taken=[])
@@ -201,8 +201,8 @@ def _arguments(tool: ToolOffer, here: Situation, *, to_find: bool = False) -> tu
 
 
 def _produce(name: str, goal: Goal, talk: Talk, here: Situation, depth: int) -> list[tuple[str, dict[str, Any]]] | None:
-    """Calls that bring the parameter `name` nearer: a tool that returns it, or what that tool needs first. None when
-    nothing does, or what does was called and did not bring it.
+    """Return calls that lead to a value for the parameter `name`: of a tool that returns it, or of tools that provide
+    what that tool needs. None if there is no such tool, or if it was called and did not return the value.
     """
     if depth == 0:
         return None
@@ -226,7 +226,7 @@ def _returned(tool: ToolOffer) -> set[str]:
 
 
 def _is_telling(tool: ToolOffer, arguments: dict[str, Any]) -> bool:
-    """Whether a search would search for something: one without any argument finds anybody."""
+    """Whether a search has an argument, or takes none: a search without arguments finds every record."""
     return bool(arguments) or not tool.parameters.get("properties")
 
 
@@ -241,12 +241,14 @@ def _last_search(talk: Talk, goal: Goal) -> Call | None:
 
 
 def _rationale(goal: Goal, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Parameters that ask for the reasons of a call, told apart by a leading underscore and their descriptions."""
+    """Fill the parameters that ask for the reasons of a call. They have a leading underscore, and their descriptions
+    tell which reason is meant.
+    """
     properties: dict[str, Any] = goal.tool.parameters.get("properties", {})
     about: dict[str, Any] = {}
     for name, schema in properties.items():
         if not name.startswith("_") or "considered" in schema.get("description", ""):
-            continue  # it considers one thing only
+            continue  # the rehearsal model considers no alternatives
         if schema.get("type") == "number":
             about[name] = round(min(0.95, goal.score / (goal.score + 3)), 2)
         elif "why" in schema.get("description", "").lower():

@@ -1,4 +1,4 @@
-"""The rehearsal model's HTTP server: `POST /v1/chat/completions`, `POST /v1/messages`, and a desk for directing it."""
+"""The rehearsal model's HTTP server: `POST /v1/chat/completions`, `POST /v1/messages`, and routes that control it."""
 
 import asyncio
 import hashlib
@@ -24,12 +24,12 @@ _HEADERS = {REHEARSAL_HEADER: "true"}
 
 
 class Cut(Exception):
-    """The connection is to break here."""
+    """Breaks the connection at this point of the response."""
 
 
 @dataclass
 class Counts:
-    """What the server did since it started, or since it was last asked to forget."""
+    """What the server has done since it started."""
 
     answered: dict[str, int] = field(default_factory=lambda: {"openai": 0, "anthropic": 0})
     input_tokens: int = 0
@@ -38,7 +38,7 @@ class Counts:
 
 
 def make_server() -> Starlette:
-    """The ASGI application."""
+    """Create the ASGI application."""
     script, counts = Script(), Counts()
 
     async def openai(request: Request) -> Response:
@@ -95,7 +95,7 @@ async def _converse(request: Request, wire: Wire, script: Script, counts: Counts
 
 
 def _fault(request: Request, model: str, talk: Talk, script: Script) -> Fault:
-    """From the script, then the header, then the model's name."""
+    """Return the fault for a call: from the script, else from the header, else from the model's name."""
     scripted = script.next_for(talk.message)
     if scripted is not None:
         return scripted
@@ -143,11 +143,11 @@ async def _spoken(parts: list[bytes], *, is_cut: bool) -> AsyncIterator[bytes]:
         yield part
     if is_cut:
         await asyncio.sleep(0)
-        raise Cut  # the server closes the connection without an end
+        raise Cut  # the server closes the connection before the end of the response
 
 
 def quiet_about_cuts(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """The application without a traceback for every connection cut on purpose."""
+    """Wrap the application so that a connection cut on purpose logs no traceback."""
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -160,5 +160,5 @@ def quiet_about_cuts(app: Callable[..., Awaitable[None]]) -> Callable[..., Await
 
 
 def make_app() -> Callable[..., Awaitable[None]]:
-    """What uvicorn serves."""
+    """Create the application that uvicorn serves."""
     return quiet_about_cuts(make_server())

@@ -1,10 +1,10 @@
-"""Spanish for what tools return: the names of fields, and values that are words.
+"""Spanish for the results of tools: the names of fields, and values that are words.
 
-What has no Spanish here is left out of an answer in Spanish, as are sentences that tools write in English.
+A field without a Spanish name here is left out of a Spanish answer, as are sentences that tools write in English.
 """
 
 LABELS = {
-    # whom and what it is about
+    # contacts and general fields
     "client": "cliente", "clients": "clientes", "client_id": "el cliente", "lead": "interesado", "leads": "interesados",
     "lead_id": "el contacto", "members": "socios", "name": "nombre", "email": "correo", "phone": "teléfono",
     "status": "estado", "status_before": "estado anterior", "lead_status": "estado del interesado", "kind": "tipo",
@@ -90,4 +90,4 @@ VALUES = {
     "less than a day": "menos de un día", "1 to 3 days": "de 1 a 3 días", "3 days or more": "3 días o más",
 }  # fmt: skip
 NAMES = frozenset({"name", "client", "lead", "class_name", "class", "instructor", "email", "to", "recipient"})
-"""fields whose values are names, which stay as they are"""
+"""fields whose values are names, which are not translated"""

@@ -1,4 +1,4 @@
-"""Final words: what the calls brought, told plainly, in English or Spanish, and always as a rehearsal."""
+"""The final text: the results of the calls in plain English or Spanish, always marked as a rehearsal."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +54,7 @@ _ASKED_FOR = {
 
 @dataclass(frozen=True)
 class Finding:
-    """How a goal stands: the call that served it, or what was missing."""
+    """The state of a goal: the call that was made for it, or the parameter that is missing."""
 
     tool: ToolOffer
     call: Call | None = None
@@ -62,7 +62,7 @@ class Finding:
 
 
 def sum_up(message: str, findings: list[Finding], tools: list[ToolOffer], language: str) -> str:
-    """The final words about all findings."""
+    """Return the final text about all findings."""
     say = _PHRASES[language]
     if not findings:
         quoted = " ".join(message.split())[:160]
@@ -138,5 +138,5 @@ def _value(key: str, value: Any, language: str) -> Any:
 
 
 def _label(key: str, language: str) -> str | None:
-    """The name of a field; None where it has none in the language, and is left out."""
+    """Return the label of a field; None if it has none in the language, and is left out."""
     return LABELS.get(key) if language == "es" else key.replace("_", " ")

@@ -1,4 +1,4 @@
-"""A conversation as the mind sees it, whichever wire it came over."""
+"""A conversation with the rehearsal model, independent of the wire format."""
 
 import json
 import re
@@ -10,7 +10,7 @@ _PIECES = re.compile(r"\w{1,6}|[^\w\s]")
 
 @dataclass(frozen=True)
 class ToolOffer:
-    """A tool that may be called."""
+    """A tool that the request offers."""
 
     name: str
     description: str
@@ -19,7 +19,7 @@ class ToolOffer:
 
 @dataclass(frozen=True)
 class Call:
-    """A call that was made, and what came back (None while nothing did)."""
+    """A call that was made, and its result (None while there is none)."""
 
     name: str
     arguments: dict[str, Any]
@@ -29,7 +29,7 @@ class Call:
 
 @dataclass
 class Talk:
-    """What was said so far."""
+    """The conversation so far."""
 
     system: str
     message: str
@@ -39,20 +39,22 @@ class Talk:
 
 @dataclass(frozen=True)
 class Turn:
-    """What the mind says next: words, or calls to make."""
+    """The next turn of the model: text, or calls to make."""
 
     text: str
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
 def count_tokens(value: Any) -> int:
-    """Tokens in a text, or in the JSON of anything else: words in pieces of six letters, and punctuation."""
+    """Count the tokens in a text, or in the JSON of any other value: each piece of up to six letters of a word is one,
+    and each punctuation character.
+    """
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return len(_PIECES.findall(text))
 
 
 def read_result(content: str) -> tuple[Any, bool]:
-    """A tool's result as data where it is JSON, and whether it is an error."""
+    """Return a tool's result, parsed if it is JSON, and whether it is an error."""
     try:
         data = json.loads(content)
     except ValueError:

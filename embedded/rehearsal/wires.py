@@ -1,4 +1,4 @@
-"""The two wire formats: reading a request into a talk, and a turn out as JSON or as server-sent events."""
+"""The two wire formats: parse a request into a `Talk`, and write a `Turn` as JSON or as server-sent events."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ _PIECE = 24
 
 @dataclass(frozen=True)
 class Answer:
-    """A turn with what the wires say around it."""
+    """A turn with the metadata that the wire formats add."""
 
     turn: Turn
     model: str
@@ -27,11 +27,11 @@ class Answer:
 
     @property
     def output_tokens(self) -> int:
-        """Tokens of what was said."""
+        """The tokens in the turn's text and calls."""
         return count_tokens(self.turn.text) + sum(count_tokens(name) + count_tokens(a) for name, a in self.turn.calls)
 
     def call_id(self, index: int) -> str:
-        """An id for a call: the same for the same conversation."""
+        """Return an id for a call. The same conversation gives the same ids."""
         return hashlib.sha256(f"{self.seed}{index}".encode()).hexdigest()[:24]
 
 
@@ -39,7 +39,7 @@ class Answer:
 
 
 def read_openai(body: dict[str, Any]) -> Talk:
-    """The talk in a Chat Completions request."""
+    """Parse a Chat Completions request."""
     talk = Talk(system="", message="")
     asked: dict[str, tuple[str, dict[str, Any]]] = {}
     for message in body["messages"]:
@@ -65,7 +65,7 @@ def read_openai(body: dict[str, Any]) -> Talk:
 
 
 def write_openai(answer: Answer) -> dict[str, Any]:
-    """A chat completion."""
+    """Return the answer as a chat completion."""
     calls = [
         {
             "id": f"call_{answer.call_id(index)}",
@@ -92,7 +92,7 @@ def write_openai(answer: Answer) -> dict[str, Any]:
 
 
 def stream_openai(answer: Answer) -> Iterator[bytes]:
-    """A chat completion as server-sent events."""
+    """Yield the answer as a chat completion in server-sent events."""
     head = {
         "id": f"chatcmpl-{answer.call_id(0)}",
         "object": "chat.completion.chunk",
@@ -125,7 +125,7 @@ def stream_openai(answer: Answer) -> Iterator[bytes]:
 
 
 def error_openai(status: int, message: str) -> dict[str, Any]:
-    """An error as OpenAI words it."""
+    """Return an error in OpenAI's format."""
     kind = {429: "rate_limit_exceeded", 400: "invalid_request_error", 401: "invalid_api_key"}.get(
         status, "server_error"
     )
@@ -149,7 +149,7 @@ def _openai_usage(answer: Answer) -> dict[str, Any]:
 
 
 def read_anthropic(body: dict[str, Any]) -> Talk:
-    """The talk in a Messages request."""
+    """Parse a Messages request."""
     talk = Talk(system=_plain(body.get("system")), message="")
     asked: dict[str, tuple[str, Any]] = {}
     for message in body["messages"]:
@@ -171,7 +171,7 @@ def read_anthropic(body: dict[str, Any]) -> Talk:
 
 
 def write_anthropic(answer: Answer) -> dict[str, Any]:
-    """A message."""
+    """Return the answer as a message."""
     text = [{"type": "text", "text": answer.turn.text}] if answer.turn.text else []
     calls = [
         {"type": "tool_use", "id": f"toolu_{answer.call_id(index)}", "name": name, "input": arguments}
@@ -185,7 +185,7 @@ def write_anthropic(answer: Answer) -> dict[str, Any]:
 
 
 def stream_anthropic(answer: Answer) -> Iterator[bytes]:
-    """A message as server-sent events."""
+    """Yield the answer as a message in server-sent events."""
     start = _anthropic_head(answer) | {"content": [], "stop_reason": None, "usage": _anthropic_usage(answer)}
     yield _event("message_start", {"message": start})
     index = 0
@@ -209,7 +209,7 @@ def stream_anthropic(answer: Answer) -> Iterator[bytes]:
 
 
 def error_anthropic(status: int, message: str) -> dict[str, Any]:
-    """An error as Anthropic words it."""
+    """Return an error in Anthropic's format."""
     kinds = {
         429: "rate_limit_error",
         529: "overloaded_error",

@@ -2,20 +2,36 @@
 
 import random
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Stopped
 from agents.llm.errors import OUTAGE, ModelError
 from agents.llm.gates import HeldBack
-from core.errors import Unavailable
+from agents.work import LimitReached, OutcomeUnknown, Parked
+from core.errors import Conflict, InvalidInput, Misconfigured, NotFound, Unavailable
 from domain.agents.schemas import RetryPolicy
-from domain.claims.schemas import Spell
+from domain.billing.service import BudgetExhausted
+from domain.claims.schemas import ClaimOutcome, Spell
 from domain.pacing.schemas import Route
-from workers.retry import Failure, after_cool_down, after_failure, after_stop, after_stuck, backoff, failure_of
+from domain.tasks.schemas import TaskError
+from domain.wallet.schemas import InsufficientFunds
+from workers.retry import (
+    Failure,
+    after_cool_down,
+    after_doubt,
+    after_failure,
+    after_parking,
+    after_stop,
+    after_stuck,
+    backoff,
+    failure_of,
+)
 
 POLICY = RetryPolicy()
 
@@ -173,3 +189,176 @@ def test_stops_leave_the_task_where_it_belongs() -> None:
     assert late.status == "failed"
     assert cancelled is not None
     assert cancelled.status == "cancelled"
+
+
+# ── the exact figures ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Middle(random.Random):
+    """Dice that always fall on the middle."""
+
+    def random(self) -> float:
+        return 0.5
+
+    def uniform(self, a: float, b: float) -> float:
+        return a + (b - a) / 2
+
+
+def decided(kind: str, *, tries: int = 1, retry_after: float | None = None, **given: Any) -> ClaimOutcome:
+    usual: dict[str, Any] = {"attempts": 0, "max_attempts": 3, "spell": Spell(), "remaining": None}
+    policy = RetryPolicy(base=timedelta(seconds=4), ceiling=timedelta(seconds=100))
+    wait = None if retry_after is None else timedelta(seconds=retry_after)
+    patience = given.pop("patience", timedelta(0))
+    return after_failure(
+        Failure(kind, "said", wait), tries=tries, policy=policy, patience=patience, dice=Middle(), **(usual | given)
+    )
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(0, 2), (1, 2), (2, 4), (3, 8), (5, 32), (6, 50), (7, 50), (999, 50)])
+def test_the_back_off_doubles_until_its_ceiling(attempt: int, seconds: float) -> None:
+    policy = RetryPolicy(base=timedelta(seconds=4), ceiling=timedelta(seconds=100))
+    assert backoff(attempt, policy, Middle()) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("used", "seconds"), [(0, 2), (1, 4)])
+def test_a_retry_waits_by_the_attempts_that_counted(used: int, seconds: float) -> None:
+    outcome = decided("tool_failed", attempts=used)
+    assert outcome == ClaimOutcome(
+        status="queued", outcome="retry", counted=True, delay=timedelta(seconds=seconds),
+        error=TaskError(kind="tool_failed", message="said"),
+    )  # fmt: skip
+
+
+def test_after_progress_the_first_attempt_is_the_one_that_failed_now() -> None:
+    outcome = decided("tool_failed", attempts=2, spell=Spell(has_progressed=True))
+    assert (outcome.delay, outcome.counts_anew) == (timedelta(seconds=2), True)
+    assert decided("tool_failed", max_attempts=1, spell=Spell(has_progressed=True)).status == "failed"
+
+
+@pytest.mark.parametrize(("tries", "seconds"), [(1, 2), (2, 4), (4, 16)])
+def test_an_outage_of_our_own_servers_backs_off_by_all_tries_and_counts_none(tries: int, seconds: float) -> None:
+    outcome = decided("unavailable", tries=tries, attempts=2)
+    assert (outcome.status, outcome.outcome, outcome.counted) == ("queued", "retry", False)
+    assert outcome.delay == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("outages", "seconds"), [(0, 2), (1, 4), (2, 8), (3, 15)])
+def test_during_an_outage_of_a_provider_the_back_off_grows_by_its_outages(outages: int, seconds: float) -> None:
+    spell = Spell(outages=outages)
+    outcome = decided("overloaded", attempts=2, patience=timedelta(minutes=10), spell=spell)
+    assert (outcome.outcome, outcome.counted, outcome.delay) == ("deferred", False, timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 15 + 1.25), (0, 0.5), (100, 100 + 5.5)])
+def test_a_rate_limit_waits_as_asked_and_some_jitter(asked: float | None, seconds: float) -> None:
+    assert decided("rate_limited", retry_after=asked).delay == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("remaining", "status"), [(1.999, "failed"), (2, "failed"), (2.001, "queued")])
+def test_a_try_that_would_begin_at_the_deadline_is_too_late(remaining: float, status: str) -> None:
+    outcome = decided("tool_failed", remaining=timedelta(seconds=remaining))
+    assert outcome.status == status
+    if status == "failed":
+        message = "The next try would begin after the deadline. Last error: said"
+        assert outcome == ClaimOutcome(
+            status="failed", outcome="failed", counted=True, delay=None,
+            error=TaskError(kind="deadline", message=message),
+        )  # fmt: skip
+
+
+def test_what_fails_for_good_has_no_delay_and_no_deadline_in_its_error() -> None:
+    outcome = decided("bad_request", remaining=timedelta(0))
+    assert (outcome.delay, outcome.error) == (None, TaskError(kind="bad_request", message="said"))
+
+
+def test_a_task_whose_model_cools_down_says_so() -> None:
+    held = HeldBack(Route("openai", "m", "k"), "limit", timedelta(seconds=7))
+    outcome = after_cool_down(held, remaining=None, dice=Middle())
+    assert outcome == ClaimOutcome(
+        status="queued", outcome="deferred", delay=timedelta(seconds=7.5),
+        error=TaskError(kind="held_back", message=held.message),
+    )  # fmt: skip
+
+
+def test_a_task_in_doubt_waits_for_a_person() -> None:
+    outcome = after_doubt(OutcomeUnknown("Nobody knows whether ring_bell happened."))
+    assert outcome == ClaimOutcome(
+        status="waiting", outcome="waiting", waiting_for="outcome",
+        error=TaskError(kind="outcome_unknown", message="Nobody knows whether ring_bell happened."),
+    )  # fmt: skip
+
+
+def test_a_parked_task_waits_for_a_decision_and_has_no_error() -> None:
+    assert after_parking(Parked("advice")) == ClaimOutcome(status="waiting", outcome="waiting", waiting_for="advice")
+
+
+@pytest.mark.parametrize(
+    ("reason", "what", "needed"),
+    [
+        (InsufficientFunds("It takes 3.", needed=Decimal(3)), "funds", Decimal(3)),
+        (BudgetExhausted("It takes 0.5.", needed=Decimal("0.5")), "budget", Decimal("0.5")),
+        (BudgetExhausted("It takes some."), "budget", None),
+    ],
+)
+def test_a_task_without_money_waits_for_as_much_as_it_needs(
+    reason: InsufficientFunds | BudgetExhausted, what: str, needed: Decimal | None
+) -> None:
+    assert after_parking(reason) == ClaimOutcome(
+        status="waiting", outcome="waiting", waiting_for=what, waiting_amount=needed,
+        error=TaskError(kind=f"no_{what}", message=reason.message),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attempts", "has_progressed", "status", "outcome"),
+    [
+        (0, False, "queued", "retry"),
+        (1, False, "queued", "retry"),
+        (2, False, "failed", "failed"),
+        (2, True, "queued", "retry"),
+    ],
+)
+def test_a_stuck_thread_costs_an_attempt(attempts: int, has_progressed: bool, status: Any, outcome: Any) -> None:
+    spell = Spell(has_progressed=has_progressed)
+    assert after_stuck(attempts=attempts, max_attempts=3, what="book_class", spell=spell) == ClaimOutcome(
+        status=status, outcome=outcome, counted=True, counts_anew=has_progressed, delay=timedelta(0),
+        error=TaskError(kind="stuck", message="Its thread did not come back from book_class."),
+    )  # fmt: skip
+
+
+def test_the_last_attempt_of_a_stuck_task_after_progress_is_its_first() -> None:
+    spell = Spell(has_progressed=True)
+    assert after_stuck(attempts=5, max_attempts=1, what="x", spell=spell).status == "failed"
+    assert after_stuck(attempts=5, max_attempts=2, what="x", spell=spell).status == "queued"
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (
+            ModelError("rate_limited", "slow down", retry_after=timedelta(seconds=3)),
+            Failure("rate_limited", "slow down", timedelta(seconds=3)),
+        ),
+        (LimitReached("enough"), Failure("limit_reached", "enough")),
+        (Misconfigured("no key"), Failure("misconfigured", "no key")),
+        (NotFound("no agent"), Failure("misconfigured", "no agent")),
+        (InvalidInput("no model"), Failure("misconfigured", "no model")),
+        (Unavailable("gone"), Failure("unavailable", "gone")),
+        (Conflict("taken"), Failure("tool_failed", "taken")),
+        (ZeroDivisionError("oh"), Failure("tool_failed", "ZeroDivisionError: oh")),
+    ],
+)
+def test_what_is_told_of_an_exception(error: Exception, failure: Failure) -> None:
+    assert failure_of(error) == failure
+
+
+def test_of_a_database_error_only_what_the_driver_says_is_told() -> None:
+    error = DBAPIError("SELECT secret", {"card": "4111"}, ValueError("no such column"))
+    assert failure_of(error) == Failure("tool_failed", "ValueError: no such column")
+
+
+def test_notes_of_an_exception_are_told_after_it() -> None:
+    error = ValueError("bad")
+    error.add_note("In book_class.")
+    error.add_note("Twice.")
+    assert failure_of(error).message == "ValueError: bad In book_class. Twice."

@@ -1,6 +1,6 @@
-"""The periodic duties, each declared once: its name, how often it runs, why, and the function that does it.
+"""The periodic duties: the name of each, how often it runs, why, and its function.
 
-Beat reads this list through `beat_schedule.py`; `workers/app.py` makes a Celery task on the `system` queue of each.
+Beat reads this list through `beat_schedule.py`; `workers/app.py` makes each a Celery task on the `system` queue.
 """
 
 from datetime import timedelta

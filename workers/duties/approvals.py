@@ -1,4 +1,4 @@
-"""Approvals that no vote ends."""
+"""Approvals that end without a vote, and tasks whose approval is decided."""
 
 from uuid import UUID
 
@@ -30,6 +30,6 @@ def withdraw_approvals() -> None:
 
 
 def wake_decided() -> None:
-    """Queue tasks that still wait although their approval is decided: a crash between the two left them there."""
+    """Queue tasks that still wait although their approval is decided: a crash between the two writes left them."""
     with system_transaction() as connection:
         approvals.wake_decided(connection)

@@ -1,4 +1,4 @@
-"""Bills: total what was used, close what is over, warn before a budget is spent."""
+"""Bills: total usage, close past months, warn before a budget is spent."""
 
 from core.db import system_transaction
 from core.money import in_words

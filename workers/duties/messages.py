@@ -1,4 +1,4 @@
-"""The outbox: send what is in it, and reclaim what a dead process was sending."""
+"""The outbox: send its messages, and reclaim those that a dead process was sending."""
 
 import functools
 from typing import Any
@@ -10,7 +10,7 @@ from domain.channels import delivery
 
 
 def deliver_messages() -> None:
-    """Begin to send what is in the outbox. Waits for no receiver."""
+    """Begin to send the messages in the outbox. Does not wait for the receivers."""
     _outbox().send_due()
 
 
@@ -31,6 +31,6 @@ def _senders() -> delivery.Senders:
 
 @signals.worker_shutting_down.connect
 def _stop_sending(**_: Any) -> None:
-    """Begin no further message; those being sent have the time that a stopping worker has."""
+    """Start sending no more messages; those being sent have as long as the stopping worker has."""
     if _outbox.cache_info().currsize:
         _outbox().stop()

@@ -1,4 +1,4 @@
-"""Wallets: free what is reserved for nothing, collect what is owed, let waiting tasks go on."""
+"""Wallets: release holds that are no longer needed, collect arrears and fees, resume tasks that wait for money."""
 
 from datetime import date
 from uuid import UUID
@@ -14,7 +14,7 @@ def subtract_ended_holds() -> None:
     """Subtract the holds of ended tasks from what their wallets have reserved."""
     with system_transaction() as connection:
         spent_from = wallet.organisations_with_ended_holds(connection)
-    # A transaction for each organisation: its tasks wait for the wallet's row meanwhile.
+    # One transaction per organisation: it locks the wallet's row, and the organisation's tasks wait for that lock.
     for_each(spent_from, "ended holds not subtracted", _subtract)
 
 
@@ -24,7 +24,7 @@ def _subtract(org: UUID) -> None:
 
 
 def release_holds() -> None:
-    """Release what is still reserved for tasks whose worker died."""
+    """Release the holds and reserves that remain of tasks whose worker died."""
     with system_transaction() as connection:
         left = wallet.holds_left_behind(connection)
     for_each(left, "hold not released", _release)
@@ -37,7 +37,7 @@ def _release(task: UUID) -> None:
 
 
 def pay_arrears() -> None:
-    """Pay the fees that are owed with what is free again."""
+    """Pay the fees that are owed with tokens that are available again."""
     with system_transaction() as connection:
         owing = wallet.organisations_owing(connection)
     for_each(owing, "arrears not paid", _pay)
@@ -49,7 +49,7 @@ def _pay(org: UUID) -> None:
 
 
 def wake_funded() -> None:
-    """Queue tasks that wait for money which is there again: released by other tasks, or a new month's budget.
+    """Queue tasks that wait for money which is now available: released by other tasks, or a new month's budget.
 
     A top-up or a raised budget wakes them at once, without this duty.
     """

@@ -1,4 +1,4 @@
-"""Posts, exports and campaigns: carry each on to its end."""
+"""Posts, exports and campaigns: the steps that are due."""
 
 from core.db import system_transaction
 from core.duties import for_each
@@ -6,7 +6,7 @@ from domain.office import endings
 
 
 def attend_office() -> None:
-    """Hand over posts that are due, delete old exports, and carry on campaigns."""
+    """Hand over posts that are due, delete old exports, and continue campaigns."""
     with system_transaction() as connection:
         in_need = endings.organisations_in_need(connection)
     for_each(in_need, "posts, exports and campaigns not attended to", endings.attend)

@@ -26,4 +26,4 @@ def _end(what: str, end: Callable[[Connection], int]) -> None:
             return end(connection)
 
     if in_batches(what, batch):
-        wakeup.hint()  # what ended makes room
+        wakeup.hint()  # the ended tasks make room for others

@@ -1,4 +1,4 @@
-"""Delete what is kept no longer."""
+"""Delete rows that are kept no longer."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,7 +20,7 @@ _RUNS_KEPT = timedelta(days=90)
 
 
 def clean_up() -> None:
-    """Delete tasks that ended longer ago than they are kept."""
+    """Delete ended tasks whose retention time is over."""
     config = settings()
     _prune(
         "deleted finished tasks",
@@ -36,13 +36,13 @@ def forget_runs() -> None:
 
 
 def forget_workers() -> None:
-    """Delete the rows of workers that are long gone."""
+    """Delete the rows of workers that have been gone for a day."""
     with system_transaction() as connection:
         workers.forget_workers(connection, _WORKERS_KEPT)
 
 
 def forget_keys() -> None:
-    """Delete concurrency keys that no task names any more."""
+    """Delete concurrency keys that no task uses any more."""
     _prune("forgot concurrency keys", tasks.forget_unused_keys)
 
 
@@ -52,7 +52,7 @@ def forget_trees() -> None:
 
 
 def forget_unattended() -> None:
-    """Delete the counts of actions without a person that no cap asks for any more."""
+    """Delete the counts of unattended actions that no cap needs any more."""
     with system_transaction() as connection:
         approvals.forget_unattended(connection)
 
