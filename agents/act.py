@@ -25,10 +25,12 @@ from agents.tools import TOOLS
 from agents.tools.registry import REFUSALS, Acting, NotDone, OutwardContext, Start, Tool, ToolContext, ToolFailed
 from agents.work import OutcomeUnknown, Parked, Work
 from core.clock import Stopwatch
-from core.db import dump_json, limit_to, refusal_of, transaction, undone
+from core.db import limit_to, transaction, undone
 from core.errors import Conflict, InvalidInput, NotPermitted
 from core.failpoints import failpoint
+from core.json_text import dump_json
 from core.recordable import recordable
+from core.refusals import refusal_of
 from domain.approvals import service as approvals
 from domain.audit import service as audit
 from domain.audit.schemas import Actor, AuditEvent

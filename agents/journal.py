@@ -19,10 +19,11 @@ from agents.funds import TaskFunds
 from agents.interrupt import Interrupt
 from agents.reference import LazyConnection
 from core.clock import Stopwatch
-from core.db import SingleStatement, transaction
+from core.db import transaction
 from core.errors import Unavailable
 from core.failpoints import failpoint
 from core.ids import new_id
+from core.prepared import SingleStatement
 from domain.billing import service as billing
 from domain.claims import service as claims
 from domain.claims.schemas import Bill, Claimed, ClaimOutcome, JournalLine, StepRecord

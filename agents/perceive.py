@@ -8,7 +8,7 @@ from agents.journal import make_record
 from agents.tools import TOOLS
 from agents.work import Work
 from core.clock import Stopwatch
-from core.db import dump_json
+from core.json_text import dump_json
 
 _GROUND_RULES = """
 You work for {organisation}. It is now {now} ({zone}).

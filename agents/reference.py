@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.db import SingleStatement
+from core.prepared import SingleStatement
 from domain.agents import service as agents
 from domain.agents.schemas import Agent
 from domain.billing import service as billing

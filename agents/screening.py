@@ -23,8 +23,9 @@ from agents.tools import TOOLS
 from agents.tools.registry import REFUSALS, Parameters, Stake, Tool
 from agents.work import Work
 from core.clock import Stopwatch
-from core.db import dump_json, transaction
+from core.db import transaction
 from core.errors import InvalidInput, NotPermitted, RotaError
+from core.json_text import dump_json
 from core.packs import installed
 from core.text import fold
 from domain.approvals import service as approvals

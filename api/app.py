@@ -28,7 +28,7 @@ from api.routes import (
     wallet,
     workflows,
 )
-from core.db import APP, SYSTEM, engine
+from core.engines import APP, SYSTEM, engine
 from core.logging import configure_logging
 from core.memory import freeze_gc
 from core.packs import installed
@@ -45,15 +45,15 @@ A task exists when `POST /v1/tasks` has answered. Whatever goes wrong is told in
 
 
 def make_app() -> FastAPI:
-    """The application, ready to serve.
+    """Return the application, ready to serve.
 
     Raises:
-        Misconfigured: a setting that cannot be missing is.
+        Misconfigured: a required setting is missing.
     """
     config = settings()
     configure_logging(level=config.log_level, as_json=config.log_json)
-    _ = config.pepper, TOOLS.names()  # what is missing is told at the start, not at the first request
-    # The documentation page with its scripts served from here: the usual one fetches them from the internet.
+    _ = config.pepper, TOOLS.names()  # fail at the start, not at the first request, if something is missing
+    # Serves the documentation page's scripts itself: FastAPI's own page loads them from the internet.
     app = FastAPIOffline(
         title="Rota",
         version=importlib.metadata.version("rota"),
@@ -61,7 +61,7 @@ def make_app() -> FastAPI:
         lifespan=_warm,
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
-        redirect_slashes=False,  # its redirects name the host that the request named
+        redirect_slashes=False,  # a redirect would name the host that the request named
     )
     problems.install(app)
     app.add_middleware(AnswerHead)
@@ -81,14 +81,14 @@ def make_app() -> FastAPI:
             app.include_router(router)
     app.include_router(operations.router)
     app.include_router(operations.public)
-    # FastAPI's own way to extend what it says of itself.
+    # FastAPI's own way to extend its OpenAPI description.
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     return app
 
 
 @asynccontextmanager
 async def _warm(_: FastAPI) -> AsyncIterator[None]:
-    """Do before the first request what it would otherwise wait for."""
+    """Create the database engines and start the rate limits now: the first request would otherwise wait for them."""
     engine(APP)
     engine(SYSTEM)
     limits().start()

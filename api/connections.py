@@ -1,9 +1,9 @@
-"""Limits on what a connection may ask of this process before any work is done for it.
+"""Limits on connections, enforced before the application does any work for a request.
 
-uvicorn's httptools protocol has none of its own: it buffers a header of any length and waits forever for the second
-half of a request. Here a connection has a deadline for its request's head, its body, the next request, and for reading
-an answer; the bytes of a head and of a body's framing are counted. A refusal is a problem document written straight to
-the socket: no task is started for it.
+uvicorn's httptools protocol has no limits: it buffers a header of any length and waits forever for the second half of
+a request. Here a connection has a deadline for its request's head, its body, the next request, and for reading a
+response; the bytes of a head and of a body's framing are counted. A refusal is a problem document written straight to
+the socket: no asyncio task is started for it.
 """
 
 import asyncio
@@ -24,31 +24,31 @@ from core.settings import Settings, settings
 from web.problems import problem
 
 _LOOK_EVERY = 0.25
-# Connections beyond the limits, kept for a moment to answer /health: a process under load must not look dead.
+# Connections above the limits, kept briefly to answer /health: a process under load must not look dead.
 _SPARE = 32
 _SPARE_HEAD_TIME = 2.0
 _HEALTH = {b"/health", b"/health/ready"}
-# Bytes of framing allowed for a byte of the body: a chunk of one byte needs five.
+# Bytes of framing allowed per byte of the body: a chunk of one byte needs five.
 _FRAMING = 8
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What one process allows its connections."""
+    """The limits that one process sets for its connections."""
 
     header_bytes: int
-    head_time: float  # seconds, as all of these
+    head_time: float  # seconds, like all times below
     body_time: float
     idle_time: float
     take_time: float
     connections: int
     connections_address: int
     proxies: tuple[Network, ...] = ()
-    linger_time: float = 5  # after an early answer, for a peer that still sends to stop and read it
+    linger_time: float = 5  # after an early response: time for a peer that is still sending to stop and read it
 
     @classmethod
     def of(cls, config: Settings) -> Self:
-        """The limits that the settings name."""
+        """Return the limits that the settings give."""
         return cls(
             header_bytes=config.max_header_bytes,
             head_time=config.head_timeout,
@@ -62,7 +62,7 @@ class ConnectionLimits:
 
 
 class Refused(Exception):
-    """Raised within the parser's callbacks: the request is not to be served."""
+    """Raised in the parser's callbacks: the request must not be served."""
 
     def __init__(self, status: HTTPStatus, detail: str, retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -71,7 +71,7 @@ class Refused(Exception):
         self.retry_after = retry_after
 
     def answer(self) -> bytes:
-        """The whole answer, as it goes over the wire."""
+        """Return the complete response as bytes for the socket."""
         headers = {"connection": "close"} | ({"retry-after": str(self.retry_after)} if self.retry_after else {})
         document = problem(self.status, self.detail, headers)
         lines = [f"HTTP/1.1 {self.status.value} {self.status.phrase}".encode()]
@@ -80,7 +80,7 @@ class Refused(Exception):
 
 
 class _Awaits(Enum):
-    """What the parser is in the middle of."""
+    """Which part of a request the parser is waiting for."""
 
     REQUEST = auto()
     HEAD = auto()
@@ -88,24 +88,24 @@ class _Awaits(Enum):
 
 
 class Guard:
-    """Counts the connections of one server, and looks after their deadlines."""
+    """Counts the connections of one server and enforces their deadlines."""
 
     _guards: ClassVar[WeakKeyDictionary[ServerState, "Guard"]] = WeakKeyDictionary()
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self._admitted: set[GuardedProtocol] = set()
-        self._spare: dict[GuardedProtocol, None] = {}  # in the order in which they came
+        self._spare: dict[GuardedProtocol, None] = {}  # oldest first
         self._addresses: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
     def of(cls, server: ServerState, limits: ConnectionLimits) -> "Guard":
-        """The guard of a server."""
+        """Return the guard of a server; the first call creates it."""
         return cls._guards.setdefault(server, cls(limits))
 
     def admit(self, connection: "GuardedProtocol") -> Refused | None:
-        """Count a new connection. Where a limit is reached, returns why it is served nothing but health."""
+        """Count a new connection. If a limit is reached, return the refusal for every request except health."""
         refused = self._over_limit(connection.address)
         if refused is None:
             self._admitted.add(connection)
@@ -134,7 +134,7 @@ class Guard:
         return None
 
     def release(self, connection: "GuardedProtocol") -> None:
-        """A connection is gone."""
+        """Stop counting a connection that has closed."""
         self._spare.pop(connection, None)
         if connection in self._admitted:
             self._admitted.remove(connection)
@@ -152,7 +152,7 @@ class Guard:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limits. A subclass may carry limits of its own instead of the settings'."""
+    """uvicorn's protocol with limits. A subclass may set `limits` to replace those of the settings."""
 
     limits: ClassVar[ConnectionLimits | None] = None
 
@@ -198,7 +198,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
-        # The other protocol now gets the transport's events: `look` finds out that the connection ended.
+        # The other protocol now gets the transport's events: `look` detects that the connection ended.
         self._is_handed_over = True
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -287,7 +287,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._wait(self._limits.head_time)
 
     def look(self, now: float) -> None:
-        """End the connection if a deadline has passed."""
+        """Close the connection if a deadline has passed."""
         if self._is_handed_over:
             if self.transport.is_closing():
                 self._guard.release(self)
@@ -298,7 +298,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._end_waiting()
 
     def _is_stuck(self, now: float) -> bool:
-        """Whether the peer has read nothing of an answer for too long."""
+        """Whether the peer has read nothing of a response for too long."""
         unsent = self.transport.get_write_buffer_size()
         if not unsent or unsent != self._unsent:
             self._stuck_since = now

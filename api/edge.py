@@ -1,4 +1,4 @@
-"""ASGI middleware before any route: the caller behind a proxy, the names of this server, HEAD, kinds of bodies."""
+"""ASGI middleware that runs before any route: clients behind proxies, allowed host names, HEAD, types of bodies."""
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -17,10 +17,10 @@ _WITH_BODY = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 def caller_address(peer: str, forwarded: Iterable[str], proxies: Sequence[Network]) -> str:
-    """The address that a request comes from: the last one in X-Forwarded-For that a trusted proxy vouches for.
+    """Return the address that a request comes from: the last X-Forwarded-For entry that a trusted proxy vouches for.
 
-    Each proxy appends whom it was asked by, so the list is believed from its end for as long as the address before
-    is a trusted proxy's. What stands further left anybody may have written.
+    Each proxy appends the address of its client, so the list is read from its end, for as long as the address read
+    before is a trusted proxy's. Entries further left may be forged.
     """
     address = peer
     for entry in reversed([part.strip() for value in forwarded for part in value.split(",")]):
@@ -34,7 +34,7 @@ def caller_address(peer: str, forwarded: Iterable[str], proxies: Sequence[Networ
 
 
 def _without_port(entry: str) -> str | None:
-    """The address in an entry such as `1.2.3.4`, `1.2.3.4:567`, `2a00::1` or `[2a00::1]:567`, if it has one."""
+    """Return the address in an entry such as `1.2.3.4`, `1.2.3.4:567`, `2a00::1` or `[2a00::1]:567`, or None."""
     if entry.startswith("["):
         entry = entry[1:].partition("]")[0]
     elif entry.count(":") == 1:
@@ -46,7 +46,7 @@ def _without_port(entry: str) -> str | None:
 
 
 class TrustProxies:
-    """Takes the caller's address and scheme from what trusted proxies say of them, and from nobody else."""
+    """Takes the client's address and scheme from X-Forwarded headers, if a trusted proxy sent the request."""
 
     def __init__(self, app: App, proxies: Sequence[Network]) -> None:
         self._app = app
@@ -72,7 +72,7 @@ def _values(scope: Any, name: bytes) -> list[str]:
 
 
 def is_known_host(header: str, allowed: Sequence[str]) -> bool:
-    """Whether a Host header names one of `allowed`, of which `*.example.com` stands for every name below that one."""
+    """Whether a Host header names one of `allowed`; `*.example.com` matches every name below `example.com`."""
     host = header.strip().lower()
     host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
     host = host.removesuffix(".")
@@ -83,7 +83,7 @@ def is_known_host(header: str, allowed: Sequence[str]) -> bool:
 
 
 class KnownHosts:
-    """Refuses requests under names that are not allowed. Health is exempt: load balancers ask for it by address."""
+    """Refuses requests to host names that are not allowed. Health is exempt: load balancers request it by address."""
 
     def __init__(self, app: App, allowed: Sequence[str]) -> None:
         self._app = app
@@ -106,7 +106,7 @@ class KnownHosts:
 
 
 class AnswerHead:
-    """Answers HEAD as GET, without the body. A stream ends with its head."""
+    """Answers HEAD like GET, without the body. A streamed response ends after its headers."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -129,7 +129,7 @@ class AnswerHead:
 
 
 class JsonBodies:
-    """Refuses a body that is not JSON, as it says itself, wherever the API takes one."""
+    """Refuses requests under `/v1/` whose headers declare a body that is not JSON, or is compressed."""
 
     def __init__(self, app: App) -> None:
         self._app = app

@@ -1,6 +1,6 @@
-"""What fields mean, by name: one word means one thing throughout. `Model.field` says it where a model means another.
+"""Descriptions of fields by name. A name means the same everywhere, unless `Model.field` describes it for one model.
 
-For fields whose models do not describe them. A field that is neither described there nor named here fails
+They apply to fields that their models do not describe. A field that is described neither there nor here fails
 `tests/integration/test_openapi.py`.
 """
 
@@ -397,14 +397,14 @@ PARAMETERS: dict[str, str] = {
     "resource_id": "the resource's id",
 }
 
-# Amounts: decimal numbers, written as text so that nothing is lost on the way.
+# Fields that are amounts: decimal numbers, sent as strings so that no precision is lost.
 AMOUNTS = frozenset({
     "amount", "amount_over", "amount_up_to", "base_cost", "billed_cost", "cache_write_per_million",
     "cached_per_million", "estimated_cost", "held", "input_per_million", "markup", "max_cost", "monthly_budget",
     "monthly_limit", "output_per_million", "price", "revenue", "spent",
 })  # fmt: skip
 
-# Of fields that are plain words; of dates, ids, numbers and choices the description makes examples by itself.
+# Examples for free-text fields. `openapi.py` makes examples for dates, ids, numbers and choices by itself.
 EXAMPLES: dict[str, Any] = {
     "host": "mail.example.com",
     "password": "a long one",

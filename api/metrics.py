@@ -1,4 +1,4 @@
-"""Prometheus metrics: what this process served, counted as it happens; the rest read from the database when asked."""
+"""Prometheus metrics: this process counts its own requests; the rest is read from the database at every scrape."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
@@ -15,7 +15,7 @@ from core.errors import RotaError
 from core.settings import settings
 from domain.monitoring import service as monitoring
 
-# Anything may stand there, and each new label is a series for good.
+# A client may send any method name, and each new label value is a series that is never dropped.
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _registry = CollectorRegistry()
 _requests = Counter("rota_http_requests", "Requests answered", ["method", "route", "status"], registry=_registry)
@@ -32,7 +32,7 @@ _seconds = Histogram(
 
 
 class _Installation(Collector):
-    """The state of queues and workers, read at every scrape."""
+    """The state of queues and workers, read from the database at every scrape."""
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("rota_database_up", "Whether the database answers")
@@ -42,7 +42,7 @@ class _Installation(Collector):
                 lease = timedelta(seconds=settings().worker_lease)
                 workers = monitoring.workers(connection, lease)
                 not_accepting = monitoring.workers_not_accepting(connection, lease)
-        except (RotaError, ProgrammingError):  # away, or not set up yet
+        except (RotaError, ProgrammingError):  # the database is down, or not set up yet
             up.add_metric([], 0)
             yield up
             return
@@ -67,12 +67,12 @@ _registry.register(_Installation())
 
 
 def exposition() -> bytes:
-    """All metrics in Prometheus' text format."""
+    """Return all metrics in the Prometheus text format."""
     return generate_latest(_registry)
 
 
 def count_refused_connection(status: int) -> None:
-    """Count a connection that was ended with this status."""
+    """Count a connection that was refused with this status."""
     _refused_connections.labels(int(status)).inc()
 
 

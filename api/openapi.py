@@ -1,7 +1,7 @@
-"""The description of the API for those who generate clients from it: what every operation has in common, in one place.
+"""The OpenAPI description, from which clients are generated: adds what all operations have in common.
 
-FastAPI describes what each route declares. Here it is completed by what holds for all of them: names of operations and
-schemas, the problems that any request may meet and their headers, and what fields mean (`glossary.py`).
+FastAPI describes what each route declares. This module adds what holds for all routes: names of operations and schemas,
+the problems that any request may get and their headers, and what fields mean (`glossary.py`).
 """
 
 import copy
@@ -20,7 +20,7 @@ from web.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 
 Json = dict[str, Any]
 
-# Route functions whose name alone says too little, and what a client's function is to be called.
+# Operation ids, which name the functions of generated clients, for route functions whose own name says too little.
 _OPERATIONS = {
     "me": "get_me",
     "why": "explain_waiting",
@@ -54,13 +54,13 @@ _OPERATIONS = {
     "list_runs": "list_workflow_runs",
     "get_run": "get_workflow_run",
 }
-# Routes of two files that have the same function name.
+# Operation ids by path, for route functions that have the same name in two files.
 _OPERATIONS_BY_PATH = {"/v1/token-prices/{item}": "set_token_price"}
 
 _PROBLEM = "ProblemDetails"
 _CHANNELS = (EmailChannel, GatewaySettings)  # one route takes either, depending on the kind of channel
 
-# FastAPI tells models of one name apart by where they are defined.
+# Schema names to use instead of FastAPI's, which tells models of the same name apart by their module.
 _SCHEMAS = {
     "Problem": "CronProblem",
     "domain__followups__schemas__Rule": "FollowUpRule",
@@ -72,12 +72,12 @@ _SCHEMAS = {
 
 
 def operation_id(route: APIRoute) -> str:
-    """What a generated client calls the operation."""
+    """Return the operation's id, which names the function of a generated client."""
     return _OPERATIONS_BY_PATH.get(route.path) or _OPERATIONS.get(route.name) or route.name
 
 
 def describe(app: FastAPI) -> Json:
-    """The whole description, made once."""
+    """Return the complete description. It is built once."""
     if app.openapi_schema is None:
         made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         app.openapi_schema = completed(made)
@@ -85,7 +85,7 @@ def describe(app: FastAPI) -> Json:
 
 
 def completed(description: Json) -> Json:
-    """FastAPI's description with what holds for every operation."""
+    """Add to FastAPI's description what holds for every operation, and return it."""
     schemas = description["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):  # every error is a problem document
         schemas.pop(unused, None)
@@ -104,7 +104,7 @@ def completed(description: Json) -> Json:
 
 
 def operations(description: Json) -> Iterator[tuple[str, Json]]:
-    """Every operation, with its path."""
+    """Yield every operation with its path."""
     for path, item in description["paths"].items():
         for method, operation in item.items():
             if method in {"get", "put", "post", "delete", "patch"}:
@@ -160,7 +160,7 @@ _MEANINGS = {
     500: "Something went wrong on the server; `reference` stands in its log.",
     503: "The database or another server that is needed does not answer, or the server has no room.",
 }
-# What any request may meet, whatever it asks for: a connection is looked at before the request is.
+# Any request may get these statuses: a connection is checked before its request is.
 _ALWAYS = {400, 408, 421, 429, 431, 500, 503}
 _WITH_KEY = {401, 403}
 _WITH_BODY = {413, 415, 422}
@@ -177,7 +177,7 @@ def _complete(operation: Json, *, needs_key: bool, is_public: bool) -> None:
         if is_public and "application/json" in answers.get(str(status), {}).get("content", {}):
             answers[str(status)]["headers"] = _references(
                 _PROBLEM_HEADERS[status]
-            )  # health says in its own words how it is
+            )  # health answers with a schema of its own
         else:
             answers[str(status)] = _problem(status)
     for (name, answer), headers in _ANSWER_HEADERS.items():
@@ -211,7 +211,7 @@ def _references(headers: dict[str, str]) -> Json:
 
 
 def _renamed(description: Json) -> Json:
-    """The description with names of schemas that make good names of classes."""
+    """Return the description with schema names that make good class names."""
     schemas: Json = description["components"]["schemas"]
     names = {name: _SCHEMAS.get(name) or name.removesuffix("-Output").replace("-Input", "Input") for name in schemas}
     if len(set(names.values())) < len(names):
@@ -229,7 +229,7 @@ def _renamed(description: Json) -> Json:
             }
         if isinstance(value, list):
             return [follow(item) for item in value]
-        # In a discriminator's mapping references stand by themselves.
+        # A discriminator's mapping holds bare references.
         if isinstance(value, str) and value.startswith(prefix):
             return prefix + names.get(value.removeprefix(prefix), value.removeprefix(prefix))
         return value
@@ -239,7 +239,7 @@ def _renamed(description: Json) -> Json:
 
 
 def _explain_fields(name: str, schema: Json) -> None:
-    """Say of each field what it means, where its model does not, and give an example."""
+    """Describe each field that its model does not describe, and add an example."""
     for field, described in schema.get("properties", {}).items():
         meaning = FIELDS.get(f"{name}.{field}") or FIELDS.get(field)
         if meaning:
@@ -263,7 +263,7 @@ _EXAMPLES_BY_FORMAT = {
 
 
 def _mark_formats(field: str, schema: Json) -> None:
-    """Name formats that a schema leaves open: of amounts, and of times of a clock, which have no offset here."""
+    """Set the format of amounts, and of times of day, which have no offset here."""
     for option in (schema, *schema.get("anyOf", [])):
         if field in AMOUNTS and option.get("type") == "string" and "enum" not in option:
             option |= {"format": "decimal", "pattern": r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"}
@@ -272,12 +272,12 @@ def _mark_formats(field: str, schema: Json) -> None:
 
 
 def example_of(schema: Json) -> Any:
-    """A value that fits a schema by its kind alone; None for things, lists, and words that could be anything."""
+    """Return a value that fits a schema by its type alone; None for objects, lists and free text."""
     if "const" in schema or "enum" in schema:
         return schema.get("const", schema.get("enum", [None])[0])
     if isinstance(schema.get("default"), str | int | float) and schema["default"] != "":
         return schema["default"]
-    # Of an amount that may come as a number or as text, the text: nothing is lost on the way.
+    # For an amount that may be a number or a string, use the string: it loses no precision.
     options = sorted(schema.get("anyOf", []), key=lambda option: option.get("type") != "string")
     least = max(1, schema.get("minimum", 1))
     by_kind = {"integer": least, "number": least, "boolean": True}

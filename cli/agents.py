@@ -54,7 +54,7 @@ def agents(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @agents_app.command("show")
 def show(agent: Slug, as_json: JsonOption = False) -> None:
-    """Print an agent as YAML; `rota agents edit --file` takes it back."""
+    """Print an agent as YAML, which `rota agents edit --file` reads."""
     _print(_agent(Api.find(), agent), as_json=as_json)
 
 
@@ -73,7 +73,7 @@ def create(
     max_in_flight: MostOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add an agent, from a file, from options, or from both: options go first."""
+    """Add an agent from a file, from options, or from both: options override the file."""
     said = _options(name, role, description, prompt, model, fallback, tool, mode, max_in_flight)
     fields = _without(read_mapping(file), _STORED) if file else {}
     _print(Api.find().post("/v1/agents", fields | said | {"slug": slug}), as_json=as_json)
@@ -94,8 +94,8 @@ def edit(
     max_in_flight: MostOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change an agent: what options and file name; without either, in your editor. Tasks under way keep what they
-    began with.
+    """Change the fields of an agent that options and file name; without either, in your editor. Tasks that have begun
+    keep the prompt and model that they began with.
     """
     api = Api.find()
     slug = match_agent(api, agent)
@@ -135,7 +135,7 @@ def _options(
 
 
 def _edited(agent: dict[str, Any]) -> dict[str, Any]:
-    """What a person changed of an agent in their editor."""
+    """Open an agent in the user's editor, and return the fields that they changed."""
     before = _without(agent, ("slug", *_STORED))
     after = mapping(parse_yaml(edited(as_yaml(before) + "\n"), "What you wrote"), "What you wrote")
     change = {field: value for field, value in after.items() if field not in before or before[field] != value}
@@ -144,13 +144,13 @@ def _edited(agent: dict[str, Any]) -> dict[str, Any]:
 
 @agents_app.command("enable")
 def enable(agent: Slug) -> None:
-    """Let an agent have new tasks again."""
+    """Switch an agent on again."""
     _switch(agent, is_on=True)
 
 
 @agents_app.command("disable")
 def disable(agent: Slug) -> None:
-    """Give an agent nothing new."""
+    """Switch an agent off: it starts nothing, and its running tasks stop at their next step."""
     _switch(agent, is_on=False)
 
 
@@ -162,7 +162,7 @@ def _switch(agent: str, *, is_on: bool) -> None:
 
 @agents_app.command("delete")
 def delete(agent: Slug, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
-    """Take an agent away."""
+    """Delete an agent."""
     api = Api.find()
     slug = match_agent(api, agent)
     if not yes:
@@ -173,7 +173,7 @@ def delete(agent: Slug, yes: Annotated[bool, typer.Option("--yes", "-y", help="D
 
 @agents_app.command("seed")
 def seed() -> None:
-    """Add the ready-made agents, those that are missing."""
+    """Add the ready-made agents that are missing."""
     added = Api.find().post("/v1/agents/seed")["added"]
     render.out.print(f"added: {', '.join(added)}" if added else "All ready-made agents are there already.")
 

@@ -1,4 +1,4 @@
-"""Commands for those who are asked: the inbox, approving, rejecting, the rules, notifications."""
+"""Commands for approvers: the inbox, approving, rejecting, the rules, notifications."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def inbox(
 
 @approvals_app.command()
 def show(approval_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show a proposal: what exactly would be done, why, and who has said what."""
+    """Show a proposal: exactly what would be done, why, and who has voted what."""
     api = Api.find()
     _print(_find(api, approval_id), as_json=as_json)
 
@@ -112,12 +112,12 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
 
 @rules_app.command("show")
 def show_rules() -> None:
-    """Print the rules as YAML; `rota rules set` takes them back."""
+    """Print the rules as YAML, which `rota rules set` reads."""
     typer.echo(as_yaml(_said(Api.find().get("/v1/rules"))))
 
 
 def _said(value: Any) -> Any:
-    """What somebody said, without what nobody did."""
+    """Return the value without fields that are not set (null, empty list or empty mapping), at every depth."""
     if isinstance(value, dict):
         return {name: _said(item) for name, item in value.items() if item not in (None, [], {})}
     return [_said(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""The API as the command line uses it."""
+"""The command line's client of the API."""
 
 import os
 import time
@@ -16,7 +16,7 @@ _TRIES = 5
 
 
 class Api:
-    """A connection to a Rota: where ROTA_API_URL and ROTA_API_KEY say, or the `rota up` that runs on this machine."""
+    """A connection to the API that ROTA_API_URL and ROTA_API_KEY name, or to the `rota up` that runs on this host."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
@@ -30,7 +30,7 @@ class Api:
 
     @classmethod
     def find(cls) -> "Api":
-        """The API to talk to; leaves with a hint when there is none."""
+        """Return the API to use; exit with a hint if there is none."""
         url, key = os.environ.get("ROTA_API_URL"), os.environ.get("ROTA_API_KEY")
         if url and key:
             return cls(url, key)
@@ -42,13 +42,13 @@ class Api:
         return cls(state.running.api, state.running.api_key)
 
     def get(self, path: str, **query: Any) -> Any:
-        """The answer to a GET."""
+        """Return the answer to a GET."""
         wanted = {name: value for name, value in query.items() if value not in (None, [], ())}
         return self._send("GET", path, params=wanted)
 
     def look(self, path: str, **query: Any) -> Any:
-        """Return the answer to a GET, or None where the API refuses or does not answer. For details that a command can
-        do without.
+        """Return the answer to a GET, or None if the API refuses or does not answer. For details that a command can do
+        without.
         """
         try:
             answer = self._http.get(path, params=query)
@@ -57,23 +57,23 @@ class Api:
             return None
 
     def text(self, path: str, **query: Any) -> str:
-        """The answer to a GET, as it stands."""
+        """Return the answer to a GET as text."""
         return str(self._send("GET", path, params=query, as_text=True))
 
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
-        """The answer to a POST; with an idempotency key it is safe to send again."""
+        """Return the answer to a POST; with an idempotency key the request is safe to send again."""
         return self._send("POST", path, json=body, headers={"idempotency-key": key} if key else {})
 
     def put(self, path: str, body: Any) -> Any:
-        """The answer to a PUT."""
+        """Return the answer to a PUT."""
         return self._send("PUT", path, json=body)
 
     def patch(self, path: str, body: Any) -> Any:
-        """The answer to a PATCH."""
+        """Return the answer to a PATCH."""
         return self._send("PATCH", path, json=body)
 
     def delete(self, path: str) -> None:
-        """A DELETE."""
+        """Send a DELETE."""
         self._send("DELETE", path)
 
     def _send(self, method: str, path: str, **more: Any) -> Any:
@@ -106,18 +106,18 @@ def _content(answer: httpx2.Response) -> Any:
 
 
 def say(message: str) -> None:
-    """Tell a person something beside what the command prints."""
+    """Print a message for people on standard error, apart from the command's output."""
     typer.secho(f"rota: {message}", err=True)
 
 
 def fail(message: str) -> NoReturn:
-    """Say what is wrong and leave with status 1."""
+    """Print what is wrong on standard error and exit with status 1."""
     typer.secho(f"rota: {message}", fg=typer.colors.RED, err=True)
     raise typer.Exit(1)
 
 
 def match_agent(api: Api, prefix: str) -> str:
-    """The slug that `prefix` begins; leaves when none does, or several do."""
+    """Return the agent's slug that begins with `prefix`; exit with a message if none or several do."""
     known = [agent["slug"] for agent in api.get("/v1/agents")]
     matches = [prefix] if prefix in known else [slug for slug in known if slug.startswith(prefix)]
     if len(matches) == 1:
@@ -128,6 +128,6 @@ def match_agent(api: Api, prefix: str) -> str:
 
 
 def chunks(items: list[str], size: int) -> Iterator[list[str]]:
-    """`items` in lists of at most `size`."""
+    """Yield `items` in lists of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

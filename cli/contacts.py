@@ -29,7 +29,7 @@ _RECEIVED = [
 
 
 def contact_id(api: Api, said: str) -> str:
-    """The id of the client or lead that a person means."""
+    """Return the id of the client or lead that the user means: by id, its beginning, or e-mail address."""
     if is_whole(said):
         return said
     found = api.get("/v1/contacts", search=said, limit=200)
@@ -75,7 +75,7 @@ def _allows(one: dict[str, Any]) -> str:
 
 @contacts_app.command("show")
 def show(contact: ContactId, as_json: JsonOption = False) -> None:
-    """Show what a contact allows, and where they are."""
+    """Show what a contact allows, and their time zone."""
     api = Api.find()
     _print(api.get(f"/v1/contacts/{contact_id(api, contact)}/preferences"), as_json=as_json)
 
@@ -88,7 +88,7 @@ def change(
     time_zone: Annotated[str | None, typer.Option(help="IANA name, or none for the organisation's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change what a contact allows; what is not named stays."""
+    """Change what a contact allows; without an option, its value stays."""
     body: dict[str, Any] = {}
     if consent is not None:
         body["has_consented"] = consent
@@ -145,7 +145,7 @@ def add(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hand over what a client or lead wrote or said: follow-ups for them stop; STOP opts them out."""
+    """Record what a client or lead wrote or said: follow-ups for them stop; STOP opts them out."""
     if (contact is None) == (sender is None):
         fail("Who wrote it? Give either --contact or --from.")
     api = Api.find()

@@ -32,7 +32,7 @@ def cancel(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Cancel a task, or all that match."""
+    """Cancel a task, or all tasks that match."""
     api = Api.find()
     if task_id:
         _print_task(api.post(f"/v1/tasks/{find.task_id(api, task_id)}/cancel"), as_json=as_json)
@@ -82,11 +82,11 @@ def replay(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Do tasks anew, from the beginning: new tasks, linked to the old ones."""
+    """Run tasks again from the beginning: as new tasks, linked to the old ones."""
     api = Api.find()
     if task_id:
         changes: dict[str, Any] = {"now": now} | ({"agent": match_agent(api, agent)} if agent else {})
-        if message is not None:  # what else it was given stays
+        if message is not None:  # keep the rest of its input
             changes["input"] = api.get(f"/v1/tasks/{task_id}")["input"] | {"message": message}
         if priority:
             changes["priority"] = priority[0]
@@ -111,7 +111,7 @@ def _filter(api: Api, **wanted: Any) -> dict[str, Any]:
 
 
 def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_json: bool, **more: Any) -> None:
-    """Show how many it would be, ask, then do it in portions until none is left. Each request says `more`."""
+    """Show how many tasks match, ask, then change them in portions until none is left. Each request includes `more`."""
     preview = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "preview": True} | more)
     matching = preview["matching"]
     if not matching:
@@ -120,7 +120,7 @@ def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_js
     if not yes:
         render.out.print(render.task_table(preview["sample"]))
         typer.confirm(f"{verb.capitalize()} {matching} tasks (the oldest are shown)?", abort=True)
-    wanted = {"created_before": preview["as_of"]} | wanted  # what is replayed may match again
+    wanted = {"created_before": preview["as_of"]} | wanted  # the new tasks of a replay may match as well
     run, changed, last = new_id(), 0, None
     while True:
         try:
@@ -151,7 +151,7 @@ def settle(
     note: Annotated[str | None, typer.Option(help="What the agent should know, such as a receipt's number.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether an action happened of which a crash left no record; its task goes on."""
+    """Record whether an action happened of which a crash left no record; its task goes on."""
     body = {"outcome": "happened" if happened else "do_again", "note": note}
     api = Api.find()
     whole = find.task_id(api, task_id)
@@ -163,7 +163,7 @@ def pause(
     name: Annotated[str, typer.Argument(help="The priority, or the agent; none for the organisation.")] = "",
     reason: Annotated[str | None, typer.Option(help="Shown to who asks why nothing runs.")] = None,
 ) -> None:
-    """Let nothing of a queue, an agent or the organisation start; what runs goes on."""
+    """Stop a queue, an agent or the organisation from starting tasks; running tasks go on."""
     api = Api.find()
     made = api.post("/v1/pauses", {"kind": kind, "name": _name_of(api, kind, name), "reason": reason})
     render.out.print(f"The {made['kind']} {made['name']} is paused. Go on: rota resume {kind} {name}".rstrip())
@@ -173,7 +173,7 @@ def resume(
     kind: Annotated[str, typer.Argument(help="queue, agent or organisation")],
     name: Annotated[str, typer.Argument(help="The priority, or the agent; none for the organisation.")] = "",
 ) -> None:
-    """Let it go on."""
+    """Resume a queue, an agent or the organisation."""
     api = Api.find()
     path = f"{kind}/{_name_of(api, kind, name)}" if kind != "organisation" else kind
     api.delete(f"/v1/pauses/{path}")
@@ -214,7 +214,7 @@ def limit_organisation(
     per_minute: RateOption = None,
     weight: Annotated[int | None, typer.Option(min=1, max=1000, help="Turns for one of others.")] = None,
 ) -> None:
-    """Set an organisation's limits; what is not named stays. For operators."""
+    """Set an organisation's limits; without an option, its limit stays. For operators."""
     body = _limits(in_flight, per_minute) | ({} if weight is None else {"weight": weight})
     if not body:
         fail("Nothing to change: give --in-flight, --per-minute or --weight.")
@@ -231,7 +231,7 @@ def limit_provider(
     per_minute: RateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set what may run at a provider at once, or list such limits. For operators."""
+    """Limit what may run at a provider, or list such limits. For operators."""
     api = Api.find()
     if provider is None:
         found = api.get("/v1/provider-limits")
@@ -264,7 +264,7 @@ workers_app = typer.Typer(help="Show workers, and scale them.", invoke_without_c
 
 @workers_app.callback(invoke_without_command=True)
 def workers(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List workers and what they have in hand."""
+    """List workers and the tasks that they run."""
     if context.invoked_subcommand:
         return
     found = Api.find().get("/v1/workers")
@@ -276,7 +276,7 @@ def scale(
     name: str,
     concurrency: Annotated[str, typer.Argument(help="Tasks at once; or reset, for what they are started with.")],
 ) -> None:
-    """Have every worker of that name take so many tasks at once, those started later as well. For operators."""
+    """Set how many tasks every worker of that name runs at once, also those started later. For operators."""
     api = Api.find()
     if concurrency == "reset":
         api.delete(f"/v1/workers/{name}/concurrency")

@@ -1,4 +1,4 @@
-"""What is wrong with a set-up, and how to mend it."""
+"""Find what is wrong with a set-up, and say how to fix it."""
 
 import os
 import shutil
@@ -15,7 +15,8 @@ from psycopg.rows import class_row
 from sqlalchemy.exc import DBAPIError
 
 from agents.tools.registry import load_tools
-from core.db import APP, become, connect_options, role_url, system_transaction
+from core.db import system_transaction
+from core.engines import APP, become, connect_options, role_url
 from core.errors import Misconfigured, RotaError
 from core.migrations import newest_revision, revision_of, unusable
 from core.settings import Settings, load_settings
@@ -33,7 +34,7 @@ _LEAST_DISK = 500_000_000
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     what: str
     is_good: bool
@@ -41,7 +42,7 @@ class Finding:
 
 
 def diagnose(patience: timedelta) -> list[Finding]:
-    """Look at everything a set-up needs, each for at most `patience`."""
+    """Check everything that a set-up needs. A server that does not answer is waited for at most `patience`."""
     findings = [_python(), _disk()]
     try:
         running = join_running()
@@ -75,7 +76,7 @@ def _disk() -> Finding:
 
 
 def _data_folder(data: Path) -> Finding:
-    """Whether `rota up` could write its data here."""
+    """Check whether `rota up` could write its data here."""
     nearest = next((path for path in (data, *data.resolve().parents) if path.exists()), data)
     is_good = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
     return Finding(
@@ -132,7 +133,7 @@ def _database(config: Settings, patience: timedelta) -> Iterator[Finding]:
 
 
 def _alerts(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
-    """What providers refused for reasons that only a person can mend."""
+    """Yield what providers refuse for reasons that only a person can fix."""
     with connection.cursor(row_factory=class_row(Alert)) as cursor:
         cursor.execute(ALERTS.encode())
         for alert in cursor:
@@ -178,7 +179,7 @@ def _secret(config: Settings) -> Finding:
 
 
 def model_finding(config: Settings, *, has_servers: bool) -> Finding:
-    """Whether model calls lead anywhere: to a provider, to the rehearsal model, or to the one that `rota up` starts."""
+    """Check that model calls have a target: a provider, or a rehearsal model (configured, or started by `rota up`)."""
     if config.has_live_model:
         return Finding("a provider of models is configured", True)
     if config.is_rehearsal or not has_servers:

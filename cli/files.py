@@ -1,4 +1,4 @@
-"""What people hand over in files, and what they may edit: YAML, of which JSON is a part."""
+"""Files that users pass and texts that they edit: YAML, of which JSON is a subset."""
 
 import os
 import shlex
@@ -14,7 +14,7 @@ from cli.client import fail
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as they are, so that they can be edited."""
+    """Writes texts of several lines as block scalars, so that they can be edited."""
 
 
 def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -26,12 +26,12 @@ _Dumper.add_representer(str, _write_text)
 
 
 def as_yaml(value: Any) -> str:
-    """A value as YAML, to be read and edited."""
+    """Return a value as YAML, to be read and edited."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True).rstrip()
 
 
 def read_text(file: Path) -> str:
-    """The text of a file; - for standard input."""
+    """Return the text of a file; - stands for standard input."""
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -43,12 +43,12 @@ def read_text(file: Path) -> str:
 
 
 def read_yaml(file: Path) -> Any:
-    """What a file of YAML or JSON says."""
+    """Return the value in a file of YAML or JSON."""
     return parse_yaml(read_text(file), str(file))
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """What a text of YAML or JSON says; `name` is what people know it by."""
+    """Return the value in a text of YAML or JSON; `name` names the text in error messages."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -56,19 +56,19 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
-    """The same, which must be names with values."""
+    """Return the mapping in a file of YAML or JSON; exit with a message if it holds anything else."""
     return mapping(read_yaml(file), str(file))
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:
-    """A value that must be names with values."""
+    """Return a value that must be a mapping; exit with a message if it is not."""
     if not isinstance(value, dict):
         fail(f"{name} must hold names and values, such as `name: Support`.")
     return value
 
 
 def edited(text: str) -> str:
-    """What a person makes of a text in their editor."""
+    """Open a text in the user's editor and return the result, or the text unchanged if the editor fails."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="rota-") as folder:
         file = Path(folder) / "edit.yaml"

@@ -1,4 +1,4 @@
-"""Resolve an id as people type it: the whole id, its beginning, or `last`."""
+"""Resolve an id as users type it: the whole id, its beginning or end, or `last`."""
 
 import re
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ TaskOption = Annotated[str | None, typer.Option("--task", help="Only of this tas
 
 
 def is_whole(said: str) -> bool:
-    """Whether this is an id from beginning to end, which needs no looking up."""
+    """Whether this is a complete id, which needs no look-up."""
     return _WHOLE.fullmatch(said) is not None
 
 
 def one_of(known: Sequence[str], said: str, *, what: str, listed_by: str) -> str:
-    """The one of `known`, the newest first, that a person means. An id may also be told by how it ends: ids of things
-    made within a minute begin alike.
+    """Return the id in `known`, which is newest first, that the user means. An id can also be given by its end, because
+    ids of things made within a minute begin alike.
 
-    Leaves with a message where none fits, or several do.
+    Exits with a message if none or several fit.
     """
     if said in known:
         return said
@@ -48,7 +48,7 @@ def _ambiguous(said: str, what: str, matches: Sequence[str]) -> str:
 
 
 def task_id(api: Api, said: str) -> str:
-    """The id of the task that a person means."""
+    """Return the id of the task that the user means."""
     if is_whole(said):
         return said
     if said == LAST:
@@ -65,21 +65,21 @@ def _no_task(said: str) -> str:
 
 
 def task_id_or_none(api: Api, said: str | None) -> str | None:
-    """The same, where none need be named."""
+    """Return the id of the task that the user means, or None if none is named."""
     return None if said is None else task_id(api, said)
 
 
 def id_in(api: Api, path: str, said: str, *, what: str, listed_by: str, **query: Any) -> str:
-    """The id, among those that `path` lists, that a person means."""
+    """Return the id that the user means, among those that `path` lists."""
     if is_whole(said):
         return said
     found = api.get(path, **query)
-    known = sorted((str(one["id"]) for one in found), reverse=True)  # ids sort by the time they were made
+    known = sorted((str(one["id"]) for one in found), reverse=True)  # ids sort by creation time
     return one_of(known, said, what=what, listed_by=listed_by)
 
 
 def id_in_pages(api: Api, path: str, said: str, *, what: str, listed_by: str, **query: Any) -> str:
-    """The same, where `path` lists a page at a time, the newest first, and `before` asks for the next."""
+    """Return the id that the user means, where `path` lists pages, newest first, and `before` asks for the next."""
     if is_whole(said):
         return said
     known: list[str] = []

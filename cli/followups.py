@@ -1,4 +1,4 @@
-"""Commands about follow-ups: the rules, what they planned and sent, and what came of it."""
+"""Commands about follow-ups: the rules, their planned and sent messages, and the outcomes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ _FOLLOW_UP = [
 
 @followups_app.command("rules")
 def rules(as_json: JsonOption = False) -> None:
-    """Every rule, with what it begins with, when it writes, and whether it is on."""
+    """List every rule: what it begins with, when it writes, and whether it is on."""
     found = Api.find().get("/v1/follow-up-rules")
     if as_json:
         render.out.print_json(data=found)
@@ -44,13 +44,13 @@ def _delays(rule: dict[str, Any]) -> str:
 
 @followups_app.command("on")
 def on(slug: Slug) -> None:
-    """Switch a rule on. It sees to what begins from now on; its messages are written for you."""
+    """Switch a rule on. It applies to what begins from now on; its messages are written for you as the user."""
     _switch(slug, is_on=True)
 
 
 @followups_app.command("off")
 def off(slug: Slug) -> None:
-    """Switch a rule off. What it planned is not sent."""
+    """Switch a rule off. Its planned messages are not sent."""
     _switch(slug, is_on=False)
 
 
@@ -69,7 +69,7 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow-ups, the latest planned first, by your clock."""
+    """List follow-ups, the latest planned first, in your time zone."""
     api = Api.find()
     chosen = contact_id(api, contact) if contact else None
     found = api.get("/v1/follow-ups", rule=rule, status=status, contact=chosen, limit=limit)
@@ -98,7 +98,7 @@ def list_(
 
 
 def _came_of(one: dict[str, Any]) -> str:
-    """What a follow-up led to."""
+    """Return the outcome of a follow-up in words."""
     parts = ["answered"] if one["answered_at"] else []
     if one["converted_at"]:
         parts.append(f"converted: {one['revenue']} {one['currency']}" if one["revenue"] else "converted")
@@ -107,7 +107,7 @@ def _came_of(one: dict[str, Any]) -> str:
 
 @followups_app.command("stop")
 def stop(follow_up: Annotated[str, typer.Argument(help="The follow-up's id, how it begins or ends, or last.")]) -> None:
-    """Keep a follow-up from being sent."""
+    """Stop a follow-up from being sent."""
     api = Api.find()
     whole = id_in_pages(api, "/v1/follow-ups", follow_up, what="follow-up", listed_by="rota followups list")
     found = api.post(f"/v1/follow-ups/{whole}/stop")
@@ -119,7 +119,7 @@ def report(
     days: Annotated[int, typer.Option(help="Of what was wanted in so many days.", min=1, max=3_650)] = 90,
     as_json: JsonOption = False,
 ) -> None:
-    """What was sent, answered and converted, per rule, step, channel and variant."""
+    """Report what was sent, answered and converted, per rule, step, channel and variant."""
     found = Api.find().get("/v1/follow-ups/effectiveness", since=(datetime.now(UTC) - timedelta(days=days)).isoformat())
     if as_json:
         render.out.print_json(data=found)
@@ -136,6 +136,6 @@ def report(
 
 @followups_app.command("check")
 def check() -> None:
-    """Look now at what the rules find and what is due."""
+    """Plan what the rules find and process what is due, now."""
     found = Api.find().post("/v1/follow-ups/check")
     render.out.print(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in found.items()))

@@ -1,6 +1,4 @@
-"""Tables that fit a terminal: ids stay whole, texts are broken or shortened, and columns are left out where they do
-not fit.
-"""
+"""Tables that fit a terminal: ids stay whole, texts are wrapped or shortened, and columns that do not fit left out."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +22,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. Those with the highest `rank` are left out first; without one, those to the right."""
+    """A column of a table. Columns with the highest `rank` are left out first; the default is the column's place."""
 
     name: str
     kind: Kind = "whole"
@@ -35,8 +33,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one column would need: the width of its widest cell or of its title, what kind it is, and the width of the
-    longest word that holds an id and must not be broken.
+    """What one column would need: its kind, the width of its widest cell or its title, and the width of the longest
+    word that holds an id and must not be broken.
     """
 
     kind: Kind
@@ -53,10 +51,10 @@ class Wanted:
 
 
 def fit(columns: Sequence[Wanted], available: int) -> dict[int, int]:
-    """The columns that fit into `available` cells, by their place, each with its width.
+    """Return the places of the columns that fit into `available` cells, each with its width.
 
-    Ids come first, then the other columns in the order of their rank, while their least widths fit. What is left over
-    goes to the columns that can use it. An id wider than everything available is broken into lines.
+    Ids come first, then the other columns in the order of their rank, while their least widths fit. The remaining space
+    goes to the columns that can use it. An id wider than `available` is broken into lines.
     """
     chosen: list[int] = []
     for place in sorted(range(len(columns)), key=lambda n: (columns[n].kind != "id", columns[n].rank, n)):
@@ -65,7 +63,7 @@ def fit(columns: Sequence[Wanted], available: int) -> dict[int, int]:
             chosen.append(place)
     widths = {place: min(columns[place].least, available) for place in sorted(chosen)}
     spare = available - sum(widths.values()) - _GAP * (len(widths) - 1)
-    # The narrowest first: what it does not use is left to the wider ones.
+    # The narrowest column grows first: space that it does not use is left for wider ones.
     growing = sorted(widths, key=lambda n: columns[n].width)
     for number, place in enumerate(growing):
         share = max(0, spare) // (len(growing) - number)
@@ -78,7 +76,7 @@ def fit(columns: Sequence[Wanted], available: int) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Listing:
-    """Rows under columns. Cells are rich markup. Says below which columns did not fit."""
+    """A table. Cells are rich markup. A line below it names the columns that did not fit."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
@@ -136,8 +134,8 @@ def _length(cell: str) -> int:
 
 
 def plain(rows: Sequence[Mapping[str, Any]], columns: Sequence[str | Column]) -> Listing:
-    """Rows as they are. Of a column that is only named, the cells tell the kind: the first column is the id, long
-    sentences may be broken, everything else is shown whole or not at all.
+    """Return a table of the rows. A column given by name only gets its kind from its place and cells: the first column
+    is the id, long sentences may be wrapped, everything else is shown whole or not at all.
     """
     cells = {name: [_cell(row[name]) for row in rows] for name in (_name(column) for column in columns)}
     made = [
@@ -179,7 +177,7 @@ def _cell(value: Any) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """The first words of a text, in `most` cells. An id in it is there whole, or not at all."""
+    """Return the first words of a text that fit into `most` cells. An id in it is kept whole or dropped."""
     words = text.split()
     if cell_len(" ".join(words)) <= most:
         return " ".join(words)
@@ -194,5 +192,5 @@ def shorten(text: str, most: int) -> str:
 
 
 def below(table: RenderableType, *hints: str) -> RenderableType:
-    """A table with words under it."""
+    """Return a table with hints below it."""
     return Group(table, Text(), *(Text(hint, style="dim") for hint in hints))

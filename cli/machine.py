@@ -1,4 +1,4 @@
-"""Commands about the Rota that runs here: how to reach it, how it stands, what its processes say."""
+"""Commands about the Rota that runs here: its address and key, its state, its logs."""
 
 import shlex
 import time
@@ -20,7 +20,7 @@ _MOST_APPROVALS = 200
 
 
 def env(as_json: JsonOption = False) -> None:
-    """Print where the API is and its key, for a shell: eval "$(rota env)"."""
+    """Print the API's address and key for a shell: eval "$(rota env)"."""
     api = Api.find()
     found = {"ROTA_API_URL": api.url, "ROTA_API_KEY": api.key}
     if as_json:
@@ -31,7 +31,7 @@ def env(as_json: JsonOption = False) -> None:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show at a glance whether everything is at work, what waits, and what people are to decide."""
+    """Show at a glance whether everything works, what waits, and what people have to decide."""
     api = Api.find()
     health = api.get("/health/detailed")
     queues, paused = api.get("/v1/queues"), api.look("/v1/pauses") or []
@@ -75,7 +75,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what comes; Ctrl-C ends it.")] = False,
     data: Annotated[Path | None, typer.Option(help="The data folder, where another than this is meant.")] = None,
 ) -> None:
-    """Print what the processes of `rota up` wrote into their logs."""
+    """Print the logs of the processes of `rota up`."""
     folder = (data or _data_folder()) / "logs"
     files = sorted(folder.glob("*.log"))
     if not files:
@@ -97,7 +97,7 @@ def _data_folder() -> Path:
 
 
 def _print_tail(file: Path, lines: int, width: int) -> int:
-    """Print the end of a log. The place up to which it was read."""
+    """Print the end of a log, and return the position up to which it was read."""
     with file.open("rb") as log:
         size = log.seek(0, 2)
         log.seek(max(0, size - _TAIL_BYTES))
@@ -107,7 +107,7 @@ def _print_tail(file: Path, lines: int, width: int) -> int:
 
 
 def _print_new(file: Path, place: int, width: int) -> int:
-    """Print the whole lines that came since. A log that was begun anew is read from its beginning."""
+    """Print the complete lines after `place`, and return the new position. A truncated log is read from its start."""
     with file.open("rb") as log:
         log.seek(0 if log.seek(0, 2) < place else place)
         for line in log:

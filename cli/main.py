@@ -1,4 +1,4 @@
-"""The `rota` command: every subcommand, and how errors are told."""
+"""The `rota` command: every subcommand, and how errors are reported."""
 
 import importlib.metadata
 import logging
@@ -117,8 +117,8 @@ def rota(
 
 
 def run() -> None:
-    """Run the command; what can go wrong on a machine is one clear message, not a traceback."""
-    if "" not in sys.path:  # tools of one's own may lie in the folder where the command is given
+    """Run the command. Expected errors are printed as one clear message, without a traceback."""
+    if "" not in sys.path:  # the user's own tools may be in the current folder
         sys.path.append("")
     try:
         app()
@@ -132,14 +132,14 @@ def run() -> None:
 
 
 def in_words(error: Exception) -> str | None:
-    """What to tell of an error; None of one that is a fault of ours, where the traceback is wanted."""
+    """Return the message for an error, or None for a bug of ours, which needs the traceback."""
     if isinstance(error, RotaError):
         return error.message
     if isinstance(error, FileNotFoundError) and error.filename is None:
         return "The folder that the command was given in does not exist any more. Go to another one first."
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    # Looked up, not imported: most commands need no database, and its libraries take long to load.
+    # Looked up, not imported: most commands need no database, and its libraries are slow to load.
     refused = (
         getattr(sys.modules.get("sqlalchemy.exc"), "DBAPIError", ()),
         getattr(sys.modules.get("psycopg"), "Error", ()),
@@ -151,7 +151,7 @@ def in_words(error: Exception) -> str | None:
 
 
 def exit_status(error: Exception, command: Sequence[str]) -> int:
-    """The exit status. Of a process that cannot start as it is configured it tells a supervisor not to try again."""
+    """Return the exit status. For a process with a wrong configuration, it tells a supervisor not to start it again."""
     is_process = bool(command) and command[0] in {one.__name__ for one in _COMMANDS["Run"]}
     return CANNOT_START if is_process and isinstance(error, Misconfigured) else 1
 

@@ -1,4 +1,4 @@
-"""Commands about how words leave and what is told to other programs: channels, templates, events."""
+"""Commands about channels, templates of messages, and events."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ TemplateName = Annotated[str, typer.Argument(help="Small letters, digits and hyp
 
 @channels_app.callback()
 def channels(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the channels that were set up."""
+    """List the channels that are set up."""
     if context.invoked_subcommand:
         return
     found = Api.find().get("/v1/channels")
@@ -80,7 +80,7 @@ def set_up_gateway(
     url: Annotated[str, typer.Argument(help="Where messages are posted, signed.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Send text messages through a gateway that takes signed posts. Its signing secret is shown this once."""
+    """Send text messages through a gateway that takes signed posts. Its signing secret is shown only once."""
     if kind not in {"sms", "whatsapp"}:
         fail(f"There is no gateway for {kind!r}; there are sms and whatsapp.")
     _print_secret(Api.find().put(f"/v1/channels/{kind}", {"url": url}), as_json=as_json)
@@ -88,7 +88,7 @@ def set_up_gateway(
 
 @channels_app.command("remove")
 def remove_channel(kind: Annotated[str, typer.Argument(help="email, sms or whatsapp")]) -> None:
-    """Take a channel away."""
+    """Remove a channel."""
     Api.find().delete(f"/v1/channels/{kind}")
     render.out.print(f"The channel {kind} is gone.")
 
@@ -139,7 +139,7 @@ def set_template(
 
 @templates_app.command("remove")
 def remove_template(name: TemplateName) -> None:
-    """Take a template away."""
+    """Remove a template."""
     Api.find().delete(f"/v1/templates/{name}")
     render.out.print(f"The template {name} is gone.")
 
@@ -151,7 +151,7 @@ def post_event(
     key: Annotated[str | None, typer.Option("--key", help="With the same key again, nothing more is started.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that something happened: schedules that follow events of this name run."""
+    """Post an event: schedules that follow events of this name run."""
     try:
         given = json.loads(payload)
     except ValueError as error:

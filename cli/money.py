@@ -81,7 +81,7 @@ def prices(
 
 @wallet_app.command("check")
 def check(as_json: JsonOption = False) -> None:
-    """Hold the balance against the whole ledger."""
+    """Compare the balance with the whole ledger."""
     found = Api.find().get("/v1/wallet/reconciliation")
     is_good = not (found["difference"] or found["held_difference"] or found["sum_over_accounts"])
     verdict = "it agrees to the token" if is_good else "IT DOES NOT AGREE"
@@ -116,7 +116,7 @@ def set_budget(
     agent: Annotated[str | None, typer.Option("--agent", "-a", help="Of one agent; else of the organisation.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Limit what is billed in a month; tasks beyond it wait."""
+    """Limit what is billed in a month; tasks beyond the limit wait."""
     api = Api.find()
     _print_budgets(api.put(_path(api, agent), {"monthly_limit": dollars}), as_json=as_json)
 
@@ -180,7 +180,7 @@ Dollars = Annotated[str | None, typer.Option(help="US dollars per million tokens
 
 @prices_app.callback()
 def model_prices(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List your own prices of models, in US dollars per million tokens."""
+    """List the prices of the models that you priced or that your agents use, in US dollars per million tokens."""
     if context.invoked_subcommand:
         return
     found = Api.find().get("/v1/prices")
@@ -217,6 +217,6 @@ def set_price(
 
 @prices_app.command("remove")
 def remove_price(model: str) -> None:
-    """Return to the public price."""
+    """Remove your own price of a model: the public price applies again."""
     Api.find().delete(f"/v1/prices/{model}")
     typer.echo(f"{model} goes by the public price again.")

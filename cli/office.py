@@ -1,4 +1,4 @@
-"""Commands about what agents keep and begin: looked at, moved on, and told what became of it."""
+"""Commands about the records that agents create: show them, change their status, record their outcome."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=200)]
 
 @dataclass(frozen=True)
 class Noun:
-    """A kind of record: the command, where the API keeps it, what a line of a list shows, and help."""
+    """A kind of record: its command, its path in the API, the columns of its list, and its help."""
 
     command: str
     path: str
@@ -54,7 +54,7 @@ _LONGEST = 60
 
 
 def _make(noun: Noun, *, can_show: bool = True) -> typer.Typer:
-    """An app that lists records without a subcommand, and shows one."""
+    """Return a command group that lists records if no subcommand is given, and has `show` for one record."""
     made = typer.Typer(help=noun.help, invoke_without_command=True)
     made.callback()(_listing(noun))
     if can_show:
@@ -136,7 +136,7 @@ def move_ticket(
     note: Annotated[str | None, typer.Option("--note", help="What should be known about it.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move a ticket on, or change who sees to it."""
+    """Change a ticket's status, priority or assignee."""
     change = {"status": status, "priority": priority, "assignee": assignee, "note": note}
     _change(TICKETS, record_id, change, as_json=as_json)
 
@@ -150,7 +150,7 @@ def move_staff_task(
     note: Annotated[str | None, typer.Option("--note", help="What should be known about it.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move a task for staff on, or change who does it."""
+    """Change the status, due day or assignee of a task for staff."""
     change = {"status": status, "due_on": due_on, "assignee": assignee, "note": note}
     _change(STAFF_TASKS, record_id, change, as_json=as_json)
 
@@ -162,7 +162,7 @@ campaigns_app = _make(CAMPAIGNS)
 
 @campaigns_app.command("members")
 def members(record_id: Id, limit: Limit = 50, as_json: JsonOption = False) -> None:
-    """List a campaign's members and what became of the message to each."""
+    """List a campaign's members, with the status of the message to each."""
     found = Api.find().get(f"{CAMPAIGNS.path}/{record_id}/members", limit=limit)
     if as_json:
         render.out.print_json(data=found)
@@ -172,13 +172,13 @@ def members(record_id: Id, limit: Limit = 50, as_json: JsonOption = False) -> No
 
 @campaigns_app.command("launch")
 def launch(record_id: Id, as_json: JsonOption = False) -> None:
-    """Have the messages of a draft leave; each is charged."""
+    """Send the messages of a draft; each is charged."""
     _print(Api.find().post(f"{CAMPAIGNS.path}/{record_id}/launch"), as_json=as_json)
 
 
 @campaigns_app.command("cancel")
 def cancel_campaign(record_id: Id, as_json: JsonOption = False) -> None:
-    """End a campaign; messages that have not left do not leave."""
+    """End a campaign; messages that have not been sent yet are cancelled."""
     _print(Api.find().post(f"{CAMPAIGNS.path}/{record_id}/cancel"), as_json=as_json)
 
 
@@ -199,7 +199,7 @@ def settle_post(
     note: Note = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say that a post was published, or shall not be."""
+    """Record that a post was published, or will not be."""
     _settle(POSTS, record_id, {"outcome": outcome, "url": url, "note": note}, as_json=as_json)
 
 
@@ -211,7 +211,7 @@ def settle_payment(
     note: Note = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what came of a payment that was asked for."""
+    """Record the outcome of a payment that was asked for."""
     _settle(PAYMENTS, record_id, {"outcome": outcome, "reference": reference, "note": note}, as_json=as_json)
 
 
@@ -222,7 +222,7 @@ def settle_event(
     note: Note = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say how an event ended."""
+    """Record how an event ended."""
     _settle(CALENDAR, record_id, {"outcome": outcome, "note": note}, as_json=as_json)
 
 
@@ -232,7 +232,7 @@ def settle_booking(
     outcome: Annotated[str, typer.Argument(help="attended or no_show")],
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a client came to a class."""
+    """Record whether a client came to a class."""
     _settle(BOOKINGS, record_id, {"outcome": outcome}, as_json=as_json)
 
 
@@ -242,7 +242,7 @@ def settle_trial(
     outcome: Annotated[str, typer.Argument(help="attended, no_show or cancelled")],
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a lead came to a trial class, or cancelled it."""
+    """Record whether a lead came to a trial class, or cancelled it."""
     _print(Api.find().put(f"{TRIALS.path}/{record_id}/outcome", {"outcome": outcome}), as_json=as_json)
 
 
@@ -257,7 +257,7 @@ def fetch_export(
     record_id: Id,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it into this file.")] = None,
 ) -> None:
-    """Fetch the file itself."""
+    """Print the content of the file, or write it into another one."""
     content = Api.find().text(f"{EXPORTS.path}/{record_id}/content")
     if output is None:
         typer.echo(content, nl=False)
@@ -274,7 +274,7 @@ def remove_export(record_id: Id) -> None:
 
 @resources_app.command("remove")
 def remove_resource(record_id: Id) -> None:
-    """Take a resource away; its name is free again."""
+    """Delete a resource; its name can then be used again."""
     Api.find().delete(f"{RESOURCES.path}/{record_id}")
     typer.echo("deleted")
 

@@ -45,7 +45,7 @@ def change_user(
     disabled: Annotated[bool | None, typer.Option("--disable/--enable", help="Shut out, or let in again.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a user's roles (all of them: name each that stays), or shut a user out."""
+    """Change a user's roles (name every role that stays), or disable the user."""
     api = Api.find()
     user = next((one for one in api.get("/v1/users") if one["email"].lower() == email.lower()), None)
     if user is None:
@@ -84,7 +84,7 @@ def make_key(
     expires_at: Annotated[str | None, typer.Option(help="Such as 2027-01-01T00:00:00Z.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an API key; its secret is shown this once."""
+    """Create an API key; its secret is shown only once."""
     body = {"name": name, "user": user, "scopes": scope or ["*"], "expires_at": expires_at}
     _print_key(Api.find().post("/v1/keys", body), as_json=as_json)
 
@@ -95,14 +95,14 @@ def rotate_key(
     overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old one still works.")] = 3600,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key's successor."""
+    """Create a key's successor."""
     api = Api.find()
     _print_key(api.post(f"/v1/keys/{_key(api, key_id)}/rotate", {"overlap": overlap}), as_json=as_json)
 
 
 @keys_app.command("revoke")
 def revoke_key(key_id: KeyId) -> None:
-    """End a key."""
+    """Revoke a key."""
     api = Api.find()
     api.delete(f"/v1/keys/{_key(api, key_id)}")
     typer.echo("revoked; every process of the API follows within five seconds")
@@ -121,7 +121,7 @@ def messages(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
     as_json: JsonOption = False,
 ) -> None:
-    """List the outbox: what left, what waits, what failed."""
+    """List the outbox: what was sent, what waits, what failed."""
     found = Api.find().get("/v1/messages", status=status, limit=limit)["messages"]
     if as_json:
         render.out.print_json(data=found)
@@ -161,8 +161,8 @@ def audit(
 
 @secrets_app.command("rotate")
 def rotate_secrets() -> None:
-    """Encrypt every secret in the database anew with the first of ROTA_ENCRYPTION_KEYS. For operators, on a machine
-    that reaches the database.
+    """Re-encrypt every secret in the database with the first of ROTA_ENCRYPTION_KEYS. For operators, on a machine that
+    reaches the database.
     """
     from core.db import system_transaction
     from core.vault import vault

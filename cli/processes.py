@@ -1,6 +1,6 @@
 """Commands that become one of Rota's processes.
 
-What a process needs is imported when it is chosen: the API must not pay for Celery, nor a submission for either.
+Each command imports what its process needs: the API must not load Celery, and `rota submit` must load neither.
 """
 
 import math
@@ -33,11 +33,11 @@ Need = Literal["database_url", "system_database_url", "owner_database_url", "red
 
 
 def _prepare(*needs: Need) -> None:
-    """Where nothing is configured, join the `rota up` that runs here; then set logging up.
+    """If nothing is configured, join the `rota up` that runs here; then set up logging.
 
     Raises:
-        Misconfigured: a server is needed and not configured, and none answers at the usual address. One that is
-            configured may be away for a while: the processes wait for it.
+        Misconfigured: a server is needed but not configured, and none answers at the default address. A configured
+            server may be down for a while: the processes wait for it.
     """
     begin_loading()
     join_running(*needs[:1])
@@ -57,7 +57,7 @@ _DEFAULTS = {"system_database_url": "database_url", "owner_database_url": "datab
 
 
 def _answers(url: str) -> bool:
-    """Whether anything listens where a server is by default."""
+    """Whether anything listens at the server's default address."""
     parts = urlsplit(url)
     port = parts.port or _USUAL_PORTS[parts.scheme]
     try:
@@ -80,7 +80,7 @@ def api(
     address, chosen = host or config.api_host, config.api_port if port is None else port
     ensure_can_listen(address, chosen)
     if workers > 1:
-        freeze_gc()  # each of them loads for itself
+        freeze_gc()  # this parent process; each worker process loads the application, and freezes, by itself
     uvicorn.run(
         "api.app:make_app",
         factory=True,
@@ -89,7 +89,7 @@ def api(
         workers=workers,
         http="api.connections:GuardedProtocol",
         timeout_keep_alive=math.ceil(config.idle_timeout),
-        proxy_headers=False,  # they are the application's affair: uvicorn would believe any process of this machine
+        proxy_headers=False,  # the application handles them: uvicorn would trust any process of this machine
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,
@@ -98,7 +98,7 @@ def api(
 
 
 def dispatcher() -> None:
-    """Move due tasks from Postgres to the Celery queues; several stand by for each other."""
+    """Move due tasks from Postgres to the Celery queues; of several dispatchers one leads, the others stand by."""
     _prepare("system_database_url", "redis_url")
     from workers.app import RUN_TASK, app
     from workers.broker import make_broker
@@ -125,15 +125,15 @@ def worker(
     from workers.broker import is_redis
     from workers.queues import ALL_QUEUES
 
-    TOOLS.names()  # tools that cannot be loaded stop the worker here, and not each of its tasks
+    TOOLS.names()  # fail here, and not in each task, if tools cannot be loaded
     if pool not in {"threads", "prefork"}:
         raise typer.BadParameter(f"no pool called {pool}; there are threads and prefork")
     unknown = set(queues.split(",")) - set(ALL_QUEUES)
     if unknown:
         raise typer.BadParameter(f"no queue called {', '.join(sorted(unknown))}; there are {', '.join(ALL_QUEUES)}")
     if pool == "threads" and is_redis(settings().broker):
-        # Its size is what the consumer may have unacknowledged, which RabbitMQ's quorum queues cannot change on the
-        # way.
+        # The size of this pool is the consumer's prefetch limit, which RabbitMQ's quorum queues cannot change at run
+        # time.
         app.conf.worker_pool = "workers.pool:ElasticThreadPool"
         choice = []
     else:
@@ -158,7 +158,7 @@ def beat(
 
 
 def flower(port: PortOption = None, address: Annotated[str, typer.Option()] = "127.0.0.1") -> None:
-    """Watch Celery through Flower, read-only and behind a password (ROTA_FLOWER_AUTH, user:password)."""
+    """Serve Flower, which shows Celery, read-only and behind a password (ROTA_FLOWER_AUTH, user:password)."""
     _prepare("redis_url")
     from workers.app import app
     from workers.flower import show_as_commands
@@ -194,7 +194,7 @@ def rehearsal(port: PortOption = None, host: Annotated[str, typer.Option()] = "1
 
 
 def migrate() -> None:
-    """Bring the database up to date: roles, then migrations. Safe to run again, and by several at once."""
+    """Bring the database up to date: roles, then migrations. Idempotent, and safe to run concurrently."""
     _prepare("owner_database_url")
     from core.migrations import migrate as run_migrations
 
@@ -219,7 +219,7 @@ def setup(
     ] = None,
     operator: Annotated[bool, typer.Option(help="Let that user govern the installation.")] = False,
 ) -> None:
-    """Make an organisation with the ready-made agents, and print an API key of its owner."""
+    """Create an organisation with the ready-made agents, and print an API key of its owner."""
     if tokens and not prepaid:
         raise typer.BadParameter("tokens are for organisations that buy them: add --prepaid, or leave --tokens out")
     _prepare("database_url")
@@ -271,7 +271,7 @@ def up(
 
 
 def doctor() -> None:
-    """Say what is wrong with this set-up and how to mend it."""
+    """Say what is wrong with this set-up and how to fix it."""
     from cli.diagnosis import diagnose
 
     findings: list[Any] = diagnose(timedelta(seconds=3))

@@ -33,7 +33,7 @@ def set_provider(
     forget_key: Annotated[bool, typer.Option("--forget-key", help="Send no key from now on.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add an endpoint that speaks OpenAI's wire format, or change one; what is not named stays."""
+    """Add an endpoint that speaks OpenAI's wire format, or change one; without an option, its value stays."""
     api = Api.find()
     before = next((one for one in _own(api) if one["name"] == name), None)
     if before is None and not (url and model):
@@ -50,7 +50,7 @@ def set_provider(
 
 @providers_app.command("remove")
 def remove_provider(name: str) -> None:
-    """Take an endpoint of the organisation's own away."""
+    """Remove one of the organisation's own endpoints."""
     Api.find().delete(f"/v1/providers/{name}")
     typer.echo("removed")
 

@@ -1,4 +1,4 @@
-"""How things look in a terminal."""
+"""Formatting of results for a terminal."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from cli.layout import Column, Listing, below, clean, plain, shorten
 from core.money import in_words
 from embedded.state import Running
 
-# Into a pipe or a file rich would squeeze everything into 80 columns, where COLUMNS does not say how many there are.
+# In a pipe or a file, rich would squeeze everything into 80 columns unless COLUMNS is set.
 out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 
 _COLOURS = {
@@ -34,7 +34,7 @@ _MESSAGE, _GIST, _ACTION = 60, 120, 160
 
 
 def banner(running: Running) -> RenderableType:
-    """What `rota up` greets with. The key comes after it, on a line without a frame, so that it copies in one piece."""
+    """Return the banner of `rota up`. The key is printed below its frame, so that it can be copied in one piece."""
     facts = _facts()
     facts.add_row("API", f"[bold]{running.api}[/]   docs at {running.api}/docs")
     facts.add_row("Flower", f"{running.flower}   [dim]sign in as[/] {running.flower_auth.replace(':', ' / ')}")
@@ -67,13 +67,13 @@ def banner(running: Running) -> RenderableType:
 
 
 def greet(running: Running) -> None:
-    """Print what `rota up` greets with, and the key where a terminal can break its line without breaking the key."""
+    """Print the banner of `rota up`, then the key on a line that only the terminal wraps."""
     out.print(banner(running))
     out.print(f"[dim]API key (rota env prints it too):[/]\n{running.api_key}", soft_wrap=True)
 
 
 def _facts() -> Table:
-    """A grid of names and what is to be said of each."""
+    """Return an empty grid for names and values."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
@@ -81,27 +81,27 @@ def _facts() -> Table:
 
 
 def status(word: str) -> str:
-    """A status in its colour."""
+    """Return a status in its colour."""
     return f"[{_COLOURS.get(word, 'white')}]{word}[/]"
 
 
 def money(amount: str | Decimal) -> str:
-    """Dollars."""
+    """Format an amount of US dollars."""
     return in_words(Decimal(amount))
 
 
 def moment(text: str | None) -> str:
-    """A time, short, in the reader's zone."""
+    """Return a time in short form, in the local time zone."""
     return datetime.fromisoformat(text).astimezone().strftime("%m-%d %H:%M:%S") if text else ""
 
 
 def local_time(text: str | None) -> str:
-    """A time by the clock of whoever reads it, with its day and zone."""
+    """Return a time in the local time zone, with its day and zone."""
     return f"{datetime.fromisoformat(text).astimezone():%a %Y-%m-%d %H:%M:%S %Z}" if text else "never"
 
 
 def length_of_time(text: str) -> str:
-    """A length of time in ISO 8601, short: -P1DT2H is -1d 2h."""
+    """Return an ISO 8601 duration in short form: -P1DT2H is -1d 2h."""
     length = _LENGTH.validate_python(text)
     minutes = int(abs(length).total_seconds()) // 60
     parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "m")]
@@ -110,7 +110,7 @@ def length_of_time(text: str) -> str:
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:
-    """Seconds from one time to another, or to now."""
+    """Return the seconds from one time to another, or to now."""
     if start is None:
         return None
     finish = datetime.fromisoformat(end) if end else datetime.now(UTC)
@@ -124,7 +124,7 @@ _TASK = (
 
 
 def task_table(tasks: list[dict[str, Any]]) -> RenderableType:
-    """Tasks in lines."""
+    """Return a table of tasks."""
     rows = []
     for task in tasks:
         took = seconds_between(task["started_at"], task["finished_at"])
@@ -144,14 +144,14 @@ def task_table(tasks: list[dict[str, Any]]) -> RenderableType:
 
 
 def nothing(whole: str, filtered: str, again: str, *wanted: object) -> RenderableType:
-    """What to say of an empty list: `whole` where everything was asked for, else that nothing matches what was
-    `wanted`, and how to see everything.
+    """Return the message for an empty list: `whole` if no filter in `wanted` is set, else that nothing matches, and
+    how to see everything.
     """
     return Text(f"{filtered}. All of them: {again}" if any(wanted) else whole, style="dim")
 
 
 def task_detail(task: dict[str, Any]) -> RenderableType:
-    """One task: facts, a waterfall of its steps, its attempts, its answer."""
+    """Return one task: facts, a waterfall of its steps, its attempts, its answer."""
     facts = _facts()
     facts.add_row("task", task["id"])
     facts.add_row("agent", f"{task['agent']}   [dim]priority[/] {task['priority']}")
@@ -182,7 +182,7 @@ def task_detail(task: dict[str, Any]) -> RenderableType:
 
 
 def _marks(steps: list[dict[str, Any]]) -> str:
-    """What a reader should know of a task's cost."""
+    """Return remarks on a task's cost: estimated tokens, models without a price."""
     given = [step["input"] for step in steps if step["stage"] == "decide"]
     unpriced = sorted({one["model"] for one in given if one.get("is_unpriced")})
     marks = "   [yellow]some tokens are estimated[/]" if any(one.get("is_estimated") for one in given) else ""
@@ -190,7 +190,7 @@ def _marks(steps: list[dict[str, Any]]) -> str:
 
 
 def answer_panel(result: dict[str, Any]) -> RenderableType:
-    """An answer; one that stops at the limit of output tokens says so."""
+    """Return the panel of an answer, which says so if the answer was cut off at the limit of output tokens."""
     is_cut = result.get("is_truncated")
     return Panel(
         escape(result["answer"]),
@@ -201,7 +201,7 @@ def answer_panel(result: dict[str, Any]) -> RenderableType:
 
 
 def _in_doubt(task_id: str, step: dict[str, Any]) -> RenderableType:
-    """What was attempted, and how to say what became of it."""
+    """Return a panel that shows an action in doubt, and how to record its outcome."""
     asked = "\n".join(f"  {name} = {value}" for name, value in step["input"].items() if not name.startswith("_"))
     return Panel(
         escape(
@@ -215,7 +215,7 @@ def _in_doubt(task_id: str, step: dict[str, Any]) -> RenderableType:
 
 
 def waterfall(steps: list[dict[str, Any]]) -> RenderableType:
-    """Steps with bars: where each began and how long it took."""
+    """Return the steps with bars that show when each began and how long it took."""
     if not steps:
         return Text("No step is recorded yet.", style="dim")
     begin = min(datetime.fromisoformat(step["started_at"]).timestamp() for step in steps)
@@ -250,13 +250,13 @@ _STEP = (
 
 
 def _whole_or_short(step: dict[str, Any]) -> str:
-    """What a step did, cut to fit; the reason of a failure is shown whole."""
+    """Return what a step did, shortened; the reason of a failure is shown whole."""
     gist = _gist(step)
     return " ".join(gist.split()) if step["status"] == "failed" else shorten(gist, _GIST)
 
 
 def _gist(step: dict[str, Any]) -> str:
-    """What a step did, in a few words."""
+    """Return what a step did, in a few words."""
     output = step["output"]
     if step["status"] in {"begun", "unknown"}:
         return "under way" if step["status"] == "begun" else "nobody knows whether it happened"
@@ -307,7 +307,7 @@ _AGENT = (
 
 
 def agent_table(agents: list[dict[str, Any]], statistics: list[dict[str, Any]]) -> RenderableType:
-    """Agents with what they did lately."""
+    """Return a table of agents with what they did lately."""
     by_agent = {row["agent"]: row for row in statistics}
     rows = []
     for agent in agents:
@@ -329,7 +329,7 @@ def agent_table(agents: list[dict[str, Any]], statistics: list[dict[str, Any]]) 
 
 
 def usage_report(report: dict[str, Any]) -> RenderableType:
-    """A month's usage."""
+    """Return a month's usage."""
     total = report["total"]
     head = Text.from_markup(
         f"[bold]{report['month'][:7]}[/]   {total['model_calls']} model calls   "
@@ -343,7 +343,7 @@ def usage_report(report: dict[str, Any]) -> RenderableType:
 
 
 def _notes_on(total: dict[str, Any]) -> list[RenderableType]:
-    """What a reader should know of amounts: calls that are not what they seem."""
+    """Return notes on the amounts: how many calls were rehearsed, unpriced or estimated."""
     notes = {
         "rehearsal_calls": "of the calls were rehearsed: priced as if real, free of charge.",
         "unpriced_calls": "of the calls were billed at 0, as no price is known. Set one: PUT /v1/prices/{model}",
@@ -379,7 +379,7 @@ _FAILURE = (
 
 
 def failure_table(rows: list[dict[str, Any]]) -> RenderableType:
-    """Errors and how many tasks failed of each."""
+    """Return a table of errors and how many tasks failed with each."""
     if not rows:
         return Text("No task has failed.", style="dim")
     table = Listing(
@@ -408,7 +408,7 @@ _WORKERS = (
 
 
 def worker_table(rows: list[dict[str, Any]]) -> RenderableType:
-    """Workers, and under each what it runs."""
+    """Return the workers, and below each the tasks that it runs."""
     if not rows:
         return Text("No worker was ever here. Start one: rota worker", style="dim")
     shown = []
@@ -439,7 +439,7 @@ _WORKER = {"alive": "[green]alive[/]", "silent": "[red]silent[/]", "draining": "
 
 
 def limits(found: dict[str, Any], paused: list[dict[str, Any]]) -> RenderableType:
-    """An organisation's limits, how far they are used, and what is paused."""
+    """Return an organisation's limits, how far they are used, and what is paused."""
     facts = _facts()
     for what, used, limit in (
         ("tasks in flight", found["in_flight"], found["max_in_flight"]),
@@ -454,7 +454,7 @@ def limits(found: dict[str, Any], paused: list[dict[str, Any]]) -> RenderableTyp
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str | Column]) -> RenderableType:
-    """Rows as they are; the first column is what names a row."""
+    """Return a table of the rows; the first column is what names a row."""
     return plain(rows, columns)
 
 
@@ -465,7 +465,7 @@ _PROPOSAL = (
 
 
 def approval_table(rows: list[dict[str, Any]]) -> RenderableType:
-    """What is to be decided, in lines."""
+    """Return a table of approvals."""
     table = Listing(
         _PROPOSAL,
         [
@@ -485,7 +485,7 @@ def approval_table(rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def _given(arguments: dict[str, Any]) -> str:
-    """Arguments in words: between a name and an id there is room for a new line."""
+    """Return arguments as text; between a name and an id the line can be wrapped."""
     return ", ".join(f"{name} {value}" for name, value in arguments.items())
 
 
@@ -496,7 +496,7 @@ _APPROVAL = {
 
 
 def approval_detail(row: dict[str, Any]) -> RenderableType:
-    """One proposal with everything that somebody needs to decide."""
+    """Return one proposal with everything that an approver needs to decide."""
     decision = row["decision"]
     facts = _facts()
     by = f" by {row['decided_by']}" if row["decided_by"] else ""
@@ -532,7 +532,7 @@ def approval_detail(row: dict[str, Any]) -> RenderableType:
 
 
 def notification_list(rows: list[dict[str, Any]]) -> RenderableType:
-    """Notifications."""
+    """Return a list of notifications."""
     if not rows:
         return Text("No unread notification.", style="dim")
     parts: list[RenderableType] = []
@@ -543,7 +543,7 @@ def notification_list(rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def user_table(rows: list[dict[str, Any]]) -> RenderableType:
-    """Users with their roles."""
+    """Return a table of users with their roles."""
     shown = [
         {
             "email": row["email"],
@@ -560,7 +560,7 @@ def user_table(rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def key_table(rows: list[dict[str, Any]]) -> RenderableType:
-    """API keys."""
+    """Return a table of API keys."""
     shown = [
         row
         | {
@@ -578,7 +578,7 @@ def key_table(rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def message_table(rows: list[dict[str, Any]]) -> RenderableType:
-    """The outbox."""
+    """Return a table of the outbox."""
     shown = [
         row
         | {
@@ -599,7 +599,7 @@ _MESSAGES = (
 
 
 def bill(found: dict[str, Any]) -> RenderableType:
-    """A month's bill."""
+    """Return a month's bill."""
     total = found["total"]
     state = f"closed {moment(found['closed_at'])}" if found["closed_at"] else "not closed yet"
     head = Text.from_markup(
@@ -615,7 +615,7 @@ def bill(found: dict[str, Any]) -> RenderableType:
 
 
 def facts(said: Mapping[str, Any]) -> RenderableType:
-    """Names and values, one to a line."""
+    """Return names and values, one pair to a line."""
     grid = _facts()
     for name, value in said.items():
         grid.add_row(name, escape("" if value is None else str(value)))
@@ -631,5 +631,5 @@ _QUEUE = [
 
 
 def queue_table(rows: list[dict[str, Any]]) -> RenderableType:
-    """How each queue stands."""
+    """Return a table of the state of each queue."""
     return plain_table(rows, _QUEUE)

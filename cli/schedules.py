@@ -83,7 +83,7 @@ def _times(
 
 @schedules_app.command("list")
 def list_(as_json: JsonOption = False) -> None:
-    """Every schedule, with when it is due next by your clock."""
+    """List every schedule, with its next due time in your time zone."""
     api = Api.find()
     found: list[dict[str, Any]] = []
     while page := api.get("/v1/schedules", after=found[-1]["slug"] if found else None):
@@ -106,7 +106,7 @@ def list_(as_json: JsonOption = False) -> None:
 
 @schedules_app.command("show")
 def show(slug: Slug, as_json: JsonOption = False) -> None:
-    """A schedule: its next times by your clock, and its latest runs."""
+    """Show a schedule: its next due times in your time zone, and its latest runs."""
     api = Api.find()
     one = api.get(f"/v1/schedules/{slug}")
     runs = api.get(f"/v1/schedules/{slug}/runs", limit=10)
@@ -123,7 +123,7 @@ def show(slug: Slug, as_json: JsonOption = False) -> None:
 
 
 def _when(one: dict[str, Any]) -> str:
-    """The times in words, in both languages."""
+    """Return the times of a schedule in words, in both languages."""
     return f"{one['descriptions']['en']}\n{one['descriptions']['es']}"
 
 
@@ -145,13 +145,13 @@ def _print_one(one: dict[str, Any], as_json: bool) -> None:
 
 @schedules_app.command("pause")
 def pause(slug: Slug, note: NoteOption = None) -> None:
-    """Let a schedule start nothing by itself."""
+    """Stop a schedule from starting runs by itself."""
     _print_one(Api.find().post(f"/v1/schedules/{slug}/pause", {"note": note}), as_json=False)
 
 
 @schedules_app.command("resume")
 def resume(slug: Slug, note: NoteOption = None) -> None:
-    """Let a paused schedule go on."""
+    """Resume a paused schedule."""
     _print_one(Api.find().post(f"/v1/schedules/{slug}/resume", {"note": note}), as_json=False)
 
 
@@ -173,7 +173,7 @@ def backfill(
     preview: Annotated[bool, typer.Option("--preview", help="Only say how many runs it would be.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Make up the runs of a time that has passed."""
+    """Start the runs of a period that has passed."""
     api = Api.find()
     body = {"start": times.moment(start, "START"), "end": times.moment(end, "END")} | (
         {"overlap": overlap} if overlap else {}
@@ -196,14 +196,14 @@ def backfill(
 
 @schedules_app.command("remove")
 def remove(slug: Slug) -> None:
-    """Take a schedule away; tasks that it started go on."""
+    """Remove a schedule; tasks that it started go on."""
     Api.find().delete(f"/v1/schedules/{slug}")
     render.out.print(f"{slug} is gone")
 
 
 @schedules_app.command("status")
 def status(as_json: JsonOption = False) -> None:
-    """How the scheduler stands, and what comes next."""
+    """Show the state of the scheduler, and what comes due next."""
     api = Api.find()
     one = api.get("/v1/scheduler")
     coming = api.get("/v1/scheduler/upcoming", limit=10)
@@ -234,13 +234,13 @@ def stop(note: NoteOption = None) -> None:
 
 @schedules_app.command("start")
 def start() -> None:
-    """Start the scheduler again; it catches up as each schedule says."""
+    """Start the scheduler again; it catches up within each schedule's catch-up window."""
     Api.find().post("/v1/scheduler/start")
     render.out.print("The scheduler runs.")
 
 
 @schedules_app.command("check")
 def check() -> None:
-    """Look for what is due now."""
+    """Start what is due now."""
     found = Api.find().post("/v1/scheduler/check")
     render.out.print(f"{found['started']} started, {found['skipped']} skipped, {found['missed']} missed")

@@ -1,4 +1,4 @@
-"""Commands about tasks, agents and usage: they talk to the API and to nothing else."""
+"""Commands about tasks, queues and usage. They use the API only."""
 
 import json
 import time
@@ -43,7 +43,7 @@ def submit(
     timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 600,
     as_json: JsonOption = False,
 ) -> None:
-    """Submit a task, or a file of them."""
+    """Submit a task, or a file of tasks."""
     if (message is None) == (file is None):
         fail('Give either a message or --file. For example: rota submit "Is there yoga tomorrow?" --agent support')
     api = Api.find()
@@ -123,7 +123,9 @@ def _submit_file(
 
 
 def _read_file(api: Api, file: Path, agent: str | None, common: dict[str, Any]) -> list[dict[str, Any]]:
-    """The submissions in a file: each line a JSON string, or an object with message, perhaps agent, priority, key."""
+    """Return the submissions in a file. Each line is a JSON string, or an object: message, optionally agent, priority,
+    key.
+    """
     default = match_agent(api, agent) if agent else None
     slugs: dict[str, str] = {}
     submissions = []
@@ -197,7 +199,7 @@ def tasks(
 
 
 def show(task_id: TaskId, as_json: JsonOption = False) -> None:
-    """Show a task: what it waits for, its steps with durations, tools, tokens and cost, its tries, its answer."""
+    """Show a task: what it waits for; its steps with durations, tools, tokens and cost; its attempts; its answer."""
     api = Api.find()
     task = api.get(f"/v1/tasks/{find.task_id(api, task_id)}")
     if task["status"] not in waiting.ENDED:
@@ -207,7 +209,7 @@ def show(task_id: TaskId, as_json: JsonOption = False) -> None:
 
 
 def failures(as_json: JsonOption = False) -> None:
-    """List what tasks failed of, the most frequent first."""
+    """List the errors that tasks failed with, the most frequent first."""
     found = Api.find().get("/v1/failures")
     render.out.print_json(data=found) if as_json else render.out.print(render.failure_table(found))
 
@@ -222,6 +224,6 @@ def usage(
 
 
 def queues(as_json: JsonOption = False) -> None:
-    """Show how each queue stands, and how it went in the last 15 minutes."""
+    """Show the state of each queue, now and over the last 15 minutes."""
     found = Api.find().get("/v1/queues")
     render.out.print_json(data=found) if as_json else render.out.print(render.queue_table(found))

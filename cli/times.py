@@ -1,4 +1,4 @@
-"""Times and lengths of time, as people type them."""
+"""Parse times and durations as users type them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def length(text: str, option: str) -> timedelta:
-    """A length of time: 90s, 15m, 6h, 2d, 1w, or ISO 8601."""
+    """Return a duration: 90s, 15m, 6h, 2d, 1w, or ISO 8601."""
     found = _in_units(text)
     if found is not None:
         return found
@@ -32,12 +32,12 @@ def _in_units(text: str) -> timedelta | None:
 
 
 def seconds(text: str | None, option: str) -> float | None:
-    """The same in seconds, where one was given."""
+    """Return a duration in seconds, or None if none was given."""
     return None if text is None else length(text, option).total_seconds()
 
 
 def moment(text: str, option: str) -> str:
-    """A time in ISO 8601; by the reader's clock unless it names another zone."""
+    """Return a time in ISO 8601; it is in the local time zone unless it names another."""
     try:
         return datetime.fromisoformat(text).astimezone().isoformat()
     except (ValueError, OverflowError):
@@ -45,7 +45,7 @@ def moment(text: str, option: str) -> str:
 
 
 def from_now(text: str | None, option: str) -> str | None:
-    """A time, or a length of time from now, in ISO 8601."""
+    """Return a time, given as such or as a duration from now, in ISO 8601."""
     if text is None:
         return None
     later = _in_units(text)

@@ -1,4 +1,4 @@
-"""Waiting for tasks to end. Says why a task waits and what to type; after Ctrl-C says that it goes on."""
+"""Wait for tasks to end, and say why a task waits and what to type. After Ctrl-C say that the task goes on."""
 
 import contextlib
 import time
@@ -16,13 +16,13 @@ from cli.client import Api, chunks, fail, say
 ENDED = {"succeeded", "failed", "cancelled", "expired"}
 INTERRUPTED = 130
 _POLL_FIRST, _POLL_LONGEST, _POLL_MANY = 0.1, 1.0, 0.3
-_TELL_AFTER = 2.0  # seconds: what keeps a task for less is not worth a line
+_TELL_AFTER = 2.0  # seconds; shorter waits are not reported
 _PAGE = 200
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a task is not done yet, and what a person could type about it."""
+    """Why a task is not done yet, and what the user can type about it."""
 
     word: str | None
     why: str
@@ -31,7 +31,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the command may have to name: the organisation, and what is open or paused around the task."""
+    """What a suggested command may have to name: the organisation, open approvals of the task, pauses."""
 
     organisation: str = ""
     approvals: Sequence[str] = ()
@@ -39,7 +39,7 @@ class Surroundings:
 
 
 def command_for(word: str | None, task: Mapping[str, Any], around: Surroundings) -> str | None:
-    """What to type about a task that waits for `word`; None where nothing but patience helps."""
+    """Return what to type about a task that waits for `word`, or None if the user can only wait."""
     if word == "outcome":
         doubtful = [step["seq"] for step in task.get("steps", []) if step["status"] == "unknown"]
         return f"rota settle {task['id']} {doubtful[0] if doubtful else 'STEP'} --happened   (or --do-again)"
@@ -69,7 +69,7 @@ def _resume(task: Mapping[str, Any], pauses: Sequence[tuple[str, str]]) -> str:
 
 
 def reason(api: Api, task: Mapping[str, Any]) -> Reason:
-    """Why a task is not done yet, and what to type about it. Asks the API for what the command has to name."""
+    """Return why a task is not done yet, and what to type about it. Asks the API for what the command has to name."""
     found = api.get(f"/v1/tasks/{task['id']}/why")
     word = found["waiting_for"]
     around = Surroundings()
@@ -86,7 +86,7 @@ def reason(api: Api, task: Mapping[str, Any]) -> Reason:
 
 
 class _Teller:
-    """Says why a task waits: once for each reason, and only what lasts."""
+    """Says why a task waits: once for each reason, and only if the reason lasts."""
 
     def __init__(self) -> None:
         self._word: str | None = None
@@ -94,7 +94,7 @@ class _Teller:
         self._is_told = False
 
     def hear(self, task: Mapping[str, Any], found: Reason) -> None:
-        """Take note of a reason; say it when it is time."""
+        """Record the present reason, and print it if it has lasted long enough."""
         word = found.word or task["status"]
         if word != self._word:
             self._word, self._since, self._is_told = word, time.monotonic(), False
@@ -105,7 +105,7 @@ class _Teller:
 
 
 def until_ended(api: Api, task_id: str, timeout: float) -> None:
-    """Wait until a task has ended, saying why it waits. Leaves when the time is over or Ctrl-C comes."""
+    """Wait until a task has ended, and say why it waits. Exits after `timeout` seconds or on Ctrl-C."""
     deadline, pause, teller = time.monotonic() + timeout, _POLL_FIRST, _Teller()
     with _goes_on([task_id]), render.out.status("waiting for the agent") as spinner:
         while time.monotonic() < deadline:
@@ -122,7 +122,7 @@ def until_ended(api: Api, task_id: str, timeout: float) -> None:
 
 
 def until_all_ended(api: Api, ids: list[str], timeout: float, progress: Progress) -> list[dict[str, Any]]:
-    """The tasks when they have ended. Says why the oldest of them waits."""
+    """Wait until all tasks have ended, and return them. Says why the oldest of them waits."""
     line = progress.add_task("ended", total=len(ids), extra="")
     ended: dict[str, dict[str, Any]] = {}
     open_ids, started, teller = list(ids), time.monotonic(), _Teller()
@@ -148,18 +148,18 @@ def until_all_ended(api: Api, ids: list[str], timeout: float, progress: Progress
 
 
 def look(api: Api, ids: list[str]) -> list[dict[str, Any]]:
-    """The tasks with these ids, as they stand."""
+    """Return the tasks with these ids, in their present state."""
     return [task for some in chunks(ids, _PAGE) for task in api.get("/v1/tasks", id=some, limit=_PAGE)["tasks"]]
 
 
 def cost(task: Mapping[str, Any]) -> Decimal:
-    """What a task was billed."""
+    """Return what was billed for a task."""
     return Decimal(task["billed_cost"])
 
 
 @contextlib.contextmanager
 def _goes_on(open_ids: list[str]) -> Iterator[None]:
-    """Within, Ctrl-C and an API that went away end the waiting, and say that the tasks go on."""
+    """Context in which Ctrl-C, or an API that stops answering, ends the wait with a message that the tasks go on."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -180,7 +180,7 @@ def _how_to_look(open_ids: list[str]) -> str:
 
 @contextlib.contextmanager
 def uncertain(accepted: Sequence[str] = ()) -> Iterator[None]:
-    """Within, tasks are submitted; Ctrl-C leaves it open whether the last were accepted."""
+    """Context in which tasks are submitted. After Ctrl-C it says that more tasks may have been accepted."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

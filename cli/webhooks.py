@@ -1,4 +1,4 @@
-"""Commands about webhooks: where events are posted, what was delivered, and sending it again."""
+"""Commands about webhooks: the addresses that events are posted to, deliveries, and sending them again."""
 
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ WebhookId = Annotated[str, typer.Argument(help="The webhook's id; `rota webhooks
 
 @webhooks_app.callback()
 def webhooks(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List webhooks: which work, which fail, which were disabled and why."""
+    """List webhooks: which work, which fail, and which are disabled and why."""
     if context.invoked_subcommand is not None:
         return
     found = Api.find().get("/v1/webhooks")
@@ -47,7 +47,7 @@ def add(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Post events to an address from now on. Prints the secret that signs them, this once."""
+    """Post events to an address from now on. Prints the secret that signs them, only once."""
     made = Api.find().post("/v1/webhooks", {"url": url} | ({"events": event} if event else {}))
     if as_json:
         render.out.print_json(data=made)
@@ -58,14 +58,14 @@ def add(
 
 @webhooks_app.command("remove")
 def remove(webhook_id: WebhookId) -> None:
-    """Post there no more."""
+    """Remove a webhook: nothing more is posted to it."""
     Api.find().delete(f"/v1/webhooks/{webhook_id}")
     typer.echo("removed")
 
 
 @webhooks_app.command("enable")
 def enable(webhook_id: WebhookId) -> None:
-    """Post there again after it was disabled, or at once where it is left alone for a while."""
+    """Enable a webhook that was disabled, or retry at once while its receiver is in back-off."""
     Api.find().post(f"/v1/webhooks/{webhook_id}/enable")
     typer.echo(f"enabled; what failed meanwhile goes out with: rota webhooks send-again {webhook_id}")
 
@@ -77,7 +77,7 @@ def deliveries(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
     as_json: JsonOption = False,
 ) -> None:
-    """List what was posted, or is to be, newest first."""
+    """List deliveries, sent and pending, newest first."""
     found = Api.find().get(f"/v1/webhooks/{webhook_id}/deliveries", status=status, limit=limit)["messages"]
     render.out.print_json(data=found) if as_json else render.out.print(render.message_table(found))
 
@@ -91,7 +91,7 @@ def send_again(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Post one delivery again, or all that failed, with the ids they had."""
+    """Post one delivery again, or all that failed, with their original ids."""
     path = f"/v1/webhooks/{webhook_id}/deliveries"
     if message_id is not None:
         sent = Api.find().post(f"{path}/{message_id}/send-again")

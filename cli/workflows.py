@@ -1,4 +1,4 @@
-"""Commands about workflows: lists of tasks that are done one after the other."""
+"""Commands about workflows: lists of tasks that run one after the other."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +40,7 @@ def workflows(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @workflows_app.command("show")
 def show(slug: Slug, as_json: JsonOption = False) -> None:
-    """Print a workflow as YAML; `rota workflows set` takes it back."""
+    """Print a workflow as YAML, which `rota workflows set` reads."""
     _print(Api.find().get(f"/v1/workflows/{slug}"), as_json=as_json)
 
 
@@ -59,7 +59,7 @@ def set_workflow(
 
 @workflows_app.command("remove")
 def remove(slug: Slug) -> None:
-    """Take a workflow away; its runs stay."""
+    """Remove a workflow; its runs are kept."""
     Api.find().delete(f"/v1/workflows/{slug}")
     render.out.print(f"{slug} is gone.")
 
@@ -104,7 +104,7 @@ def show_run(
     run: Annotated[str, typer.Argument(help="The run's id, how it begins or ends, or last.")] = "last",
     as_json: JsonOption = False,
 ) -> None:
-    """Show a run and how its tasks stand."""
+    """Show a run and the state of its tasks."""
     api = Api.find()
     listed_by = f"rota workflows runs {slug}"
     whole = run if is_whole(run) else id_in(api, f"/v1/workflows/{slug}/runs", run, what="run", listed_by=listed_by)

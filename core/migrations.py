@@ -11,7 +11,7 @@ from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from alembic import command
-from core.db import APP, OWNER, SYSTEM, connect_options, make_engine, role_url
+from core.engines import APP, OWNER, SYSTEM, connect_options, make_engine, role_url
 from core.errors import Misconfigured, Unavailable
 from core.packs import load
 from core.settings import ROOT, Settings

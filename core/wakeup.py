@@ -9,7 +9,7 @@ import time
 
 import psycopg
 
-from core.db import APP, dedicated_connection
+from core.engines import APP, dedicated_connection
 from core.logging import get_logger
 from core.wire import Wire
 

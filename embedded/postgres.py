@@ -22,7 +22,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from core.db import APP, OWNER, SYSTEM
+from core.engines import APP, OWNER, SYSTEM
 from core.errors import Misconfigured
 from embedded.processes import is_reachable_by_others, read_secrets, remove_tree, unprivileged_user, write_secret
 

@@ -23,7 +23,7 @@ from typing import IO, Any
 import httpx2
 import psutil
 
-from core import db
+from core import engines
 from core.clock import Stopwatch
 from core.errors import Misconfigured
 from core.settings import Settings, settings
@@ -185,9 +185,9 @@ class Up:
         self._await("PostgreSQL", "postgres", postgres.is_ready)
         postgres.create_database()
         self._environment |= {
-            "DATABASE_URL": postgres.url(db.APP),
-            "ROTA_SYSTEM_DATABASE_URL": postgres.url(db.SYSTEM),
-            "ROTA_OWNER_DATABASE_URL": postgres.url(db.OWNER),
+            "DATABASE_URL": postgres.url(engines.APP),
+            "ROTA_SYSTEM_DATABASE_URL": postgres.url(engines.SYSTEM),
+            "ROTA_OWNER_DATABASE_URL": postgres.url(engines.OWNER),
         }
 
     def _port(self, name: str) -> int:
@@ -239,7 +239,7 @@ class Up:
             welcome_tokens=_WELCOME_TOKENS,
             progress=self._say,
         )
-        db.dispose_engines()  # the children have connections of their own
+        engines.dispose_engines()  # the children have connections of their own
         write_secret(path, key)
         return key
 

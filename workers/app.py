@@ -13,7 +13,7 @@ from agents.llm.models import Models
 from agents.sink import NobodyListens
 from agents.work import Workplace
 from beat_schedule import BEAT_SCHEDULE
-from core.db import dispose_engines
+from core.engines import dispose_engines
 from core.logging import configure_logging
 from core.memory import freeze_gc
 from core.settings import settings

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from core.clock import Stopwatch
-from core.db import SYSTEM, dedicated_connection, engine_on, transaction_on
+from core.db import transaction_on
+from core.engines import SYSTEM, dedicated_connection, engine_on
 from core.errors import Unavailable
 from core.failpoints import failpoint
 from core.logging import get_logger

@@ -17,10 +17,11 @@ from agents.pipeline import run_task
 from agents.sink import Sink
 from agents.work import OutcomeUnknown, Parked, Workplace
 from core.clock import Stopwatch
-from core.db import SingleStatement, transaction
+from core.db import transaction
 from core.errors import RotaError, Unavailable
 from core.failpoints import failpoint
 from core.logging import get_logger
+from core.prepared import SingleStatement
 from core.settings import settings
 from core.wakeup import wakeup
 from domain.agents import service as agents

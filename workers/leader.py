@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from core.db import SYSTEM, become
+from core.engines import SYSTEM, become
 from core.logging import get_logger
 
 log = get_logger(__name__)

@@ -19,7 +19,8 @@ import psycopg
 
 from agents.interrupt import Interrupt
 from core.clock import Stopwatch
-from core.db import SYSTEM, dedicated_connection, system_transaction
+from core.db import system_transaction
+from core.engines import SYSTEM, dedicated_connection
 from core.errors import RotaError
 from core.ids import new_id
 from core.logging import get_logger

@@ -1,1 +1,1 @@
-"""Routes, a file per concept."""
+"""The routes of the API, one file per concept."""

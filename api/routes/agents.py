@@ -27,7 +27,7 @@ SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["
 
 
 class ToolView(BaseModel):
-    """A tool as agents see it."""
+    """A tool that agents can be given, and what is declared about it."""
 
     name: str
     category: str
@@ -42,14 +42,14 @@ class ToolView(BaseModel):
 
 
 class Seeded(BaseModel):
-    """Which ready-made agents were added."""
+    """The ready-made agents that were added."""
 
     added: list[str]
 
 
 @router.get("/agents", responses=describes(401))
 def list_agents(caller: Reads) -> list[Agent]:
-    """Every agent, by name."""
+    """List every agent, by name."""
     with caller.reading() as connection:
         return agents.list_agents(connection)
 
@@ -65,29 +65,30 @@ def create_agent(fields: AgentFields, caller: Writes, response: Response) -> Age
 
 @router.get("/agent-statistics", responses=describes(401))
 def agent_statistics(caller: Reads) -> list[AgentStatistics]:
-    """What each agent did in the last 30 days."""
+    """Report what each agent did in the last 30 days."""
     with caller.reading() as connection:
         return tasks.agent_statistics(connection)
 
 
 @router.post("/agents/seed", responses=describes(401))
 def seed_agents(caller: Writes) -> Seeded:
-    """Add the ready-made agents, those that are missing."""
+    """Add the ready-made agents that are missing."""
     with caller.writing() as connection:
         return Seeded(added=agents.seed_agents(connection, caller.org_id, load_catalogue(), agent_check(connection)))
 
 
 @router.get("/agents/{slug}", responses=describes(401, 404, 422))
 def get_agent(slug: SlugPath, caller: Reads) -> Agent:
-    """One agent."""
+    """Return one agent."""
     with caller.reading() as connection:
         return agents.get_agent(connection, slug)
 
 
 @router.patch("/agents/{slug}", responses=describes(401, 404, 422))
 def change_agent(slug: SlugPath, change: AgentChange, caller: Writes) -> Agent:
-    """Change what is sent, leave the rest. Tasks under way keep the prompt and model they began with. Switched off
-    (`enabled: false`), the agent starts nothing, and what it has under way stops at its next step.
+    """Change the fields that are sent and leave the others. Tasks that have begun keep the prompt and model that they
+    began with. An agent that is switched off (`enabled: false`) starts nothing, and its running tasks stop at their
+    next step.
     """
     with caller.writing() as connection:
         changed = agents.change_agent(connection, slug, change, agent_check(connection))
@@ -97,7 +98,7 @@ def change_agent(slug: SlugPath, change: AgentChange, caller: Writes) -> Agent:
 
 @router.delete("/agents/{slug}", status_code=204, responses=describes(401, 404, 422))
 def delete_agent(slug: SlugPath, caller: Writes) -> None:
-    """Take an agent away. Its unfinished tasks are cancelled, those that run at their next step."""
+    """Delete an agent. Its unfinished tasks are cancelled, running ones at their next step."""
     with caller.writing() as connection:
         agents.delete_agent(connection, slug)
         tasks.cancel_of_deleted(connection)
@@ -106,7 +107,7 @@ def delete_agent(slug: SlugPath, caller: Writes) -> None:
 
 @router.get("/tools", responses=describes(401))
 def list_tools(caller: Reads) -> list[ToolView]:  # noqa: ARG001  the permission is all that is needed of the caller
-    """Every tool that agents can be given."""
+    """List every tool that agents can be given."""
     return [
         ToolView(
             name=tool.name,

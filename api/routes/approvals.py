@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1", tags=["approvals"])
 
 Reads = Annotated[Principal, Depends(Needs("approvals:read", at_a_location=True))]
 IfMatch = Annotated[str | None, Header(max_length=200, description="the approval's digest, in double quotes")]
-# Whether the user may decide is said by the approval itself; the key must have the scope.
+# The key must have the scope. Whether the user may decide depends on the approval.
 Decides = Annotated[Principal, Depends(Needs("approvals:decide", own=True))]
 WritesRules = Annotated[Principal, Depends(Needs("rules:write"))]
 
@@ -32,7 +32,7 @@ def list_approvals(
     before: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ApprovalPage:
-    """The inbox: what agents propose, newest first."""
+    """List the inbox: what agents propose, newest first."""
     with caller.reading() as connection:
         return approvals.listed(
             connection,
@@ -48,8 +48,8 @@ def list_approvals(
 
 @router.get("/approvals/{approval_id}", responses=describes(401, 403, 404, 422))
 def get_approval(approval_id: UUID, caller: Reads, response: Response) -> Approval:
-    """One proposal: what exactly would be done, why, what spoke for and against it, and who has said what. Its digest
-    is the entity tag.
+    """Return one proposal: exactly what would be done, why, what speaks for and against it, and who has voted what. Its
+    digest is the entity tag.
     """
     with caller.reading() as connection:
         found = approvals.get(connection, approval_id)
@@ -59,12 +59,12 @@ def get_approval(approval_id: UUID, caller: Reads, response: Response) -> Approv
 
 @router.post("/approvals/{approval_id}/approve", responses=describes(401, 403, 404, 409, 422, 428))
 def approve_action(approval_id: UUID, caller: Decides, said: Yes = Yes(), if_match: IfMatch = None) -> Approval:
-    """Approve exactly this action, or, with `arguments`, an edited one; accept a suggestion; give advice to go ahead.
+    """Approve exactly this action, or, with `arguments`, an edited one; accept a suggestion; advise to go ahead.
 
-    Name the `digest` of what you saw, in the body or as If-Match: 428 without it, 409 where somebody has edited the
-    action since, with what changed.
+    Send the `digest` of what you saw, in the body or as If-Match. Without it the answer is 428; if the action has been
+    edited since, it is 409 and says what changed.
 
-    Who may is decided by the approval itself: those who are asked, with the permission `approvals:decide` there.
+    Those who are asked by the approval may decide it, with the permission `approvals:decide` at its location.
     """
     with caller.writing(edited=said.arguments is not None) as connection:
         decided = approve(connection, caller.org_id, approval_id, caller.voter, _with_digest(said, if_match))
@@ -74,7 +74,7 @@ def approve_action(approval_id: UUID, caller: Decides, said: Yes = Yes(), if_mat
 
 @router.post("/approvals/{approval_id}/reject", responses=describes(401, 403, 404, 409, 422, 428))
 def reject_action(approval_id: UUID, said: No, caller: Decides, if_match: IfMatch = None) -> Approval:
-    """Reject an action. The agent hears the reason, and goes on without it. Name the `digest` of what you saw, as with
+    """Reject an action. The agent is told the reason and goes on without it. Send the `digest` of what you saw, as for
     approving.
     """
     with caller.writing(reason=said.reason) as connection:
@@ -87,10 +87,10 @@ Said = TypeVar("Said", Yes, No)
 
 
 def _with_digest(said: Said, if_match: str | None) -> Said:
-    """What was said, with the digest that came as If-Match where the body has none.
+    """Return the vote, with the digest from If-Match if the body has none.
 
     Raises:
-        InvalidInput: they differ.
+        InvalidInput: the two digests differ.
     """
     if if_match is None:
         return said
@@ -102,13 +102,13 @@ def _with_digest(said: Said, if_match: str | None) -> Said:
 
 @router.get("/rules", responses=describes(401, 403))
 def get_rules(caller: Reads) -> Policy:
-    """The rules that give an action its level, and who is asked."""
+    """Return the rules that give an action its level, and who is asked."""
     with caller.reading() as connection:
         return approvals.policy(connection, caller.org_id)
 
 
 @router.put("/rules", responses=describes(401, 403, 422))
 def set_rules(policy: Policy, caller: WritesRules) -> Policy:
-    """Replace the rules. What was put before people already stays as it was."""
+    """Replace the rules. Approvals that are already open stay as they are."""
     with caller.writing(policy=policy.model_dump(mode="json")) as connection:
         return approvals.set_policy(connection, caller.org_id, policy)

@@ -1,4 +1,4 @@
-"""What it costs: usage and prices."""
+"""Usage, bills, budgets and the prices of models."""
 
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ _BILL: dict[str, Any] = {
 
 @router.get("/usage", responses=describes(401, 422))
 def usage(caller: Reads, month: Month | None = None) -> UsageReport:
-    """Usage of a month, by model and by agent, and of the months before it."""
+    """Report the usage of a month, by model and by agent, and of the months before it."""
     with caller.reading() as connection:
         return billing.usage_report(connection, caller.org_id, _first_day(month) if month else None)
 
@@ -57,7 +57,7 @@ def _first_day(month: str) -> date:
 def get_bill(
     month: MonthPath, caller: Reads, form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json"
 ) -> Response:
-    """A month's bill, as it stands or as it was closed, as JSON or CSV."""
+    """Return a month's bill as JSON or CSV: the final one if the month was closed, else as it stands."""
     with caller.reading() as connection:
         bill = billing.bill(connection, caller.org_id, _first_day(month))
     name = f'attachment; filename="rota-bill-{month}.{form}"'
@@ -68,14 +68,14 @@ def get_bill(
 
 @router.get("/budgets", responses=describes(401, 403))
 def list_budgets(caller: Reads) -> list[Budget]:
-    """Monthly limits on what is billed, and how far they are used."""
+    """List the monthly limits on what is billed, and how far they are used."""
     with caller.reading() as connection:
         return billing.list_budgets(connection, caller.org_id)
 
 
 @router.put("/budgets", responses=describes(401, 403, 422))
 def set_organisation_budget(fields: BudgetFields, caller: WritesBudgets) -> list[Budget]:
-    """Limit what is billed to the organisation in a month. Tasks beyond it wait until it is raised, or the month
+    """Limit what is billed to the organisation in a month. Tasks beyond the limit wait until it is raised or the month
     ends.
     """
     return _set_budget(caller, "", fields)
@@ -126,8 +126,8 @@ def _go_on(caller: Principal) -> None:
 def list_prices(
     caller: Reads, model: Annotated[list[ModelName] | None, Query(max_length=50)] = None
 ) -> list[AppliedPrice]:
-    """What this organisation is billed, markup and all, for the models that it set prices for and those that its agents
-    use; with `model`, for these as well.
+    """List what your organisation is billed, markup included, for the models that it set prices for and those that its
+    agents use; with `model`, for these models as well.
     """
     with caller.reading() as connection:
         used = [name for agent in agents.list_agents(connection) for name in (agent.model, agent.fallback_model)]
@@ -136,17 +136,19 @@ def list_prices(
 
 @router.put("/prices/{model:path}", responses=describes(401, 422))
 def set_price(model: ModelPath, fields: PriceFields, caller: Writes) -> Price:
-    """Set a price of your own for a model. What was billed keeps the price it was billed at."""
+    """Set a price of your own for a model. Calls already billed keep their price."""
     with caller.writing() as connection:
         return billing.set_price(connection, caller.org_id, model, fields)
 
 
 @router.delete("/prices/{model:path}", status_code=204, responses=describes(401, 404, 422))
 def remove_price(model: ModelPath, caller: Writes) -> None:
-    """Return to the public price. Refused while an agent uses the model and nobody else knows a price for it."""
+    """Remove your own price of a model, so that the public price applies. Refused while an agent uses the model and no
+    other price is known.
+    """
     with caller.writing() as connection:
         billing.remove_price(connection, model)
         check = agent_check(connection)
         for agent in agents.list_agents(connection):
             if model in {agent.model, agent.fallback_model}:
-                check(agent)  # raises, and so undoes the removal, where no public price takes over
+                check(agent)  # raises, which rolls the removal back, if there is no public price

@@ -1,4 +1,4 @@
-"""How words leave: channels, webhooks, templates, the outbox; and notifications to users."""
+"""Channels, webhooks, templates, the outbox, and notifications to users."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -50,15 +50,15 @@ class Marked(BaseModel):
 
 @router.get("/channels", responses=describes(401, 403))
 def list_channels(caller: Reads) -> list[ChannelView]:
-    """The channels that were set up, without their secrets."""
+    """List the channels that are set up, without their secrets."""
     with caller.reading() as connection:
         return channels.list_channels(connection)
 
 
 @router.put("/channels/{kind}", responses=describes(401, 403, 422))
 def set_up_channel(kind: ChannelKind, body: Annotated[dict[str, Any], Body()], caller: Writes) -> SetUpChannel:
-    """Set a channel up: for `email` a mail server, for `sms` and `whatsapp` the gateway that takes signed posts. An
-    address that nothing could be sent to is refused.
+    """Set up a channel: for `email` a mail server, for `sms` and `whatsapp` a gateway that takes signed posts. An
+    address that nothing can be sent to is refused.
     """
     wanted = channels.settings_of(kind, body)
     # Before the transaction: name servers may take a while to answer.
@@ -74,22 +74,22 @@ def set_up_channel(kind: ChannelKind, body: Annotated[dict[str, Any], Body()], c
 
 @router.delete("/channels/{kind}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_channel(kind: ChannelKind, caller: Writes) -> None:
-    """Take a channel away."""
+    """Remove a channel."""
     with caller.writing() as connection:
         channels.remove_channel(connection, kind)
 
 
 @router.get("/webhooks", responses=describes(401, 403))
 def list_webhooks(caller: Reads) -> list[Webhook]:
-    """Where events are posted."""
+    """List the webhooks that events are posted to."""
     with caller.reading() as connection:
         return channels.list_webhooks(connection, caller.org_id)
 
 
 @router.post("/webhooks", status_code=201, responses=describes(401, 403, 422))
 def add_webhook(wanted: NewWebhook, caller: Writes) -> MadeWebhook:
-    """Post events to an address, signed as Standard Webhooks are. The secret is in this answer and nowhere else. An
-    address that nothing could be posted to is refused.
+    """Post events to an address, signed as Standard Webhooks. The secret is shown in this answer only. An address that
+    nothing can be posted to is refused.
     """
     ensure_url_is_deliverable(wanted.url, settings().private_networks)
     with caller.writing(url=wanted.url, events=wanted.events) as connection:
@@ -98,14 +98,14 @@ def add_webhook(wanted: NewWebhook, caller: Writes) -> MadeWebhook:
 
 @router.post("/webhooks/{webhook_id}/secret", responses=describes(401, 403, 404, 422))
 def renew_webhook_secret(webhook_id: UUID, caller: Writes) -> MadeWebhook:
-    """Sign with a new secret from now on."""
+    """Make a new secret and return it; from now on events are signed with it."""
     with caller.writing() as connection:
         return channels.renew_webhook_secret(connection, webhook_id)
 
 
 @router.post("/webhooks/{webhook_id}/enable", responses=describes(401, 403, 404, 422))
 def enable_webhook(webhook_id: UUID, caller: Writes) -> Webhook:
-    """Post there again, after the webhook was disabled by a 410; or at once, where its receiver is left alone now."""
+    """Enable a webhook that was disabled by a 410, or retry at once while its receiver is in back-off."""
     with caller.writing() as connection:
         return channels.enable_webhook(connection, caller.org_id, webhook_id)
 
@@ -118,49 +118,49 @@ def list_deliveries(
     before: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> MessagePage:
-    """What was posted to a webhook, or is to be, newest first, with how often it was tried and the last error."""
+    """List what was posted to a webhook or will be, newest first, with the number of attempts and the last error."""
     with caller.reading() as connection:
         return channels.deliveries(connection, webhook_id, status=status, before=before, limit=limit)
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/send-again", responses=describes(401, 403, 404, 409, 422))
 def send_failed_again(webhook_id: UUID, wanted: FailedDeliveries, caller: WritesMessages) -> SentAgain:
-    """Post every event again whose delivery failed, with the ids they had."""
+    """Post every event again whose delivery failed, with its original id."""
     with caller.writing() as connection:
         return SentAgain(queued=channels.send_failed_again(connection, webhook_id, wanted.since))
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{message_id}/send-again", responses=describes(401, 403, 404, 409, 422))
 def send_again(webhook_id: UUID, message_id: UUID, caller: WritesMessages) -> Message:
-    """Post one event again, whatever became of it, with the id it had."""
+    """Post one event again, whatever its status, with its original id."""
     with caller.writing() as connection:
         return channels.send_again(connection, webhook_id, message_id)
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_webhook(webhook_id: UUID, caller: Writes) -> None:
-    """Post there no more."""
+    """Remove a webhook; nothing more is posted to it."""
     with caller.writing() as connection:
         channels.remove_webhook(connection, webhook_id)
 
 
 @router.get("/templates", responses=describes(401, 403))
 def list_templates(caller: Reads) -> list[Template]:
-    """Templates of messages."""
+    """List the templates of messages."""
     with caller.reading() as connection:
         return channels.list_templates(connection)
 
 
 @router.put("/templates/{name}", responses=describes(401, 403, 422))
 def put_template(name: TemplateName, fields: TemplateFields, caller: Writes) -> Template:
-    """Add or change a template. `{{client.name}}` in it is filled by what is given when it is used."""
+    """Add or change a template. `{{client.name}}` in it is filled in from the values given when it is used."""
     with caller.writing() as connection:
         return channels.put_template(connection, caller.org_id, name, fields)
 
 
 @router.delete("/templates/{name}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_template(name: TemplateName, caller: Writes) -> None:
-    """Take a template away."""
+    """Remove a template."""
     with caller.writing() as connection:
         channels.remove_template(connection, name)
 
@@ -174,28 +174,28 @@ def list_messages(
     before: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> MessagePage:
-    """The outbox, newest first."""
+    """List the messages of the outbox, newest first."""
     with caller.reading() as connection:
         return channels.list_messages(connection, status=status, channel=channel, task=task, before=before, limit=limit)
 
 
 @router.get("/messages/{message_id}", responses=describes(401, 403, 404, 422))
 def get_message(message_id: UUID, caller: ReadsMessages) -> Message:
-    """One message and what became of it."""
+    """Return one message and its status."""
     with caller.reading() as connection:
         return channels.get_message(connection, message_id)
 
 
 @router.post("/messages/{message_id}/outcome", responses=describes(401, 403, 404, 409, 422))
 def settle_message(message_id: UUID, said: MessageOutcome, caller: WritesMessages) -> Message:
-    """Say what became of a message whose sender died while it was being sent."""
+    """Record the outcome of a message whose sender died while it was being sent."""
     with caller.writing(outcome=said.outcome) as connection:
         return channels.settle_message(connection, caller.org_id, message_id, said)
 
 
 @router.post("/messages/{message_id}/cancel", responses=describes(401, 403, 404, 409, 422))
 def cancel_message(message_id: UUID, caller: WritesMessages) -> Message:
-    """Keep a message from leaving that has not left yet. What it cost is paid back."""
+    """Cancel a message that has not been sent yet. What it cost is refunded."""
     with caller.writing() as connection:
         return channels.cancel_message(connection, caller.org_id, message_id)
 
@@ -204,7 +204,7 @@ def cancel_message(message_id: UUID, caller: WritesMessages) -> Message:
 def list_notifications(
     caller: ReadsOwn, unread: bool = False, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> list[Notification]:
-    """Your notifications, newest first."""
+    """List your notifications, newest first."""
     with caller.reading() as connection:
         return channels.notifications(connection, caller.user_id, unread=unread, limit=limit)
 
@@ -218,6 +218,6 @@ def mark_all_read(caller: MarksOwn) -> Marked:
 
 @router.post("/notifications/{notification_id}/read", responses=describes(401, 422))
 def mark_read(notification_id: UUID, caller: MarksOwn) -> Marked:
-    """Mark one of your notifications as read. Twice is fine."""
+    """Mark one of your notifications as read. Idempotent."""
     with caller.reading() as connection:
         return Marked(marked=channels.mark_read(connection, caller.user_id, notification_id))

@@ -1,4 +1,4 @@
-"""Governing the queues: pauses, limits, workers, statistics."""
+"""Control of the queues: pauses, limits, workers, statistics."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -48,7 +48,7 @@ class NewPause(BaseModel):
 
 
 class LimitsChange(BaseModel):
-    """What is sent is changed; null lifts a limit."""
+    """Limits to change: fields that are not sent stay as they are; null lifts a limit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,7 +68,7 @@ class ProviderLimits(BaseModel):
 
 
 class Scale(BaseModel):
-    """A size."""
+    """How many tasks each worker runs at once."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +77,7 @@ class Scale(BaseModel):
 
 @router.get("/queues", responses=describes(401))
 def list_queues(caller: Reads) -> list[QueueStatistics]:
-    """How each queue stands for this organisation, and how it went in the last 15 minutes."""
+    """Report the state of each queue for this organisation, now and over the last 15 minutes."""
     with caller.reading() as connection:
         paused = {pause.name for pause in dispatch.pauses(connection) if pause.kind == "queue"}
         found = tasks.queue_statistics(connection)
@@ -86,29 +86,29 @@ def list_queues(caller: Reads) -> list[QueueStatistics]:
 
 @router.get("/pauses", responses=describes(401))
 def list_pauses(caller: Reads) -> list[Pause]:
-    """What is paused."""
+    """List what is paused."""
     with caller.reading() as connection:
         return dispatch.pauses(connection)
 
 
 @router.post("/pauses", responses=describes(401, 404, 422))
 def pause(wanted: NewPause, caller: Writes) -> Pause:
-    """Let nothing of a queue, an agent or the whole organisation start. What runs goes on. Pausing twice is fine."""
+    """Stop a queue, an agent or the whole organisation from starting tasks. Running tasks go on. Idempotent."""
     with caller.writing() as connection:
         made = dispatch.pause(connection, caller.org_id, wanted.kind, wanted.name, wanted.reason)
-    wakeup.hint()  # what is published and unclaimed is taken back
+    wakeup.hint()  # tasks that are published and unclaimed are unpublished
     return made
 
 
 @router.delete("/pauses/organisation", status_code=204, responses=describes(401, 404))
 def resume_organisation(caller: Writes) -> None:
-    """Let the organisation go on."""
+    """Resume the organisation."""
     _resume(caller, "organisation", "")
 
 
 @router.delete("/pauses/{kind}/{name}", status_code=204, responses=describes(401, 404, 422))
 def resume(kind: PauseKind, name: Name, caller: Writes) -> None:
-    """Let it go on."""
+    """Resume a queue or an agent."""
     _resume(caller, kind, name)
 
 
@@ -121,7 +121,7 @@ def _resume(caller: Principal, kind: PauseKind, name: str) -> None:
 
 @router.get("/limits", responses=describes(401))
 def get_limits(caller: ReadsLimits) -> LimitsView:
-    """This organisation's limits, and how far they are used. Tasks above them wait; none is refused."""
+    """Return this organisation's limits, and how far they are used. Tasks above them wait; none is refused."""
     with caller.reading() as connection:
         return dispatch.limits(connection, caller.org_id)
 
@@ -139,7 +139,7 @@ def change_limits(slug: Name, change: LimitsChange, caller: Operator) -> LimitsV
 
 @router.get("/provider-limits", responses=describes(401, 403))
 def list_provider_limits(_: Operator) -> list[ProviderLimitView]:
-    """The providers' limits, how far they are used, and whom a rate limit holds. For operators."""
+    """List the providers' limits, how far they are used, and which providers a rate limit holds. For operators."""
     with system_transaction() as connection:
         return dispatch.provider_limits(connection)
 
@@ -148,7 +148,7 @@ def list_provider_limits(_: Operator) -> list[ProviderLimitView]:
 def set_provider_limits(provider: Name, limits: ProviderLimits, caller: Operator) -> list[ProviderLimitView]:
     """Limit what runs at a provider, or at one of its models. For operators.
 
-    An endpoint of the installation goes by its name, one of an organisation's own by `organisation/name`.
+    Name an endpoint of the installation by its name, and an organisation's own endpoint as `organisation/name`.
     """
     with system_transaction() as connection:
         caller.note(connection)
@@ -160,14 +160,16 @@ def set_provider_limits(provider: Name, limits: ProviderLimits, caller: Operator
 
 @router.get("/workers", responses=describes(401))
 def list_workers(caller: ReadsWorkers) -> list[Worker]:
-    """The workers, and what they have in hand for this organisation."""
+    """List the workers, and the tasks that they run for this organisation."""
     with caller.reading() as connection:
         return workers.list_workers(connection, _lease())
 
 
 @router.delete("/workers/{name}/concurrency", status_code=204, responses=describes(401, 403, 404, 422))
 def unscale_workers(name: Name, caller: Operator) -> None:
-    """Leave their size to how they are started, from their next start on. For operators."""
+    """Remove the size set for workers of that name. From their next start on they have the size that they are started
+    with. For operators.
+    """
     with system_transaction() as connection:
         caller.note(connection)
         workers.unscale(connection, name)
@@ -175,7 +177,7 @@ def unscale_workers(name: Name, caller: Operator) -> None:
 
 @router.put("/workers/{name}/concurrency", status_code=202, responses=describes(401, 403, 404, 409, 422))
 def scale_workers(name: Name, wanted: Scale, caller: Operator) -> ScaledWorkers:
-    """Have every worker of that name take so many tasks at once; they follow within seconds. For operators."""
+    """Set how many tasks every worker of that name runs at once. Workers follow within seconds. For operators."""
     with system_transaction() as connection:
         caller.note(connection)
         return workers.scale(connection, name, wanted.concurrency, _lease())

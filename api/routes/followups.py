@@ -1,4 +1,4 @@
-"""Follow-ups: rules, what they planned and sent, what came of it; what contacts allow, and what they answer."""
+"""Follow-ups: rules, planned and sent messages and their outcomes; contacts' preferences and replies."""
 
 from typing import Annotated
 from uuid import UUID
@@ -51,22 +51,22 @@ Search = Annotated[
 
 @router.get("/follow-up-rules", responses=describes(401, 403))
 def list_rules(caller: Reads) -> list[Rule]:
-    """Every rule, by slug: those that come with Rota, and yours."""
+    """List every rule, by slug: those that come with Rota, and your own."""
     with caller.reading() as connection:
         return rules.list_rules(connection)
 
 
 @router.get("/follow-up-rules/{slug}", responses=describes(401, 403, 404, 422))
 def get_rule(slug: SlugPath, caller: Reads) -> Rule:
-    """A rule."""
+    """Return a rule."""
     with caller.reading() as connection:
         return rules.get_rule(connection, slug)
 
 
 @router.put("/follow-up-rules/{slug}", responses=describes(401, 403, 404, 422))
 def put_rule(slug: SlugPath, fields: RuleFields, caller: Writes) -> Rule:
-    """Add or change a rule. Its messages are written for you. A new one is off; what is planned already comes due by
-    the new delays.
+    """Add or change a rule. Its messages are written for you as the user. A new rule is off; messages that are already
+    planned come due by the new delays.
     """
     with caller.writing() as connection:
         return rules.put_rule(connection, caller.org_id, slug, fields, caller.user_id, caller.scopes)
@@ -74,8 +74,8 @@ def put_rule(slug: SlugPath, fields: RuleFields, caller: Writes) -> Rule:
 
 @router.post("/follow-up-rules/{slug}/switch", responses=describes(401, 403, 404, 422))
 def switch_rule(slug: SlugPath, wanted: Switch, caller: Writes) -> Rule:
-    """Switch a rule on or off. Switched on, it sees to what begins from now on, and what begins it is written for you.
-    Switched off, what it planned is not sent.
+    """Switch a rule on or off. Switched on, it applies to what begins from now on, and its messages are written for you
+    as the user. Switched off, its planned messages are not sent.
     """
     with caller.writing() as connection:
         return rules.switch_rule(connection, caller.org_id, slug, caller.user_id, caller.scopes, is_on=wanted.is_on)
@@ -83,7 +83,7 @@ def switch_rule(slug: SlugPath, wanted: Switch, caller: Writes) -> Rule:
 
 @router.delete("/follow-up-rules/{slug}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_rule(slug: SlugPath, caller: Writes) -> None:
-    """Take a rule away; one that comes with Rota is as it comes again, and off. What it planned is not sent."""
+    """Remove a rule. A rule that comes with Rota is reset to its default and is off. Planned messages are not sent."""
     with caller.writing() as connection:
         rules.remove_rule(connection, caller.org_id, slug)
 
@@ -100,7 +100,7 @@ def list_follow_ups(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[FollowUp]:
-    """Follow-ups, the latest planned first: to whom, why, when, and what became of them."""
+    """List follow-ups, the latest planned first: recipient, reason, time and outcome."""
     with caller.reading() as connection:
         return followups.list_follow_ups(
             connection, rule=rule, status=status, contact=contact, before=before, limit=limit
@@ -114,14 +114,14 @@ def effectiveness(
         AwareDatetime | None, Query(description="of what was wanted since then; without it, 90 days")
     ] = None,
 ) -> list[Effect]:
-    """What was planned, sent, answered and converted, and the revenue, per rule, step, channel and variant."""
+    """Report what was planned, sent, answered and converted, and the revenue, per rule, step, channel and variant."""
     with caller.reading() as connection:
         return followups.effectiveness(connection, since)
 
 
 @router.post("/follow-ups/check", responses=describes(401, 403))
 def check_follow_ups(caller: Writes) -> Swept:
-    """Look now at what the rules find and what is due, as is done by the clock anyway."""
+    """Plan what the rules find and process what is due now, instead of at the next periodic check."""
     planned = sweep.plan(caller.org_id)
     attended = sweep.attend(caller.org_id, Learner().choose)
     wakeup.hint()
@@ -130,14 +130,14 @@ def check_follow_ups(caller: Writes) -> Swept:
 
 @router.get("/follow-ups/{follow_up_id}", responses=describes(401, 403, 404, 422))
 def get_follow_up(follow_up_id: UUID, caller: Reads) -> FollowUp:
-    """A follow-up."""
+    """Return a follow-up."""
     with caller.reading() as connection:
         return followups.get_follow_up(connection, follow_up_id)
 
 
 @router.post("/follow-ups/{follow_up_id}/stop", responses=describes(401, 403, 404, 409, 422))
 def stop_follow_up(follow_up_id: UUID, caller: Writes) -> FollowUp:
-    """Keep a follow-up from being sent. Stopping twice is fine."""
+    """Stop a follow-up from being sent. Idempotent."""
     with caller.writing() as connection:
         return followups.stop_follow_up(connection, caller.org_id, follow_up_id)
 
@@ -151,7 +151,9 @@ def list_contacts(
     search: Search = "",
     limit: Limit = 50,
 ) -> list[ContactView]:
-    """Clients and leads, by name, and what they allow: the clients for who may read clients, the leads likewise."""
+    """List clients and leads, by name, and what they allow. A caller sees clients with the permission to read clients,
+    and leads with the permission to read leads.
+    """
     readable = [(kind, permission) for pack in installed() for kind, permission in pack.contact_kinds.items()]
     kinds = [kind for kind, permission in readable if caller.reach_of(permission).everywhere]
     with caller.reading() as connection:
@@ -160,7 +162,7 @@ def list_contacts(
 
 @router.get("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))
 def get_preferences(contact: UUID, caller: Annotated[Principal, Depends(Needs("contacts:read"))]) -> Preferences:
-    """What a client or lead allows: whether they consented to advertising, or want no follow-ups; their time zone."""
+    """Return what a client or lead allows (consent to advertising, opt-out from follow-ups), and their time zone."""
     with caller.reading() as connection:
         return contacts.get_preferences(connection, contact)
 
@@ -169,8 +171,8 @@ def get_preferences(contact: UUID, caller: Annotated[Principal, Depends(Needs("c
 def change_preferences(
     contact: UUID, change: PreferenceChange, caller: Annotated[Principal, Depends(Needs("contacts:write"))]
 ) -> Preferences:
-    """Change what a client or lead allows: what is not sent stays. Opted out, nothing that is planned or queued for
-    them leaves.
+    """Change what a client or lead allows; fields that are not sent stay as they are. After an opt-out, nothing that is
+    planned or queued for them is sent.
     """
     with caller.writing() as connection:
         return followups.change_preferences(connection, caller.org_id, contact, change)
@@ -183,15 +185,15 @@ def list_received(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Received]:
-    """What clients and leads wrote or said, the latest first."""
+    """List what clients and leads wrote or said, the latest first."""
     with caller.reading() as connection:
         return channels.list_received(connection, contact=contact, before=before, limit=limit)
 
 
 @router.post("/inbox", status_code=201, responses=describes(401, 403, 404, 422))
 def receive(reply: NewReply, caller: Annotated[Principal, Depends(Needs("inbox:write"))]) -> KeptReply:
-    """Hand over what a client or lead wrote or said. What is open for them is stopped; STOP or BAJA opts them out. With
-    the headers of an e-mail, automatic replies and mails that came back are told from answers.
+    """Record what a client or lead wrote or said. Their open follow-ups are stopped; STOP or BAJA opts them out. With
+    the headers of an e-mail, automatic replies and bounces are told apart from answers.
     """
     with caller.writing() as connection:
         return followups.receive(connection, caller.org_id, reply)
@@ -202,7 +204,7 @@ def receive(reply: NewReply, caller: Annotated[Principal, Depends(Needs("inbox:w
 
 @router.get("/learning/arms", responses=describes(401, 403, 422))
 def list_arms(caller: Reads, policy: Annotated[str | None, Query(max_length=200)] = None) -> list[Arm]:
-    """What is known of each variant in each context: how often it was chosen, led to something, and did not."""
+    """List each variant in each context: how often it was chosen, how often it succeeded, and how often it did not."""
     with caller.reading() as connection:
         return learning.list_arms(connection, policy)
 
@@ -214,6 +216,6 @@ def list_choices(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[StoredChoice]:
-    """Choices, the latest first: what was chosen, how probable that was, whether it explored, what came of it."""
+    """List choices, the latest first: what was chosen, how probable that was, whether it explored, and the outcome."""
     with caller.reading() as connection:
         return learning.list_choices(connection, policy, before=before, limit=limit)

@@ -1,6 +1,6 @@
-"""What agents keep and begin: tickets, tasks for staff, campaigns, posts, exports, events, resources.
+"""Records that agents create: tickets, tasks for staff, campaigns, posts, exports, events, resources.
 
-People and other systems look at it, move it on and say what became of it.
+People and other systems read them, change their status and report their outcome.
 """
 
 from typing import Annotated, Any
@@ -57,7 +57,7 @@ def list_tickets(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Ticket]:
-    """Support tickets, the latest first."""
+    """List support tickets, the latest first."""
     wanted = {"status": status, "priority": priority, "assignee": assignee, "client_id": client}
     with caller.reading() as connection:
         return records.list_records(connection, records.TICKETS, before=before, limit=limit, **wanted)
@@ -65,14 +65,14 @@ def list_tickets(
 
 @router.get("/tickets/{ticket_id}", responses=ONE)
 def get_ticket(ticket_id: UUID, caller: Annotated[Principal, may("tickets:read")]) -> Ticket:
-    """A support ticket."""
+    """Return a support ticket."""
     with caller.reading() as connection:
         return records.get_record(connection, records.TICKETS, ticket_id)
 
 
 @router.patch("/tickets/{ticket_id}", responses=MOVE)
 def change_ticket(ticket_id: UUID, change: TicketChange, caller: Annotated[Principal, may("tickets:write")]) -> Ticket:
-    """Take a ticket on, resolve it, close it, open it again; or change its priority and who sees to it."""
+    """Change the status of a ticket (in progress, resolved, closed, open again), its priority or its assignee."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         return records.change_ticket(connection, ticket_id, change)
 
@@ -87,7 +87,7 @@ def list_staff_tasks(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[StaffTask]:
-    """Tasks for staff, the latest first."""
+    """List tasks for staff, the latest first."""
     wanted = {"status": status, "assignee": assignee, "lead_id": lead, "client_id": client}
     with caller.reading() as connection:
         return records.list_records(connection, records.STAFF_TASKS, before=before, limit=limit, **wanted)
@@ -95,7 +95,7 @@ def list_staff_tasks(
 
 @router.get("/staff-tasks/{staff_task_id}", responses=ONE)
 def get_staff_task(staff_task_id: UUID, caller: Annotated[Principal, may("leads:read")]) -> StaffTask:
-    """A task for staff."""
+    """Return a task for staff."""
     with caller.reading() as connection:
         return records.get_record(connection, records.STAFF_TASKS, staff_task_id)
 
@@ -104,7 +104,7 @@ def get_staff_task(staff_task_id: UUID, caller: Annotated[Principal, may("leads:
 def change_staff_task(
     staff_task_id: UUID, change: StaffTaskChange, caller: Annotated[Principal, may("leads:write")]
 ) -> StaffTask:
-    """Say that a task for staff is done, or off; or change who does it, and by when."""
+    """Mark a task for staff as done or cancelled, or change its assignee or due date."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         return records.change_staff_task(connection, staff_task_id, change)
 
@@ -119,14 +119,14 @@ def list_campaigns(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Campaign]:
-    """Campaigns, the latest first, with how their members stand."""
+    """List campaigns, the latest first, with the number of members in each status."""
     with caller.reading() as connection:
         return campaigns.list_campaigns(connection, status=status, before=before, limit=limit)
 
 
 @router.get("/campaigns/{campaign_id}", responses=ONE)
 def get_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:read")]) -> Campaign:
-    """A campaign, with how its members stand."""
+    """Return a campaign, with the number of members in each status."""
     with caller.reading() as connection:
         return campaigns.get_campaign(connection, campaign_id)
 
@@ -138,15 +138,15 @@ def list_members(
     after: Annotated[UUID | None, Query(description="the last client of the page before")] = None,
     limit: Limit = 50,
 ) -> list[Member]:
-    """The members of a campaign, with what became of the message to each."""
+    """List the members of a campaign, with the status of the message to each."""
     with caller.reading() as connection:
         return campaigns.list_members(connection, campaign_id, after=after, limit=limit)
 
 
 @router.post("/campaigns/{campaign_id}/launch", responses=MOVE)
 def launch_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:write")]) -> Campaign:
-    """Have the messages of a draft leave, which takes `email:send` as well. Who has cancelled or opted out since it was
-    drafted is left out. Each message is charged.
+    """Send the messages of a draft; this needs the permission `email:send` as well. Clients who have cancelled or opted
+    out since the campaign was drafted are left out. Each message is charged.
     """
     mail = caller.reach_of("email:send")
     if not mail.everywhere and (caller.reach.everywhere or not caller.reach.locations <= mail.locations):
@@ -157,7 +157,7 @@ def launch_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaig
 
 @router.post("/campaigns/{campaign_id}/cancel", responses=MOVE)
 def cancel_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:write")]) -> Campaign:
-    """End a campaign. Messages that have not left do not leave; what they cost is paid back."""
+    """End a campaign. Messages that have not been sent yet are cancelled and refunded."""
     with caller.writing() as connection:
         return campaigns.cancel_campaign(connection, caller.org_id, campaign_id)
 
@@ -173,7 +173,7 @@ def list_posts(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Post]:
-    """Social posts, the latest first."""
+    """List social posts, the latest first."""
     with caller.reading() as connection:
         return records.list_records(
             connection, records.POSTS, before=before, limit=limit, status=status, platform=platform
@@ -182,14 +182,16 @@ def list_posts(
 
 @router.get("/posts/{post_id}", responses=ONE)
 def get_post(post_id: UUID, caller: Annotated[Principal, may("social:read")]) -> Post:
-    """A social post."""
+    """Return a social post."""
     with caller.reading() as connection:
         return records.get_record(connection, records.POSTS, post_id)
 
 
 @router.post("/posts/{post_id}/outcome", responses=MOVE)
 def settle_post(post_id: UUID, said: PostOutcome, caller: Annotated[Principal, may("social:write")]) -> Post:
-    """Say that a post was published, or shall not be. A system that publishes hears of `post.due` by webhook."""
+    """Record that a post was published or will not be. A system that publishes posts learns of due ones by the webhook
+    event `post.due`.
+    """
     with caller.writing(outcome=said.outcome, url=said.url) as connection:
         return records.settle_post(connection, post_id, said)
 
@@ -207,14 +209,14 @@ def list_exports(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[ExportFile]:
-    """Files of records, the latest first. They are deleted after 30 days."""
+    """List files of records, the latest first. They are deleted after 30 days."""
     with caller.reading() as connection:
         return records.list_records(connection, records.EXPORTS, before=before, limit=limit, what=what)
 
 
 @router.get("/exports/{export_id}", responses=ONE)
 def get_export(export_id: UUID, caller: Exporter) -> ExportFile:
-    """A file of records, without its content."""
+    """Return a file of records, without its content."""
     with caller.reading() as connection:
         return records.get_record(connection, records.EXPORTS, export_id)
 
@@ -229,7 +231,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 
 @router.get("/exports/{export_id}/content", response_class=Response, responses=ONE | _CONTENT)
 def fetch_export(export_id: UUID, caller: Exporter) -> Response:
-    """The file itself. That it was fetched is written into the audit log."""
+    """Return the content of the file. The audit log records that it was fetched."""
     with caller.writing() as connection:
         found = office.view_export(connection, export_id)
     name = f"{found['what']}-{found['created_at']:%Y-%m-%d}.{found['format']}"
@@ -260,7 +262,7 @@ def list_events(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[CalendarEvent]:
-    """Events in the calendar, the latest made first."""
+    """List calendar events, the latest created first."""
     wanted = {"status": status, "kind": kind, "lead_id": lead, "client_id": client}
     with caller.reading() as connection:
         return records.list_records(connection, records.EVENTS, before=before, limit=limit, **wanted)
@@ -268,7 +270,7 @@ def list_events(
 
 @router.get("/calendar-events/{event_id}", responses=ONE)
 def get_event(event_id: UUID, caller: Annotated[Principal, may("calendar:read")]) -> CalendarEvent:
-    """An event in the calendar."""
+    """Return a calendar event."""
     with caller.reading() as connection:
         return records.get_record(connection, records.EVENTS, event_id)
 
@@ -277,7 +279,7 @@ def get_event(event_id: UUID, caller: Annotated[Principal, may("calendar:read")]
 def settle_event(
     event_id: UUID, said: EventOutcome, caller: Annotated[Principal, may("calendar:write")]
 ) -> CalendarEvent:
-    """Say that an event was held, that nobody came, or that it is off."""
+    """Record that an event was held, that it was a no-show, or that it is cancelled."""
     with caller.writing(outcome=said.outcome) as connection:
         return records.settle_event(connection, event_id, said)
 
@@ -292,20 +294,20 @@ def list_resources(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Resource]:
-    """Records of whatever kind agents keep, the latest first."""
+    """List records of any kind that agents keep, the latest first."""
     with caller.reading() as connection:
         return records.list_records(connection, records.RESOURCES, before=before, limit=limit, kind=kind)
 
 
 @router.get("/resources/{resource_id}", responses=ONE)
 def get_resource(resource_id: UUID, caller: Annotated[Principal, Depends(Needs("resources:read"))]) -> Resource:
-    """A resource."""
+    """Return a resource."""
     with caller.reading() as connection:
         return records.get_record(connection, records.RESOURCES, resource_id)
 
 
 @router.delete("/resources/{resource_id}", status_code=204, responses=ONE)
 def remove_resource(resource_id: UUID, caller: Annotated[Principal, Depends(Needs("resources:delete"))]) -> None:
-    """Take a resource away; its name is free again."""
+    """Delete a resource; its name can then be used again."""
     with caller.writing() as connection:
         resources.delete_resource(connection, resource_id)

@@ -1,4 +1,4 @@
-"""Health and metrics: for those who run it."""
+"""Health and metrics of the installation."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -33,14 +33,14 @@ _LEADER_SILENT_SECONDS = 10
 
 
 class Health(BaseModel):
-    """Whether this process serves."""
+    """Whether this process can serve requests."""
 
     status: Literal["ok", "degraded", "down"]
     problems: list[str] = []
 
 
 class DetailedHealth(Health):
-    """How every part does."""
+    """The state of every part of the installation."""
 
     database_ms: int | None
     redis_ms: int | None
@@ -64,7 +64,7 @@ def front() -> RedirectResponse:
 
 @public.get("/health")
 def live() -> Health:
-    """Liveness: this process answers. Looks at nothing else, so that no outage elsewhere restarts it."""
+    """Liveness: this process answers. Checks nothing else, so that an outage elsewhere does not restart it."""
     return Health(status="ok")
 
 
@@ -91,7 +91,7 @@ def ready(response: Response) -> Health:
 
 @router.get("/health/detailed", responses=describes(401))
 def detailed(caller: Reads) -> DetailedHealth:
-    """How every part does: servers, dispatcher, workers, backlog."""
+    """Report the state of every part: servers, dispatcher, workers, backlog."""
     config = settings()
     problems: list[str] = []
     seen: dict[str, Any] = {"database_ms": None, "revision": None, "paces": []}
@@ -109,7 +109,7 @@ def detailed(caller: Reads) -> DetailedHealth:
             lease = timedelta(seconds=config.worker_lease)
             seen["workers"] = monitoring.workers(connection, lease)
             seen["not_accepting"] = monitoring.workers_not_accepting(connection, lease)
-            # The backlog of all organisations is theirs who govern the installation.
+            # Only operators may see the backlog of all organisations.
             seen["unfinished"] = monitoring.unfinished(connection) if caller.may(GOVERN) else []
     except RotaError as error:
         problems.append(error.message)
@@ -158,5 +158,5 @@ def _redis_milliseconds() -> int | None:
 
 @public.get("/metrics", response_class=PlainTextResponse)
 def metrics() -> Response:
-    """Prometheus metrics: requests of this process, and the state of the queues and workers."""
+    """Return Prometheus metrics: requests of this process, and the state of the queues and workers."""
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

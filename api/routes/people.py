@@ -38,7 +38,7 @@ RoleName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
 class Me(BaseModel):
-    """Who the caller is."""
+    """The caller: organisation, user and key."""
 
     organisation: Organisation
     user: User
@@ -46,7 +46,7 @@ class Me(BaseModel):
 
 
 class Rotation(BaseModel):
-    """How a key is followed by its successor."""
+    """How long a key overlaps with its successor."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,7 +60,7 @@ class Rotation(BaseModel):
 
 @router.get("/me", responses=describes(401))
 def me(caller: AnyCaller) -> Me:
-    """Whom this key speaks for, and what it may do."""
+    """Return the user that this key acts for, and what the key may do."""
     with caller.reading() as connection:
         return Me(
             organisation=tenants.get_organisation(connection, caller.org_id),
@@ -71,7 +71,7 @@ def me(caller: AnyCaller) -> Me:
 
 @router.get("/users", responses=describes(401, 403))
 def list_users(caller: ReadsUsers) -> list[User]:
-    """Everybody in the organisation, with their roles."""
+    """List the users of the organisation, with their roles."""
     with caller.reading() as connection:
         return tenants.list_users(connection)
 
@@ -85,14 +85,14 @@ def add_user(fields: NewUser, caller: WritesUsers) -> User:
 
 @router.get("/users/{user_id}", responses=describes(401, 403, 404, 422))
 def get_user(user_id: UUID, caller: ReadsUsers) -> User:
-    """One user."""
+    """Return one user."""
     with caller.reading() as connection:
         return tenants.get_user(connection, user_id)
 
 
 @router.patch("/users/{user_id}", responses=describes(401, 403, 404, 409, 422))
 def change_user(user_id: UUID, change: UserChange, caller: WritesUsers) -> User:
-    """Change a user's name or roles, or shut them out. Takes effect within seconds, also for agents at work."""
+    """Change a user's name or roles, or disable the user. Takes effect within seconds, also for agents at work."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         changed = tenants.change_user(connection, caller.org_id, user_id, change, by=caller.own)
         if change.is_disabled is not None:
@@ -104,7 +104,7 @@ def change_user(user_id: UUID, change: UserChange, caller: WritesUsers) -> User:
 
 @router.get("/roles", responses=describes(401, 403))
 def list_roles(caller: ReadsUsers) -> list[Role]:
-    """Every role and what it permits."""
+    """List every role and what it permits."""
     with caller.reading() as connection:
         return tenants.list_roles(connection)
 
@@ -120,14 +120,14 @@ def put_role(name: RoleName, wanted: RolePermissions, caller: WritesUsers) -> Ro
 
 @router.delete("/roles/{name}", status_code=204, responses=describes(401, 403, 404, 409, 422))
 def remove_role(name: RoleName, caller: WritesUsers) -> None:
-    """Remove a role of your own that nobody has."""
+    """Remove a role of your own that no user has."""
     with caller.writing() as connection:
         tenants.remove_role(connection, name)
 
 
 @router.get("/locations", responses=describes(401, 403))
 def list_locations(caller: ReadsUsers) -> list[Location]:
-    """The organisation's locations."""
+    """List the organisation's locations."""
     with caller.reading() as connection:
         return tenants.list_locations(connection)
 
@@ -141,21 +141,21 @@ def add_location(fields: NewLocation, caller: WritesUsers) -> Location:
 
 @router.get("/keys", responses=describes(401, 403))
 def list_keys(caller: ReadsKeys) -> list[KeyView]:
-    """API keys, without their secrets, the newest first."""
+    """List API keys, newest first, without their secrets."""
     with caller.reading() as connection:
         return keys.list_keys(connection)
 
 
 @router.post("/keys", status_code=201, responses=describes(401, 403, 404, 422))
 def issue_key(fields: KeyFields, caller: WritesKeys) -> IssuedKey:
-    """Make an API key. Its secret is in this answer and nowhere else."""
+    """Create an API key. Its secret is shown in this answer only."""
     with caller.writing(name=fields.name, user=fields.user, scopes=fields.scopes) as connection:
         return keys.issue(connection, caller.owner, fields, settings().pepper)
 
 
 @router.post("/keys/{key_id}/rotate", status_code=201, responses=describes(401, 403, 404, 409, 422))
 def rotate_key(key_id: UUID, caller: WritesKeys, wanted: Rotation = Rotation()) -> IssuedKey:
-    """Make a key's successor, the same but for its secret. The old one works on for the overlap."""
+    """Create a key's successor, which differs only in its secret. The old key stays valid for the overlap."""
     with caller.writing() as connection:
         issued = keys.rotate(connection, caller.owner, key_id, wanted.overlap, settings().pepper)
     forget_keys()
@@ -164,7 +164,7 @@ def rotate_key(key_id: UUID, caller: WritesKeys, wanted: Rotation = Rotation()) 
 
 @router.delete("/keys/{key_id}", responses=describes(401, 403, 404, 422))
 def revoke_key(key_id: UUID, caller: WritesKeys) -> KeyView:
-    """End a key. Other processes of the API follow within five seconds."""
+    """Revoke a key. Other processes of the API follow within five seconds."""
     with caller.writing() as connection:
         revoked = keys.revoke(connection, caller.owner, key_id)
     forget_keys()

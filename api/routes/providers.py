@@ -1,4 +1,4 @@
-"""Endpoints that serve models to an organisation: its own, and the installation's."""
+"""Endpoints that serve models to an organisation: its own and the installation's."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ NamePath = Annotated[ProviderName, Path(examples=["house"])]
 
 @router.get("/providers", responses=describes(401, 403))
 def list_providers(caller: Reads) -> list[Provider]:
-    """The endpoints that agents here can use, without their keys: your own, then the installation's. Of a base URL in
-    the settings the models are those that agents name.
+    """List the endpoints that your agents can use, without their keys: your own, then the installation's. For a base
+    URL in the settings, the models listed are those that agents name.
     """
     with caller.reading() as connection:
         return _list(connection)
@@ -35,8 +35,8 @@ def list_providers(caller: Reads) -> list[Provider]:
 @router.put("/providers/{name}", responses=describes(401, 403, 422))
 def put_provider(name: NamePath, fields: ProviderFields, caller: Writes) -> Provider:
     """Add or change an endpoint of your own that speaks OpenAI's wire format. Agents name its models alone, or as
-    `endpoint/model` where several endpoints serve one of that name; your own go before the installation's. A model for
-    which no price is known is billed at 0, and marked so.
+    `endpoint/model` where several endpoints serve a model of that name; your own endpoints take precedence over the
+    installation's. A model without a known price is billed at 0, and marked as unpriced.
     """
     has_key = fields.key is not None and not fields.forget_key
     with caller.writing(url=fields.url, models=fields.models, has_new_key=has_key) as connection:
@@ -47,7 +47,7 @@ def put_provider(name: NamePath, fields: ProviderFields, caller: Writes) -> Prov
 
 @router.delete("/providers/{name}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_provider(name: NamePath, caller: Writes) -> None:
-    """Take an endpoint of your own away. Refused while an agent uses a model that nobody else serves."""
+    """Remove an endpoint of your own. Refused while an agent uses a model that no other endpoint serves."""
     with caller.writing() as connection, _agents_stay_served(connection):
         providers.remove_provider(connection, name)
 
@@ -61,7 +61,7 @@ def _list(connection: Connection) -> list[Provider]:
 
 @contextlib.contextmanager
 def _agents_stay_served(connection: Connection) -> Iterator[None]:
-    """Refuse and undo a change that leaves an agent with a model that no endpoint or provider serves."""
+    """Refuse and roll back a change that leaves an agent with a model that no endpoint or provider serves."""
     before = unserved_models(connection)
     yield
     if left := unserved_models(connection) - before:

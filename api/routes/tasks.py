@@ -1,4 +1,4 @@
-"""Tasks: submit, look, cancel, retry, replay, settle."""
+"""Tasks: submit, read, cancel, retry, replay, settle."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,8 +11,10 @@ from pydantic import AwareDatetime
 from sqlalchemy import Connection
 
 from core.batches import Batches
-from core.db import SingleStatement, is_refusal, system_transaction
+from core.db import system_transaction
 from core.errors import NotPermitted
+from core.prepared import SingleStatement
+from core.refusals import is_refusal
 from core.settings import settings
 from core.wakeup import wakeup
 from domain.approvals import service as approvals
@@ -61,12 +63,12 @@ IdempotencyKey = Annotated[
 ]
 
 
-# Submissions of an organisation that come at the same time are one transaction: one commit for all of them. Those with
-# a concurrency key are apart, each key's: they may have to wait for it for long. (An idempotency key is waited for only
-# where another process is just accepting the same.)
+# Submissions of an organisation that arrive at the same time share one transaction, hence one commit. Each concurrency
+# key has batches of its own, because a submission may wait long for its key. (A submission waits for an idempotency key
+# only while another process is accepting the same key.)
 _Line = tuple[UUID, str | None]
-_MOST_BYTES = 1_000_000  # of bodies to a batch
-_EACH = 10_000  # what each counts for beside its body
+_MOST_BYTES = 1_000_000  # of request bodies in a batch
+_EACH = 10_000  # bytes that each submission counts for in addition to its body
 
 
 def _accept(line: _Line, offers: Sequence[Offer]) -> list[Task | None]:
@@ -82,10 +84,10 @@ _acceptance: Batches[_Line, Offer, Task | None] = Batches(_accept, is_refusal=is
 async def submit_task(
     request: Request, submission: TaskSubmission, caller: Writes, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Accept a task. It is durable when this answers; it runs as soon as its priority and its time come."""
+    """Accept a task. It is durable once this has answered, and runs as soon as its priority and start time allow."""
     task = None
     if caller.reach.everywhere and submission.for_user is None and submission.location is None:
-        # Nothing has to be looked up: it is accepted in one round trip.
+        # Nothing has to be looked up: the task is accepted in one round trip.
         line = (caller.org_id, submission.concurrency_key)
         weight = _EACH + int(request.headers.get("content-length", _MOST_BYTES))
         task = await _acceptance.add(line, Offer(submission, _for(caller), idempotency_key), weight=weight)
@@ -107,10 +109,10 @@ def _for(caller: Principal) -> SubmissionContext:
 
 
 def _terms(connection: Connection, caller: Principal, submission: TaskSubmission) -> SubmissionContext:
-    """For whom and where the task is to be done.
+    """Return under which user and at which location the task is submitted.
 
     Raises:
-        NotPermitted: for somebody else, or at a location where the caller may not submit tasks.
+        NotPermitted: the caller may not submit tasks for that user or at that location.
         InvalidInput: there is no such location.
         NotFound: there is no such user.
     """
@@ -153,7 +155,7 @@ def list_tasks(
     cursor: Annotated[Word, Query(max_length=100)] | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> TaskPage:
-    """Tasks, newest first, a page at a time."""
+    """List tasks, newest first, one page at a time."""
     wanted = TaskFilter(
         ids=ids or None,
         id_prefix=id_prefix,
@@ -173,16 +175,16 @@ def list_tasks(
 
 @router.get("/tasks/{task_id}", responses=describes(401, 404, 422))
 def get_task(task_id: UUID, caller: Reads) -> TaskDetail:
-    """A task with its journal: every step, what it returned, how long it took and what it cost."""
+    """Return a task with its journal: every step, what it returned, how long it took and what it cost."""
     with caller.reading() as connection:
         return tasks.get_task_detail(connection, task_id)
 
 
 @router.get("/tasks/{task_id}/why", responses=describes(401, 404, 422))
 def why(task_id: UUID, caller: Reads) -> Why:
-    """What a task is waiting for, in one sentence."""
+    """Say what a task is waiting for, in one sentence."""
     with caller.reading() as connection:
-        tasks.get_task(connection, task_id)  # there, and where the caller may look
+        tasks.get_task(connection, task_id)  # raises NotFound unless the caller may see it
     with system_transaction() as connection:
         config = settings()
         lease = timedelta(seconds=config.worker_lease)
@@ -191,23 +193,23 @@ def why(task_id: UUID, caller: Reads) -> Why:
 
 @router.get("/failures", responses=describes(401))
 def list_failures(caller: Reads) -> list[Failures]:
-    """The tasks that failed, grouped by how their errors look, the most frequent first."""
+    """List the tasks that failed, grouped by the fingerprint of their errors, the most frequent first."""
     with caller.reading() as connection:
         return tasks.failures(connection)
 
 
 @router.post("/tasks/cancel", responses=describes(401, 422))
 def cancel_tasks(request: BulkRequest, caller: Writes) -> BulkOutcome:
-    """Cancel tasks that match and have not ended; a portion at a time."""
+    """Cancel the tasks that match and have not ended, one portion at a time."""
     with caller.writing() as connection:
         outcome = tasks.cancel_many(connection, request)
-    wakeup.hint()  # what ended makes room
+    wakeup.hint()  # the tasks that ended free capacity
     return outcome
 
 
 @router.post("/tasks/retry", responses=describes(401, 422))
 def retry_tasks(request: BulkRetry, caller: Writes) -> BulkOutcome:
-    """Queue tasks again that match and failed, expired or were cancelled; a portion at a time."""
+    """Queue the tasks again that match and failed, expired or were cancelled, one portion at a time."""
     with caller.writing() as connection:
         outcome = tasks.retry_many(connection, request)
     wakeup.hint()
@@ -216,7 +218,7 @@ def retry_tasks(request: BulkRetry, caller: Writes) -> BulkOutcome:
 
 @router.post("/tasks/replay", responses=describes(401, 404, 409, 422))
 def replay_tasks(request: BulkReplay, caller: Writes, idempotency_key: IdempotencyKey = None) -> BulkOutcome:
-    """Do tasks anew that match and have ended, each as a new task linked to the old; a portion at a time."""
+    """Run the ended tasks again that match, each as a new task linked to the old one, one portion at a time."""
     with caller.writing() as connection:
         outcome = tasks.replay_many(connection, request, _for(caller), idempotency_key=idempotency_key)
     wakeup.hint()
@@ -227,7 +229,7 @@ def replay_tasks(request: BulkReplay, caller: Writes, idempotency_key: Idempoten
 def replay_task(
     task_id: UUID, changes: Replay, caller: Writes, response: Response, idempotency_key: IdempotencyKey = None
 ) -> Task:
-    """Do a task anew, perhaps with another input: a new task, linked to this one by `origin_id`."""
+    """Run a task again, with another input if one is given: as a new task, linked to this one by `origin_id`."""
     with caller.writing() as connection:
         task = tasks.replay(connection, task_id, changes, _for(caller), idempotency_key=idempotency_key)
     wakeup.hint()
@@ -237,13 +239,14 @@ def replay_task(
 
 @router.post("/tasks/{task_id}/steps/{seq}/outcome", responses=describes(401, 403, 404, 409, 422))
 def settle(task_id: UUID, seq: Annotated[int, Path(ge=0, le=100_000)], settlement: Settlement, caller: Writes) -> Task:
-    """Say what became of an action of which a crash left no record. With the last one in doubt the task goes on.
+    """Record the outcome of an action of which a crash left no record. The task goes on when none
+    is left in doubt.
 
-    To have an action done again that needed approval, one must be among those who could have approved it.
+    To have an action done again that needed approval, the caller must be one of those who could have approved it.
     """
     with caller.writing(seq=seq, outcome=settlement.outcome) as connection:
         approval = approvals.used_in(connection, task_id, seq) if settlement.outcome == "do_again" else None
-        if approval is not None:  # it is not for those who could not have approved it
+        if approval is not None:  # only those who could have approved it may repeat it
             approvals.ensure_may_vote(connection, approval, caller.voter)
         task = tasks.settle(connection, task_id, seq, settlement)
     wakeup.hint()
@@ -252,17 +255,17 @@ def settle(task_id: UUID, seq: Annotated[int, Path(ge=0, le=100_000)], settlemen
 
 @router.post("/tasks/{task_id}/cancel", responses=describes(401, 404, 409, 422))
 def cancel_task(task_id: UUID, caller: Writes) -> Task:
-    """Cancel a task. One that runs stops within seconds; look again to see it `cancelled`."""
+    """Cancel a task. A running task stops within seconds; fetch it again to see it `cancelled`."""
     with caller.writing() as connection:
         task = tasks.cancel(connection, task_id)
-    wakeup.hint()  # what ended makes room
+    wakeup.hint()  # the tasks that ended free capacity
     return task
 
 
 @router.post("/tasks/{task_id}/retry", status_code=202, responses=describes(401, 404, 409, 422))
 def retry_task(task_id: UUID, caller: Writes, wanted: Retry = Retry()) -> Task:
-    """Queue a task again that failed, expired or was cancelled. It goes on after the last step that is done, and not
-    before its time where that has not come.
+    """Queue a task again that failed, expired or was cancelled. It goes on after its last finished step, and not before
+    its start time, unless `now` is set.
     """
     with caller.writing() as connection:
         task = tasks.retry(connection, task_id, now=wanted.now)

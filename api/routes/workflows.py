@@ -1,4 +1,4 @@
-"""Workflows: lists of tasks that are done one after the other."""
+"""Workflows: lists of tasks that run one after the other."""
 
 from typing import Annotated
 from uuid import UUID
@@ -22,35 +22,35 @@ SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["
 
 @router.get("/workflows", responses=describes(401, 403))
 def list_workflows(caller: Reads) -> list[Workflow]:
-    """Every workflow."""
+    """List every workflow."""
     with caller.reading() as connection:
         return workflows.list_workflows(connection)
 
 
 @router.put("/workflows/{slug}", responses=describes(401, 403, 404, 422))
 def put_workflow(slug: SlugPath, fields: WorkflowFields, caller: Writes) -> Workflow:
-    """Add or change a workflow. `{{name}}` in a message is filled when it is started."""
+    """Add or change a workflow. `{{name}}` in a message is filled in when the workflow is started."""
     with caller.writing() as connection:
         return workflows.put_workflow(connection, caller.org_id, slug, fields)
 
 
 @router.get("/workflows/{slug}", responses=describes(401, 403, 404, 422))
 def get_workflow(slug: SlugPath, caller: Reads) -> Workflow:
-    """One workflow."""
+    """Return one workflow."""
     with caller.reading() as connection:
         return workflows.get_workflow(connection, slug)
 
 
 @router.delete("/workflows/{slug}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_workflow(slug: SlugPath, caller: Writes) -> None:
-    """Take a workflow away; its runs stay."""
+    """Remove a workflow; its runs are kept."""
     with caller.writing() as connection:
         workflows.remove_workflow(connection, slug)
 
 
 @router.post("/workflows/{slug}/runs", status_code=202, responses=describes(401, 403, 404, 409, 422))
 def start_workflow(slug: SlugPath, caller: Runs, given: Variables = Variables()) -> Run:
-    """Start a workflow: each task begins when the one before it has ended, however that ended."""
+    """Start a workflow: each task begins when the one before it has ended, whatever its outcome."""
     with caller.writing() as connection:
         terms = SubmissionContext(user_id=caller.user_id, scopes=caller.scopes)
         run = workflows.start(connection, caller.org_id, slug, given.variables, terms)
@@ -60,13 +60,13 @@ def start_workflow(slug: SlugPath, caller: Runs, given: Variables = Variables())
 
 @router.get("/workflows/{slug}/runs", responses=describes(401, 403, 404, 422))
 def list_runs(slug: SlugPath, caller: Reads) -> list[Run]:
-    """The latest runs of a workflow."""
+    """List the latest runs of a workflow."""
     with caller.reading() as connection:
         return workflows.list_runs(connection, slug)
 
 
 @router.get("/runs/{run_id}", responses=describes(401, 403, 404, 422))
 def get_run(run_id: UUID, caller: Reads) -> Run:
-    """One run: its tasks, in order."""
+    """Return one run with its tasks, in order."""
     with caller.reading() as connection:
         return workflows.get_run(connection, run_id)

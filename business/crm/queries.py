@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import PreparedQuery
+from core.prepared import PreparedQuery
 
 # ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

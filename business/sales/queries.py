@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import dump_json
+from core.json_text import dump_json
 
 _PUT_PRODUCT = text("""
     INSERT INTO products (id, org_id, name, category, description, price, currency, is_active)

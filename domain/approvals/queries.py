@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import dump_json
+from core.json_text import dump_json
 
 
 def policy(connection: Connection, org: UUID) -> RowMapping | None:

@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping
 
 from core import canonical
-from core.db import dump_json
 from core.errors import Conflict, InvalidInput, NotFound, NotPermitted, PreconditionRequired
 from core.ids import new_id
+from core.json_text import dump_json
 from domain.approvals import queries
 from domain.approvals.schemas import (
     DEFAULT_POLICY,

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import dump_json
+from core.json_text import dump_json
 
 _INSERT = text("""
     INSERT INTO audit_log (id, org_id, user_id, key_id, agent, verb, subject, task_id, seq, details)

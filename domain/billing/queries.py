@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from core.db import PreparedQuery, SingleStatement
+from core.prepared import PreparedQuery, SingleStatement
 from domain.billing.models import prices
 from domain.providers import service as providers
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping
 
-from core.db import SingleStatement
 from core.errors import InvalidInput, NotFound, RotaError
+from core.prepared import SingleStatement
 from domain.billing import pricing, queries
 from domain.billing.routing import provider_of
 from domain.billing.schemas import (

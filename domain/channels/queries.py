@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import dump_json
+from core.json_text import dump_json
 from domain.channels.schemas import Payer, Room
 
 # ── channels, webhooks, templates ────────────────────────────────────────────────────────────────────────────────────

@@ -11,9 +11,9 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from core.db import dump_json
 from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.ids import new_id
+from core.json_text import dump_json
 from core.mailboxes import routable
 from core.templates import fill
 from core.vault import Vault, vault

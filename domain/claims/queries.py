@@ -7,7 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import PreparedQuery, SingleStatement, dump_json
+from core.json_text import dump_json
+from core.prepared import PreparedQuery, SingleStatement
 from domain.tasks.schemas import STEP_COLUMNS
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment

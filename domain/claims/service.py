@@ -11,9 +11,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.db import SingleStatement
 from core.errors import RotaError
 from core.ids import new_id
+from core.prepared import SingleStatement
 from domain.claims import queries
 from domain.claims.schemas import Claimed, ClaimOutcome, JournalLine, Spell, StepRecord
 from domain.tasks.schemas import ENDED, Status, Step

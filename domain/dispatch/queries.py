@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import PreparedQuery
+from core.prepared import PreparedQuery
 from domain.pacing import service as pacing
 from domain.providers import service as providers
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import dump_json
+from core.json_text import dump_json
 from domain.followups.triggers import Trigger
 
 _NOW = text("SELECT rota_now()")

@@ -4,8 +4,8 @@ import math
 import re
 from typing import Any
 
-from core.db import dump_json
 from core.errors import InvalidInput
+from core.json_text import dump_json
 
 MOST_BYTES = 65_536
 MOST_LEVELS = 20

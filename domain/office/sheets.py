@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from core.db import dump_json
+from core.json_text import dump_json
 from domain.office.schemas import ExportFormat, Sheet
 
 MOST_ROWS = 10_000

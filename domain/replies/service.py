@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.db import dump_json
+from core.json_text import dump_json
 from domain.replies import queries
 from domain.replies.schemas import KeptReply
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import dump_json
+from core.json_text import dump_json
 
 _FIELDS = (
     "slug, name, times, task, starts_at, ends_at, jitter, overlap, catch_up, pause_after_failures, remaining_runs, "

@@ -14,7 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
 
-from core.db import PreparedQuery, SingleStatement, dump_json
+from core.json_text import dump_json
+from core.prepared import PreparedQuery, SingleStatement
 from domain.tasks.models import tasks
 from domain.tasks.schemas import STEP_COLUMNS, TaskFilter
 

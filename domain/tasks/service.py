@@ -12,9 +12,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping
 
-from core.db import SingleStatement, dump_json
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.ids import new_id
+from core.json_text import dump_json
+from core.prepared import SingleStatement
 from domain.agents import service as agents
 from domain.tasks import queries
 from domain.tasks.schemas import (

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import PreparedQuery, run_with_key
+from core.prepared import PreparedQuery, run_with_key
 
 _ORGANISATION = "id, slug, name, time_zone, markup, prepaid_since IS NOT NULL AS is_prepaid, is_demonstration"
 

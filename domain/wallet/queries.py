@@ -12,8 +12,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, text
 
-from core.db import PreparedQuery, dump_json
 from core.ids import new_id
+from core.json_text import dump_json
+from core.prepared import PreparedQuery
 from domain.wallet.schemas import Payment
 
 _BALANCE = text("""

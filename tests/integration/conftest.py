@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from core import db
+from core import db, engines
 from core.ids import new_id
 from core.settings import Settings
 from tests.support import servers
@@ -19,7 +19,7 @@ def config(home: Path) -> Iterator[Settings]:
     """A migrated database and a Valkey, and this process pointed at them."""
     with servers.postgres(home / "pg") as postgres, servers.valkey(home / "valkey") as valkey:
         yield servers.configure(postgres, valkey.url())
-        db.dispose_engines()
+        engines.dispose_engines()
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from business.analytics.schemas import month_start
 from business.crm import service as crm
 from business.tools.analytics import ANALYTICS_TOOLS
 from core import db
-from core.db import dump_json
 from core.errors import InvalidInput
 from core.ids import new_id
+from core.json_text import dump_json
 from tests.support.clock import movable_clock
 from tests.support.factories import NOW, ZONE, make_organisation, make_row
 from tests.support.tools import TODAY, use

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from api.app import make_app
 from cli.diagnosis import diagnose
-from core import db
+from core import engines
 from core.settings import Settings
 from domain.workers import service as workers
 from domain.workers.schemas import Vitals
@@ -33,7 +33,7 @@ def clock(org: UUID) -> Iterator[Clock]:
 
 
 def beat(**vitals: Any) -> None:
-    with db.dedicated_connection(db.SYSTEM) as connection:
+    with engines.dedicated_connection(engines.SYSTEM) as connection:
         workers.beat(connection, "w1", Vitals(**{"concurrency": 2, "memory_bytes": 1, **vitals}))
 
 

@@ -23,7 +23,7 @@ from agents.reference import ReferenceCache
 from agents.tools import TOOLS
 from api.app import make_app
 from api.routes.tasks import _acceptance
-from core import db
+from core import db, engines, prepared, refusals
 from core.crypto import parse_api_key, secret_digest
 from core.errors import Unavailable
 from core.ids import new_id
@@ -56,11 +56,11 @@ from tests.support.servers import SECRET_KEY, serving, valkey, wait_until
 from workers import queues
 from workers.broker import Broker, make_broker, transport_options
 
-_SETTINGS = db.PreparedQuery(
+_SETTINGS = prepared.PreparedQuery(
     "SELECT current_setting('app.org') AS org, current_setting('synchronous_commit') AS durable"
 )
 _LEFT_BEHIND = b"SELECT coalesce(current_setting('app.org', true), ''), current_setting('synchronous_commit')"
-_BROKEN = db.PreparedQuery("SELECT 1 / CAST(:zero AS integer) AS never")
+_BROKEN = prepared.PreparedQuery("SELECT 1 / CAST(:zero AS integer) AS never")
 _LOOK = ("search_classes", '{"query": "spin"}')
 
 
@@ -103,7 +103,7 @@ def test_many_are_accepted_at_once_each_on_its_own_terms(org: UUID) -> None:
         Offer(submission("four", concurrency_key="c"), terms),
         Offer(submission("five", concurrency_key="d", contact=new_id()), terms.model_copy(update={"scopes": ["x"]})),
     ]
-    found = tasks.accept(db.SingleStatement(org), offers)
+    found = tasks.accept(prepared.SingleStatement(org), offers)
     assert [task and task.input["message"] for task in found] == ["one", "two", None, None, "four", "five"]
     written = rows(
         org,
@@ -115,7 +115,7 @@ def test_many_are_accepted_at_once_each_on_its_own_terms(org: UUID) -> None:
         ("five", "d", 1, True, ["x"]),
     ]  # fmt: skip
     assert len({row.xmin for row in written}) == 1
-    again = tasks.accept(db.SingleStatement(org), [Offer(submission("six", concurrency_key="c"), terms)])
+    again = tasks.accept(prepared.SingleStatement(org), [Offer(submission("six", concurrency_key="c"), terms)])
     assert rows(org, "SELECT key_position FROM tasks WHERE id = :id", id=again[0].id if again[0] else None) == [(3,)]
 
 
@@ -128,7 +128,7 @@ def test_submissions_that_come_together_are_one_transaction_and_a_bad_one_harms_
         ThreadPoolExecutor(10) as pool,
     ):
         with db.transaction(org) as connection:
-            pid = db.driver(connection).info.backend_pid
+            pid = prepared.driver(connection).info.backend_pid
             tasks.submit(connection, submission(), SubmissionContext(user_id=owner_of(org)), idempotency_key="k")
             first = pool.submit(client.post, "/v1/tasks", json=bodies[0], headers={"idempotency-key": "k"})
             wait_until(lambda: is_somebody_waiting_for(pid))
@@ -149,7 +149,7 @@ def test_what_the_database_refuses_is_told_and_its_neighbours_are_there_once(org
         return await asyncio.gather(*(_acceptance.add((org, None), offer) for offer in offers), return_exceptions=True)
 
     *_, refused, _ = done = asyncio.run(submit_all())
-    assert db.is_refusal(refused)
+    assert refusals.is_refusal(refused)
     assert [one.input["message"] for one in done if one is not refused] == ["first", "a", "b"]
     there = rows(org, "SELECT input ->> 'message' AS message FROM tasks ORDER BY message")
     assert [row.message for row in there] == ["a", "b", "first"]
@@ -174,8 +174,8 @@ def test_a_key_with_a_wrong_secret_sees_nothing_and_leaves_nothing_on_the_connec
     found = tenant_queries.owner_of_key(key.id, digest)
     assert {(row["org_id"], row["user_id"]) for row in found} == {(org, owner_of(org))}
     assert rows(org, "SELECT last_used_at IS NOT NULL FROM api_keys WHERE id = :key", key=key.id) == [(True,)]
-    with db.engine(db.APP).connect() as connection:
-        left = db.driver(connection).execute(
+    with engines.engine(engines.APP).connect() as connection:
+        left = prepared.driver(connection).execute(
             b"SELECT coalesce(current_setting('app.org', true), ''), coalesce(current_setting('app.key', true), '')"
         )
         assert left.fetchone() == ("", "")
@@ -184,22 +184,22 @@ def test_a_key_with_a_wrong_secret_sees_nothing_and_leaves_nothing_on_the_connec
 def test_a_statement_alone_acts_for_its_organisation_and_leaves_nothing_on_the_connection(org: UUID) -> None:
     usual = rows(org, "SHOW synchronous_commit")[0][0]
     for durable, setting in ((False, "off"), (True, "on")):
-        found = _SETTINGS.run(db.SingleStatement(org, durable=durable), {}).first()
+        found = _SETTINGS.run(prepared.SingleStatement(org, durable=durable), {}).first()
         assert found == {"org": str(org), "durable": setting}
-        with db.engine(db.APP).connect() as connection:
-            after = db.driver(connection).execute(_LEFT_BEHIND).fetchone()
+        with engines.engine(engines.APP).connect() as connection:
+            after = prepared.driver(connection).execute(_LEFT_BEHIND).fetchone()
         assert after == ("", usual)
     other = make_organisation("other")
-    seen = db.PreparedQuery("SELECT EXISTS (SELECT FROM agents WHERE org_id = :org) AS seen")
-    assert seen.run(db.SingleStatement(org), {"org": org}).first() == {"seen": True}
-    assert seen.run(db.SingleStatement(other), {"org": org}).first() == {"seen": False}
+    seen = prepared.PreparedQuery("SELECT EXISTS (SELECT FROM agents WHERE org_id = :org) AS seen")
+    assert seen.run(prepared.SingleStatement(org), {"org": org}).first() == {"seen": True}
+    assert seen.run(prepared.SingleStatement(other), {"org": org}).first() == {"seen": False}
 
 
 def test_a_statement_alone_that_fails_says_so_and_the_connection_goes_on(org: UUID) -> None:
     for _ in range(2):
         with pytest.raises(DBAPIError, match="division by zero"):
-            _BROKEN.run(db.SingleStatement(org), {"zero": 0})
-        assert _SETTINGS.run(db.SingleStatement(org), {}).first() == {"org": str(org), "durable": "on"}
+            _BROKEN.run(prepared.SingleStatement(org), {"zero": 0})
+        assert _SETTINGS.run(prepared.SingleStatement(org), {}).first() == {"org": str(org), "durable": "on"}
 
 
 # ── the claim and its promise ────────────────────────────────────────────────────────────────────────────────────────
@@ -212,7 +212,7 @@ def test_a_claim_promises_what_was_asked_for_where_it_is_there(org: UUID) -> Non
     promised = []
     for task_id in (first, second):
         publish(org, task_id)
-        held = claims.claim(db.SingleStatement(org, durable=False), task_id, 0, "w1", tokens=20)
+        held = claims.claim(prepared.SingleStatement(org, durable=False), task_id, 0, "w1", tokens=20)
         assert held
         promised.append(held.promised)
     assert promised == [20, 0]
@@ -224,7 +224,7 @@ def test_a_claim_promises_what_was_asked_for_where_it_is_there(org: UUID) -> Non
 def test_a_message_out_of_date_promises_nothing(org: UUID) -> None:
     task_id = submit(org).id
     assert claim(org, task_id)
-    assert claims.claim(db.SingleStatement(org), task_id, 0, "w2", tokens=20) is None
+    assert claims.claim(prepared.SingleStatement(org), task_id, 0, "w2", tokens=20) is None
     assert rows(org, "SELECT FROM holds") == []
 
 

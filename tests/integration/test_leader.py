@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from core import db
+from core import engines
 from core.ids import new_id
 from core.settings import Settings
 from tests.support.servers import wait_until
@@ -27,8 +27,8 @@ def duty(config: Settings) -> Iterator[str]:
 
 
 def session(config: Settings) -> psycopg.Connection[dict[str, Any]]:
-    made: Any = psycopg.connect(db.role_url(config, db.SYSTEM), autocommit=True, row_factory=dict_row)
-    db.become(made, db.SYSTEM)
+    made: Any = psycopg.connect(engines.role_url(config, engines.SYSTEM), autocommit=True, row_factory=dict_row)
+    engines.become(made, engines.SYSTEM)
     return made  # type: ignore[no-any-return]
 
 

@@ -13,7 +13,7 @@ import domain.agents.models
 import domain.billing.models
 import domain.office.models
 import domain.tasks.models
-from core import db
+from core import db, engines
 from core.migrations import migrate, newest_revision
 from core.settings import Settings
 from core.tables import metadata
@@ -33,7 +33,7 @@ _MODELS = [
 def test_every_table_with_an_organisation_has_forced_row_level_security_and_policies_for_all_roles(
     config: Settings,
 ) -> None:
-    with db.engine(db.SYSTEM).connect() as connection:
+    with engines.engine(engines.SYSTEM).connect() as connection:
         rows = connection.execute(
             text("""
                 SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, pg_get_userbyid(c.relowner) AS owner,
@@ -56,12 +56,12 @@ def test_every_table_with_an_organisation_has_forced_row_level_security_and_poli
 @pytest.mark.parametrize("table", sorted(metadata.tables))
 def test_models_name_the_columns_that_the_migrations_made(config: Settings, table: str) -> None:
     assert _MODELS
-    columns = inspect(db.engine(db.SYSTEM)).get_columns(table)
+    columns = inspect(engines.engine(engines.SYSTEM)).get_columns(table)
     assert {column["name"] for column in columns} == set(metadata.tables[table].columns.keys())
 
 
 def test_roles_are_neither_superusers_nor_above_row_level_security(config: Settings) -> None:
-    with db.engine(db.SYSTEM).connect() as connection:
+    with engines.engine(engines.SYSTEM).connect() as connection:
         rows = connection.execute(
             text("SELECT rolname, rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname LIKE 'rota%'")
         ).all()
@@ -116,7 +116,7 @@ def test_one_login_can_serve_all_three_roles(home: Path, version: int) -> None:
             database_url=server.url("postgres", "postgres"), owner_database_url=None, system_database_url=None
         )
         assert migrate(single) == newest_revision()
-        engine = db.make_engine(single, db.APP)
+        engine = engines.make_engine(single, engines.APP)
         with engine.connect() as connection:
             assert connection.execute(text("SELECT current_user")).scalar_one() == "rota_app"
             assert connection.execute(text("SELECT count(*) FROM tasks")).scalar_one() == 0

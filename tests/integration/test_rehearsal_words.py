@@ -13,8 +13,8 @@ from agents.tools.registry import Acting, ToolContext
 from business.crm import service as crm
 from business.crm.demo_data import CLASSES
 from core import db
-from core.db import dump_json
 from core.ids import new_id
+from core.json_text import dump_json
 from embedded.rehearsal.summary import Finding, sum_up
 from embedded.rehearsal.talk import Call, ToolOffer
 from tests.support.factories import NOW, ZONE, make_row, owner_of

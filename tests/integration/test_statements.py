@@ -14,8 +14,8 @@ import business
 import core
 import domain
 import workers
-from core import db
-from core.db import PreparedQuery
+from core import engines
+from core.prepared import PreparedQuery
 from core.settings import Settings
 from core.wire import Statement
 from domain.followups.triggers import kinds
@@ -98,7 +98,7 @@ def test_there_are_statements_to_look_at() -> None:
 
 def test_the_database_accepts_every_statement(config: Settings) -> None:
     refused = {}
-    with psycopg.connect(db.role_url(config, db.OWNER), autocommit=True) as connection:
+    with psycopg.connect(engines.role_url(config, engines.OWNER), autocommit=True) as connection:
         for name, sql in STATEMENTS.items():
             if reason := _refusal(connection, sql):
                 refused[name] = reason

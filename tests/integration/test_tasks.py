@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from core import db
+from core import db, engines
 from core.errors import Conflict, NotFound
 from core.ids import new_id
 from domain.claims import service as claims
@@ -201,7 +201,7 @@ def test_cancelling_a_running_task_asks_its_worker(org: UUID) -> None:
     held = claimed(org)
     with db.transaction(org) as connection:
         assert tasks.cancel(connection, held.id).status == "running"
-    with db.dedicated_connection(db.SYSTEM) as raw:
+    with engines.dedicated_connection(engines.SYSTEM) as raw:
         beat = workers.beat(raw, "w1", Vitals(concurrency=1, memory_bytes=0))
     assert beat.held == {(held.id, 1): "cancelled"}
 

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from core import db
+from core import db, engines
 from core.errors import Conflict
 from core.ids import new_id
 from core.settings import ROOT, Settings
@@ -204,7 +204,7 @@ def test_a_price_holds_from_now_on_and_the_past_keeps_its_own(config: Settings) 
             if price.item == "call" and (price.set_by == "test" or price.effective_from is None)
         ]
     assert history == [(40, False), (50, True)]
-    with db.engine(db.OWNER).begin() as connection:
+    with engines.engine(engines.OWNER).begin() as connection:
         connection.execute(text("DELETE FROM token_prices WHERE set_by = 'test'"))
 
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from api.app import make_app
-from core import db
+from core import db, engines
 from core.ids import new_id
 from core.settings import Settings
 from tests.support.factories import make_key, make_user
@@ -37,7 +37,7 @@ def bearer(key: str) -> dict[str, str]:
 @contextlib.contextmanager
 def keys_cannot_be_looked_up() -> Iterator[None]:
     """Whoever looks a key up waits until the statement's time is over, and answers 503."""
-    with db.dedicated_connection(db.OWNER) as connection, connection.transaction():
+    with engines.dedicated_connection(engines.OWNER) as connection, connection.transaction():
         connection.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
         yield
 

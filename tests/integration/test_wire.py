@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from core import db
+from core import db, engines, prepared
 from core.errors import Unavailable
 from core.ids import new_id
 from core.settings import Settings
@@ -31,7 +31,7 @@ _SLEEP = Statement("SELECT pg_sleep(60)")
 
 @pytest.fixture
 def raw(config: Settings) -> Iterator[psycopg.Connection[Any]]:
-    with db.dedicated_connection(db.SYSTEM) as connection:
+    with engines.dedicated_connection(engines.SYSTEM) as connection:
         yield connection
 
 
@@ -208,7 +208,7 @@ def test_a_statement_whose_columns_changed_fails_once(wire: Wire, raw: psycopg.C
 
 
 def test_what_is_undone_takes_no_prepared_statement_along(org: UUID) -> None:
-    seen = db.PreparedQuery("SELECT count(*) AS agents FROM agents WHERE org_id = :org")
+    seen = prepared.PreparedQuery("SELECT count(*) AS agents FROM agents WHERE org_id = :org")
     slow = text("SELECT slug FROM agents")
 
     def look(*, is_undone: bool) -> dict[str, Any] | None:
@@ -230,9 +230,9 @@ def test_what_is_undone_takes_no_prepared_statement_along(org: UUID) -> None:
 
 @pytest.mark.usefixtures("org")  # nothing of an earlier test is left
 def test_on_a_connection_of_its_own_a_transaction_is_carried_out_or_undone(raw: psycopg.Connection[Any]) -> None:
-    count = db.PreparedQuery("SELECT count(*) AS n FROM provider_limits")
+    count = prepared.PreparedQuery("SELECT count(*) AS n FROM provider_limits")
     limit = text("INSERT INTO provider_limits (provider, model, max_in_flight) VALUES ('openai', :model, 1)")
-    with db.engine_on(raw).connect() as connection:
+    with engines.engine_on(raw).connect() as connection:
         with db.transaction_on(connection):
             connection.execute(limit, {"model": "kept"})
             assert count.run(connection, {}).first() == {"n": 1}
@@ -249,22 +249,22 @@ def test_on_a_connection_of_its_own_a_transaction_is_carried_out_or_undone(raw: 
 
 
 def test_a_refusal_costs_no_connection(org: UUID) -> None:
-    ask = db.PreparedQuery("SELECT pg_backend_pid() AS pid")
-    before = ask.run(db.SingleStatement(org), {}).first()
+    ask = prepared.PreparedQuery("SELECT pg_backend_pid() AS pid")
+    before = ask.run(prepared.SingleStatement(org), {}).first()
     with pytest.raises(DBAPIError):
-        db.PreparedQuery("SELECT 1 / CAST(:by AS int)").run(db.SingleStatement(org), {"by": 0})
-    assert ask.run(db.SingleStatement(org), {}).first() == before
+        prepared.PreparedQuery("SELECT 1 / CAST(:by AS int)").run(prepared.SingleStatement(org), {"by": 0})
+    assert ask.run(prepared.SingleStatement(org), {}).first() == before
 
 
 def test_a_connection_that_died_in_the_pool_costs_no_error(org: UUID) -> None:
-    ask = db.PreparedQuery("SELECT pg_backend_pid() AS pid")
-    pid = (ask.run(db.SingleStatement(org), {}).first() or {})["pid"]
-    with db.dedicated_connection(db.APP) as other:
+    ask = prepared.PreparedQuery("SELECT pg_backend_pid() AS pid")
+    pid = (ask.run(prepared.SingleStatement(org), {}).first() or {})["pid"]
+    with engines.dedicated_connection(engines.APP) as other:
         other.execute("RESET ROLE")
         other.execute("SELECT pg_terminate_backend(%s)", (pid,))
         gone = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
         wait_until(lambda: other.execute(gone, (pid,)).fetchone() is None)
-    found = ask.run(db.SingleStatement(org), {}).first() or {}
+    found = ask.run(prepared.SingleStatement(org), {}).first() or {}
     assert found["pid"] != pid
 
 
@@ -274,11 +274,11 @@ def test_who_idles_too_long_in_a_transaction_finds_an_outage(org: UUID, is_hot: 
         with db.transaction(org) as connection:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 20"))
             pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-            with db.dedicated_connection(db.SYSTEM) as other:
+            with engines.dedicated_connection(engines.SYSTEM) as other:
                 gone = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
                 wait_until(lambda: other.execute(gone, (pid,)).fetchone() is None)
             if is_hot:
-                db.PreparedQuery("SELECT 1 AS one").run(connection, {})
+                prepared.PreparedQuery("SELECT 1 AS one").run(connection, {})
             else:
                 connection.execute(text("SELECT 1"))
 
@@ -289,7 +289,7 @@ def test_who_idles_too_long_in_a_transaction_finds_an_outage(org: UUID, is_hot: 
 @pytest.mark.parametrize("reader", ["the driver", "the wire", "nobody"])
 def test_hints_are_heard_once_whoever_read_them(raw: psycopg.Connection[Any], wire: Wire, reader: str) -> None:
     raw.execute(f"LISTEN {CHANNEL}".encode())
-    with db.dedicated_connection(db.APP) as other:
+    with engines.dedicated_connection(engines.APP) as other:
         other.execute(f"NOTIFY {CHANNEL}".encode())
     wait_until(lambda: not wire.is_living())  # it has come
     if reader == "the driver":

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from agents.llm.models import Models
-from core import db
+from core import db, engines
 from core.errors import NotFound
 from core.settings import Settings
 from domain.workers import service as workers
@@ -39,7 +39,7 @@ def test_a_list_of_workers_tells_what_they_run_for_this_organisation(org: UUID) 
 def test_what_is_wanted_comes_back_with_the_heartbeat(org: UUID) -> None:
     register_worker()
     vitals = Vitals(concurrency=1, memory_bytes=123, stuck=2, draining_because="it is old")
-    with db.dedicated_connection(db.SYSTEM) as raw:
+    with engines.dedicated_connection(engines.SYSTEM) as raw:
         assert workers.beat(raw, "w1", vitals).wanted_concurrency is None
         with db.system_transaction() as connection:
             scaled = workers.scale(connection, "w1", 200, LEASE)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import text
 
-from core import db
+from core import db, engines
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Clock:
 
     @staticmethod
     def _set(statement: object, by: timedelta) -> None:
-        with db.engine(db.OWNER).begin() as connection:
+        with engines.engine(engines.OWNER).begin() as connection:
             connection.execute(statement, {"by": by})  # type: ignore[call-overload]  # a text, either way
 
 

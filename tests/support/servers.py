@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from core import db
+from core import engines
 from core.migrations import migrate
 from core.settings import Settings, settings
 from embedded.postgres import EmbeddedPostgres
@@ -96,9 +96,9 @@ def serving(app: Any, **options: Any) -> Iterator[str]:
 def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
     """Point this process at the servers, and migrate the database."""
     os.environ |= {
-        "DATABASE_URL": postgres_server.url(db.APP),
-        "ROTA_SYSTEM_DATABASE_URL": postgres_server.url(db.SYSTEM),
-        "ROTA_OWNER_DATABASE_URL": postgres_server.url(db.OWNER),
+        "DATABASE_URL": postgres_server.url(engines.APP),
+        "ROTA_SYSTEM_DATABASE_URL": postgres_server.url(engines.SYSTEM),
+        "ROTA_OWNER_DATABASE_URL": postgres_server.url(engines.OWNER),
         "REDIS_URL": redis_url,
         "ROTA_SECRET_KEY": SECRET_KEY,
         "ROTA_DATABASE_POOL_SIZE": "30",

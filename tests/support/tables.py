@@ -4,12 +4,12 @@ import functools
 
 from sqlalchemy import MetaData, Table
 
-from core import db
+from core import engines
 
 
 @functools.cache
 def tables() -> dict[str, Table]:
     """Every table, by name."""
     found = MetaData()
-    found.reflect(db.engine(db.SYSTEM))
+    found.reflect(engines.engine(engines.SYSTEM))
     return dict(found.tables)

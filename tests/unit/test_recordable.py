@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.canonical import canonical, digest
-from core.db import dump_json
+from core.json_text import dump_json
 from core.recordable import MOST_CHARACTERS, recordable
 from core.text import unstorable
 

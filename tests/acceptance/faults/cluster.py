@@ -15,7 +15,7 @@ import httpx2
 import psycopg
 import redis
 
-from core import db
+from core import engines
 from core.migrations import migrate
 from core.settings import ROOT, Settings, settings
 from embedded.postgres import EmbeddedPostgres
@@ -138,7 +138,7 @@ class Cluster:
 
     def _start(self) -> None:
         self._stack.callback(remove_tree, self.home)
-        self._stack.callback(db.dispose_engines)
+        self._stack.callback(engines.dispose_engines)
         self.postgres = EmbeddedPostgres(self.home / "pg", port=free_port(), options=_POSTGRES)
         self.postgres.prepare()
         self._stack.callback(self.postgres.remove)
@@ -180,9 +180,9 @@ class Cluster:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("ROTA_", "OPENAI_", "ANTHROPIC_"))}
         return kept | {
             "ROTA_CONFIG": os.devnull,
-            "DATABASE_URL": self.postgres.url(db.APP),
-            "ROTA_SYSTEM_DATABASE_URL": self.postgres.url(db.SYSTEM),
-            "ROTA_OWNER_DATABASE_URL": self.postgres.url(db.OWNER),
+            "DATABASE_URL": self.postgres.url(engines.APP),
+            "ROTA_SYSTEM_DATABASE_URL": self.postgres.url(engines.SYSTEM),
+            "ROTA_OWNER_DATABASE_URL": self.postgres.url(engines.OWNER),
             "REDIS_URL": self.valkey.url(),
             "ROTA_SECRET_KEY": SECRET_KEY,
             "ROTA_WORKER_LEASE": str(self.lease),
@@ -240,7 +240,7 @@ class Cluster:
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows, seen with the system's role."""
-        with psycopg.connect(self.postgres.url(db.SYSTEM), autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(self.postgres.url(engines.SYSTEM), autocommit=True, connect_timeout=5) as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
     def living_workers(self) -> dict[int, str]:
