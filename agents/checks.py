@@ -4,13 +4,14 @@ from sqlalchemy import Connection
 
 from agents.tools import TOOLS
 from core.errors import InvalidInput
+from core.model_providers import ProviderName
 from core.settings import settings
 from domain.agents import service as agents
 from domain.agents.schemas import AgentFields
 from domain.agents.service import Check
 from domain.billing import pricing
 from domain.billing import service as billing
-from domain.billing.routing import ProviderName, provider_of
+from domain.billing.routing import provider_of
 from domain.providers import service as providers
 
 

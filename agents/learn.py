@@ -10,7 +10,7 @@ from agents.decision import Decision
 from agents.journal import make_record
 from agents.work import Work
 from core.clock import Stopwatch
-from domain.billing.routing import PROVIDERS
+from core.model_providers import PROVIDERS
 from domain.tasks.schemas import Step
 
 
@@ -63,7 +63,7 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
 
 def _by_endpoint(step: Step) -> bool:
     """Whether a decision came from an endpoint that was set up, which the rehearsal model does not stand in for."""
-    return step.input.get("provider", PROVIDERS[0]) not in PROVIDERS
+    return "provider" in step.input and step.input["provider"] not in PROVIDERS
 
 
 def _action(tool: str, output: dict[str, Any]) -> ActionTaken:

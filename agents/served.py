@@ -5,8 +5,9 @@ from decimal import Decimal
 
 from agents.llm.models import Place
 from agents.work import Work
+from core.model_providers import COMPATIBLE, ProviderName
 from domain.billing import pricing
-from domain.billing.routing import ProviderName, provider_of
+from domain.billing.routing import provider_of
 from domain.billing.schemas import Cost, Price, Tokens
 
 
@@ -56,7 +57,7 @@ def serving(work: Work, model: str) -> Served:
     """Who serves `model` to the task's organisation: its own endpoint, the installation's, or a provider."""
     org, reference = work.task.org_id, work.workplace.reference
     own, endpoint = reference.own_price(org, model), reference.endpoint(org, model)
-    wire: ProviderName = "openai" if endpoint else provider_of(model, own)
+    wire: ProviderName = COMPATIBLE if endpoint else provider_of(model, own)
     name = endpoint.name if endpoint else wire
     return Served(
         model=model,

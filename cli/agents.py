@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import agent_views, terminal
 from cli.client import Api, fail, match_agent
 from cli.files import as_yaml, edited, mapping, parse_yaml, read_mapping, read_text
 from cli.layout import Column
@@ -45,11 +45,11 @@ def agents(context: typer.Context, as_json: JsonOption = False) -> None:
     api = Api.find()
     found = api.get("/v1/agents")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
     elif found:
-        render.out.print(render.agent_table(found, api.get("/v1/agent-statistics")))
+        terminal.out.print(agent_views.agent_table(found, api.get("/v1/agent-statistics")))
     else:
-        render.out.print("No agents here. Add the ready-made ones: rota agents seed")
+        terminal.out.print("No agents here. Add the ready-made ones: rota agents seed")
 
 
 @agents_app.command("show")
@@ -157,7 +157,7 @@ def disable(agent: Slug) -> None:
 def _switch(agent: str, *, is_on: bool) -> None:
     api = Api.find()
     found = api.patch(f"/v1/agents/{match_agent(api, agent)}", {"enabled": is_on})
-    render.out.print(f"{found['slug']} is {'enabled' if found['enabled'] else 'disabled'}.")
+    terminal.out.print(f"{found['slug']} is {'enabled' if found['enabled'] else 'disabled'}.")
 
 
 @agents_app.command("delete")
@@ -168,24 +168,24 @@ def delete(agent: Slug, yes: Annotated[bool, typer.Option("--yes", "-y", help="D
     if not yes:
         typer.confirm(f"Take away the agent {slug}?", abort=True)
     api.delete(f"/v1/agents/{slug}")
-    render.out.print(f"{slug} is gone.")
+    terminal.out.print(f"{slug} is gone.")
 
 
 @agents_app.command("seed")
 def seed() -> None:
     """Add the ready-made agents that are missing."""
     added = Api.find().post("/v1/agents/seed")["added"]
-    render.out.print(f"added: {', '.join(added)}" if added else "All ready-made agents are there already.")
+    terminal.out.print(f"added: {', '.join(added)}" if added else "All ready-made agents are there already.")
 
 
 def tools(as_json: JsonOption = False) -> None:
     """List the tools that agents can be given."""
     found = Api.find().get("/v1/tools")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [one | {"tokens": one["price"] or ""} for one in found]
-    render.out.print(render.plain_table(rows, _TOOL))
+    terminal.out.print(terminal.plain_table(rows, _TOOL))
 
 
 def _agent(api: Api, said: str) -> dict[str, Any]:
@@ -198,4 +198,4 @@ def _without(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:
-    render.out.print_json(data=found) if as_json else typer.echo(as_yaml(_without(found, _STORED)))
+    terminal.out.print_json(data=found) if as_json else typer.echo(as_yaml(_without(found, _STORED)))

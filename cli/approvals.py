@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import approval_views, terminal
 from cli.client import Api, fail
 from cli.files import as_yaml, read_yaml
 from cli.find import id_in_pages
@@ -31,13 +31,13 @@ def inbox(
     if context.invoked_subcommand is None:
         found = Api.find().get("/v1/approvals", mine=mine, status=status, limit=200)["approvals"]
         if as_json:
-            render.out.print_json(data=found)
+            terminal.out.print_json(data=found)
         elif found:
-            render.out.print(render.approval_table(found))
+            terminal.out.print(approval_views.approval_table(found))
         else:
             other = status != "open" or mine
             said = "Nothing waits for anybody's decision."
-            render.out.print(render.nothing(said, "No approval matches", "rota approvals --status any", other))
+            terminal.out.print(terminal.nothing(said, "No approval matches", "rota approvals --status any", other))
 
 
 @approvals_app.command()
@@ -107,7 +107,7 @@ def _find(api: Api, said: str) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:
-    render.out.print_json(data=found) if as_json else render.out.print(render.approval_detail(found))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(approval_views.approval_detail(found))
 
 
 @rules_app.command("show")
@@ -136,6 +136,6 @@ def notifications(
     """Show your unread notifications."""
     api = Api.find()
     found = api.get("/v1/notifications", unread=True)
-    render.out.print_json(data=found) if as_json else render.out.print(render.notification_list(found))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(approval_views.notification_list(found))
     if read and found:
         api.post("/v1/notifications/read")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import terminal
 from cli.client import Api, fail
 from cli.find import is_whole, one_of
 from cli.layout import Column
@@ -60,11 +60,11 @@ def contacts(
         return
     found = Api.find().get("/v1/contacts", search=search, limit=limit)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
     elif found:
-        render.out.print(render.plain_table([one | {"allows": _allows(one)} for one in found], _CONTACT))
+        terminal.out.print(terminal.plain_table([one | {"allows": _allows(one)} for one in found], _CONTACT))
     else:
-        render.out.print(render.nothing("No client or lead yet.", "No contact matches", "rota contacts", search))
+        terminal.out.print(terminal.nothing("No client or lead yet.", "No contact matches", "rota contacts", search))
 
 
 def _allows(one: dict[str, Any]) -> str:
@@ -104,16 +104,16 @@ def change(
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
-    out = f"yes, since {render.local_time(found['opted_out_at'])}" if found["has_opted_out"] else "no"
+    out = f"yes, since {terminal.local_time(found['opted_out_at'])}" if found["has_opted_out"] else "no"
     facts = {
         "contact": found["contact"],
         "consents to advertising": "yes" if found["has_consented"] else "no",
         "opted out": out,
         "time zone": found["time_zone"] or "the organisation's",
     }
-    render.out.print(render.facts(facts))
+    terminal.out.print(terminal.facts(facts))
 
 
 @inbox_app.callback()
@@ -126,12 +126,14 @@ def inbox(
     api = Api.find()
     found = api.get("/v1/inbox", contact=contact_id(api, contact) if contact else None, limit=limit)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
     elif found:
-        rows = [one | {"at": render.moment(one["received_at"]), "body": " ".join(one["body"].split())} for one in found]
-        render.out.print(render.plain_table(rows, _RECEIVED))
+        rows = [
+            one | {"at": terminal.moment(one["received_at"]), "body": " ".join(one["body"].split())} for one in found
+        ]
+        terminal.out.print(terminal.plain_table(rows, _RECEIVED))
     else:
-        render.out.print(render.nothing("Nobody has written yet.", "No reply matches", "rota inbox", contact))
+        terminal.out.print(terminal.nothing("Nobody has written yet.", "No reply matches", "rota inbox", contact))
 
 
 @inbox_app.command("add")
@@ -158,7 +160,7 @@ def add(
     }
     found = api.post("/v1/inbox", body)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     opted = "; they are opted out now" if found["is_opt_out"] else ""
-    render.out.print(f"{found['id']}  {found['stopped']} follow-ups stopped{opted}")
+    terminal.out.print(f"{found['id']}  {found['stopped']} follow-ups stopped{opted}")

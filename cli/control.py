@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import find, render
+from cli import control_views, find, task_views, terminal
 from cli.client import Api, fail, match_agent
 from cli.options import AgentOption, JsonOption, PriorityOption, StatusOption
 from core.ids import new_id
@@ -115,10 +115,10 @@ def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_js
     preview = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "preview": True} | more)
     matching = preview["matching"]
     if not matching:
-        render.out.print_json(data=preview) if as_json else render.out.print(f"No task to {verb} matches.")
+        terminal.out.print_json(data=preview) if as_json else terminal.out.print(f"No task to {verb} matches.")
         return
     if not yes:
-        render.out.print(render.task_table(preview["sample"]))
+        terminal.out.print(task_views.task_table(preview["sample"]))
         typer.confirm(f"{verb.capitalize()} {matching} tasks (the oldest are shown)?", abort=True)
     wanted = {"created_before": preview["as_of"]} | wanted  # the new tasks of a replay may match as well
     run, changed, last = new_id(), 0, None
@@ -133,13 +133,13 @@ def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_js
             break
     done = {"cancel": "cancelled, or asked to stop", "retry": "queued again", "replay": "submitted anew"}[verb]
     summary = {"matching": matching, "changed": changed}
-    render.out.print_json(data=summary) if as_json else render.out.print(f"{changed} of {matching} tasks {done}.")
+    terminal.out.print_json(data=summary) if as_json else terminal.out.print(f"{changed} of {matching} tasks {done}.")
 
 
 def _print_task(task: dict[str, Any], *, as_json: bool) -> None:
     stopping = " (its worker is stopping it)" if task["cancel_requested_at"] and task["status"] == "running" else ""
-    line = f"{task['id']}  {render.status(task['status'])}{stopping}"
-    render.out.print_json(data=task) if as_json else render.out.print(line)
+    line = f"{task['id']}  {terminal.status(task['status'])}{stopping}"
+    terminal.out.print_json(data=task) if as_json else terminal.out.print(line)
 
 
 def settle(
@@ -166,7 +166,7 @@ def pause(
     """Stop a queue, an agent or the organisation from starting tasks; running tasks go on."""
     api = Api.find()
     made = api.post("/v1/pauses", {"kind": kind, "name": _name_of(api, kind, name), "reason": reason})
-    render.out.print(f"The {made['kind']} {made['name']} is paused. Go on: rota resume {kind} {name}".rstrip())
+    terminal.out.print(f"The {made['kind']} {made['name']} is paused. Go on: rota resume {kind} {name}".rstrip())
 
 
 def resume(
@@ -177,7 +177,7 @@ def resume(
     api = Api.find()
     path = f"{kind}/{_name_of(api, kind, name)}" if kind != "organisation" else kind
     api.delete(f"/v1/pauses/{path}")
-    render.out.print(f"The {kind} {name} goes on.".replace("  ", " "))
+    terminal.out.print(f"The {kind} {name} goes on.".replace("  ", " "))
 
 
 def _name_of(api: Api, kind: str, name: str) -> str:
@@ -198,8 +198,8 @@ def limits(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     api = Api.find()
     found, paused = api.get("/v1/limits"), api.get("/v1/pauses")
-    render.out.print_json(data=found | {"pauses": paused}) if as_json else render.out.print(
-        render.limits(found, paused)
+    terminal.out.print_json(data=found | {"pauses": paused}) if as_json else terminal.out.print(
+        control_views.limits(found, paused)
     )
 
 
@@ -218,7 +218,7 @@ def limit_organisation(
     body = _limits(in_flight, per_minute) | ({} if weight is None else {"weight": weight})
     if not body:
         fail("Nothing to change: give --in-flight, --per-minute or --weight.")
-    render.out.print(render.limits(Api.find().patch(f"/v1/organisations/{slug}/limits", body), []))
+    terminal.out.print(control_views.limits(Api.find().patch(f"/v1/organisations/{slug}/limits", body), []))
 
 
 @limits_app.command("provider")
@@ -248,7 +248,7 @@ def limit_provider(
         "held_until",
         "calls_per_minute",
     ]
-    render.out.print_json(data=found) if as_json else render.out.print(render.plain_table(found, columns))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(terminal.plain_table(found, columns))
 
 
 def _limits(in_flight: str | None, per_minute: str | None) -> dict[str, int | None]:
@@ -268,7 +268,7 @@ def workers(context: typer.Context, as_json: JsonOption = False) -> None:
     if context.invoked_subcommand:
         return
     found = Api.find().get("/v1/workers")
-    render.out.print_json(data=found) if as_json else render.out.print(render.worker_table(found))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(control_views.worker_table(found))
 
 
 @workers_app.command("scale")
@@ -280,9 +280,11 @@ def scale(
     api = Api.find()
     if concurrency == "reset":
         api.delete(f"/v1/workers/{name}/concurrency")
-        render.out.print(f"Workers called {name} take what they are started with, from their next start on.")
+        terminal.out.print(f"Workers called {name} take what they are started with, from their next start on.")
         return
     if not concurrency.isdecimal():
         fail("How many tasks at once? A number, or reset. For example: rota workers scale agents 200")
     made = api.put(f"/v1/workers/{name}/concurrency", {"concurrency": int(concurrency)})
-    render.out.print(f"{made['following']} living worker(s) called {name} will take {concurrency} tasks at once each.")
+    terminal.out.print(
+        f"{made['following']} living worker(s) called {name} will take {concurrency} tasks at once each."
+    )

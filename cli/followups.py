@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import terminal
 from cli.client import Api
 from cli.contacts import ContactOption, contact_id
 from cli.find import id_in_pages
@@ -28,18 +28,18 @@ def rules(as_json: JsonOption = False) -> None:
     """List every rule: what it begins with, when it writes, and whether it is on."""
     found = Api.find().get("/v1/follow-up-rules")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [
         {"rule": one["slug"], "begins with": one["trigger"]["kind"].replace("_", " "), "writes": _delays(one)}
         | {"by": one["channel"], "state": "on" if one["is_on"] else "off", "name": one["name"]}
         for one in found
     ]
-    render.out.print(render.plain_table(rows, ["rule", "begins with", "writes", "by", "state", "name"]))
+    terminal.out.print(terminal.plain_table(rows, ["rule", "begins with", "writes", "by", "state", "name"]))
 
 
 def _delays(rule: dict[str, Any]) -> str:
-    return ", ".join(render.length_of_time(step["after"]) for step in rule["steps"])
+    return ", ".join(terminal.length_of_time(step["after"]) for step in rule["steps"])
 
 
 @followups_app.command("on")
@@ -56,7 +56,7 @@ def off(slug: Slug) -> None:
 
 def _switch(slug: str, *, is_on: bool) -> None:
     rule = Api.find().post(f"/v1/follow-up-rules/{slug}/switch", {"is_on": is_on})
-    render.out.print(f"{render.escape(rule['name'])}: {'on' if rule['is_on'] else 'off'}")
+    terminal.out.print(f"{terminal.escape(rule['name'])}: {'on' if rule['is_on'] else 'off'}")
 
 
 @followups_app.command("list")
@@ -74,11 +74,11 @@ def list_(
     chosen = contact_id(api, contact) if contact else None
     found = api.get("/v1/follow-ups", rule=rule, status=status, contact=chosen, limit=limit)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     if not found:
-        render.out.print(
-            render.nothing(
+        terminal.out.print(
+            terminal.nothing(
                 "No follow-ups. Switch a rule on: rota followups on quotes",
                 "No follow-ups match",
                 "rota followups list",
@@ -90,11 +90,11 @@ def list_(
         return
     rows = [
         {"id": one["id"], "rule": one["rule"], "step": one["step"], "status": one["status"]}
-        | {"when": render.local_time(one["sent_at"] or one["due_at"] or one["wanted_at"])}
+        | {"when": terminal.local_time(one["sent_at"] or one["due_at"] or one["wanted_at"])}
         | {"by": one["channel"], "contact": one["contact"], "why": one["reason"] or _came_of(one)}
         for one in found
     ]
-    render.out.print(render.plain_table(rows, _FOLLOW_UP))
+    terminal.out.print(terminal.plain_table(rows, _FOLLOW_UP))
 
 
 def _came_of(one: dict[str, Any]) -> str:
@@ -111,7 +111,7 @@ def stop(follow_up: Annotated[str, typer.Argument(help="The follow-up's id, how 
     api = Api.find()
     whole = id_in_pages(api, "/v1/follow-ups", follow_up, what="follow-up", listed_by="rota followups list")
     found = api.post(f"/v1/follow-ups/{whole}/stop")
-    render.out.print(f"{found['status']}: {found['reason']}")
+    terminal.out.print(f"{found['status']}: {found['reason']}")
 
 
 @followups_app.command("report")
@@ -122,15 +122,15 @@ def report(
     """Report what was sent, answered and converted, per rule, step, channel and variant."""
     found = Api.find().get("/v1/follow-ups/effectiveness", since=(datetime.now(UTC) - timedelta(days=days)).isoformat())
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     columns = ["rule", "step", "channel", "variant", "planned", "sent", "answered", "converted", "stopped", "skipped"]
     rows = [
         one | {"revenue": ", ".join(f"{amount} {currency}" for currency, amount in one["revenue"].items())}
         for one in found
     ]
-    render.out.print(
-        render.plain_table(rows, [*columns, "failed", "revenue"]) if rows else "Nothing was planned in that time."
+    terminal.out.print(
+        terminal.plain_table(rows, [*columns, "failed", "revenue"]) if rows else "Nothing was planned in that time."
     )
 
 
@@ -138,4 +138,4 @@ def report(
 def check() -> None:
     """Plan what the rules find and process what is due, now."""
     found = Api.find().post("/v1/follow-ups/check")
-    render.out.print(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in found.items()))
+    terminal.out.print(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in found.items()))

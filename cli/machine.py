@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import terminal
 from cli.client import Api, fail
 from cli.options import JsonOption
 from embedded.state import find_running
@@ -24,7 +24,7 @@ def env(as_json: JsonOption = False) -> None:
     api = Api.find()
     found = {"ROTA_API_URL": api.url, "ROTA_API_KEY": api.key}
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     for name, value in found.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
@@ -38,9 +38,9 @@ def status(as_json: JsonOption = False) -> None:
     waiting = (api.look("/v1/approvals", status="open", limit=_MOST_APPROVALS) or {"approvals": []})["approvals"]
     if as_json:
         said = {"api": api.url, "health": health, "queues": queues, "pauses": paused, "open_approvals": len(waiting)}
-        render.out.print_json(data=said)
+        terminal.out.print_json(data=said)
     else:
-        render.out.print(render.facts(_summary(api.url, health, queues, paused, waiting)))
+        terminal.out.print(terminal.facts(_summary(api.url, health, queues, paused, waiting)))
     raise typer.Exit(0 if health["status"] == "ok" else 1)
 
 

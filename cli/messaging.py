@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import terminal
 from cli.client import Api, fail
 from cli.files import read_text
 from cli.layout import Column
@@ -35,16 +35,16 @@ def channels(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     found = Api.find().get("/v1/channels")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [
         {"kind": one["kind"], "secret": "set" if one["has_secret"] else "none"}
         | {"settings": ", ".join(f"{name} {value}" for name, value in one["settings"].items() if value is not None)}
-        | {"changed": render.moment(one["changed_at"])}
+        | {"changed": terminal.moment(one["changed_at"])}
         for one in found
     ]
     none = "No channel was set up: rota channels email --host mail.example.com --sender gym@example.com"
-    render.out.print(render.plain_table(rows, _CHANNEL) if rows else none)
+    terminal.out.print(terminal.plain_table(rows, _CHANNEL) if rows else none)
 
 
 @channels_app.command("email")
@@ -71,7 +71,7 @@ def set_up_email(
         "sender_name": sender_name,
     }
     found = Api.find().put("/v1/channels/email", {name: value for name, value in body.items() if value is not None})
-    render.out.print_json(data=found) if as_json else render.out.print(f"E-mail leaves through {host}.")
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(f"E-mail leaves through {host}.")
 
 
 @channels_app.command("gateway")
@@ -90,11 +90,11 @@ def set_up_gateway(
 def remove_channel(kind: Annotated[str, typer.Argument(help="email, sms or whatsapp")]) -> None:
     """Remove a channel."""
     Api.find().delete(f"/v1/channels/{kind}")
-    render.out.print(f"The channel {kind} is gone.")
+    terminal.out.print(f"The channel {kind} is gone.")
 
 
 def _print_secret(found: dict[str, Any], *, as_json: bool) -> None:
-    render.out.print_json(data=found) if as_json else typer.echo(found["signing_secret"])
+    terminal.out.print_json(data=found) if as_json else typer.echo(found["signing_secret"])
 
 
 @templates_app.callback()
@@ -104,11 +104,11 @@ def templates(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     found = Api.find().get("/v1/templates")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
-    rows = [one | {"changed": render.moment(one["changed_at"])} for one in found]
+    rows = [one | {"changed": terminal.moment(one["changed_at"])} for one in found]
     none = 'No templates. Add one: rota templates set welcome --subject "Welcome" --body "Hello {{client.name}}"'
-    render.out.print(render.plain_table(rows, _TEMPLATE) if rows else none)
+    terminal.out.print(terminal.plain_table(rows, _TEMPLATE) if rows else none)
 
 
 @templates_app.command("show")
@@ -117,7 +117,7 @@ def show_template(name: TemplateName, as_json: JsonOption = False) -> None:
     found = next((one for one in Api.find().get("/v1/templates") if one["name"] == name), None)
     if found is None:
         fail(f"There is no template {name!r}. See: rota templates")
-    render.out.print_json(data=found) if as_json else typer.echo(f"{found['subject']}\n\n{found['body']}")
+    terminal.out.print_json(data=found) if as_json else typer.echo(f"{found['subject']}\n\n{found['body']}")
 
 
 @templates_app.command("set")
@@ -134,14 +134,14 @@ def set_template(
         fail("Give the words: either --body or --file.")
     words = body if file is None else read_text(file)
     Api.find().put(f"/v1/templates/{name}", {"subject": subject, "body": words})
-    render.out.print(f"The template {name} is stored.")
+    terminal.out.print(f"The template {name} is stored.")
 
 
 @templates_app.command("remove")
 def remove_template(name: TemplateName) -> None:
     """Remove a template."""
     Api.find().delete(f"/v1/templates/{name}")
-    render.out.print(f"The template {name} is gone.")
+    terminal.out.print(f"The template {name} is gone.")
 
 
 @events_app.command("post")
@@ -158,8 +158,8 @@ def post_event(
         fail(f"--payload is not valid JSON: {error}")
     found = Api.find().post("/v1/events", {"name": name, "payload": given}, key=key)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [one | {"task": one["task_id"]} for one in found["runs"]]
     none = f'Nothing follows {name}. Add a schedule: rota schedules add SLUG "…" --on-event {name} --agent support'
-    render.out.print(render.plain_table(rows, _EVENT_RUN) if rows else none)
+    terminal.out.print(terminal.plain_table(rows, _EVENT_RUN) if rows else none)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import money_views, terminal
 from cli.client import Api, fail, match_agent
 from cli.find import TaskOption, task_id_or_none
 from cli.layout import Column
@@ -55,13 +55,13 @@ def statement(
     api = Api.find()
     found = api.get("/v1/wallet/statement", task=task_id_or_none(api, task), limit=limit)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
-    rows = [entry | {"created_at": render.moment(entry["created_at"])} for entry in found["entries"]]
-    render.out.print(
-        render.plain_table(rows, _ENTRY)
+    rows = [entry | {"created_at": terminal.moment(entry["created_at"])} for entry in found["entries"]]
+    terminal.out.print(
+        terminal.plain_table(rows, _ENTRY)
         if rows
-        else render.nothing("No token was ever moved here.", "No entry matches", "rota wallet statement", task)
+        else terminal.nothing("No token was ever moved here.", "No entry matches", "rota wallet statement", task)
     )
 
 
@@ -73,10 +73,10 @@ def prices(
     """Show what actions cost, in tokens."""
     found = Api.find().get("/v1/token-prices", history=history)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
-    rows = [row | {"since": render.moment(row["effective_from"]) or "ever"} for row in found]
-    render.out.print(render.plain_table(rows, ["item", "tokens", "since"]))
+    rows = [row | {"since": terminal.moment(row["effective_from"]) or "ever"} for row in found]
+    terminal.out.print(terminal.plain_table(rows, ["item", "tokens", "since"]))
 
 
 @wallet_app.command("check")
@@ -85,7 +85,7 @@ def check(as_json: JsonOption = False) -> None:
     found = Api.find().get("/v1/wallet/reconciliation")
     is_good = not (found["difference"] or found["held_difference"] or found["sum_over_accounts"])
     verdict = "it agrees to the token" if is_good else "IT DOES NOT AGREE"
-    render.out.print_json(data=found) if as_json else render.out.print(
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(
         f"{found['entries']} entries say {found['ledger_available']}, the wallet {found['wallet_available']}: {verdict}"
     )
     raise typer.Exit(0 if is_good else 1)
@@ -93,14 +93,14 @@ def check(as_json: JsonOption = False) -> None:
 
 def _print_balance(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     if not found["is_prepaid"]:
-        render.out.print("This organisation does not buy tokens: no task spends any, or waits for them.")
-        render.out.print(f"To sell it some: rota setup SLUG --prepaid. Kept from before: {found['balance']}")
+        terminal.out.print("This organisation does not buy tokens: no task spends any, or waits for them.")
+        terminal.out.print(f"To sell it some: rota setup SLUG --prepaid. Kept from before: {found['balance']}")
         return
     owed = f"; [red]{found['owed']} owed in fees, which the next top-up pays first[/]" if found["owed"] else ""
-    render.out.print(f"[bold]{found['balance']}[/] tokens, {found['held']} of them promised to tasks at work{owed}")
+    terminal.out.print(f"[bold]{found['balance']}[/] tokens, {found['held']} of them promised to tasks at work{owed}")
 
 
 @budgets_app.callback()
@@ -137,20 +137,20 @@ def _path(api: Api, agent: str | None) -> str:
 
 def _print_budgets(found: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [
         {
             "of": row["agent"] or "(organisation)",
-            "limit": render.money(row["monthly_limit"]),
-            "spent": render.money(row["spent"]),
-            "held": render.money(row["held"]),
+            "limit": terminal.money(row["monthly_limit"]),
+            "spent": terminal.money(row["spent"]),
+            "held": terminal.money(row["held"]),
             "share": f"{row['share']:.0%}",
         }
         for row in found
     ]
     columns = ["of", "limit", "spent", "held", "share"]
-    render.out.print(render.plain_table(rows, columns) if rows else "No budget is set: rota budgets set 50")
+    terminal.out.print(terminal.plain_table(rows, columns) if rows else "No budget is set: rota budgets set 50")
 
 
 def bill(
@@ -166,7 +166,7 @@ def bill(
         typer.echo(api.text(f"/v1/bills/{month}", format="csv"), nl=False)
         return
     found = api.get(f"/v1/bills/{month}")
-    render.out.print_json(data=found) if as_json else render.out.print(render.bill(found))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(money_views.bill(found))
 
 
 _PRICE = [
@@ -185,10 +185,10 @@ def model_prices(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     found = Api.find().get("/v1/prices")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     none = "No price of your own: every model goes by the public table. Set one: rota prices set MODEL --input 1 …"
-    render.out.print(render.plain_table(found, _PRICE) if found else none)
+    terminal.out.print(terminal.plain_table(found, _PRICE) if found else none)
 
 
 @prices_app.command("set")
@@ -212,7 +212,7 @@ def set_price(
         "context_window": window,
     }
     found = Api.find().put(f"/v1/prices/{model}", {name: value for name, value in body.items() if value is not None})
-    render.out.print_json(data=found) if as_json else render.out.print(render.plain_table([found], _PRICE))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(terminal.plain_table([found], _PRICE))
 
 
 @prices_app.command("remove")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import terminal
 from cli.client import Api
 from cli.options import JsonOption
 
@@ -79,16 +79,16 @@ def _listing(noun: Noun) -> Callable[..., None]:
 def _list(noun: Noun, status: str | None, limit: int, *, as_json: bool) -> None:
     found = Api.find().get(noun.path, status=status, limit=limit)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [{name: _short(name, one[name]) for name in noun.columns} for one in found]
     empty = f"No {noun.command.replace('-', ' ')}" + (f" are {status}." if status else " yet.")
-    render.out.print(render.plain_table(rows, list(noun.columns)) if rows else empty)
+    terminal.out.print(terminal.plain_table(rows, list(noun.columns)) if rows else empty)
 
 
 def _short(name: str, value: Any) -> Any:
     if name.endswith("_at"):
-        return render.local_time(value)
+        return terminal.local_time(value)
     if isinstance(value, dict):
         return ", ".join(f"{count} {status}" for status, count in value.items())
     return f"{value[:_LONGEST]}…" if isinstance(value, str) and len(value) > _LONGEST else value
@@ -104,11 +104,11 @@ def _showing(noun: Noun) -> Callable[..., None]:
 
 def _print(one: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        render.out.print_json(data=one)
+        terminal.out.print_json(data=one)
         return
     for name, value in one.items():
-        told = render.local_time(value) if name.endswith("_at") else value
-        render.out.print(f"[dim]{name.replace('_', ' '):<16}[/] {render.escape('' if told is None else str(told))}")
+        told = terminal.local_time(value) if name.endswith("_at") else value
+        terminal.out.print(f"[dim]{name.replace('_', ' '):<16}[/] {terminal.escape('' if told is None else str(told))}")
 
 
 def _change(noun: Noun, record_id: str, change: dict[str, Any], *, as_json: bool) -> None:
@@ -165,9 +165,9 @@ def members(record_id: Id, limit: Limit = 50, as_json: JsonOption = False) -> No
     """List a campaign's members, with the status of the message to each."""
     found = Api.find().get(f"{CAMPAIGNS.path}/{record_id}/members", limit=limit)
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
-    render.out.print(render.plain_table(found, ["client_id", "name", "status", "reason"]))
+    terminal.out.print(terminal.plain_table(found, ["client_id", "name", "status", "reason"]))
 
 
 @campaigns_app.command("launch")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import people_views, terminal
 from cli.client import Api, fail
 from cli.find import TaskOption, id_in, task_id_or_none
 from cli.layout import Column
@@ -27,7 +27,7 @@ def users(context: typer.Context, as_json: JsonOption = False) -> None:
     """List users with their roles."""
     if context.invoked_subcommand is None:
         found = Api.find().get("/v1/users")
-        render.out.print_json(data=found) if as_json else render.out.print(render.user_table(found))
+        terminal.out.print_json(data=found) if as_json else terminal.out.print(people_views.user_table(found))
 
 
 @users_app.command("add")
@@ -35,7 +35,7 @@ def add_user(email: str, name: str, role: RoleOption = None, as_json: JsonOption
     """Add a user."""
     body = {"email": email, "name": name, "grants": _grants(role or [])}
     found = Api.find().post("/v1/users", body)
-    render.out.print_json(data=found) if as_json else render.out.print(render.user_table([found]))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(people_views.user_table([found]))
 
 
 @users_app.command("change")
@@ -58,7 +58,7 @@ def change_user(
     if not change:
         fail("Nothing to change: give --role, --disable or --enable.")
     found = api.patch(f"/v1/users/{user['id']}", change)
-    render.out.print_json(data=found) if as_json else render.out.print(render.user_table([found]))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(people_views.user_table([found]))
 
 
 def _grants(roles: list[str]) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def keys(context: typer.Context, as_json: JsonOption = False) -> None:
     """List API keys, without their secrets."""
     if context.invoked_subcommand is None:
         found = Api.find().get("/v1/keys")
-        render.out.print_json(data=found) if as_json else render.out.print(render.key_table(found))
+        terminal.out.print_json(data=found) if as_json else terminal.out.print(people_views.key_table(found))
 
 
 @keys_app.command("make")
@@ -113,7 +113,7 @@ def _key(api: Api, said: str) -> str:
 
 
 def _print_key(found: dict[str, Any], *, as_json: bool) -> None:
-    render.out.print_json(data=found) if as_json else typer.echo(found["key"])
+    terminal.out.print_json(data=found) if as_json else typer.echo(found["key"])
 
 
 def messages(
@@ -124,11 +124,11 @@ def messages(
     """List the outbox: what was sent, what waits, what failed."""
     found = Api.find().get("/v1/messages", status=status, limit=limit)["messages"]
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
     elif found:
-        render.out.print(render.message_table(found))
+        terminal.out.print(people_views.message_table(found))
     else:
-        render.out.print(render.nothing("The outbox is empty.", "No message matches", "rota messages", status))
+        terminal.out.print(terminal.nothing("The outbox is empty.", "No message matches", "rota messages", status))
 
 
 def audit(
@@ -141,21 +141,23 @@ def audit(
     api = Api.find()
     found = api.get("/v1/audit", subject=subject, task=task_id_or_none(api, task), limit=limit)["lines"]
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [
         {
-            "at": render.moment(line["at"]),
+            "at": terminal.moment(line["at"]),
             "who": f"{line['agent']} for {line['user']}" if line["agent"] else line["user"],
             "did": f"{line['verb']} {line['subject']}",
             "task": line["task_id"],
         }
         for line in found
     ]
-    render.out.print(
-        render.plain_table(rows, _AUDIT_EVENT)
+    terminal.out.print(
+        terminal.plain_table(rows, _AUDIT_EVENT)
         if rows
-        else render.nothing("Nothing was changed yet.", "No line of the audit log matches", "rota audit", subject, task)
+        else terminal.nothing(
+            "Nothing was changed yet.", "No line of the audit log matches", "rota audit", subject, task
+        )
     )
 
 

@@ -249,7 +249,7 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready.")] = False,
 ) -> None:
     """Start everything on this machine: servers, API, dispatcher, workers, beat, Flower."""
-    from cli import render
+    from cli import banner
 
     begin_loading()
     from embedded.state import Running
@@ -264,7 +264,7 @@ def up(
             sys.stdout.write(running.model_dump_json() + "\n")
             sys.stdout.flush()
         else:
-            render.greet(running)
+            banner.greet(running)
 
     options = Options(data=data, port=port, concurrency=concurrency, workers=workers, demonstration=demonstration)
     Up(options, say).run(greet)

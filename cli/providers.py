@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import terminal
 from cli.client import Api, fail
 from cli.options import JsonOption
 
@@ -61,15 +61,15 @@ def _own(api: Api) -> list[dict[str, Any]]:
 
 def _print(found: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     if not found:
-        render.out.print(
+        terminal.out.print(
             "Only the providers of the settings: Anthropic, OpenAI. Add one: "
             "rota providers set house --url https://llm.example.com/v1 --model qwen3:8b"
         )
         return
     rows = [one | {"key": "set" if one["has_key"] else "none"} for one in found]
-    render.out.print(render.plain_table(rows, _COLUMNS))
+    terminal.out.print(terminal.plain_table(rows, _COLUMNS))
     if any(one["unpriced"] for one in found):
-        render.out.print("Unpriced: no price is known, so calls are billed at 0. Set one: PUT /v1/prices/{model}")
+        terminal.out.print("Unpriced: no price is known, so calls are billed at 0. Set one: PUT /v1/prices/{model}")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render, times
+from cli import terminal, times
 from cli.client import Api, fail, match_agent
 from cli.layout import Column
 from cli.options import AgentOption, JsonOption
@@ -89,19 +89,19 @@ def list_(as_json: JsonOption = False) -> None:
     while page := api.get("/v1/schedules", after=found[-1]["slug"] if found else None):
         found += page
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     if not found:
-        render.out.print(
+        terminal.out.print(
             'No schedules. Add one: rota schedules add morning-report "…" --cron "30 8 * * *" --agent operations'
         )
         return
     rows = [
-        {"schedule": one["slug"], "when": _when(one), "next": render.local_time(one["next_at"])}
+        {"schedule": one["slug"], "when": _when(one), "next": terminal.local_time(one["next_at"])}
         | {"agent": one["task"]["agent"], "state": one["state"], "note": one["note"]}
         for one in found
     ]
-    render.out.print(render.plain_table(rows, _SCHEDULE))
+    terminal.out.print(terminal.plain_table(rows, _SCHEDULE))
 
 
 @schedules_app.command("show")
@@ -111,15 +111,15 @@ def show(slug: Slug, as_json: JsonOption = False) -> None:
     one = api.get(f"/v1/schedules/{slug}")
     runs = api.get(f"/v1/schedules/{slug}/runs", limit=10)
     if as_json:
-        render.out.print_json(data=one | {"runs": runs})
+        terminal.out.print_json(data=one | {"runs": runs})
         return
     _print_one(one, as_json=False)
     rows = [
-        {"due": render.moment(run["scheduled_for"]), "kind": run["kind"], "status": run["status"]}
+        {"due": terminal.moment(run["scheduled_for"]), "kind": run["kind"], "status": run["status"]}
         | {"task": run["task_id"], "why": _why(run)}
         for run in runs
     ]
-    render.out.print(render.plain_table(rows, _RUN) if rows else "No runs yet.")
+    terminal.out.print(terminal.plain_table(rows, _RUN) if rows else "No runs yet.")
 
 
 def _when(one: dict[str, Any]) -> str:
@@ -134,13 +134,13 @@ def _why(run: dict[str, Any]) -> str:
 
 def _print_one(one: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        render.out.print_json(data=one)
+        terminal.out.print_json(data=one)
         return
-    render.out.print(f"[bold]{render.escape(one['slug'])}[/]  {one['state']}  {render.escape(_when(one))}")
+    terminal.out.print(f"[bold]{terminal.escape(one['slug'])}[/]  {one['state']}  {terminal.escape(_when(one))}")
     if one["note"]:
-        render.out.print(f"  note: {render.escape(one['note'])}")
+        terminal.out.print(f"  note: {terminal.escape(one['note'])}")
     for at in one["next_runs"]:
-        render.out.print(f"  next  {render.local_time(at)}")
+        terminal.out.print(f"  next  {terminal.local_time(at)}")
 
 
 @schedules_app.command("pause")
@@ -159,7 +159,7 @@ def resume(slug: Slug, note: NoteOption = None) -> None:
 def run(slug: Slug, overlap: OverlapOption = None) -> None:
     """Run a schedule now."""
     made = Api.find().post(f"/v1/schedules/{slug}/run", {"overlap": overlap})
-    render.out.print(
+    terminal.out.print(
         f"{made['status']}\n  watch it: rota show {made['task_id']}" if made["task_id"] else made["status"]
     )
 
@@ -182,23 +182,23 @@ def backfill(
     cost = (
         "at a cost nobody can tell yet"
         if found["estimated_cost"] is None
-        else f"for about {render.money(found['estimated_cost'])}"
+        else f"for about {terminal.money(found['estimated_cost'])}"
     )
-    render.out.print(
-        f"{found['runs']} runs, {render.local_time(found['first'])} to {render.local_time(found['last'])}, {cost}"
+    terminal.out.print(
+        f"{found['runs']} runs, {terminal.local_time(found['first'])} to {terminal.local_time(found['last'])}, {cost}"
     )
     if preview or not found["runs"]:
         return
     if not yes:
         typer.confirm("Make them up?", abort=True)
-    render.out.print(f"{api.post(f'/v1/schedules/{slug}/backfill', body)['made']} runs made")
+    terminal.out.print(f"{api.post(f'/v1/schedules/{slug}/backfill', body)['made']} runs made")
 
 
 @schedules_app.command("remove")
 def remove(slug: Slug) -> None:
     """Remove a schedule; tasks that it started go on."""
     Api.find().delete(f"/v1/schedules/{slug}")
-    render.out.print(f"{slug} is gone")
+    terminal.out.print(f"{slug} is gone")
 
 
 @schedules_app.command("status")
@@ -208,39 +208,39 @@ def status(as_json: JsonOption = False) -> None:
     one = api.get("/v1/scheduler")
     coming = api.get("/v1/scheduler/upcoming", limit=10)
     if as_json:
-        render.out.print_json(data=one | {"upcoming": coming})
+        terminal.out.print_json(data=one | {"upcoming": coming})
         return
     state = (
         "running"
         if one["is_running"]
-        else f"stopped since {render.local_time(one['stopped_at'])}: {one['note'] or 'no note'}"
+        else f"stopped since {terminal.local_time(one['stopped_at'])}: {one['note'] or 'no note'}"
     )
     today = ", ".join(f"{count} {name}" for name, count in one["runs_today"].items()) or "none"
-    render.out.print(f"{state}   {one['active']} active, {one['paused']} paused, {one['overdue']} overdue")
-    render.out.print(f"runs in the last 24 hours: {today}")
+    terminal.out.print(f"{state}   {one['active']} active, {one['paused']} paused, {one['overdue']} overdue")
+    terminal.out.print(f"runs in the last 24 hours: {today}")
     if coming:
         rows = [
-            {"next": render.local_time(run["at"]), "schedule": run["schedule"], "name": run["name"]} for run in coming
+            {"next": terminal.local_time(run["at"]), "schedule": run["schedule"], "name": run["name"]} for run in coming
         ]
-        render.out.print(render.plain_table(rows, ["next", "schedule", "name"]))
+        terminal.out.print(terminal.plain_table(rows, ["next", "schedule", "name"]))
 
 
 @schedules_app.command("stop")
 def stop(note: NoteOption = None) -> None:
     """Stop the scheduler: nothing comes due."""
     Api.find().post("/v1/scheduler/stop", {"note": note})
-    render.out.print("The scheduler is stopped. Start it again: rota schedules start")
+    terminal.out.print("The scheduler is stopped. Start it again: rota schedules start")
 
 
 @schedules_app.command("start")
 def start() -> None:
     """Start the scheduler again; it catches up within each schedule's catch-up window."""
     Api.find().post("/v1/scheduler/start")
-    render.out.print("The scheduler runs.")
+    terminal.out.print("The scheduler runs.")
 
 
 @schedules_app.command("check")
 def check() -> None:
     """Start what is due now."""
     found = Api.find().post("/v1/scheduler/check")
-    render.out.print(f"{found['started']} started, {found['skipped']} skipped, {found['missed']} missed")
+    terminal.out.print(f"{found['started']} started, {found['skipped']} skipped, {found['missed']} missed")

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli import find, render, times, waiting
+from cli import find, money_views, task_views, terminal, times, waiting
 from cli.client import Api, fail, match_agent
 from cli.files import read_text
 from cli.find import TaskId
 from cli.options import AgentOption, JsonOption, PriorityOption, StatusOption
-from cli.render import escape
+from cli.terminal import escape
 from core.ids import new_id
 from domain.tasks.schemas import PRIORITIES
 
@@ -64,13 +64,13 @@ def submit(
     with waiting.uncertain():
         task = api.post("/v1/tasks", _submission(slug, str(message), common), key=run)
     if not wait:
-        render.out.print_json(data=task) if as_json else render.out.print(
-            f"{task['id']}  {render.status(task['status'])}\n  watch it: rota show {task['id']}"
+        terminal.out.print_json(data=task) if as_json else terminal.out.print(
+            f"{task['id']}  {terminal.status(task['status'])}\n  watch it: rota show {task['id']}"
         )
         return
     waiting.until_ended(api, task["id"], timeout)
     detail = api.get(f"/v1/tasks/{task['id']}")
-    render.out.print_json(data=detail) if as_json else render.out.print(render.task_detail(detail))
+    terminal.out.print_json(data=detail) if as_json else terminal.out.print(task_views.task_detail(detail))
     raise typer.Exit(0 if detail["status"] == "succeeded" else 1)
 
 
@@ -97,8 +97,8 @@ def _submit_file(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[extra]}"),
-        console=render.out,
-        disable=as_json or not render.out.is_terminal,
+        console=terminal.out,
+        disable=as_json or not terminal.out.is_terminal,
     ) as progress:
         submitting = progress.add_task("submitted", total=len(submissions), extra="")
         ids: list[str] = []
@@ -164,16 +164,16 @@ def _report(tasks: list[dict[str, Any]], seconds: float, *, as_json: bool, waite
     calls = sum(task["model_calls"] for task in tasks)
     if as_json:
         summary = {"tasks": len(tasks), "by_status": counts, "billed_cost": str(cost), "model_calls": calls}
-        render.out.print_json(data=summary | {"seconds": round(seconds, 2), "ids": [task["id"] for task in tasks]})
+        terminal.out.print_json(data=summary | {"seconds": round(seconds, 2), "ids": [task["id"] for task in tasks]})
     else:
-        listed = ", ".join(f"{count} {render.status(word)}" for word, count in sorted(counts.items()))
+        listed = ", ".join(f"{count} {terminal.status(word)}" for word, count in sorted(counts.items()))
         rate = f", {len(tasks) / seconds:.1f} tasks/s" if waited else ""
-        render.out.print(
-            f"{len(tasks)} tasks: {listed}; {seconds:.1f} s{rate}; {calls} model calls, {render.money(cost)}"
+        terminal.out.print(
+            f"{len(tasks)} tasks: {listed}; {seconds:.1f} s{rate}; {calls} model calls, {terminal.money(cost)}"
         )
         for task in [task for task in tasks if task["status"] in waiting.ENDED - {"succeeded"}][:10]:
             said = f"{task['error']['kind']}: {task['error']['message']}" if task["error"] else ""
-            render.out.print(f"  {task['id']}  {render.status(task['status'])}  {escape(said)}")
+            terminal.out.print(f"  {task['id']}  {terminal.status(task['status'])}  {escape(said)}")
     if waited and counts.get("succeeded", 0) < len(tasks):
         raise typer.Exit(1)
 
@@ -190,12 +190,12 @@ def tasks(
     slug = match_agent(api, agent) if agent else None
     page = api.get("/v1/tasks", status=status, agent=slug, priority=priority, limit=limit)
     if as_json:
-        render.out.print_json(data=page)
+        terminal.out.print_json(data=page)
     elif page["tasks"]:
-        render.out.print(render.task_table(page["tasks"]))
+        terminal.out.print(task_views.task_table(page["tasks"]))
     else:
         none = 'No tasks here yet. Submit one: rota submit "…" --agent support'
-        render.out.print(render.nothing(none, "No task matches", "rota tasks", status, slug, priority))
+        terminal.out.print(terminal.nothing(none, "No task matches", "rota tasks", status, slug, priority))
 
 
 def show(task_id: TaskId, as_json: JsonOption = False) -> None:
@@ -205,13 +205,13 @@ def show(task_id: TaskId, as_json: JsonOption = False) -> None:
     if task["status"] not in waiting.ENDED:
         reason = waiting.reason(api, task)
         task["why"], task["next"] = reason.why, reason.command
-    render.out.print_json(data=task) if as_json else render.out.print(render.task_detail(task))
+    terminal.out.print_json(data=task) if as_json else terminal.out.print(task_views.task_detail(task))
 
 
 def failures(as_json: JsonOption = False) -> None:
     """List the errors that tasks failed with, the most frequent first."""
     found = Api.find().get("/v1/failures")
-    render.out.print_json(data=found) if as_json else render.out.print(render.failure_table(found))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(task_views.failure_table(found))
 
 
 def usage(
@@ -220,10 +220,10 @@ def usage(
 ) -> None:
     """Show what model calls cost, by model and by agent."""
     report = Api.find().get("/v1/usage", month=month)
-    render.out.print_json(data=report) if as_json else render.out.print(render.usage_report(report))
+    terminal.out.print_json(data=report) if as_json else terminal.out.print(money_views.usage_report(report))
 
 
 def queues(as_json: JsonOption = False) -> None:
     """Show the state of each queue, now and over the last 15 minutes."""
     found = Api.find().get("/v1/queues")
-    render.out.print_json(data=found) if as_json else render.out.print(render.queue_table(found))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(task_views.queue_table(found))

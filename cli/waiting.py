@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.progress import Progress
 
-from cli import render
+from cli import terminal
 from cli.client import Api, chunks, fail, say
 
 ENDED = {"succeeded", "failed", "cancelled", "expired"}
@@ -107,7 +107,7 @@ class _Teller:
 def until_ended(api: Api, task_id: str, timeout: float) -> None:
     """Wait until a task has ended, and say why it waits. Exits after `timeout` seconds or on Ctrl-C."""
     deadline, pause, teller = time.monotonic() + timeout, _POLL_FIRST, _Teller()
-    with _goes_on([task_id]), render.out.status("waiting for the agent") as spinner:
+    with _goes_on([task_id]), terminal.out.status("waiting for the agent") as spinner:
         while time.monotonic() < deadline:
             task = api.get(f"/v1/tasks/{task_id}")
             if task["status"] in ENDED:
@@ -133,7 +133,7 @@ def until_all_ended(api: Api, ids: list[str], timeout: float, progress: Progress
             open_ids[:] = [task_id for task_id in ids if task_id not in ended]
             elapsed = time.monotonic() - started
             failed = sum(task["status"] != "succeeded" for task in ended.values())
-            money = render.money(sum((cost(task) for task in ended.values()), start=Decimal(0)))
+            money = terminal.money(sum((cost(task) for task in ended.values()), start=Decimal(0)))
             extra = f"{len(ended) / elapsed:.1f}/s  failed {failed}  {money}"
             progress.update(line, completed=len(ended), extra=extra)
             if not open_ids:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import people_views, terminal
 from cli.client import Api
 from cli.options import JsonOption
 
@@ -20,22 +20,22 @@ def webhooks(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     found = Api.find().get("/v1/webhooks")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
     elif not found:
-        render.out.print("No webhooks. Add one: rota webhooks add https://example.com/hook --event 'approval.*'")
+        terminal.out.print("No webhooks. Add one: rota webhooks add https://example.com/hook --event 'approval.*'")
     else:
         rows = [
             {"id": one["id"], "state": _state(one), "events": ", ".join(one["events"]), "url": one["url"]}
             for one in found
         ]
-        render.out.print(render.plain_table(rows, ["id", "state", "events", "url"]))
+        terminal.out.print(terminal.plain_table(rows, ["id", "state", "events", "url"]))
 
 
 def _state(webhook: dict[str, Any]) -> str:
     if webhook["disabled_at"]:
         return f"disabled: {webhook['disabled_because']}"
     if webhook["failing_since"]:
-        return f"failing since {render.local_time(webhook['failing_since'])}: {webhook['last_error']}"
+        return f"failing since {terminal.local_time(webhook['failing_since'])}: {webhook['last_error']}"
     return "works"
 
 
@@ -50,7 +50,7 @@ def add(
     """Post events to an address from now on. Prints the secret that signs them, only once."""
     made = Api.find().post("/v1/webhooks", {"url": url} | ({"events": event} if event else {}))
     if as_json:
-        render.out.print_json(data=made)
+        terminal.out.print_json(data=made)
         return
     typer.echo(f"webhook {made['id']}")
     typer.echo(f"signing secret, shown this once: {made['signing_secret']}")
@@ -79,7 +79,7 @@ def deliveries(
 ) -> None:
     """List deliveries, sent and pending, newest first."""
     found = Api.find().get(f"/v1/webhooks/{webhook_id}/deliveries", status=status, limit=limit)["messages"]
-    render.out.print_json(data=found) if as_json else render.out.print(render.message_table(found))
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(people_views.message_table(found))
 
 
 @webhooks_app.command("send-again")
@@ -95,7 +95,7 @@ def send_again(
     path = f"/v1/webhooks/{webhook_id}/deliveries"
     if message_id is not None:
         sent = Api.find().post(f"{path}/{message_id}/send-again")
-        render.out.print_json(data=sent) if as_json else typer.echo("queued again")
+        terminal.out.print_json(data=sent) if as_json else typer.echo("queued again")
         return
     found = Api.find().post(f"{path}/send-again", {"since": since} if since else {})
-    render.out.print_json(data=found) if as_json else typer.echo(f"queued again: {found['queued']}")
+    terminal.out.print_json(data=found) if as_json else typer.echo(f"queued again: {found['queued']}")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import render
+from cli import task_views, terminal
 from cli.client import Api, fail
 from cli.files import as_yaml, read_mapping
 from cli.find import id_in, is_whole
@@ -27,7 +27,7 @@ def workflows(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     found = Api.find().get("/v1/workflows")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [
         {"workflow": one["slug"], "name": one["name"], "steps": len(one["steps"])}
@@ -35,7 +35,7 @@ def workflows(context: typer.Context, as_json: JsonOption = False) -> None:
         for one in found
     ]
     none = "No workflows here. Add one: rota workflows set welcome --file welcome.yaml"
-    render.out.print(render.plain_table(rows, _WORKFLOW) if rows else none)
+    terminal.out.print(terminal.plain_table(rows, _WORKFLOW) if rows else none)
 
 
 @workflows_app.command("show")
@@ -61,7 +61,7 @@ def set_workflow(
 def remove(slug: Slug) -> None:
     """Remove a workflow; its runs are kept."""
     Api.find().delete(f"/v1/workflows/{slug}")
-    render.out.print(f"{slug} is gone.")
+    terminal.out.print(f"{slug} is gone.")
 
 
 @workflows_app.command("start")
@@ -87,15 +87,15 @@ def runs(slug: Slug, as_json: JsonOption = False) -> None:
     """List the latest runs of a workflow."""
     found = Api.find().get(f"/v1/workflows/{slug}/runs")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     rows = [
-        {"run": one["id"], "started": render.moment(one["started_at"]), "tasks": len(one["tasks"])}
+        {"run": one["id"], "started": terminal.moment(one["started_at"]), "tasks": len(one["tasks"])}
         | {"variables": ", ".join(f"{name}={value}" for name, value in one["variables"].items())}
         for one in found
     ]
     none = f"{slug} was never started: rota workflows start {slug}"
-    render.out.print(render.plain_table(rows, _RUN) if rows else none)
+    terminal.out.print(terminal.plain_table(rows, _RUN) if rows else none)
 
 
 @workflows_app.command("run")
@@ -110,17 +110,17 @@ def show_run(
     whole = run if is_whole(run) else id_in(api, f"/v1/workflows/{slug}/runs", run, what="run", listed_by=listed_by)
     found = api.get(f"/v1/runs/{whole}")
     if as_json:
-        render.out.print_json(data=found)
+        terminal.out.print_json(data=found)
         return
     _print_run(found, as_json=False)
     tasks = {task["id"]: task for task in api.get("/v1/tasks", id=found["tasks"], limit=200)["tasks"]}
-    render.out.print(render.task_table([tasks[one] for one in found["tasks"] if one in tasks]))
+    terminal.out.print(task_views.task_table([tasks[one] for one in found["tasks"] if one in tasks]))
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:
-    render.out.print_json(data=found) if as_json else typer.echo(as_yaml({n: found[n] for n in ("name", "steps")}))
+    terminal.out.print_json(data=found) if as_json else typer.echo(as_yaml({n: found[n] for n in ("name", "steps")}))
 
 
 def _print_run(found: dict[str, Any], *, as_json: bool) -> None:
     line = f"{found['id']}  {len(found['tasks'])} tasks\n  watch it: rota workflows run {found['slug']}"
-    render.out.print_json(data=found) if as_json else render.out.print(line)
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(line)

@@ -1,7 +1,7 @@
 """Connections to the database, by role: pools, and connections of their own. No role is a superuser.
 
-`rota_app` does everything that is done for one organisation, limited to its rows by row-level security; `rota_system` is
-for the dispatcher, beat and heartbeats; `rota_owner` is for migrations.
+`rota_app` does everything that is done for one organisation, limited to its rows by row-level security; `rota_system`
+is for the dispatcher, beat and heartbeats; `rota_owner` is for migrations.
 """
 
 import threading

@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from core.model_providers import PROVIDERS
+
 _SECRET = re.compile(r"rota_[0-9a-f]{32}_[0-9a-f]{16,}|whsec_[A-Za-z0-9+/=]{16,}|sk-[A-Za-z0-9_-]{16,}")
 _HUSHED = {"password", "secret", "api_key", "authorization", "token"}
 
@@ -20,7 +22,7 @@ def _masked(value: Any) -> Any:
     return _SECRET.sub("***", value) if isinstance(value, str) else value
 
 
-_NOISY = ("httpx2", "httpcore2", "openai", "anthropic", "alembic")
+_NOISY = ("httpx2", "httpcore2", "alembic", *PROVIDERS)
 
 
 def configure_logging(*, level: str = "INFO", as_json: bool = False) -> None:

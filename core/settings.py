@@ -29,6 +29,8 @@ from pydantic_settings import (
 )
 
 from core.errors import Misconfigured
+from core.model_providers import PROVIDERS
+from core.model_providers import ProviderName as ModelProviderName
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,7 +74,7 @@ def _once_each(names: list[str]) -> list[str]:
 
 
 def _is_free(name: str) -> str:
-    if name in {"anthropic", "openai", "rehearsal"}:
+    if name in {*PROVIDERS, "rehearsal"}:
         raise ValueError("is the name of a provider of ours; choose another")
     return name
 
@@ -313,21 +315,26 @@ class Settings(BaseSettings):
     @property
     def has_live_model(self) -> bool:
         """Whether a key or an address of a provider is configured."""
-        given = (self.anthropic_api_key, self.openai_api_key, self.anthropic_base_url, self.openai_base_url)
-        return any((*given, self.providers))
+        return bool(self.providers) or any(self.key_of(name) or self.address_of(name) for name in PROVIDERS)
 
-    def serves_itself(self, provider: str) -> bool:
+    def key_of(self, provider: ModelProviderName) -> SecretStr | None:
+        """Return the key for a provider, if one is set."""
+        key: SecretStr | None = getattr(self, f"{provider}_api_key")
+        return key
+
+    def address_of(self, provider: ModelProviderName) -> str | None:
+        """Return the base URL at which a provider is called instead of its own, if one is set."""
+        url: str | None = getattr(self, f"{provider}_base_url")
+        return url
+
+    def serves_itself(self, provider: ModelProviderName) -> bool:
         """Whether `provider` has a configured base URL. A server there may serve models that no price list knows."""
-        return bool(self.anthropic_base_url if provider == "anthropic" else self.openai_base_url)
+        return bool(self.address_of(provider))
 
     @property
     def usable_providers(self) -> set[str]:
         """The providers that can be called: those with a key or an address; all of them with the rehearsal model."""
-        configured = {
-            "anthropic": self.anthropic_api_key or self.anthropic_base_url,
-            "openai": self.openai_api_key or self.openai_base_url,
-        }
-        return {name for name, access in configured.items() if access or self.is_rehearsal}
+        return {name for name in PROVIDERS if self.is_rehearsal or self.key_of(name) or self.address_of(name)}
 
 
 def load_settings() -> Settings:

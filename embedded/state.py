@@ -9,6 +9,7 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel, Field
 
+from core.model_providers import ADDRESS_VARIABLES, KEY_VARIABLES
 from core.settings import load_settings, settings
 from embedded.processes import write_secret
 
@@ -49,7 +50,7 @@ class StateFile(BaseModel):
             return False
 
 
-_PROVIDERS = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL")
+_PROVIDERS = (*KEY_VARIABLES, *ADDRESS_VARIABLES)
 
 
 def is_shared(name: str) -> bool:

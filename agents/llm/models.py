@@ -3,8 +3,9 @@
 import contextlib
 import functools
 import hashlib
+import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import httpx2
@@ -13,8 +14,8 @@ from agents.llm.base import REHEARSAL_HEADER, Provider, Reply, Request, TextDelt
 from agents.llm.errors import Remedies
 from agents.llm.transport import make_client, make_guarded_client
 from core.errors import Misconfigured
+from core.model_providers import COMPATIBLE, PROVIDERS, ProviderName
 from core.settings import Settings
-from domain.billing.routing import PROVIDERS, ProviderName
 from domain.providers.schemas import Endpoint
 
 _REHEARSAL_KEY = "rehearsal"
@@ -109,17 +110,15 @@ class Models:
 
     def _make(self, place: Place) -> tuple[Provider, httpx2.Client]:
         # Imported here: the SDKs take a second to import, and only processes that call models need them.
-        if place == "anthropic":
-            from agents.llm.anthropic_provider import AnthropicProvider as Wire
-        else:
-            from agents.llm.openai_provider import OpenAIProvider as Wire  # type: ignore[assignment]
+        module, name_of_class = PROVIDERS[COMPATIBLE if isinstance(place, Endpoint) else place].adapter.split(":")
+        adapter: Callable[..., Provider] = getattr(importlib.import_module(module), name_of_class)
         base_url: str | None
         if isinstance(place, Endpoint):
             name, key, base_url = place.name, place.key or _NO_KEY, place.url
             set_by = f"rota providers set {name}" if place.is_own else f"ROTA_PROVIDERS, {name}"
         else:
             key, base_url = self._access(place)
-            name, set_by = place, f"{place.upper()}_API_KEY"
+            name, set_by = place, PROVIDERS[place].variables[0]
         if isinstance(place, Endpoint) and place.is_own:
             client = make_guarded_client(self._config.private_networks)
         else:
@@ -128,7 +127,7 @@ class Models:
             *client.event_hooks["response"],
             functools.partial(self._note_rehearsal, place),
         ]
-        made = Wire(name=name, api_key=key, base_url=base_url, http_client=client, remedies=Remedies(key=set_by))
+        made = adapter(name=name, api_key=key, base_url=base_url, http_client=client, remedies=Remedies(key=set_by))
         return made, client
 
     def _note_rehearsal(self, place: Place, response: httpx2.Response) -> None:
@@ -140,12 +139,8 @@ class Models:
         config = self._config
         if config.is_rehearsal:
             root = (config.rehearsal_url or "").rstrip("/")
-            return _REHEARSAL_KEY, root if name == "anthropic" else f"{root}/v1"
-        if name == "anthropic":
-            key, base_url, cure = config.anthropic_api_key, config.anthropic_base_url, "set ANTHROPIC_API_KEY"
-        else:
-            cure = "set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own"
-            key, base_url = config.openai_api_key, config.openai_base_url
+            return _REHEARSAL_KEY, f"{root}{PROVIDERS[name].path}"
+        key, base_url = config.key_of(name), config.address_of(name)
         if not (key or base_url):
-            raise Misconfigured(f"This agent's model is served by {name}: {cure}.")
+            raise Misconfigured(f"This agent's model is served by {name}: {PROVIDERS[name].cure}.")
         return (key.get_secret_value() if key else _NO_KEY), base_url

@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 
 from agents.checks import has_price, models_at, unserved_models
 from core.errors import InvalidInput
+from core.model_providers import PROVIDERS
+from core.model_providers import ProviderName as ModelProviderName
 from core.settings import ProviderName, settings
-from domain.billing.routing import PROVIDERS
 from domain.providers import service as providers
 from domain.providers.schemas import Provider, ProviderFields
 from web.auth import Needs, Principal
@@ -53,7 +54,7 @@ def remove_provider(name: NamePath, caller: Writes) -> None:
 
 
 def _list(connection: Connection) -> list[Provider]:
-    own_servers: dict[str, list[str]] = {
+    own_servers: dict[ModelProviderName, list[str]] = {
         name: models_at(connection, name) for name in PROVIDERS if settings().serves_itself(name)
     }
     return providers.list_providers(connection, own_servers, lambda model: has_price(connection, model))

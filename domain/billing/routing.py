@@ -1,15 +1,10 @@
-"""Which provider serves a model, by the model's name."""
+"""The provider that serves a model."""
 
-from typing import Literal
-
+from core import model_providers
+from core.model_providers import ProviderName
 from domain.billing.schemas import Price
-
-ProviderName = Literal["anthropic", "openai"]
-PROVIDERS: tuple[ProviderName, ...] = ("anthropic", "openai")
 
 
 def provider_of(model: str, own: Price | None = None) -> ProviderName:
-    """Return the provider of `model`: that of the organisation's own price, else Anthropic for Claude, else OpenAI."""
-    if own is not None:
-        return own.provider
-    return "anthropic" if model.startswith("claude") else "openai"
+    """Return the provider of `model`: that of the organisation's own price, else by the model's name."""
+    return model_providers.provider_of(model) if own is None else own.provider

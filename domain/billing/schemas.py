@@ -8,10 +8,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from core.model_providers import ProviderName
 from core.numbers import PlainDecimal
 from domain.providers.schemas import Endpoint
 
-Provider = Literal["anthropic", "openai"]
+Provider = ProviderName
 PerMillion = Annotated[PlainDecimal, Field(ge=0, max_digits=20, decimal_places=10)]
 
 

@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping
 
 from core.errors import InvalidInput
+from core.model_providers import PROVIDERS
 from domain.agents import service as agents
-from domain.billing.routing import PROVIDERS
 from domain.dispatch import queries
 from domain.dispatch.allowance import Allowance
 from domain.dispatch.facts import lane_of, read_counts, read_rules

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from core.addresses import checked_address
 from core.errors import InvalidInput, NotFound, Unavailable
+from core.model_providers import ProviderName
 from core.settings import settings
 from core.vault import Vault, vault
 from domain.providers import queries, routing
@@ -21,14 +22,17 @@ IsPriced = Callable[[str], bool]
 _PORTS = {"http": 80, "https": 443}
 
 
-def list_providers(connection: Connection, own_servers: Mapping[str, list[str]], is_priced: IsPriced) -> list[Provider]:
+def list_providers(
+    connection: Connection, own_servers: Mapping[ProviderName, list[str]], is_priced: IsPriced
+) -> list[Provider]:
     """Return the endpoints that an organisation's agents can use: its own, then the installation's, then the base URLs
     in the settings (`own_servers`, with the models requested there).
     """
     own = [Provider(**row, source="organisation", unpriced=[]) for row in queries.providers(connection)]
     shared = [_shared(one.name, one.models, has_key=one.key is not None) for one in settings().providers]
-    keys = {"openai": settings().openai_api_key, "anthropic": settings().anthropic_api_key}
-    servers = [_shared(name, models, has_key=keys[name] is not None) for name, models in own_servers.items()]
+    servers = [
+        _shared(name, models, has_key=settings().key_of(name) is not None) for name, models in own_servers.items()
+    ]
     return [
         one.model_copy(update={"unpriced": [model for model in one.models if not is_priced(model)]})
         for one in (*own, *shared, *servers)

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,13 +13,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agents.llm.base import REHEARSAL_HEADER
-from embedded.rehearsal import wires
+from core.model_providers import ProviderName
 from embedded.rehearsal.faults import GOOD, Fault, Script, parse_fault
 from embedded.rehearsal.mind import next_turn
 from embedded.rehearsal.talk import Talk, Turn, count_tokens
-from embedded.rehearsal.wires import Answer
+from embedded.rehearsal.wires import NAME, WIRES, Answer, RehearsedWire
 
-Wire = Literal["openai", "anthropic"]
 _HEADERS = {REHEARSAL_HEADER: "true"}
 
 
@@ -31,7 +30,7 @@ class Cut(Exception):
 class Counts:
     """What the server has done since it started."""
 
-    answered: dict[str, int] = field(default_factory=lambda: {"openai": 0, "anthropic": 0})
+    answered: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WIRES, 0))
     input_tokens: int = 0
     output_tokens: int = 0
     faults: int = 0
@@ -41,11 +40,11 @@ def make_server() -> Starlette:
     """Create the ASGI application."""
     script, counts = Script(), Counts()
 
-    async def openai(request: Request) -> Response:
-        return await _converse(request, "openai", script, counts)
+    def speaking(name: ProviderName) -> Callable[[Request], Awaitable[Response]]:
+        async def converse(request: Request) -> Response:
+            return await _converse(request, name, script, counts)
 
-    async def anthropic(request: Request) -> Response:
-        return await _converse(request, "anthropic", script, counts)
+        return converse
 
     async def add_to_script(request: Request) -> Response:
         asked = await request.json()
@@ -59,12 +58,11 @@ def make_server() -> Starlette:
         return JSONResponse(vars(counts))
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "model": wires.NAME, "note": "a rehearsal, not intelligence"})
+        return JSONResponse({"status": "ok", "model": NAME, "note": "a rehearsal, not intelligence"})
 
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", openai, methods=["POST"]),
-            Route("/v1/messages", anthropic, methods=["POST"]),
+            *(Route(wire.path, speaking(name), methods=["POST"]) for name, wire in WIRES.items()),
             Route("/rehearsal/script", add_to_script, methods=["POST"]),
             Route("/rehearsal/counts", show_counts),
             Route("/health", health),
@@ -72,10 +70,10 @@ def make_server() -> Starlette:
     )
 
 
-async def _converse(request: Request, wire: Wire, script: Script, counts: Counts) -> Response:
+async def _converse(request: Request, name: ProviderName, script: Script, counts: Counts) -> Response:
     body = await request.json()
-    read = wires.read_openai if wire == "openai" else wires.read_anthropic
-    talk = read(body)
+    wire = WIRES[name]
+    talk = wire.read(body)
     fault = _fault(request, body["model"], talk, script)
     if fault is not GOOD:
         counts.faults += 1
@@ -88,7 +86,7 @@ async def _converse(request: Request, wire: Wire, script: Script, counts: Counts
         return _error(wire, fault)
     answer = _answer(body, talk, fault)
     if not fault.cut:
-        counts.answered[wire] += 1
+        counts.answered[name] += 1
         counts.input_tokens += answer.input_tokens
         counts.output_tokens += answer.output_tokens
     return _send(wire, answer, is_stream=bool(body.get("stream")), is_cut=fault.cut)
@@ -108,10 +106,9 @@ async def _until_hung_up(request: Request) -> None:
         pass
 
 
-def _error(wire: Wire, fault: Fault) -> Response:
+def _error(wire: RehearsedWire, fault: Fault) -> Response:
     headers = _HEADERS | ({"retry-after": fault.retry_after} if fault.retry_after else {})
-    write = wires.error_openai if wire == "openai" else wires.error_anthropic
-    body = write(fault.status, f"rehearsed trouble: {fault.status}")
+    body = wire.error(fault.status, f"rehearsed trouble: {fault.status}")
     return JSONResponse(body, status_code=fault.status, headers=headers)
 
 
@@ -123,12 +120,12 @@ def _answer(body: dict[str, Any], talk: Talk, fault: Fault) -> Answer:
     return Answer(turn=turn, model=body["model"], input_tokens=count_tokens(said), stop=stop, seed=seed)
 
 
-def _send(wire: Wire, answer: Answer, *, is_stream: bool, is_cut: bool) -> Response:
+def _send(wire: RehearsedWire, answer: Answer, *, is_stream: bool, is_cut: bool) -> Response:
     if is_stream:
-        events = list(wires.stream_openai(answer) if wire == "openai" else wires.stream_anthropic(answer))
+        events = list(wire.stream(answer))
         kept = events[: max(1, len(events) // 2)] if is_cut else events
         return StreamingResponse(_spoken(kept, is_cut=is_cut), media_type="text/event-stream", headers=_HEADERS)
-    body = wires.write_openai(answer) if wire == "openai" else wires.write_anthropic(answer)
+    body = wire.write(answer)
     if not is_cut:
         return JSONResponse(body, headers=_HEADERS)
     whole = json.dumps(body).encode()

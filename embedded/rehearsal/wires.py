@@ -4,10 +4,11 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from core.model_providers import ProviderName
 from embedded.rehearsal.talk import Call, Talk, ToolOffer, Turn, count_tokens, read_result
 
 NAME = "rota-rehearsal"
@@ -261,3 +262,20 @@ def _data(value: dict[str, Any]) -> bytes:
 
 def _event(kind: str, value: dict[str, Any]) -> bytes:
     return f"event: {kind}\ndata: {json.dumps({'type': kind} | value, ensure_ascii=False)}\n\n".encode()
+
+
+@dataclass(frozen=True)
+class RehearsedWire:
+    """How one provider's requests are read and its answers written."""
+
+    path: str
+    read: Callable[[dict[str, Any]], Talk]
+    write: Callable[[Answer], dict[str, Any]]
+    stream: Callable[[Answer], Iterator[bytes]]
+    error: Callable[[int, str], dict[str, Any]]
+
+
+WIRES: dict[ProviderName, RehearsedWire] = {
+    "openai": RehearsedWire("/v1/chat/completions", read_openai, write_openai, stream_openai, error_openai),
+    "anthropic": RehearsedWire("/v1/messages", read_anthropic, write_anthropic, stream_anthropic, error_anthropic),
+}

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from agents.llm.base import Reply, Request, UserMessage
 from agents.llm.models import Models
+from core.model_providers import ProviderName
 from core.settings import Settings
-from domain.billing.routing import ProviderName
 from embedded.rehearsal.server import make_app
 from tests.support.models import Parrot
 from tests.support.servers import serving

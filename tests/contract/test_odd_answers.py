@@ -9,7 +9,7 @@ import pytest
 from agents.llm.answers import problem_of
 from agents.llm.base import AssistantMessage, Reply, ToolMessage, UserMessage
 from agents.llm.errors import ModelError
-from domain.billing.routing import ProviderName
+from core.model_providers import ProviderName
 from tests.contract.conftest import MakeLine
 from tests.support.models import Canned, Parrot
 

@@ -10,7 +10,7 @@ import pytest
 from agents.interrupt import Interrupt
 from agents.llm.base import AssistantMessage, TextDelta, ToolCall, ToolMessage, UserMessage
 from agents.llm.errors import ModelError
-from domain.billing.routing import ProviderName
+from core.model_providers import ProviderName
 from tests.contract.conftest import Line, MakeLine
 from tests.support.models import Canned, Parrot
 

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from agents.llm.models import Models
 from agents.sink import Sink
 from core import db
+from core.model_providers import ProviderName
 from core.settings import Settings
-from domain.billing.routing import ProviderName
 from tests.support.desk import Desk
 from tests.support.factories import change_agent, submit
 from tests.support.models import Canned, Parrot, asking, saying

@@ -6,7 +6,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from cli import find, render, times
+from cli import banner, find, times
 from cli.layout import Column, Listing, Wanted, fit, plain, shorten
 from cli.waiting import Surroundings, command_for
 from embedded.state import Running
@@ -115,7 +115,7 @@ def test_the_key_in_the_banner_is_one_line_and_a_moved_port_is_said(capsys: pyte
         database="", redis="", model="rehearsal", data="/somewhere", starts_per_minute=6000,
         moved=["port 8080 is taken: api is at 40123"],
     )  # fmt: skip
-    render.greet(running)
+    banner.greet(running)
     said = capsys.readouterr().out
     assert key in said.splitlines()
     assert "port 8080 is taken: api is at 40123" in " ".join(said.replace("│", " ").split())

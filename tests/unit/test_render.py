@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli import render
+from cli import money_views, task_views
 
 _AT = "2026-11-20T10:00:00+00:00"
 
@@ -37,28 +37,28 @@ def task(*steps: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def test_the_reason_of_a_failed_step_is_shown_whole() -> None:
     reason = "anthropic answered 400: " + "a long reason, " * 20 + "and what to do about it."
     failed = step(status="failed", output={"error": {"kind": "bad_request", "message": reason}})
-    assert "and what to do about it." in shown(render.waterfall([failed]))
+    assert "and what to do about it." in shown(task_views.waterfall([failed]))
     row = {
         "tasks": 1, "fingerprint": "f", "kind": "bad_request", "last_at": _AT, "agents": ["a"], "message": reason,
         "examples": ["t"],
     }  # fmt: skip
-    assert "about it." in shown(render.failure_table([row]))
+    assert "about it." in shown(task_views.failure_table([row]))
 
 
 @pytest.mark.parametrize("is_truncated", [True, False])
 def test_an_answer_that_was_cut_off_says_so(is_truncated: bool) -> None:
     cut = step(output={"actions": [], "confidence": None, "is_truncated": is_truncated})
-    seen = shown(render.task_detail(task(cut, result={"answer": "Half an", "is_truncated": is_truncated})))
+    seen = shown(task_views.task_detail(task(cut, result={"answer": "Half an", "is_truncated": is_truncated})))
     assert ("cut off at the limit of output tokens" in seen) is is_truncated
     assert ("answers (cut off)" in seen) is is_truncated
     assert ("max_output_tokens" in seen) is is_truncated
 
 
 def test_costs_that_are_estimated_or_without_a_price_say_so() -> None:
-    seen = shown(render.task_detail(task(step(input={"model": "m1", "is_unpriced": True, "is_estimated": True}))))
+    seen = shown(task_views.task_detail(task(step(input={"model": "m1", "is_unpriced": True, "is_estimated": True}))))
     assert "unpriced, billed at 0: m1" in seen
     assert "some tokens are estimated" in seen
-    assert "unpriced" not in shown(render.task_detail(task(step())))
+    assert "unpriced" not in shown(task_views.task_detail(task(step())))
 
 
 def test_a_month_tells_of_calls_that_are_not_what_they_seem() -> None:
@@ -68,7 +68,7 @@ def test_a_month_tells_of_calls_that_are_not_what_they_seem() -> None:
     }  # fmt: skip
     month = {"month": "2026-11-01", "total": line, "by_model": [line], "by_agent": [], "by_conversation": []}
     bill: dict[str, Any] = month | {"by_workflow": [], "closed_at": None, "markup": "0.2"}
-    for seen in (shown(render.usage_report(month)), shown(render.bill(bill))):
+    for seen in (shown(money_views.usage_report(month)), shown(money_views.bill(bill))):
         assert "3 of the calls were billed at 0" in seen
         assert "2 of the calls were billed by estimate" in seen
         assert "m1 (unpriced)" in seen

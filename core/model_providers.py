@@ -1,0 +1,62 @@
+"""The providers of models, one entry each.
+
+A new one needs an entry here, its key and its address in `core/settings.py` (`NAME_api_key`, `NAME_base_url`), its
+adapter in `agents/llm/`, and its wire in `embedded/rehearsal/wires.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ProviderName = Literal["anthropic", "openai"]
+
+
+@dataclass(frozen=True)
+class ModelProvider:
+    """A provider whose models Rota calls through its SDK."""
+
+    name: ProviderName
+    """also the name of its SDK's package, and in capitals the beginning of its environment variables"""
+    adapter: str
+    """`module:class` that speaks its wire"""
+    models: str
+    """how the names of its models begin; empty for the provider of all others"""
+    path: str
+    """what follows the host in the address of a server that speaks its wire"""
+    cure: str
+    """what to do when neither its key nor an address is set"""
+
+    @property
+    def variables(self) -> tuple[str, str]:
+        """The environment variables of its key and its address."""
+        return f"{self.name.upper()}_API_KEY", f"{self.name.upper()}_BASE_URL"
+
+
+PROVIDERS: dict[ProviderName, ModelProvider] = {
+    provider.name: provider
+    for provider in (
+        ModelProvider(
+            name="anthropic",
+            adapter="agents.llm.anthropic_provider:AnthropicProvider",
+            models="claude",
+            path="",
+            cure="set ANTHROPIC_API_KEY",
+        ),
+        ModelProvider(
+            name="openai",
+            adapter="agents.llm.openai_provider:OpenAIProvider",
+            models="",
+            path="/v1",
+            cure="set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own",
+        ),
+    )
+}
+COMPATIBLE: ProviderName = "openai"
+"""whose wire other servers speak"""
+KEY_VARIABLES = tuple(provider.variables[0] for provider in PROVIDERS.values())
+ADDRESS_VARIABLES = tuple(provider.variables[1] for provider in PROVIDERS.values())
+
+
+def provider_of(model: str) -> ProviderName:
+    """Return the provider of a model by its name: the one with the longest fitting beginning."""
+    fitting = [provider for provider in PROVIDERS.values() if model.startswith(provider.models)]
+    return max(fitting, key=lambda provider: len(provider.models)).name
