@@ -7,7 +7,7 @@ ARGS   ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock faults bench clean
+.PHONY: help install run test check format lock faults bench mutants coverage clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -43,8 +43,14 @@ faults: $(VENV)/.installed-dev ## make trouble for SECONDS (600) with SEED, and 
 bench: $(VENV)/.installed-dev ## measure all; ONLY=overhead (or another file of benchmarks/) one thing
 	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
+mutants: $(VENV)/.installed-dev ## change the pure core in small ways, and list the changes that no test notices (20 minutes)
+	@$(BIN)/mutmut run --max-children $(WORKERS) && $(BIN)/mutmut results
+
+coverage: $(VENV)/.installed-dev ## run every test in one process, and list the lines and branches that none reaches
+	@$(BIN)/coverage run -m pytest -p no:xdist $(ARGS) && $(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
+
 clean: ## remove .venv and caches; data under .rota stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build mutants .coverage* *.egg-info
 
 $(VENV)/bin/pip:
 	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>&1) || \
