@@ -367,7 +367,7 @@ def lock_recipients(connection: Connection, org: UUID, channel: Carrier, recipie
     transactions cannot deadlock. Only WhatsApp needs this.
     """
     if channel == "whatsapp":
-        whatsapp.hold(connection, org, recipients)
+        whatsapp.lock_numbers(connection, org, recipients)
 
 
 def is_to_be_paid(connection: Connection, message_id: UUID, channel: Carrier, task: UUID, seq: int) -> bool:
@@ -491,7 +491,7 @@ def pay_back(connection: Connection, org: UUID, message_id: UUID, task: UUID | N
     """Refund the cost, if any, of a message that was not sent. The cost of a WhatsApp conversation is refunded only
     when no other message of ours is left in it.
     """
-    payer = whatsapp.take_payment_back(connection, org, message_id)
+    payer = whatsapp.refund(connection, org, message_id)
     if payer is not None:
         wallet.refund(connection, org, payer.task_id, payer.seq, why, note=str(payer.message_id))
     elif task is not None and seq is not None and queries.number_of(connection, message_id) is None:
@@ -504,7 +504,7 @@ def withdraw(connection: Connection, org: UUID, ids: list[UUID]) -> set[UUID]:
     """
     rows = queries.withdraw(connection, ids) if ids else []
     cancelled = [row for row in rows if row["status"] == "cancelled"]
-    whatsapp.hold(connection, org, [row["recipient"] for row in cancelled if row["channel"] == "whatsapp"])
+    whatsapp.lock_numbers(connection, org, [row["recipient"] for row in cancelled if row["channel"] == "whatsapp"])
     for row in cancelled:
         pay_back(connection, org, row["id"], row["task_id"], row["seq"], "the message was cancelled")
     return {row["id"] for row in cancelled}

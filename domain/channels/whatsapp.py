@@ -22,7 +22,7 @@ def bare(number: str) -> str:
     return digits.removeprefix("00") if number.lstrip().startswith("00") else digits
 
 
-def hold(connection: Connection, org: UUID, numbers: Iterable[str]) -> None:
+def lock_numbers(connection: Connection, org: UUID, numbers: Iterable[str]) -> None:
     """Lock the conversations with these numbers until this transaction ends."""
     queries.lock_numbers(connection, org, [bare(number) for number in numbers])
 
@@ -31,7 +31,7 @@ def join(connection: Connection, org: UUID, number: str, at: datetime | None, *,
     """Return the conversation with a number that is open at `at` (None: now); open one if there is none. The number
     stays locked until this transaction ends.
     """
-    hold(connection, org, [number])
+    lock_numbers(connection, org, [number])
     found = queries.open_conversation(connection, org, bare(number), at)
     if found is not None:
         return found
@@ -46,7 +46,7 @@ def claim_payment(connection: Connection, payer: Payer) -> bool:
     return queries.claim_payment(connection, payer)
 
 
-def take_payment_back(connection: Connection, org: UUID, message_id: UUID) -> Payer | None:
+def refund(connection: Connection, org: UUID, message_id: UUID) -> Payer | None:
     """Mark the conversation of a message that was not sent as unpaid and return its payer, if no other message of ours
     is left in it. Otherwise return None.
     """

@@ -388,7 +388,7 @@ _LEADING = text("""
 """)
 
 
-def is_anybody_leading(connection: Connection, lease: timedelta) -> bool:
+def has_leading_dispatcher(connection: Connection, lease: timedelta) -> bool:
     """Whether a dispatcher has sent a heartbeat within `lease`."""
     return connection.execute(_LEADING, {"lease": lease}).scalar() is not None
 

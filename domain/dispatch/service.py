@@ -31,8 +31,6 @@ from domain.providers import service as providers
 from domain.tasks.schemas import PRIORITIES, Due, Priority
 from domain.tenants import service as tenants
 
-_FEWEST = 16
-
 # ── the dispatcher ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

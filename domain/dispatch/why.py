@@ -126,7 +126,7 @@ def _why_undispatched(
     if ahead:
         many = f"{ahead} or more" if ahead >= _MOST_COUNTED else str(ahead)
         return "turn", f"{many} tasks of {lane.agent} with priority {lane.priority} are before it."
-    if not queries.is_anybody_leading(connection, lease):
+    if not queries.has_leading_dispatcher(connection, lease):
         return "dispatcher", "No dispatcher is at work: start one with `rota dispatcher`."
     return "dispatcher", "It is due and next in its line; the dispatcher takes it as soon as its queue has room."
 

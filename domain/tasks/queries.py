@@ -382,7 +382,7 @@ _OFF = text("""
 """)
 
 
-def whoever_is_off(connection: Connection, task_id: UUID) -> RowMapping:
+def switched_off(connection: Connection, task_id: UUID) -> RowMapping:
     """Return whether a task's agent is deleted or switched off, and whether its user is disabled."""
     return connection.execute(_OFF, {"task": task_id}).mappings().one()
 

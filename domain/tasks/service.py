@@ -305,7 +305,7 @@ def retry(connection: Connection, task_id: UUID, *, now: bool = False) -> Task:
     if is_queued:
         return task
     if task.status in _ENDED_BADLY:
-        raise Conflict(_why_off(task, queries.whoever_is_off(connection, task_id)))
+        raise Conflict(_why_off(task, queries.switched_off(connection, task_id)))
     raise Conflict(
         "This task succeeded; replay it, or submit a new one, to do it again."
         if task.status == "succeeded"
