@@ -1,4 +1,4 @@
-"""Learn: the last step sums up what was done and what came of it, for people now and for better decisions later."""
+"""Learn: the last step sums up what was done and what came of it."""
 
 import json
 from decimal import Decimal
@@ -10,8 +10,6 @@ from agents.decision import Decision
 from agents.journal import make_record
 from agents.work import Work
 from core.clock import Stopwatch
-from core.model_providers import PROVIDERS
-from domain.tasks.schemas import Step
 
 
 class ActionTaken(BaseModel):
@@ -59,11 +57,6 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
     )
     work.journal.defer(make_record(seq, "learn", "learn", stopwatch, output=result.model_dump(mode="json")))
     return result
-
-
-def _by_endpoint(step: Step) -> bool:
-    """Whether a decision came from an endpoint that was set up, which the rehearsal model does not stand in for."""
-    return "provider" in step.input and step.input["provider"] not in PROVIDERS
 
 
 def _action(tool: str, output: dict[str, Any]) -> ActionTaken:

@@ -1,4 +1,4 @@
-"""Propose: between a decision and its actions, find out which may be carried out, and put the others before people.
+"""Screening: between a decision and its actions, find out which may be carried out, and put the others before people.
 
 The model proposes; permission, level and, where needed, a person dispose. An approval stands for exactly one tool with
 exactly these arguments, in exactly this step.

@@ -1,4 +1,4 @@
-"""Transactions: all writes and reads of the database go through this module, and nothing else commits."""
+"""Transactions: they commit here, and, where one statement is a transaction by itself, in `core/prepared.py`."""
 
 import contextlib
 from collections.abc import Collection, Iterator

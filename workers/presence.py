@@ -184,5 +184,5 @@ class Presence:
         for task_id, claim in unknown & self._strays:
             with system_transaction() as connection:
                 claims.release_stray(connection, task_id, claim)
-            log.warning("handed back a task whose departure was not written", task=str(task_id))
+            log.warning("handed back a task whose claim ended without being recorded", task=str(task_id))
         self._strays = unknown

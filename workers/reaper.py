@@ -15,4 +15,4 @@ def reap(connection: Connection, lease: timedelta) -> None:
     let them wait or end.
     """
     if taken := claims.reap_orphaned(connection, lease):
-        log.warning("took back the tasks of silent workers", **taken)
+        log.warning("reaped the tasks of silent workers", **taken)

@@ -1,4 +1,4 @@
-"""All SQL about prices and usage. Usage rows themselves are written with their step (domain/tasks/queries.py)."""
+"""All SQL about prices and usage. Usage rows themselves are written with their step (domain/claims/queries.py)."""
 
 from datetime import date, timedelta
 from decimal import Decimal
@@ -257,7 +257,7 @@ def budgets_concerned(connection: Connection, org: UUID, agent: str, task: UUID)
 
 
 # A month's row starts with what the month has used so far: a budget may be set on any day.
-_RESERVE = text("""
+_BEGIN_MONTH = text("""
     WITH month AS (
         INSERT INTO budget_months AS m (org_id, agent, month, spent, held)
         SELECT :org, :agent, rota_month(:org, rota_now()), :used, 0
@@ -289,7 +289,7 @@ def budget_month(connection: Connection, org: UUID, agent: str) -> RowMapping | 
 
 def begin_budget_month(connection: Connection, org: UUID, agent: str, used: Decimal) -> date:
     """Begin the current month of a budget with `used`, unless it has begun. Return the month."""
-    found: date = connection.execute(_RESERVE, {"org": org, "agent": agent, "used": used}).scalar_one()
+    found: date = connection.execute(_BEGIN_MONTH, {"org": org, "agent": agent, "used": used}).scalar_one()
     return found
 
 

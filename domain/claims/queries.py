@@ -1,4 +1,14 @@
-"""All SQL about claims: what a worker does with the task that it has claimed, and the reaping of silent workers."""
+"""All SQL about claims: what a worker does with the task that it has claimed, and the reaping of silent workers.
+
+Four rules keep tasks, attempts and the journal consistent. The task row is the outbox: a message is published only for
+a row marked as dispatched. `claim` is the fence: it grows with every claim, and every later write names it, so a worker
+that lost its task cannot write. A step, its usage row and the check of the fence are one statement. No claim ends with
+an open intent: a step that was begun and not recorded becomes `unknown`, and its task waits for a person.
+
+In the order of a task's life: `_CLAIM` takes the task and its first hold; `_RECORD` writes steps, usage rows and
+payments; `_FINISH` does that and ends a task that succeeded; `_LEAVE` ends any other claim; `_REAP` ends the claims of
+silent workers.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta

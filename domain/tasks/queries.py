@@ -1,10 +1,4 @@
-"""All SQL about tasks, attempts and the journal.
-
-Four rules keep it consistent. The task row is the outbox: a message is published only for a row marked as dispatched.
-`claim` is the fence: it grows with every claim, and every later write names it, so a worker that lost its task cannot
-write. A step, its usage row and the check of the fence are one statement. No claim ends with an open intent: a step
-that was begun and not recorded becomes `unknown`, and its task waits for a person.
-"""
+"""All SQL about tasks: submission, lists, and what people do with them. What workers do is in `domain/claims`."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta

@@ -1,5 +1,6 @@
 """Health tells of a worker that accepts nothing while tasks wait for it, and of no other."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -45,6 +46,10 @@ def not_accepting(client: TestClient) -> list[str]:
     return said
 
 
+def without_seconds(problem: str) -> str:
+    return re.sub(r"for \d+ s", "for some s", problem)
+
+
 def publish_and_wait(org: UUID, clock: Clock) -> UUID:
     task_id = submit(org).id
     assert [due.id for due in dispatch()] == [task_id]
@@ -59,7 +64,8 @@ def test_a_worker_that_claims_nothing_though_tasks_wait_is_named(client: TestCli
     (problem,) = not_accepting(client)
     assert "w1" in problem
     assert "2 free slots, and 1 tasks wait" in problem
-    assert [one.cure for one in diagnose(timedelta(seconds=5)) if one.what == "a worker accepts no tasks"] == [problem]
+    found = [one.cure for one in diagnose(timedelta(seconds=5)) if one.what == "a worker accepts no tasks"]
+    assert [without_seconds(one) for one in found] == [without_seconds(problem)]  # one was asked a moment later
 
 
 def test_a_worker_that_claims_is_well_and_so_is_one_for_which_nothing_waits(
