@@ -26,7 +26,7 @@ from core.ids import new_id
 from core.prepared import SingleStatement
 from domain.billing import service as billing
 from domain.claims import service as claims
-from domain.claims.schemas import Bill, Claimed, ClaimOutcome, JournalLine, StepRecord
+from domain.claims.schemas import Charge, Claimed, ClaimOutcome, JournalLine, StepRecord
 from domain.tasks.schemas import Status, Step
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment
@@ -140,7 +140,7 @@ class Journal:
 
     def record_reading(self, run: Callable[[Connection], StepRecord]) -> Step:
         """Call `run`, which only reads, and write the step it returns. Nothing is locked: it can be read again."""
-        has_cost = any(record.bill is not None for record, _, _ in self._deferred)
+        has_cost = any(record.charge is not None for record, _, _ in self._deferred)
         return self._keep(self._write(run, is_paid_for=False, durable=has_cost))
 
     def begin(self, record: StepRecord, also: Also = _nothing_else) -> None:
@@ -217,7 +217,7 @@ class Journal:
         return [line for line in self._lines() if not claims.written_step(connection, line.id)]
 
     def _write_lines(self, connection: Connection, lines: list[JournalLine]) -> None:
-        """Write steps with their bills and payments."""
+        """Write steps with their charges and payments."""
         if not lines:
             return
         payments = self._payments(lambda: connection, lines)
@@ -226,12 +226,12 @@ class Journal:
             for payment in payments:
                 self.funds.pay_anew(connection, payment)
         for line in lines:
-            if line.record.bill is not None:
-                self.funds.draw(connection, line.record.bill.cost.billed)
+            if line.record.charge is not None:
+                self.funds.draw(connection, line.record.charge.cost.billed)
 
     def _payments(self, connect: LazyConnection, lines: list[JournalLine]) -> list[Payment]:
         """The payments for model calls. An answer that cannot be used costs no token."""
-        called = [record.seq for record, _, _ in lines if record.bill is not None and record.status == "done"]
+        called = [record.seq for record, _, _ in lines if record.charge is not None and record.status == "done"]
         made = [self.funds.payment(connect, seq, "internal_llm_call") for seq in called]
         return [payment for payment in made if payment is not None]
 
@@ -306,7 +306,7 @@ def make_record(
     *,
     output: dict[str, Any],
     given: dict[str, Any] | None = None,
-    bill: Bill | None = None,
+    charge: Charge | None = None,
     status: Any = "done",
 ) -> StepRecord:
     """A step's record, timed by `stopwatch`."""
@@ -318,5 +318,5 @@ def make_record(
         input=given or {},
         output=output,
         duration_ms=stopwatch.milliseconds(),
-        bill=bill,
+        charge=charge,
     )

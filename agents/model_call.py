@@ -22,7 +22,7 @@ from core.db import transaction
 from core.errors import Misconfigured
 from core.failpoints import failpoint
 from domain.billing.schemas import Tokens
-from domain.claims.schemas import Bill, StepRecord
+from domain.claims.schemas import Charge, StepRecord
 from domain.pacing.schemas import Route
 from domain.replies import service as replies
 from domain.replies.schemas import KeptReply
@@ -38,13 +38,13 @@ def ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1.
     call = _prepare(work, model, request, seq, share)
     cache = _ReplyCache(call)
     reply, is_cached = cache.answer(lambda: _reply(call))
-    bill = None if is_cached else call.bill(reply.tokens)
+    charge = None if is_cached else call.charge(reply.tokens)
     if problem := problem_of(reply, call.request.max_output_tokens):
-        call.record_failure(problem, bill, text=reply.message.text)
+        call.record_failure(problem, charge, text=reply.message.text)
         raise problem
     decision = read(reply, seq)
     output = decision.model_dump(exclude={"seq"}) | ({"from_cache": True} if is_cached else {})
-    _record(work, decision, call.record(output, bill), at_once=cache.is_used and not is_cached)
+    _record(work, decision, call.record(output, charge), at_once=cache.is_used and not is_cached)
     if not is_cached:
         cache.keep(reply)
     return decision
@@ -62,9 +62,9 @@ class _ModelCall:
     """as the agent names it"""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
-    def bill(self, tokens: Tokens) -> Bill:
-        """The bill for these tokens."""
-        return Bill(
+    def charge(self, tokens: Tokens) -> Charge:
+        """The charge for these tokens."""
+        return Charge(
             provider=self.served.name,
             model=self.served.model,
             tokens=tokens,
@@ -72,19 +72,19 @@ class _ModelCall:
             is_rehearsal=self.work.workplace.models.is_rehearsed(self.served.place),
         )
 
-    def record(self, output: dict[str, Any], bill: Bill | None, **more: Any) -> StepRecord:
+    def record(self, output: dict[str, Any], charge: Charge | None, **more: Any) -> StepRecord:
         """The step's record."""
         given = {"model": self.model, "provider": self.served.name, "messages": len(self.request.messages)}
-        marks = {"is_estimated": bill.tokens.is_estimated, "is_unpriced": bill.cost.is_unpriced} if bill else {}
+        marks = {"is_estimated": charge.tokens.is_estimated, "is_unpriced": charge.cost.is_unpriced} if charge else {}
         given |= {name: True for name, is_so in marks.items() if is_so}
         return make_record(
-            self.seq, "decide", self.model, self.stopwatch, output=output, given=given, bill=bill, **more
+            self.seq, "decide", self.model, self.stopwatch, output=output, given=given, charge=charge, **more
         )
 
-    def record_failure(self, error: ModelError, bill: Bill | None, **said: str) -> None:
+    def record_failure(self, error: ModelError, charge: Charge | None, **said: str) -> None:
         """Write a failed try into the journal."""
         output = {"error": {"kind": error.kind, "message": error.message}, **said}
-        self.work.journal.record(self.record(output, bill, status="failed"))
+        self.work.journal.record(self.record(output, charge, status="failed"))
 
 
 def _prepare(work: Work, model: str, request: Request, seq: int, share: float) -> _ModelCall:
@@ -113,7 +113,7 @@ def _reply(call: _ModelCall) -> Reply:
     except ModelError as error:
         if error.tokens is None:  # otherwise it must be billed first
             work.interrupt.check()  # a stop may be what ended the call
-        call.record_failure(error, call.bill(error.tokens) if error.tokens else None)
+        call.record_failure(error, call.charge(error.tokens) if error.tokens else None)
         work.interrupt.check()
         raise
 

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.terminal import escape, facts_table, out
+from core.model_providers import KEY_VARIABLES
 from embedded.state import Running
 
 
@@ -17,7 +18,7 @@ def banner(running: Running) -> RenderableType:
     for change in running.moved:
         facts.add_row("[yellow]Moved[/]", f"[yellow]{escape(change)}[/]")
     model = (
-        "[yellow]rehearsal[/]: rehearsed answers, not intelligent ones: set ANTHROPIC_API_KEY or OPENAI_API_KEY"
+        f"[yellow]rehearsal[/]: rehearsed answers, not intelligent ones: set {' or '.join(KEY_VARIABLES)}"
         if running.model == "rehearsal"
         else "[green]live[/]: calls go to the providers you configured, and cost money"
     )

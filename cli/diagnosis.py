@@ -19,6 +19,7 @@ from core.db import system_transaction
 from core.engines import APP, become, connect_options, role_url
 from core.errors import Misconfigured, RotaError
 from core.migrations import newest_revision, revision_of, unusable
+from core.model_providers import KEY_VARIABLES
 from core.settings import Settings, load_settings
 from core.text import described
 from domain.monitoring import service as monitoring
@@ -187,7 +188,7 @@ def model_finding(config: Settings, *, has_servers: bool) -> Finding:
     return Finding(
         "no provider of models is configured: every model call fails",
         False,
-        "set ANTHROPIC_API_KEY or OPENAI_API_KEY for every process; ROTA_REHEARSAL_URL to rehearse (rota rehearsal)",
+        f"set {' or '.join(KEY_VARIABLES)} for every process; ROTA_REHEARSAL_URL to rehearse (rota rehearsal)",
     )
 
 

@@ -238,7 +238,7 @@ class Settings(BaseSettings):
         _ = urlsplit(url).port
         return url
 
-    @field_validator("anthropic_base_url", "openai_base_url", "rehearsal_url")
+    @field_validator(*(f"{name}_base_url" for name in PROVIDERS), "rehearsal_url")
     @classmethod
     def _is_address(cls, url: str | None) -> str | None:
         if url and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):

@@ -9,12 +9,17 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from core.model_providers import PROVIDERS
+
 # A busy machine is slow, and no test says how fast the code must be.
 hypothesis.settings.register_profile("rota", deadline=None)
 hypothesis.settings.load_profile("rota")
 
 for _name in list(os.environ):
-    if _name.startswith(("ROTA_", "OPENAI_", "ANTHROPIC_")) or _name in {"DATABASE_URL", "REDIS_URL"}:
+    if _name.startswith(("ROTA_", *(f"{name.upper()}_" for name in PROVIDERS))) or _name in {
+        "DATABASE_URL",
+        "REDIS_URL",
+    }:
         del os.environ[_name]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.

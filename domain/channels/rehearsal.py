@@ -2,11 +2,12 @@
 
 import json
 
+from core.model_providers import KEY_VARIABLES
 from domain.channels.schemas import Outgoing
 
 REFUSAL = (
     "The rehearsal model, which understands nothing, answered in this task. What it writes or does reaches people in a "
-    "demonstration organisation only, whose contacts are invented. Set ANTHROPIC_API_KEY or OPENAI_API_KEY, then "
+    f"demonstration organisation only, whose contacts are invented. Set {' or '.join(KEY_VARIABLES)}, then "
     "submit the task again."
 )
 MARK = "[Rehearsal]"

@@ -161,7 +161,7 @@ _JOURNAL = """
                rota_now() - (l.duration_ms + l.age_ms) * interval '1 millisecond', l.duration_ms, l.model,
                coalesce(l.input_tokens, 0), coalesce(l.output_tokens, 0), coalesce(l.billed_cost, 0)
           FROM fence f, line l
-    ), bill AS (
+    ), usage_row AS (
         INSERT INTO usage (id, org_id, task_id, seq, step_id, agent_id, agent, provider, model, input_tokens,
                            cached_tokens, cache_write_tokens, output_tokens, base_cost, markup, billed_cost, price,
                            is_rehearsal, is_estimated, is_unpriced, conversation, workflow_run)

@@ -39,10 +39,10 @@ class Claimed(BaseModel):
     now: datetime = Field(description="when it was claimed, by the database's clock")
     organisation_version: str | None = Field(description="of the organisation's row; another one, another row")
     agent_version: str | None = Field(description="of the agent's row")
-    promised: int = Field(default=0, description="tokens that were promised to it with the claim")
+    promised: int = Field(default=0, description="tokens that were held for it with the claim")
 
 
-class Bill(BaseModel):
+class Charge(BaseModel):
     """What is charged for the model call of a step."""
 
     provider: str
@@ -62,7 +62,7 @@ class StepRecord(BaseModel):
     input: dict[str, Any] = {}
     output: dict[str, Any]
     duration_ms: int
-    bill: Bill | None = None
+    charge: Charge | None = None
 
 
 class JournalLine(NamedTuple):

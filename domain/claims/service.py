@@ -131,20 +131,20 @@ def _row_of(line: JournalLine) -> dict[str, Any]:
         "id": line.id, "seq": record.seq, "stage": record.stage, "name": record.name, "status": record.status,
         "input": record.input, "output": record.output, "duration_ms": record.duration_ms, "age_ms": line.age_ms,
     }  # fmt: skip
-    if bill := record.bill:
-        tokens, cost = bill.tokens, bill.cost
+    if charge := record.charge:
+        tokens, cost = charge.tokens, charge.cost
         row |= {
-            "usage_id": new_id(), "provider": bill.provider, "model": bill.model, "input_tokens": tokens.input,
+            "usage_id": new_id(), "provider": charge.provider, "model": charge.model, "input_tokens": tokens.input,
             "cached_tokens": tokens.cached, "cache_write_tokens": tokens.cache_write, "output_tokens": tokens.output,
             "base_cost": cost.base, "markup": cost.markup, "billed_cost": cost.billed, "price": cost.price,
-            "is_rehearsal": bill.is_rehearsal, "is_estimated": tokens.is_estimated, "is_unpriced": cost.is_unpriced,
+            "is_rehearsal": charge.is_rehearsal, "is_estimated": tokens.is_estimated, "is_unpriced": cost.is_unpriced,
         }  # fmt: skip
     return row
 
 
 def as_step(task: Claimed, record: StepRecord) -> Step:
     """Return `record` as a step of the task's journal."""
-    bill = record.bill
+    charge = record.charge
     return Step.model_construct(  # no validation: nothing in it comes from outside
         seq=record.seq,
         stage=record.stage,
@@ -154,10 +154,10 @@ def as_step(task: Claimed, record: StepRecord) -> Step:
         input=record.input,
         output=record.output,
         duration_ms=record.duration_ms,
-        model=bill.model if bill else None,
-        input_tokens=bill.tokens.input if bill else 0,
-        output_tokens=bill.tokens.output if bill else 0,
-        billed_cost=bill.cost.billed if bill else Decimal(0),
+        model=charge.model if charge else None,
+        input_tokens=charge.tokens.input if charge else 0,
+        output_tokens=charge.tokens.output if charge else 0,
+        billed_cost=charge.cost.billed if charge else Decimal(0),
     )
 
 

@@ -46,6 +46,13 @@ def list_loans(connection: Connection, *, reader: UUID | None, limit: int) -> li
     return [Loan.model_validate(dict(row)) for row in rows]
 
 
+def add_reader(connection: Connection, org: UUID, name: str, email: str) -> UUID:
+    """Add a reader. Returns the contact's id."""
+    reader = new_id()
+    contacts.add_many(connection, [{"id": reader, "org_id": org, "kind": "reader", "name": name, "email": email}])
+    return reader
+
+
 def lend(connection: Connection, org: UUID, reader: UUID, title: str) -> UUID:
     """Lend a book to a reader. Returns the loan's id.
 

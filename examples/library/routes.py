@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from domain.tenants.schemas import Email
 from library import loans
 from web.auth import Principal
 from web.listing import LOOK, MOVE, Limit, may
@@ -18,6 +19,20 @@ class NewLoan(BaseModel):
 
     reader: UUID
     title: str = Field(min_length=1, max_length=200)
+
+
+class NewReader(BaseModel):
+    """Who may borrow."""
+
+    name: str = Field(min_length=1, max_length=200)
+    email: Email
+
+
+@router.post("/readers", status_code=201, responses=LOOK)
+def add_reader(new: NewReader, caller: Annotated[Principal, may("readers:write")]) -> dict[str, UUID]:
+    """Add a reader."""
+    with caller.writing() as connection:
+        return {"id": loans.add_reader(connection, caller.org_id, new.name, new.email)}
 
 
 @router.get("/loans", responses=LOOK)

@@ -57,11 +57,9 @@ def test_a_pack_brings_its_tables_agents_tools_routes_and_follow_ups(library: In
     assert "search_clients" not in {tool["name"] for tool in library.http.get("/v1/tools").json()}
     assert [rule["slug"] for rule in library.http.get("/v1/follow-up-rules").json()] == ["overdue-books"]
     ((org,),) = library.query("SELECT id FROM organisations")
-    ((reader,),) = library.query(
-        "INSERT INTO contacts (id, org_id, kind, name, email) "
-        "VALUES (gen_random_uuid(), %s, 'reader', 'Ada Byron', 'ada@example.com') RETURNING id",
-        org,
-    )
+    added = library.http.post("/v1/readers", json={"name": "Ada Byron", "email": "ada@example.com"})
+    assert added.status_code == 201, added.text
+    reader = added.json()["id"]
     ((stranger,),) = library.query(
         "INSERT INTO contacts (id, org_id, kind, name, email) "
         "VALUES (gen_random_uuid(), %s, 'supplier', 'Printer', 'printer@example.com') RETURNING id",

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from agents.llm.base import Reply, Request, UserMessage
 from agents.llm.models import Models
-from core.model_providers import ProviderName
+from core.model_providers import PROVIDERS, ProviderName
 from core.settings import Settings
 from embedded.rehearsal.server import make_app
 from tests.support.models import Parrot
@@ -55,7 +55,7 @@ def rehearsal() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+@pytest.fixture(params=list(PROVIDERS))
 def provider(request: pytest.FixtureRequest) -> ProviderName:
     """Each provider in turn."""
     name: ProviderName = request.param
@@ -94,13 +94,10 @@ def line_to() -> Iterator[MakeLine]:
     made: list[Models] = []
 
     def make(provider: ProviderName, manner: str, url: str) -> Line:
-        config = Settings(
-            openai_base_url=f"{url}/v1",
-            anthropic_base_url=url,
-            openai_api_key=SecretStr("k"),
-            anthropic_api_key=SecretStr("k"),
-            provider_headers={"x-tenant": "t1"},
-        )
+        given: dict[str, Any] = {}
+        for one in PROVIDERS.values():
+            given |= {f"{one.name}_base_url": f"{url}{one.path}", f"{one.name}_api_key": SecretStr("k")}
+        config = Settings(**given, provider_headers={"x-tenant": "t1"})
         made.append(Models(config))
         return Line(provider, manner, made[-1])
 

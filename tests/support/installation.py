@@ -14,13 +14,14 @@ from typing import Any
 import httpx2
 import psycopg
 
+from core.model_providers import PROVIDERS
 from core.settings import ROOT
 from embedded.processes import remove_tree
 from embedded.state import read_state
 from tests.support.models import Director
 from tests.support.servers import wait_until
 
-_OTHERS = ("ROTA_", "OPENAI_", "ANTHROPIC_", "COLUMNS")
+_OTHERS = ("ROTA_", "COLUMNS", *(f"{name.upper()}_" for name in PROVIDERS))
 _CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
 
 
