@@ -44,7 +44,10 @@ bench: $(VENV)/.installed-dev ## measure all; ONLY=overhead (or another file of 
 	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
 mutants: $(VENV)/.installed-dev ## change the pure core in small ways, and list the changes that no test notices (20 minutes)
-	@$(BIN)/mutmut run --max-children $(WORKERS) && $(BIN)/mutmut results
+	@# Not among the test tools: it brings setproctitle, with which Celery overwrites the environment that a process shows.
+	@test -d build/mutmut || $(BIN)/pip install -q --disable-pip-version-check --target build/mutmut mutmut==3.8.1
+	@PYTHONPATH=build/mutmut $(BIN)/python -m mutmut run --max-children $(WORKERS)
+	@PYTHONPATH=build/mutmut $(BIN)/python -m mutmut results
 
 coverage: $(VENV)/.installed-dev ## run every test in one process, and list the lines and branches that none reaches
 	@$(BIN)/coverage run -m pytest -p no:xdist $(ARGS) && $(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
