@@ -29,7 +29,7 @@ def ensure_billable(connection: Connection, model: str) -> None:
 
 
 def unserved_models(connection: Connection) -> set[str]:
-    """The models of agents that nobody serves to this organisation at a price that is known."""
+    """Return the agents' models for which this organisation has no provider with a known price."""
 
     def is_unserved(model: str) -> bool:
         try:

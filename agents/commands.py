@@ -1,4 +1,4 @@
-"""What a request tells somebody to do, read from its words. Pure.
+"""Read a request as a list of commands. Pure.
 
 Reading is strict on purpose. A *command* begins with a verb in its imperative ("book Ana into spin", "apunta a Ana"),
 after words of courtesy at most ("can you", "quiero que"); a statement, a question about something, reported and quoted
@@ -77,7 +77,7 @@ class Command:
 
 
 def refers_back(command: Command) -> bool:
-    """Whether a command speaks of somebody whom it does not name: "book her"."""
+    """Whether a command refers to a person without a name: "book her"."""
     return bool(REFERS.intersection(command.words)) or CLITIC.fullmatch(command.words[0]) is not None
 
 

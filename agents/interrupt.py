@@ -49,8 +49,8 @@ class Interrupt:
         return self._reason
 
     def trigger(self, reason: Reason) -> None:
-        """Ask for a stop and wake whoever waits for a provider. Draining, and what is switched off, wait for the step's
-        end instead.
+        """Ask for a stop and wake the threads that wait for a provider. When draining or switched off, the current
+        step ends first.
         """
         with self._lock:
             if self._reason is None or self._reason in _AFTER_THE_STEP:

@@ -1,7 +1,7 @@
 """The journal of a task in hand: which steps are done, and the only way in which one is written.
 
-A step is written in a transaction with what it costs and what it changed. A step that nobody else can see yet may be
-deferred: it is written together with the next one, or with the end of the claim.
+A step is written in a transaction with what it costs and what it changed. A step that called no tool with effects
+may be deferred: it is written together with the next one, or with the end of the claim.
 """
 
 import contextlib

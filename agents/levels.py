@@ -55,7 +55,7 @@ class ProposedCall:
     mode: Mode
     confidence: float | None = None
     amount: Decimal | None = Decimal(0)
-    """None where nobody knows how much it moves"""
+    """None if the amount is unknown"""
     sends_outside: bool = False
     moves_money: bool = False
     always_asks: bool = False
