@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
-# Two workers keep two cores busy; more only take turns. Override with WORKERS=n.
-WORKERS ?= 2
+# Tests wait for processes a quarter of the time, so three workers keep two cores busy. Override with WORKERS=n.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock faults bench mutants coverage clean
+.PHONY: help install run test check format lock faults soak bench mutants coverage clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ lock: $(VENV)/.installed-dev ## pin the dependencies again, with hashes and with
 faults: $(VENV)/.installed-dev ## make trouble for SECONDS (600) with SEED, and check that all held
 	@$(BIN)/python -m tests.acceptance.faults --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
+soak: $(VENV)/.installed-dev ## faults with ever new seeds for MINUTES (60), then every property with 50 times the examples
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
 bench: $(VENV)/.installed-dev ## measure all; ONLY=overhead (or another file of benchmarks/) one thing
 	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
@@ -49,8 +52,9 @@ mutants: $(VENV)/.installed-dev ## change the pure core in small ways, and list 
 	@PYTHONPATH=build/mutmut $(BIN)/python -m mutmut run --max-children $(WORKERS)
 	@PYTHONPATH=build/mutmut $(BIN)/python -m mutmut results
 
-coverage: $(VENV)/.installed-dev ## run every test in one process, and list the lines and branches that none reaches
-	@$(BIN)/coverage run -m pytest -p no:xdist $(ARGS) && $(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
+coverage: $(VENV)/.installed-dev ## run every test, and list the lines and branches that none reaches, in any process
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS); $(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
 
 clean: ## remove .venv and caches; data under .rota stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build mutants .coverage* *.egg-info

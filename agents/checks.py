@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from agents.tools import TOOLS
 from core.errors import InvalidInput
-from core.model_providers import ProviderName
+from core.model_providers import COMPATIBLE, ProviderName
 from core.settings import settings
 from domain.agents import service as agents
 from domain.agents.schemas import AgentFields
@@ -19,7 +19,7 @@ def ensure_billable(connection: Connection, model: str) -> None:
     """Refuse a model whose calls could not be billed. On a server of one's own, any model is accepted.
 
     Raises:
-        InvalidInput: nobody knows a price for the model.
+        InvalidInput: no price of the model is known.
     """
     own = billing.own_price(connection, model)
     provider = provider_of(model, own)
@@ -56,7 +56,7 @@ def _models(connection: Connection) -> list[str]:
 def has_price(connection: Connection, model: str) -> bool:
     """Whether anybody knows a price for a model."""
     own, served = billing.own_price(connection, model), providers.endpoint(connection, model)
-    provider = "openai" if served else provider_of(model, own)
+    provider = COMPATIBLE if served else provider_of(model, own)
     return pricing.is_priced(provider=provider, model=served.model if served else model, own=own)
 
 

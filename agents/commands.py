@@ -43,7 +43,10 @@ _QUOTED = re.compile(
 _APOSTROPHE = re.compile("[\u2019\u00b4\u02bc\u2032\uff07]|(?<!`)`(?!`)")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[¿¡]")
-_JOINT = re.compile(r"\s*(?:[,()]|\s[-\u2013\u2014]\s|:(?=\s|$)|\b(?:and|then|y|e|luego)\b)\s*")
+# The words are joints where they stand by themselves: "e-mail" is one word, and an address no list.
+_JOINT = re.compile(
+    r"\s*(?:[,()]|\s[-\u2013\u2014]\s|:(?=\s|$)|(?<![\w@./-])(?:and|then|y|e|luego)(?![\w@/-]|\.\w))\s*"
+)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Decide: the model answers or asks for actions. What it proposed, and why, is kept."""
 
+from collections.abc import Iterable
+
+from agents.call import client_specs
 from agents.decision import Decision
 from agents.llm.answers import Remedy, remedy_for
 from agents.llm.base import AssistantMessage, Message, Request, ToolMessage, UserMessage
 from agents.llm.errors import OUTAGE, ModelError
-from agents.llm.gates import HeldBack
+from agents.llm.gates import CoolingDown
 from agents.model_call import ask
 from agents.perceive import Perception
 from agents.served import serving
@@ -26,7 +29,7 @@ def decide(work: Work, perception: Perception, seq: int) -> Decision:
 
     Raises:
         ModelError: there was no usable answer; failed tries are in the journal, billed where the provider charged.
-        HeldBack: the model may not be called soon, nor a fallback.
+        CoolingDown: the model may not be called soon, nor a fallback.
     """
     done = work.journal.finished(seq)
     if done is not None:
@@ -35,7 +38,7 @@ def decide(work: Work, perception: Perception, seq: int) -> Decision:
     request = _request(work, perception)
     try:
         return _ask_well(work, perception.model, request, seq)
-    except (ModelError, HeldBack) as error:
+    except (ModelError, CoolingDown) as error:
         work.check()
         fallback = _fallback(work, perception, error)
         if fallback is None:
@@ -66,7 +69,7 @@ def _ask_well(work: Work, model: str, request: Request, seq: int) -> Decision:
                 request = request.model_copy(update={"messages": [*request.messages, _AGAIN]})
 
 
-def _fallback(work: Work, perception: Perception, error: ModelError | HeldBack) -> str | None:
+def _fallback(work: Work, perception: Perception, error: ModelError | CoolingDown) -> str | None:
     """The model to ask after `error` of the first one; None where there is none, or its provider is not configured."""
     model = perception.fallback_model
     if model is None or model == perception.model or not _goes_elsewhere(work, error):
@@ -74,19 +77,19 @@ def _fallback(work: Work, perception: Perception, error: ModelError | HeldBack) 
     return model if work.workplace.models.is_usable(serving(work, model).place) else None
 
 
-def _goes_elsewhere(work: Work, error: ModelError | HeldBack) -> bool:
-    if isinstance(error, HeldBack):
+def _goes_elsewhere(work: Work, error: ModelError | CoolingDown) -> bool:
+    if isinstance(error, CoolingDown):
         return error.cause == "outage"
     return error.kind in OUTAGE | {"model_unavailable"} | work.fallback_kinds
 
 
-def _ask_fallback(work: Work, model: str, request: Request, seq: int, first: ModelError | HeldBack) -> Decision:
+def _ask_fallback(work: Work, model: str, request: Request, seq: int, first: ModelError | CoolingDown) -> Decision:
     """Ask the fallback after the `first` error. Where it cannot answer either, the first error is raised; or the
     fallback's, where only that one may pass.
     """
     try:
         return _ask_well(work, model, request, seq)
-    except (ModelError, HeldBack, Misconfigured, InvalidInput, InsufficientFunds, BudgetExhausted) as second:
+    except (ModelError, CoolingDown, Misconfigured, InvalidInput, InsufficientFunds, BudgetExhausted) as second:
         if _may_pass(second) and not _may_pass(first):
             raise
         raise first from second
@@ -96,19 +99,31 @@ def _may_pass(error: RotaError) -> bool:
     """Whether the task can go on later without a change to the agent or the configuration."""
     if isinstance(error, ModelError):
         return error.kind in OUTAGE | {"rate_limited"}
-    return isinstance(error, HeldBack | InsufficientFunds | BudgetExhausted)
+    return isinstance(error, CoolingDown | InsufficientFunds | BudgetExhausted)
 
 
 def _request(work: Work, perception: Perception) -> Request:
     limits = work.agent.limits
+    tools = [tool.spec for name in perception.tools if (tool := TOOLS.get(name))] + client_specs(work)
+    # Providers refuse calls of tools where none is offered.
+    history = work.history if tools else without_calls(work.history)
     return Request(
         model=perception.model,
         system=perception.system,
-        messages=conversation(perception, work.journal.steps(), work.messages),
-        tools=[tool.spec for name in perception.tools if (tool := TOOLS.get(name))],
+        messages=[*history, *conversation(perception, work.journal.steps(), work.messages)],
+        tools=tools,
         max_output_tokens=limits.max_output_tokens,
         timeout=work.time_for_a_call(),
     )
+
+
+def without_calls(history: Iterable[Message]) -> list[Message]:
+    """Return what was said, without the calls of tools and their results."""
+    return [
+        AssistantMessage(text=message.text) if isinstance(message, AssistantMessage) else message
+        for message in history
+        if not isinstance(message, ToolMessage) and message.text
+    ]
 
 
 def conversation(perception: Perception, journal: list[Step], known: dict[int, Message]) -> list[Message]:

@@ -73,8 +73,9 @@ def pointers(text: str) -> frozenset[str]:
     """Where a folded text sends its reader, or has them pay: links, names of hosts, e-mail addresses, names in social
     networks, telephone and account numbers. Days are none.
     """
+    # A day can be part of a host's name, so links are looked for before days are taken out.
+    found = [one.group().rstrip(".,;:!?)'\"") for pattern in (EMAIL, LINK) for one in pattern.finditer(text)]
     plain = _DAY.sub(" ", MOMENT.sub(lambda found: " " if _ends_there(text, found) else found.group(), text))
-    found = [one.group().rstrip(".,;:!?)'\"") for pattern in (EMAIL, LINK) for one in pattern.finditer(plain)]
     numbers = [one.group() for one in _NUMBERS_OF_A_WAY.finditer(plain)]
     return frozenset([*found, *(digits(one) for one in numbers)])
 

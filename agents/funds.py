@@ -21,8 +21,8 @@ class TaskFunds:
     def __init__(self, task: Claimed, reference: ReferenceCache) -> None:
         self._task = task
         self._reference = reference
-        self._left = task.promised
-        self._has_hold = task.claim > 1 or task.promised > 0
+        self._left = task.held_tokens
+        self._has_hold = task.claim > 1 or task.held_tokens > 0
         self.is_prepaid = True
         """whether the organisation buys tokens; where it does not, everything costs none"""
         self.has_reserved = task.claim > 1

@@ -60,7 +60,7 @@ class Interrupt:
             self.end_calls()
 
     def end_calls(self) -> None:
-        """Wake whoever waits for a provider."""
+        """Wake a thread that waits for a provider."""
         with self._lock:
             for waiting in self._sockets:
                 _shut_down(waiting)

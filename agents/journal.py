@@ -70,7 +70,8 @@ class Journal:
     def load(self, connection: Connection) -> None:
         """Read what earlier claims wrote."""
         self._steps = claims.journal(connection, self._task.id)
-        self.tokens, self.cost = claims.spent_on(connection, self._task.id)
+        spent = claims.spent_on(connection, self._task.id)
+        self.tokens, self.cost = spent.tokens, spent.cost
 
     def finished(self, seq: int) -> Step | None:
         """The step `seq`, if this claim or an earlier one has finished it."""
@@ -86,11 +87,15 @@ class Journal:
         """The finished steps in order."""
         return [step for _, step in sorted(self._steps.items()) if step.status == "done"]
 
+    def last_decision(self) -> int:
+        """The step of the last decision that is done, -1 if there is none."""
+        return max((step.seq for step in self._steps.values() if step.stage == "decide"), default=-1)
+
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def defer(self, record: StepRecord) -> None:
-        """Write a step with what comes next. For a step that called no other system and changed nothing, and for a
-        decision whose only action is a look at our own records.
+        """Write a step with what comes next: one that cost nothing, or a decision that the next write follows at once
+        (an answer, or a single look at our own records).
         """
         self._deferred.append((record, new_id(), Stopwatch()))
         self._keep(claims.as_step(self._task, record))
@@ -102,7 +107,7 @@ class Journal:
     @contextlib.contextmanager
     def lazy_transaction(self) -> Iterator[LazyConnection]:
         """Within, a transaction that is opened at the first call of what this yields, and the steps that were deferred
-        are written first. It is not durable: what is promised here is promised again where it was lost.
+        are written first. It is not durable: a hold that is made here is made again if it was lost.
         """
         opened: list[Connection] = []
         with contextlib.ExitStack() as stack:
@@ -122,7 +127,7 @@ class Journal:
 
         def make(connection: Connection) -> StepRecord:
             if also is not _nothing_else:
-                claims.lock_claim(connection, self._task)  # the task's row is locked first, so no two can deadlock
+                claims.lock_shared(connection, self._task)  # the task's row is locked first, so no two can deadlock
                 also(connection)
             return record
 
@@ -133,13 +138,15 @@ class Journal:
         """Call `run` and write the step it returns in one transaction that locks the claim: both happen, or neither."""
 
         def locked(connection: Connection) -> StepRecord:
-            claims.lock_claim(connection, self._task)
+            claims.lock_shared(connection, self._task)
             return run(connection)
 
         return self._keep(self._write(locked, is_paid_for=False))
 
     def record_reading(self, run: Callable[[Connection], StepRecord]) -> Step:
-        """Call `run`, which only reads, and write the step it returns. Nothing is locked: it can be read again."""
+        """Call `run`, which only reads, and write the step it returns. The task is locked only for the write: what was
+        read can be read again.
+        """
         has_cost = any(record.charge is not None for record, _, _ in self._deferred)
         return self._keep(self._write(run, is_paid_for=False, durable=has_cost))
 
@@ -147,7 +154,7 @@ class Journal:
         """Write the intent of an effect that must not happen twice. Until it is finished, its outcome is in doubt."""
 
         def make(connection: Connection) -> StepRecord:
-            claims.lock_claim(connection, self._task)
+            claims.lock_shared(connection, self._task)
             also(connection)
             return record.model_copy(update={"status": "begun"})
 
@@ -159,7 +166,7 @@ class Journal:
 
         def finish(connection: Connection, *, may_be_committed: bool) -> None:
             if not (may_be_committed and claims.has_finished(connection, self._task, record)):
-                claims.lock_claim(connection, self._task)
+                claims.lock_shared(connection, self._task)
                 claims.finish_begun_step(connection, self._task, record)
                 also(connection)
 
@@ -168,7 +175,7 @@ class Journal:
         if record.status == "done":
             self._steps[record.seq] = begun.model_copy(update=record.model_dump(include={"status", "output"}))
 
-    def leave(self, outcome: ClaimOutcome) -> Status:
+    def end_claim(self, outcome: ClaimOutcome) -> Status:
         """End the claim: write the deferred steps and the task's next state, and release what it reserved, in one
         transaction. Returns the task's status.
 
@@ -179,22 +186,22 @@ class Journal:
         """
 
         def end(connection: Connection, *, may_be_committed: bool) -> Status:  # noqa: ARG001  a lost claim says so
-            claims.lock(connection, self._task)
+            claims.lock_exclusively(connection, self._task)
             self._write_lines(connection, self._unwritten(connection))
-            status = claims.leave_locked(connection, self._task, outcome)
+            status = claims.end_locked(connection, self._task, outcome)
             _release(connection, self._task, has_reserves=self.funds.has_reserved)
             return status
 
-        failpoint("before-leave")
+        failpoint("before-end")
         is_over = outcome.result is not None and self._succeed_at_once(outcome.result)
         status: Status = "succeeded" if is_over else self._insist(end)
         self._deferred.clear()
-        failpoint("after-leave")
+        failpoint("after-end")
         return status
 
     def _succeed_at_once(self, result: dict[str, Any]) -> bool:
         """End a task that succeeded in one statement, as nearly every task ends. False if it has reserves in budgets,
-        where the statement does not apply, or where its answer was lost: then `leave` writes what is missing.
+        where the statement does not apply, or where its answer was lost: then `end_claim` writes what is missing.
         """
         if self.funds.has_reserved:
             return False
@@ -279,14 +286,14 @@ class Journal:
         return step
 
 
-def leave(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Status:
+def end_claim(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Status:
     """End a claim whose journal is out of reach, such as that of a stuck thread, and release what it reserved. Returns
     the task's status.
 
     Raises:
         ClaimLost: the claim is no longer ours; nothing is written.
     """
-    status = claims.leave(connection, task, outcome)
+    status = claims.end(connection, task, outcome)
     _release(connection, task, has_reserves=True)
     return status
 

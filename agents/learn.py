@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from agents.circumstances import has_read_untrusted
 from agents.decision import Decision
 from agents.journal import make_record
 from agents.work import Work
@@ -30,6 +31,9 @@ class Result(BaseModel):
     is_unpriced: bool = Field(
         default=False, description="a model took part for which no price is known: its calls were billed at 0"
     )
+    has_read_untrusted: bool = Field(
+        default=True, description="strangers may have written something that the agent read"
+    )
     actions: list[ActionTaken]
     decisions: int
     tokens: int
@@ -50,6 +54,7 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
         is_truncated=decision.is_truncated,
         is_rehearsal=any(step.output.get("is_rehearsal") for step in decided),
         is_unpriced=any(step.input.get("is_unpriced") for step in decided),
+        has_read_untrusted=has_read_untrusted(work),
         actions=[_action(step.name, step.output) for step in journal if step.stage == "act"],
         decisions=len(decided),
         tokens=work.journal.tokens,

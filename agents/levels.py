@@ -1,5 +1,6 @@
 """Which level an action has, and what that means in an agent's mode. Pure: a proposal and rules in, a ruling out."""
 
+import itertools
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -124,8 +125,13 @@ def rule_on(call: ProposedCall, policy: Policy, tally: Tally = NOTHING_DONE) -> 
     if not call.acts:
         return Ruling("automatic", "run", READING, (READING,), tuple(policy.asks))
     passed_over: list[str] = []
-    deciding = next((rule for rule in policy.rules if _sets(rule, call, tally, passed_over)), None)
+    setting = (rule for rule in policy.rules if _sets(rule, call, tally, passed_over))
+    first = next(setting, None)
+    deciding = next((rule for rule in itertools.chain(filter(None, [first]), setting) if _may_decide(rule, call)), None)
     found = _begin(call, policy, deciding, passed_over)
+    if first and first.level and LEVELS.index(first.level) > LEVELS.index(found.level):
+        # The rule that would decide without strangers' words: their words must not make an action easier.
+        found.lift(first.level, first.name, first.ask)
     _apply_lifting_rules(found, call, policy, tally)
     passing = deciding
     if call.read_untrusted:
@@ -170,17 +176,18 @@ def may_be_counted(call: ProposedCall, policy: Policy) -> bool:
 
 
 def _sets(rule: Rule, call: ProposedCall, tally: Tally, passed_over: list[str]) -> bool:
-    """Whether a rule gives the call its level. One that would lower it by trust in the agent's own decision does not,
-    where that decision may be a stranger's; nor does one whose caps are used up.
-    """
+    """Whether a rule sets the level of the call. One whose caps are used up does not."""
     if rule.then != "set" or not holds(rule.when, call, tally):
-        return False
-    if call.is_tainted and not rule.even_after_untrusted and rule.level != "approval":
         return False
     if cap := used_up(rule.limits, tally.of(rule), call):
         passed_over.append(f"{rule.name}: {cap} is used up")
         return False
     return True
+
+
+def _may_decide(rule: Rule, call: ProposedCall) -> bool:
+    """Whether a rule may decide although the call may be a stranger's decision: one that trusts the agent's may not."""
+    return not call.is_tainted or rule.even_after_untrusted or rule.level == "approval"
 
 
 def _spared(call: ProposedCall, policy: Policy, tally: Tally, deciding: Rule | None) -> tuple[Rule | None, str | None]:

@@ -15,12 +15,14 @@ from agents.llm.base import Reply, Request, TextDelta
 from agents.llm.context import fit
 from agents.llm.errors import ModelError
 from agents.served import Served, serving
+from agents.sink import Speech
 from agents.tools import TOOLS
 from agents.work import Work
 from core.clock import Stopwatch
 from core.db import transaction
 from core.errors import Misconfigured
 from core.failpoints import failpoint
+from core.text import storable
 from domain.billing.schemas import Tokens
 from domain.claims.schemas import Charge, StepRecord
 from domain.pacing.schemas import Route
@@ -33,14 +35,14 @@ def ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1.
 
     Raises:
         ModelError: there was no usable reply. The try is in the journal, billed where the provider charged.
-        HeldBack: the provider may not be called soon.
+        CoolingDown: the provider may not be called soon.
     """
     call = _prepare(work, model, request, seq, share)
     cache = _ReplyCache(call)
     reply, is_cached = cache.answer(lambda: _reply(call))
     charge = None if is_cached else call.charge(reply.tokens)
     if problem := problem_of(reply, call.request.max_output_tokens):
-        call.record_failure(problem, charge, text=reply.message.text)
+        call.record_failure(problem.kind, problem.message, charge, reply.message.text)
         raise problem
     decision = read(reply, seq)
     output = decision.model_dump(exclude={"seq"}) | ({"from_cache": True} if is_cached else {})
@@ -61,6 +63,10 @@ class _ModelCall:
     model: str
     """as the agent names it"""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    attempt: int | None = None
+    """which of the step's calls this is, if its words were passed on while they were said"""
+    said: list[str] = field(default_factory=list)
+    """what was passed on so far"""
 
     def charge(self, tokens: Tokens) -> Charge:
         """The charge for these tokens."""
@@ -77,13 +83,16 @@ class _ModelCall:
         given = {"model": self.model, "provider": self.served.name, "messages": len(self.request.messages)}
         marks = {"is_estimated": charge.tokens.is_estimated, "is_unpriced": charge.cost.is_unpriced} if charge else {}
         given |= {name: True for name, is_so in marks.items() if is_so}
+        if self.attempt is not None:
+            given["attempt"] = self.attempt
         return make_record(
             self.seq, "decide", self.model, self.stopwatch, output=output, given=given, charge=charge, **more
         )
 
-    def record_failure(self, error: ModelError, charge: Charge | None, **said: str) -> None:
-        """Write a failed try into the journal."""
-        output = {"error": {"kind": error.kind, "message": error.message}, **said}
+    def record_failure(self, kind: str, message: str, charge: Charge | None, text: str = "") -> None:
+        """Write a failed try into the journal, with what was said of the answer."""
+        text = text or "".join(self.said)
+        output = {"error": {"kind": kind, "message": message}} | ({"text": text} if text else {})
         self.work.journal.record(self.record(output, charge, status="failed"))
 
 
@@ -110,10 +119,14 @@ def _reply(call: _ModelCall) -> Reply:
     work = call.work
     try:
         return _when_it_may(call)
+    except Stopped:
+        if call.said:
+            call.record_failure("stopped", "It was stopped while the model spoke.", None)
+        raise
     except ModelError as error:
-        if error.tokens is None:  # otherwise it must be billed first
+        if error.tokens is None and not call.said:  # otherwise it is billed first, or what was said is kept
             work.interrupt.check()  # a stop may be what ended the call
-        call.record_failure(error, call.charge(error.tokens) if error.tokens else None)
+        call.record_failure(error.kind, error.message, call.charge(error.tokens) if error.tokens else None)
         work.interrupt.check()
         raise
 
@@ -123,33 +136,42 @@ def _when_it_may(call: _ModelCall) -> Reply:
 
     Raises:
         ModelError: there is no reply.
-        HeldBack: the provider may not be called soon.
+        CoolingDown: the provider may not be called soon.
     """
     work, served, request = call.work, call.served, call.request
     route = Route(served.label, served.model, work.workplace.models.account_key(served.place))
     with work.workplace.gates.passing(route, work.interrupt, request.timeout) as passage:
-        reply = _converse(work, served, request, call.seq)
+        reply = _converse(call)
         passage.tokens = reply.tokens.input + reply.tokens.output
     return reply
 
 
-def _converse(work: Work, served: Served, request: Request, seq: int) -> Reply:
+def _converse(call: _ModelCall) -> Reply:
+    work, served, request = call.work, call.served, call.request
     models = work.workplace.models
     try:
         with work.interrupt.attached(request.timeout), work.doing(served.model, request.timeout):
-            if not work.sink.wants_words():
+            speech = work.sink.begin(work.task, call.seq, work.journal.last_decision())
+            if speech is None:
                 return models.complete(served.place, request)
-            for part in models.stream(served.place, request):
-                work.interrupt.check()
-                if isinstance(part, TextDelta):
-                    work.sink.word(seq, part.text)
-                else:
-                    return part
+            call.attempt = speech.attempt
+            return _listen(call, speech)
     except Misconfigured as error:
         raise ModelError("model_unavailable", error.message) from error
-    except Stopped:
-        raise
-    raise ModelError("incomplete", f"{served.name}'s answer broke off before its end.")
+
+
+def _listen(call: _ModelCall, speech: Speech) -> Reply:
+    """Call the model, and pass its words on while it says them."""
+    try:
+        for part in call.work.workplace.models.stream(call.served.place, call.request):
+            call.work.interrupt.check()
+            if not isinstance(part, TextDelta):
+                return part
+            call.said.append(storable(part.text))
+            speech.say(call.said[-1])
+    finally:
+        speech.end()
+    raise ModelError("incomplete", f"{call.served.name}'s answer broke off before its end.")
 
 
 def _record(work: Work, decision: Decision, record: StepRecord, *, at_once: bool) -> None:

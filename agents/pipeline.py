@@ -6,8 +6,8 @@ step with the first decision, a decision that leads to one look at our own recor
 the task's end.
 """
 
+from agents.accepted_action import carry_out_accepted
 from agents.act import act
-from agents.approved_action import carry_out_accepted
 from agents.decide import decide
 from agents.interrupt import Interrupt
 from agents.journal import Journal
@@ -18,13 +18,13 @@ from agents.work import LimitReached, Work, Workplace
 from domain.claims.schemas import Claimed
 
 
-def run_task(task: Claimed, journal: Journal, workplace: Workplace, interrupt: Interrupt, sink: Sink) -> Result:
-    """Do the task, from wherever its journal stands. The caller ends the claim with `journal.leave`, which writes the
-    steps that are still deferred.
+def run_pipeline(task: Claimed, journal: Journal, workplace: Workplace, interrupt: Interrupt, sink: Sink) -> Result:
+    """Do the task, from wherever its journal stands. The caller ends the claim with `journal.end_claim`, which also
+    writes the steps that are still deferred.
 
     Raises:
         ModelError: the model could not answer; its kind says whether to try again.
-        HeldBack: its provider limits us or is down; the task goes on when the model may be called.
+        CoolingDown: its provider limits us or is down; the task goes on when the model may be called.
         LimitReached: the agent went as far as it may.
         Stopped: cancelled, draining, past the deadline, or another worker has the task now.
         Parked: an action waits for a person.

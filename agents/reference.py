@@ -116,7 +116,7 @@ class ReferenceCache:
         return prices[item] if prices and time.monotonic() - read_at <= _FRESH else None
 
     def first_hold(self) -> int:
-        """How many tokens a task is promised with its first claim, so that its first call need not ask for them: none
+        """How many tokens are held for a task with its first claim, so that its first call need not ask for them: none
         where what a call costs is not known just now.
         """
         return wallet.hold_for(self.known_price("internal_llm_call") or 0)

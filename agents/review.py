@@ -5,14 +5,17 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from agents.call import without_rationale
+from agents.circumstances import contacts_of, goes_to_contact, proposed_call
 from agents.levels import Ruling, rule_on, strictness
-from agents.screening import KINDS, contacts_of, ensure_permitted, goes_to_contact, proposed_call, without_rationale
+from agents.permission import ensure_permitted
+from agents.screening import KINDS
 from agents.tools import TOOLS
 from agents.tools.registry import Tool
 from core.errors import Conflict, NotPermitted
 from domain.agents import service as agents
 from domain.approvals import service as approvals
-from domain.approvals.schemas import Approval, Kind, No, Step, Yes
+from domain.approvals.schemas import Approval, CountedStep, Kind, No, Yes
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Action, SubmissionContext, TaskInput, TaskSubmission
 from domain.tenants import service as tenants
@@ -121,8 +124,8 @@ def _rule_anew(connection: Connection, org: UUID, found: Approval, tool: Tool, p
         )
         for agent in before.get("agents", [found.agent])
     ]
-    root = tasks.lineage_of(connection, found.task_id).get("root_id") or found.task_id
-    step = Step(found.task_id, found.seq, root, contacts_of(connection, parameters, stake, contact))
+    root = tasks.lineage_of(connection, found.task_id).root_id or found.task_id
+    step = CountedStep(found.task_id, found.seq, root, contacts_of(connection, parameters, stake, contact))
     tally = approvals.tally(connection, org, step)
     return max((rule_on(call, policy, tally) for call in calls), key=strictness)
 
@@ -130,20 +133,23 @@ def _rule_anew(connection: Connection, org: UUID, found: Approval, tool: Tool, p
 def _accepted(connection: Connection, suggestion: Approval) -> Approval:
     """Submit the task that carries out a suggestion, for the user it was made for, and link the two."""
     origin = tasks.find_task(connection, suggestion.task_id)
+    lineage = tasks.lineage_of(connection, suggestion.task_id)
     submission = TaskSubmission(
         agent=suggestion.agent,
         input=TaskInput(message=f"Carry out the accepted suggestion: {suggestion.tool}"),
         contact=origin.contact if origin else None,
         priority=origin.priority if origin else "normal",
     )
-    terms = SubmissionContext(
+    context = SubmissionContext(
         user_id=suggestion.user_id,
         location_id=suggestion.location_id,
         origin_id=suggestion.task_id,
         action=Action(tool=suggestion.tool, arguments=suggestion.arguments, approval_id=suggestion.id),
         scopes=tasks.scopes_of(connection, suggestion.task_id),
-        **tasks.lineage_of(connection, suggestion.task_id),
+        root_id=lineage.root_id,
+        depth=lineage.depth,
+        bounds=lineage.bounds,
     )
-    made = tasks.submit(connection, submission, terms)
+    made = tasks.submit(connection, submission, context)
     approvals.link(connection, suggestion.id, made.id)
     return approvals.get(connection, suggestion.id)

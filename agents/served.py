@@ -31,7 +31,7 @@ class Served:
     markup: Decimal
 
     def ensure_priced(self) -> None:
-        """Raises InvalidInput: nobody knows a price for the model, and it is not on a server of one's own."""
+        """Raises InvalidInput: no price of the model is known, and it is not on a server of the organisation."""
         pricing.ensure_priced(
             provider=self.wire, model=self.name_there, own=self.own, may_be_unpriced=self.may_be_unpriced
         )

@@ -2,25 +2,36 @@
 
 from typing import Protocol
 
+from domain.claims.schemas import Claimed
 
-class Sink(Protocol):
-    """Somebody who may be listening to a task. Nothing here may slow the task down or make it fail."""
 
-    def wants_words(self) -> bool:
-        """Whether anybody listens, so that it is worth streaming."""
+class Speech(Protocol):
+    """One call of a model whose words are listened to."""
+
+    attempt: int
+    """which call within the step and the claim this is, from 1"""
+
+    def say(self, text: str) -> None:
+        """Pass a piece of text on. Returns at once, and never fails."""
         ...
 
-    def word(self, seq: int, text: str) -> None:
-        """A piece of what the model says in step `seq`. Sent again from the start when a step is tried again."""
+    def end(self) -> None:
+        """Pass on what is left: the call is over, however it ended."""
+        ...
+
+
+class Sink(Protocol):
+    """The listeners of tasks. They must neither slow a task down nor make it fail."""
+
+    def begin(self, task: Claimed, seq: int, previous: int) -> Speech | None:
+        """Return where the words of a call of a model in step `seq` go, or None without listeners: then the call need
+        not be streamed. `previous` is the step of the decision before, -1 for the first.
+        """
         ...
 
 
 class NobodyListens:
-    """The sink for tasks that nobody watches."""
+    """The sink for processes without listeners."""
 
-    def wants_words(self) -> bool:
-        """Never."""
-        return False
-
-    def word(self, seq: int, text: str) -> None:
-        """Dropped."""
+    def begin(self, task: Claimed, seq: int, previous: int) -> None:
+        """No words are wanted."""

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-Call = Callable[[], object]
+Job = Callable[[], object]
 
 
 @dataclass(eq=False)
 class _Decision:
     """The calls of one decision that are not begun, and how many helper threads carry out others of them."""
 
-    waiting: deque[Call]
+    waiting: deque[Job]
     helpers: int = 0
     errors: list[BaseException] = field(default_factory=list)
 
@@ -37,7 +37,7 @@ class ToolThreads:
         self._idle = 0
         self._is_closing = False
 
-    def carry_out(self, calls: Iterable[Call]) -> list[BaseException]:
+    def carry_out(self, calls: Iterable[Job]) -> list[BaseException]:
         """Carry out every call, and return what they raised when the last has ended."""
         decision = _Decision(deque(calls))
         with self._lock:
@@ -58,7 +58,7 @@ class ToolThreads:
             self._is_closing = True
             self._work.notify_all()
 
-    def _own(self, decision: _Decision) -> Call | None:
+    def _own(self, decision: _Decision) -> Job | None:
         with self._lock:
             return decision.waiting.popleft() if decision.waiting else None
 
@@ -90,7 +90,7 @@ class ToolThreads:
             self._done.notify_all()
         return True
 
-    def _next(self) -> tuple[_Decision, Call] | None:
+    def _next(self) -> tuple[_Decision, Job] | None:
         """The next call, of the decision whose turn it is and that has not its share of threads yet."""
         for _ in range(len(self._turns)):
             decision = self._turns.popleft()
@@ -103,7 +103,7 @@ class ToolThreads:
         return None
 
 
-def _run(call: Call, decision: _Decision) -> None:
+def _run(call: Job, decision: _Decision) -> None:
     try:
         call()
     except BaseException as error:  # noqa: BLE001  foreign code raises anything, and its thread goes on

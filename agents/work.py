@@ -78,6 +78,9 @@ class Work:
         self.now = task.now
         self.messages: dict[int, Message] = {}
         """what was said in steps that are done, as far as it was read"""
+        self.history: tuple[Message, ...] = ()
+        """what was said before in the conversation in which the task answers"""
+        self.has_untrusted_history = False
         self._stopwatch = Stopwatch()
         with journal.lazy_transaction() as connect:
             self.organisation: Organisation = workplace.reference.organisation(connect, task)

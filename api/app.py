@@ -11,6 +11,7 @@ from agents.tools import TOOLS
 from api import openapi
 from api.edge import AnswerHead, JsonBodies, KnownHosts, TrustProxies
 from api.metrics import CountRequests
+from api.openai_wire.errors import OpenAIErrors
 from api.routes import (
     agents,
     approvals,
@@ -18,8 +19,13 @@ from api.routes import (
     billing,
     channels,
     control,
+    conversations,
+    events,
     followups,
     office,
+    openai,
+    openai_conversations,
+    openai_responses,
     operations,
     people,
     providers,
@@ -37,10 +43,10 @@ from web import problems
 from web.rate_limits import LimitStrangers, limits, reset_limits
 
 _DESCRIPTION = """
-Rota puts AI agents on shift. Submit a task, and an agent perceives, decides, acts and learns. Every step is
-written down, every model call is billed exactly once.
+Rota runs tasks with AI agents: an agent perceives, decides, acts and learns. Every step is recorded in a journal, and
+every recorded model call is billed exactly once.
 
-A task exists when `POST /v1/tasks` has answered. Whatever goes wrong is told in a problem document (RFC 9457).
+A task is durable when `POST /v1/tasks` has answered. Every error is a problem document (RFC 9457).
 """
 
 
@@ -51,7 +57,7 @@ def make_app() -> FastAPI:
         Misconfigured: a required setting is missing.
     """
     config = settings()
-    configure_logging(level=config.log_level, as_json=config.log_json)
+    configure_logging(level=config.log_level, as_json=config.log_json, secrets=config.secrets)
     _ = config.pepper, TOOLS.names()  # fail at the start, not at the first request, if something is missing
     # Serves the documentation page's scripts itself: FastAPI's own page loads them from the internet.
     app = FastAPIOffline(
@@ -64,16 +70,18 @@ def make_app() -> FastAPI:
         redirect_slashes=False,  # a redirect would name the host that the request named
     )
     problems.install(app)
+    app.add_middleware(OpenAIErrors)  # within: HEAD is answered without the body, and with its length
     app.add_middleware(AnswerHead)
     app.add_middleware(JsonBodies)
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(LimitStrangers)
     app.add_middleware(KnownHosts, allowed=config.allowed_hosts)
     app.add_middleware(TrustProxies, proxies=config.trusted_proxies)
+    app.add_middleware(OpenAIErrors)  # and around the others, which refuse by themselves
     app.add_middleware(CountRequests)
     for part in (
         tasks, approvals, agents, schedules, followups, office, workflows, wallet, billing, control, channels, people,
-        providers, audit,
+        providers, audit, events, conversations, openai, openai_responses, openai_conversations,
     ):  # fmt: skip
         app.include_router(part.router)
     for pack in installed():

@@ -22,6 +22,7 @@ from api.metrics import count_refused_connection
 from core.addresses import Network, is_within, subscriber
 from core.settings import Settings, settings
 from web.problems import problem
+from web.streams import EventStream
 
 _LOOK_EVERY = 0.25
 # Connections above the limits, kept briefly to answer /health: a process under load must not look dead.
@@ -182,6 +183,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._guard.release(self)
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        EventStream.end_all(self.loop)
+        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:

@@ -129,13 +129,17 @@ class AnswerHead:
 
 
 class JsonBodies:
-    """Refuses requests under `/v1/` whose headers declare a body that is not JSON, or is compressed."""
+    """Refuses requests to the API whose headers declare a body that is not JSON, or is compressed."""
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["method"] in _WITH_BODY and scope["path"].startswith("/v1/"):
+        if (
+            scope["type"] == "http"
+            and scope["method"] in _WITH_BODY
+            and scope["path"].startswith(("/v1/", "/openai/v1/"))
+        ):
             headers = dict(scope["headers"])
             has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
             refusal = _unsupported(headers) if has_body else None

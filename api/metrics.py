@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import ProgrammingError
@@ -14,6 +14,7 @@ from core.db import system_transaction
 from core.errors import RotaError
 from core.settings import settings
 from domain.monitoring import service as monitoring
+from web.feed import feed
 
 # A client may send any method name, and each new label value is a series that is never dropped.
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -64,6 +65,8 @@ class _Installation(Collector):
 
 
 _registry.register(_Installation())
+_streams = Gauge("rota_event_streams", "Listeners of the feed of events", registry=_registry)
+_streams.set_function(lambda: feed.size)
 
 
 def exposition() -> bytes:

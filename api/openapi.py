@@ -1,10 +1,11 @@
-"""The OpenAPI description, from which clients are generated: adds what all operations have in common.
+"""The OpenAPI description, from which clients are generated.
 
 FastAPI describes what each route declares. This module adds what holds for all routes: names of operations and schemas,
-the problems that any request may get and their headers, and what fields mean (`glossary.py`).
+problem documents that any request may get and their headers, and descriptions of fields (`glossary.py`).
 """
 
 import copy
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from api.glossary import AMOUNTS, EXAMPLES, FIELDS, PARAMETERS
 from domain.channels.schemas import EmailChannel, GatewaySettings
+from domain.events.kinds import event_kinds
 from web.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 
 Json = dict[str, Any]
@@ -94,6 +96,8 @@ def completed(description: Json) -> Json:
         [(model, "validation") for model in _CHANNELS], ref_template="#/components/schemas/{model}"
     )
     schemas |= bodies["$defs"]
+    if "ShownEvent" in schemas:
+        _type_events(schemas)
     description["components"]["headers"] = _HEADERS
     for path, operation in operations(description):
         _complete(operation, needs_key="security" in operation, is_public=not path.startswith("/v1/"))
@@ -101,6 +105,29 @@ def completed(description: Json) -> Json:
     for name, schema in description["components"]["schemas"].items():
         _explain_fields(name, schema)
     return description
+
+
+def _type_events(schemas: Json) -> None:
+    """Describe each kind of event: its type, and what its data holds."""
+    shown = schemas.pop("ShownEvent")
+    kinds = event_kinds()
+    _, data = models_json_schema(
+        [(kind.data, "serialization") for kind in kinds.values()], ref_template="#/components/schemas/{model}"
+    )
+    schemas |= data["$defs"]
+    names = {name: "".join(part.title() for part in re.split(r"[._]", name)) + "Event" for name in kinds}
+    for name, kind in kinds.items():
+        properties = shown["properties"] | {
+            "type": {"const": name, "type": "string", "description": kind.why},
+            "data": {"$ref": f"#/components/schemas/{kind.data.__name__}"},
+        }
+        schemas[names[name]] = shown | {"title": names[name], "description": kind.why, "properties": properties}
+    references = {name: f"#/components/schemas/{schema}" for name, schema in names.items()}
+    schemas["Event"] = {
+        "oneOf": [{"$ref": reference} for reference in references.values()],
+        "discriminator": {"propertyName": "type", "mapping": references},
+    }
+    schemas["EventPage"]["properties"]["events"]["items"] = {"$ref": "#/components/schemas/Event"}
 
 
 def operations(description: Json) -> Iterator[tuple[str, Json]]:
@@ -119,15 +146,15 @@ def _header(meaning: str, example: Any, **schema: Any) -> Json:
 
 
 _HEADERS: Json = {
-    "RetryAfter": _header("seconds after which to try again", 2, type="integer", minimum=1),
-    "WwwAuthenticate": _header("how to authenticate", "Bearer", const="Bearer"),
-    "Accept": _header("the kind of body that is taken", "application/json"),
-    "AcceptEncoding": _header("the encoding of a body that is taken", "identity"),
+    "RetryAfter": _header("seconds to wait before the next request", 2, type="integer", minimum=1),
+    "WwwAuthenticate": _header("authentication scheme", "Bearer", const="Bearer"),
+    "Accept": _header("accepted media type", "application/json"),
+    "AcceptEncoding": _header("accepted content encoding", "identity"),
     "Location": _header(
-        "where the new thing is", "/v1/tasks/0198a1b2-0000-7000-8000-000000000001", format="uri-reference"
+        "URL of the created resource", "/v1/tasks/0198a1b2-0000-7000-8000-000000000001", format="uri-reference"
     ),
-    "ETag": _header("the approval's digest, which votes name as If-Match", '"9f86d081884c7d65"'),
-    "ContentDisposition": _header("the name to save it under", 'attachment; filename="rota-bill-2026-11.csv"'),
+    "ETag": _header("digest of the approval; send it as If-Match with a vote", '"9f86d081884c7d65"'),
+    "ContentDisposition": _header("file name", 'attachment; filename="rota-bill-2026-11.csv"'),
 }
 _PROBLEM_HEADERS = {
     401: {"www-authenticate": "WwwAuthenticate"},
@@ -139,26 +166,27 @@ _ANSWER_HEADERS = {
     ("submit_task", "202"): {"location": "Location"},
     ("replay_task", "202"): {"location": "Location"},
     ("create_agent", "201"): {"location": "Location"},
+    ("begin_conversation", "201"): {"location": "Location"},
     ("get_approval", "200"): {"etag": "ETag"},
     ("fetch_export", "200"): {"content-disposition": "ContentDisposition"},
     ("get_bill", "200"): {"content-disposition": "ContentDisposition"},
 }
 _MEANINGS = {
-    400: "The request or its body cannot be read: it is not HTTP/1.1, or the body is not JSON.",
-    401: "There is no API key, or it is not valid.",
-    403: "The key's scopes or its user's roles do not reach this far.",
-    404: "There is no such thing in this organisation.",
-    408: "The request did not come in time.",
-    409: "The present state of the thing forbids it.",
-    413: "The body is larger than the server takes.",
-    415: "The body is not JSON, or is compressed.",
-    421: "The server does not answer to the name in the Host header.",
-    422: "A value is missing or cannot be accepted; `errors` says which.",
-    428: "The request does not say which version of the thing it means.",
-    429: "Too many requests of this key, organisation or address, or too many connections.",
-    431: "The address and headers are larger than the server takes.",
-    500: "Something went wrong on the server; `reference` stands in its log.",
-    503: "The database or another server that is needed does not answer, or the server has no room.",
+    400: "The request is not valid HTTP/1.1, or its body is not valid JSON.",
+    401: "The API key is missing or not valid.",
+    403: "The key's scopes or its user's roles do not include the permission.",
+    404: "The resource does not exist in this organisation.",
+    408: "The request was not received in time.",
+    409: "The request conflicts with the current state of the resource.",
+    413: "The body exceeds the size limit.",
+    415: "The body is not JSON, or it is compressed.",
+    421: "The server does not serve the name in the Host header.",
+    422: "A value is missing or not valid; `errors` lists the fields.",
+    428: "The request names no version of the resource: send its digest.",
+    429: "The key, organisation or address exceeded its rate limit, or has too many connections.",
+    431: "The URL and headers exceed the size limit.",
+    500: "Internal error; `reference` identifies it in the server's log.",
+    503: "The database or another required server does not answer, or the server is overloaded.",
 }
 # Any request may get these statuses: a connection is checked before its request is.
 _ALWAYS = {400, 408, 421, 429, 431, 500, 503}

@@ -7,6 +7,7 @@ import sys
 from benchmarks import (
     against,
     bandit,
+    events,
     growth,
     in_flight,
     latency,
@@ -37,6 +38,7 @@ _MEASUREMENTS = {
     "ledger": ledger.main,
     "schedules": schedules.main,
     "bandit": bandit.main,
+    "events": events.main,
     "against": against.main,
 }
 

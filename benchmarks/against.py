@@ -1,7 +1,8 @@
 """Compare the cost of a plain task in this checkout and in another one, in paired rounds.
 
 The speed of a machine changes by the minute, so rounds alternate, and the ratio of each pair counts, not the figures.
-The cost is the CPU time that all of Rota's processes and the servers use for a task: two model calls, one tool call.
+The cost is the CPU time that the API, the dispatcher, the workers, Flower and the servers use for a task: two model
+calls, one tool call.
 
     make bench ONLY=against OTHER=../rota-before     # a checkout in which `make test` or `make run` was run once
 """
@@ -18,7 +19,8 @@ from typing import Any
 from benchmarks.installation import write_results
 
 _PAIRS, _TASKS = int(os.environ.get("ROUNDS", "10")), int(os.environ.get("TASKS", "400"))
-_NOT_OURS = {"model", "submitter"}
+# Not ours, or busy by the clock and not by the task: in a short round that alone would decide.
+_LEFT_OUT = {"model", "submitter", "beat", "worker-system"}
 # Runs in each checkout, with what both have: a round for each line of its input.
 _SIDE = """
 import json, sys
@@ -29,6 +31,21 @@ with model_server() as model, _rota(model) as rota:
     for line in sys.stdin:
         print(json.dumps(rota.round(int(line))), flush=True)
 """
+
+
+def _ensure_same_python(folders: list[Path]) -> None:
+    """Refuse to compare environments of different Pythons: builds of one version differ by an eighth in speed."""
+    asked = "import sys, sysconfig; print(sys.version, sys.base_prefix, sysconfig.get_config_var('CONFIG_ARGS'))"
+    told = {
+        subprocess.run(
+            [str(folder / ".venv" / "bin" / "python"), "-c", asked], capture_output=True, text=True, check=True
+        ).stdout
+        for folder in folders
+    }
+    if len(told) > 1:
+        sys.exit(
+            "The two environments were made by different Pythons. Make both anew with the same one: make clean test"
+        )
 
 
 class _Side:
@@ -47,7 +64,7 @@ class _Side:
         self._process.stdin.write(f"{tasks}\n")
         self._process.stdin.flush()
         used: dict[str, Any] = json.loads(self._answer())["cpu_ms_per_task"]
-        return float(sum(value for name, value in used.items() if name not in _NOT_OURS))
+        return float(sum(value for name, value in used.items() if name not in _LEFT_OUT))
 
     def _answer(self) -> str:
         assert self._process.stdout is not None  # noqa: S101  as above
@@ -68,9 +85,13 @@ def main() -> None:
     other = os.environ.get("OTHER")
     if not other:
         sys.exit("Name the other checkout: make bench ONLY=against OTHER=../rota-before")
-    sides = [_Side(Path.cwd()), _Side(Path(other).resolve())]
+    folders = [Path.cwd(), Path(other).resolve()]
+    _ensure_same_python(folders)
+    sides = [_Side(folder) for folder in folders]
     pairs: list[tuple[float, float]] = []
     try:
+        for side in sides:
+            side.cost(_TASKS)  # what is loaded at first use is no cost of a task
         for number in range(_PAIRS):
             order = sides if number % 2 else sides[::-1]  # neither is always the first
             found = {side: side.cost(_TASKS) for side in order}

@@ -95,12 +95,13 @@ def _cost(rota: Installation, gym: Organisation, count: int) -> dict[str, Any]:
         idle.append(time.perf_counter() - began)
         busy.append(_with_a_few(gym.id))
     with transaction(gym.id) as connection:
-        plan = queries.lock_due(_Explaining(connection), sweep.PORTION)  # type: ignore[arg-type]  # as much as is used
+        explaining = _Explaining(connection)
+        queries.lock_due(explaining, sweep.PORTION)  # type: ignore[arg-type]  # as much as is used
     return {
         "active": count,
         "nothing due, ms": f"{statistics.median(idle) * 1000:.1f}",
         "few due, ms": f"{statistics.median(busy) * 1000:.1f}",
-        "plan": [str(row["QUERY PLAN"]) for row in plan],
+        "plan": explaining.plan,
     }
 
 
@@ -122,14 +123,16 @@ def _with_a_few(org: UUID) -> float:
 
 
 class _Explaining:
-    """A connection that runs EXPLAIN ANALYZE of each statement."""
+    """A connection that keeps the plan of its latest statement: it runs EXPLAIN ANALYZE of it first."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.plan: list[str] = []
 
     def execute(self, statement: Any, values: dict[str, Any]) -> Any:
         explained = text(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {statement.text}")
-        return self._connection.execute(explained, values)
+        self.plan = list(self._connection.execute(explained, values).scalars())
+        return self._connection.execute(statement, values)
 
 
 def _add(rota: Installation, org: UUID, prefix: str, due: datetime, count: int) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from agents.tools.registry import Tool
     from core.duties import Duty
+    from domain.events.kinds import EventKind
     from domain.followups.triggers import Trigger
 
 _HERE = Path(__file__).parent
@@ -50,6 +51,12 @@ class Gym(Pack):
         from business.followups.triggers import TRIGGERS
 
         return TRIGGERS
+
+    def event_kinds(self) -> "Sequence[EventKind]":
+        """Return what staff are notified of about payments."""
+        from business.sales.events import KINDS
+
+        return KINDS
 
     def duties(self) -> "Sequence[Duty]":
         """Return the gym's duties: charges that are not collected lapse."""

@@ -11,9 +11,7 @@ from cli.files import as_yaml, edited, mapping, parse_yaml, read_mapping, read_t
 from cli.layout import Column
 from cli.options import JsonOption
 
-agents_app = typer.Typer(
-    help="Agents: what they are told, which model and tools they use.", invoke_without_command=True
-)
+agents_app = typer.Typer(help="Agents: prompts, models, tools and limits.", invoke_without_command=True)
 
 _STORED = ("id", "created_at", "updated_at")
 _TOOL = [
@@ -21,25 +19,27 @@ _TOOL = [
     Column("description", "text", rank=1),
 ]  # fmt: skip
 
-Slug = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's slug, or how it begins.")]
+Slug = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's slug or its beginning.")]
 FileOption = Annotated[
     Path | None,
     typer.Option("--file", "-f", help="YAML or JSON, as `rota agents show` prints it; - for standard input."),
 ]
-NameOption = Annotated[str | None, typer.Option(help="A name for people.")]
-RoleOption = Annotated[str | None, typer.Option(help="What it is, in a few words.")]
-DescriptionOption = Annotated[str | None, typer.Option(help="What it is for.")]
-PromptOption = Annotated[str | None, typer.Option(help="What it is told; @FILE reads it from a file.")]
-ModelOption = Annotated[str | None, typer.Option(help="Such as claude-haiku-4-5.")]
-FallbackOption = Annotated[str | None, typer.Option(help="The model asked where the first fails; none for none.")]
-ToolOption = Annotated[list[str] | None, typer.Option("--tool", help="May be repeated; names all of them.")]
-ModeOption = Annotated[str | None, typer.Option(help="manual, semi-auto or auto")]
-MostOption = Annotated[str | None, typer.Option("--max-in-flight", help="Tasks at once; or none.")]
+NameOption = Annotated[str | None, typer.Option(help="Display name.")]
+RoleOption = Annotated[str | None, typer.Option(help="Role, in a few words.")]
+DescriptionOption = Annotated[str | None, typer.Option(help="Description.")]
+PromptOption = Annotated[str | None, typer.Option(help="System prompt; @FILE reads it from a file.")]
+ModelOption = Annotated[str | None, typer.Option(help="Model, such as claude-haiku-4-5.")]
+FallbackOption = Annotated[str | None, typer.Option(help="Model to call if the first one is unavailable; or none.")]
+ToolOption = Annotated[list[str] | None, typer.Option("--tool", help="A tool; may be repeated. Replaces all tools.")]
+ModeOption = Annotated[str | None, typer.Option(help="manual, semi-auto or auto.")]
+MostOption = Annotated[
+    str | None, typer.Option("--max-in-flight", help="Maximum tasks published or running at once; or none.")
+]
 
 
 @agents_app.callback()
 def agents(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List agents and what they did in the last 30 days."""
+    """List agents with their statistics of the last 30 days."""
     if context.invoked_subcommand:
         return
     api = Api.find()
@@ -49,18 +49,18 @@ def agents(context: typer.Context, as_json: JsonOption = False) -> None:
     elif found:
         terminal.out.print(agent_views.agent_table(found, api.get("/v1/agent-statistics")))
     else:
-        terminal.out.print("No agents here. Add the ready-made ones: rota agents seed")
+        terminal.out.print("No agents. Add the ready-made ones: rota agents seed")
 
 
 @agents_app.command("show")
 def show(agent: Slug, as_json: JsonOption = False) -> None:
-    """Print an agent as YAML, which `rota agents edit --file` reads."""
+    """Print an agent as YAML, for `rota agents edit --file`."""
     _print(_agent(Api.find(), agent), as_json=as_json)
 
 
 @agents_app.command("create")
 def create(
-    slug: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
+    slug: Annotated[str, typer.Argument(help="Slug: lower-case letters, digits and hyphens.")],
     file: FileOption = None,
     name: NameOption = None,
     role: RoleOption = None,
@@ -73,7 +73,7 @@ def create(
     max_in_flight: MostOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add an agent from a file, from options, or from both: options override the file."""
+    """Create an agent from a file, from options, or from both: options override the file."""
     said = _options(name, role, description, prompt, model, fallback, tool, mode, max_in_flight)
     fields = _without(read_mapping(file), _STORED) if file else {}
     _print(Api.find().post("/v1/agents", fields | said | {"slug": slug}), as_json=as_json)
@@ -94,8 +94,8 @@ def edit(
     max_in_flight: MostOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change the fields of an agent that options and file name; without either, in your editor. Tasks that have begun
-    keep the prompt and model that they began with.
+    """Change an agent by options or a file; without either, in your editor. Tasks that have started keep their prompt
+    and model.
     """
     api = Api.find()
     slug = match_agent(api, agent)
@@ -137,20 +137,20 @@ def _options(
 def _edited(agent: dict[str, Any]) -> dict[str, Any]:
     """Open an agent in the user's editor, and return the fields that they changed."""
     before = _without(agent, ("slug", *_STORED))
-    after = mapping(parse_yaml(edited(as_yaml(before) + "\n"), "What you wrote"), "What you wrote")
+    after = mapping(parse_yaml(edited(as_yaml(before) + "\n"), "The edited text"), "The edited text")
     change = {field: value for field, value in after.items() if field not in before or before[field] != value}
     return change or fail("Nothing was changed.")
 
 
 @agents_app.command("enable")
 def enable(agent: Slug) -> None:
-    """Switch an agent on again."""
+    """Enable an agent."""
     _switch(agent, is_on=True)
 
 
 @agents_app.command("disable")
 def disable(agent: Slug) -> None:
-    """Switch an agent off: it starts nothing, and its running tasks stop at their next step."""
+    """Disable an agent: it starts no tasks, and its running tasks stop at their next step."""
     _switch(agent, is_on=False)
 
 
@@ -161,25 +161,27 @@ def _switch(agent: str, *, is_on: bool) -> None:
 
 
 @agents_app.command("delete")
-def delete(agent: Slug, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
-    """Delete an agent."""
+def delete(
+    agent: Slug, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False
+) -> None:
+    """Delete an agent and cancel its unfinished tasks."""
     api = Api.find()
     slug = match_agent(api, agent)
     if not yes:
-        typer.confirm(f"Take away the agent {slug}?", abort=True)
+        typer.confirm(f"Delete the agent {slug} and cancel its unfinished tasks?", abort=True)
     api.delete(f"/v1/agents/{slug}")
-    terminal.out.print(f"{slug} is gone.")
+    terminal.out.print(f"{slug} is deleted.")
 
 
 @agents_app.command("seed")
 def seed() -> None:
     """Add the ready-made agents that are missing."""
     added = Api.find().post("/v1/agents/seed")["added"]
-    terminal.out.print(f"added: {', '.join(added)}" if added else "All ready-made agents are there already.")
+    terminal.out.print(f"added: {', '.join(added)}" if added else "All ready-made agents already exist.")
 
 
 def tools(as_json: JsonOption = False) -> None:
-    """List the tools that agents can be given."""
+    """List the tools that agents can use."""
     found = Api.find().get("/v1/tools")
     if as_json:
         terminal.out.print_json(data=found)

@@ -34,7 +34,7 @@ def approval_table(rows: list[dict[str, Any]]) -> RenderableType:
             for row in rows
         ],
     )
-    return below(table, "Decide: rota approvals show ID, then approve ID or reject ID --reason …")
+    return below(table, "To decide: rota approvals show ID, then approve ID or reject ID --reason …")
 
 
 _APPROVAL = {
@@ -51,40 +51,42 @@ def approval_detail(row: dict[str, Any]) -> RenderableType:
     facts.add_row("approval", row["id"])
     facts.add_row("status", f"{_APPROVAL.get(row['status'], row['status'])}{escape(by)}")
     facts.add_row("agent", escape(f"{row['agent']}, in task {row['task_id']}, step {row['seq']}"))
-    facts.add_row("asked", escape(str(decision["context"].get("message", ""))))
+    facts.add_row("request", escape(str(decision["context"].get("message", ""))))
     facts.add_row("intent", escape(decision["intent"] or "-"))
     facts.add_row("why", escape(decision["why"] or decision["reasoning"] or "-"))
     sure = "-" if decision["confidence"] is None else f"{decision['confidence']:.0%}"
     facts.add_row("confidence", sure)
-    facts.add_row("instead of", escape("; ".join(decision["alternatives"]) or "-"))
+    facts.add_row("alternatives", escape("; ".join(decision["alternatives"]) or "-"))
     facts.add_row("level", escape(" → ".join(decision["because"])))
     past = decision["performance"]
     facts.add_row(
-        "lately",
-        f"{past['done']} done, {past['refused']} refused; {past['approved']} approved, {past['rejected']} not; 30 days",
+        "last 30 days",
+        f"{past['done']} done, {past['refused']} refused; {past['approved']} approved, {past['rejected']} rejected",
     )
     ask = row["asks"][min(row["stage"], len(row["asks"]) - 1)]
-    who = ", ".join([*(["the person it is for"] if row["kind"] == "suggestion" else []), *ask["roles"], *ask["users"]])
+    who = ", ".join([*(["the user of the task"] if row["kind"] == "suggestion" else []), *ask["roles"], *ask["users"]])
     facts.add_row(
-        "up to", escape(f"{who}; {row['needed']} needed, until {moment(row['expires_at'])}, then {ask['then']}")
+        "approvers", escape(f"{who}; {row['needed']} needed, until {moment(row['expires_at'])}, then {ask['then']}")
     )
     for vote in row["votes"]:
-        void = "" if vote["counts"] else " (of arguments edited since)"
-        facts.add_row("said", escape(f"{vote['user']}: {vote['verdict']}{void} {vote['words'] or ''}"))
+        void = "" if vote["counts"] else " (does not count: of an earlier version or stage)"
+        facts.add_row("vote", escape(f"{vote['user']}: {vote['verdict']}{void} {vote['words'] or ''}"))
     if row["reason"]:
         facts.add_row("reason", escape(row["reason"]))
     if row["linked_task"]:
         facts.add_row("carried out in", row["linked_task"])
     given = "\n".join(f"{name}: {value}" for name, value in row["arguments"].items())
-    return Group(facts, Panel(escape(given or "no arguments"), title=escape(row["tool"]), border_style="yellow"))
+    return Group(facts, Panel(escape(given or "no arguments"), title=Text(clean(row["tool"])), border_style="yellow"))
 
 
 def notification_list(rows: list[dict[str, Any]]) -> RenderableType:
     """Return a list of notifications."""
     if not rows:
-        return Text("No unread notification.", style="dim")
+        return Text("No unread notifications.", style="dim")
     parts: list[RenderableType] = []
     for row in rows:
-        parts += [Text.from_markup(f"[bold]{escape(row['title'])}[/]  [dim]{moment(row['created_at'])}[/]")]
+        parts += [
+            Text.from_markup(f"[bold]{escape(row['title'])}[/]  [dim]{moment(row['created_at'])}[/]", emoji=False)
+        ]
         parts += [Text(clean(row["body"])), Text()]
     return Group(*parts)

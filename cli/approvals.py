@@ -12,22 +12,22 @@ from cli.files import as_yaml, read_yaml
 from cli.find import id_in_pages
 from cli.options import JsonOption
 
-approvals_app = typer.Typer(help="What agents propose and people decide.", invoke_without_command=True)
-rules_app = typer.Typer(help="The rules that give an action its level.", no_args_is_help=True)
+approvals_app = typer.Typer(help="Actions of agents that need a decision.", invoke_without_command=True)
+rules_app = typer.Typer(help="Rules that set the level of actions.", no_args_is_help=True)
 
 IdArgument = Annotated[
-    str, typer.Argument(metavar="APPROVAL", help="The approval's id, how it begins or ends, or last.")
+    str, typer.Argument(metavar="APPROVAL", help="The approval's id, its beginning or end, or last.")
 ]
 
 
 @approvals_app.callback()
 def inbox(
     context: typer.Context,
-    mine: Annotated[bool, typer.Option("--mine", help="Only what you are asked for now.")] = False,
-    status: Annotated[str, typer.Option("--status", "-s", help="open, approved, rejected, … or any")] = "open",
+    mine: Annotated[bool, typer.Option("--mine", help="Only approvals that you can decide now.")] = False,
+    status: Annotated[str, typer.Option("--status", "-s", help="open, approved, rejected, … or any.")] = "open",
     as_json: JsonOption = False,
 ) -> None:
-    """List what agents propose, newest first."""
+    """List approvals, newest first."""
     if context.invoked_subcommand is None:
         found = Api.find().get("/v1/approvals", mine=mine, status=status, limit=200)["approvals"]
         if as_json:
@@ -36,34 +36,32 @@ def inbox(
             terminal.out.print(approval_views.approval_table(found))
         else:
             other = status != "open" or mine
-            said = "Nothing waits for anybody's decision."
+            said = "No open approvals."
             terminal.out.print(terminal.nothing(said, "No approval matches", "rota approvals --status any", other))
 
 
 @approvals_app.command()
 def show(approval_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show a proposal: exactly what would be done, why, and who has voted what."""
+    """Show an approval: the tool call, its reasons and the votes."""
     api = Api.find()
     _print(_find(api, approval_id), as_json=as_json)
 
 
 DigestOption = Annotated[
     str | None,
-    typer.Option("--digest", help="The digest of what you saw, as `show` prints it. Without it: as it stands now."),
+    typer.Option("--digest", help="Digest of the version that you saw; default: the current version."),
 ]
 
 
 @approvals_app.command()
 def approve(
     approval_id: IdArgument,
-    edit: Annotated[
-        str | None, typer.Option("--edit", help='Other arguments, as JSON; what is left out stays: \'{"body": "…"}\'')
-    ] = None,
-    words: Annotated[str | None, typer.Option("--words", "-m", help="Advice that the agent hears.")] = None,
+    edit: Annotated[str | None, typer.Option("--edit", help='Arguments to change, as JSON: \'{"body": "…"}\'')] = None,
+    words: Annotated[str | None, typer.Option("--words", "-m", help="Advice to the agent.")] = None,
     digest: DigestOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve an action, perhaps edited; accept a suggestion; advise to go ahead."""
+    """Approve an action, optionally edited; accept a suggestion; give advice in favour."""
     api = Api.find()
     found = _find(api, approval_id)
     body: dict[str, Any] = {"digest": digest or found["digest"]} | ({"words": words} if words else {})
@@ -75,7 +73,7 @@ def approve(
 @approvals_app.command()
 def reject(
     approval_id: IdArgument,
-    reason: Annotated[str, typer.Option("--reason", "-m", help="Why; the agent hears it.")],
+    reason: Annotated[str, typer.Option("--reason", "-m", help="Reason; the agent is told.")],
     digest: DigestOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -112,7 +110,7 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
 
 @rules_app.command("show")
 def show_rules() -> None:
-    """Print the rules as YAML, which `rota rules set` reads."""
+    """Print the rules as YAML, for `rota rules set`."""
     typer.echo(as_yaml(_said(Api.find().get("/v1/rules"))))
 
 
@@ -127,7 +125,7 @@ def _said(value: Any) -> Any:
 def set_rules(file: Annotated[Path, typer.Argument(help="YAML or JSON, as `rota rules show` prints it.")]) -> None:
     """Replace the rules."""
     found = Api.find().put("/v1/rules", read_yaml(file))
-    typer.echo(f"{len(found['rules'])} rules, {len(found['asks'])} stages of people who are asked.")
+    typer.echo(f"{len(found['rules'])} rules and {len(found['asks'])} approval stages are stored.")
 
 
 def notifications(

@@ -16,14 +16,14 @@ def banner(running: Running) -> RenderableType:
     facts.add_row("API", f"[bold]{running.api}[/]   docs at {running.api}/docs")
     facts.add_row("Flower", f"{running.flower}   [dim]sign in as[/] {running.flower_auth.replace(':', ' / ')}")
     for change in running.moved:
-        facts.add_row("[yellow]Moved[/]", f"[yellow]{escape(change)}[/]")
+        facts.add_row("[yellow]Port[/]", f"[yellow]{escape(change)}[/]")
     model = (
-        f"[yellow]rehearsal[/]: rehearsed answers, not intelligent ones: set {' or '.join(KEY_VARIABLES)}"
+        f"[yellow]rehearsal[/]: no real model answers. For one, set {' or '.join(KEY_VARIABLES)}"
         if running.model == "rehearsal"
-        else "[green]live[/]: calls go to the providers you configured, and cost money"
+        else "[green]live[/]: calls go to the configured providers and cost money"
     )
     facts.add_row("Model", model)
-    facts.add_row("Rate", f"{running.starts_per_minute} tasks a minute here   [dim]an organisation's default is 100[/]")
+    facts.add_row("Rate", f"{running.starts_per_minute} tasks a minute here   [dim]default of an organisation: 100[/]")
     facts.add_row("Data", f"{escape(running.data)}   [dim]logs: rota logs[/]")
     tries = Table.grid(padding=(0, 0))
     for command in (
@@ -35,8 +35,8 @@ def banner(running: Running) -> RenderableType:
         tries.add_row(f"[bold]{escape(command)}[/]")
     return Panel(
         Group(facts, Text(), Text("In a second terminal, after  source .venv/bin/activate", style="dim"), tries),
-        title="[bold]Rota is on shift[/]",
-        subtitle="[dim]Ctrl-C stops everything; the data stay[/]",
+        title="[bold]Rota is running[/]",
+        subtitle="[dim]Ctrl-C stops all processes; the data are kept[/]",
         border_style="green",
         expand=False,
         padding=(1, 2),

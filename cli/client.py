@@ -2,6 +2,7 @@
 
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,7 +27,8 @@ class Api:
                 base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30, trust_env=False
             )
         except (httpx2.InvalidURL, ValueError) as error:
-            fail(f"ROTA_API_URL and ROTA_API_KEY do not make a request: {error}")
+            fail(f"ROTA_API_URL or ROTA_API_KEY is not valid: {error}")
+        weakref.finalize(self, self._http.close)
 
     @classmethod
     def find(cls) -> "Api":
@@ -35,10 +37,10 @@ class Api:
         if url and key:
             return cls(url, key)
         if url or key:
-            fail("Set both ROTA_API_URL and ROTA_API_KEY, or neither: a key is sent only where it belongs.")
+            fail("Set both ROTA_API_URL and ROTA_API_KEY, or neither: a key is only sent to its own API.")
         state = find_running(Path.cwd())
         if state is None:
-            fail("No Rota found. Start one here with `rota up`, or set ROTA_API_URL and ROTA_API_KEY.")
+            fail("No running Rota found. Start one here with `rota up`, or set ROTA_API_URL and ROTA_API_KEY.")
         return cls(state.running.api, state.running.api_key)
 
     def get(self, path: str, **query: Any) -> Any:
@@ -98,11 +100,11 @@ def _content(answer: httpx2.Response) -> Any:
         try:
             return answer.json() if answer.content else None
         except ValueError:
-            fail(f"{answer.url} answers, but is not Rota's API. Check ROTA_API_URL.")
+            fail(f"The response of {answer.url} is not JSON, so it is not Rota's API. Check ROTA_API_URL.")
     try:
         fail(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        fail(f"The API answered {answer.status_code}.")
+        fail(f"The API returned HTTP status {answer.status_code}.")
 
 
 def say(message: str) -> None:
@@ -123,7 +125,7 @@ def match_agent(api: Api, prefix: str) -> str:
     if len(matches) == 1:
         return str(matches[0])
     if matches:
-        fail(f"{prefix!r} could be any of {', '.join(matches)}. Write more of it.")
+        fail(f"{prefix!r} matches several agents: {', '.join(matches)}. Write more of it.")
     fail(f"There is no agent {prefix!r}. The agents here: {', '.join(known) or 'none'}.")
 
 

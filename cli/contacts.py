@@ -1,4 +1,4 @@
-"""Commands about contacts: clients and leads, what they allow, and what they wrote."""
+"""Commands about contacts: their preferences and the messages received from them."""
 
 from typing import Annotated, Any
 
@@ -10,10 +10,10 @@ from cli.find import is_whole, one_of
 from cli.layout import Column
 from cli.options import JsonOption
 
-contacts_app = typer.Typer(help="Clients and leads, and what they allow.", invoke_without_command=True)
-inbox_app = typer.Typer(help="What clients and leads wrote or said.", invoke_without_command=True)
+contacts_app = typer.Typer(help="Contacts and their preferences.", invoke_without_command=True)
+inbox_app = typer.Typer(help="Messages received from contacts.", invoke_without_command=True)
 
-_CONTACT_HELP = "A client's or lead's id, how it begins, or their e-mail address."
+_CONTACT_HELP = "The contact's id, its beginning, or the e-mail address."
 ContactId = Annotated[str, typer.Argument(metavar="CONTACT", help=_CONTACT_HELP)]
 ContactOption = Annotated[str | None, typer.Option("--contact", help=f"Only of this contact. {_CONTACT_HELP}")]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=200)]
@@ -41,21 +41,23 @@ def contact_id(api: Api, said: str) -> str:
 
 
 def _several(said: str, ids: list[str]) -> str:
-    return f"{len(ids)} contacts have the address {said}: {', '.join(ids)}. Name one of them by its id."
+    return f"{len(ids)} contacts have the address {said}: {', '.join(ids)}. Write the id of one of them."
 
 
 def _unknown(said: str) -> str:
-    return f"No contact has the address {said!r}, or an id that begins so. Look by name: rota contacts --search …"
+    return f"No contact has the address {said!r}, or an id that begins with it. Search: rota contacts --search …"
 
 
 @contacts_app.callback()
 def contacts(
     context: typer.Context,
-    search: Annotated[str | None, typer.Option("--search", "-q", help="Part of a name, address or number.")] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", "-q", help="Part of a name, e-mail address or telephone number.")
+    ] = None,
     limit: LimitOption = 30,
     as_json: JsonOption = False,
 ) -> None:
-    """List clients and leads, by name."""
+    """List contacts by name."""
     if context.invoked_subcommand:
         return
     found = Api.find().get("/v1/contacts", search=search, limit=limit)
@@ -64,18 +66,18 @@ def contacts(
     elif found:
         terminal.out.print(terminal.plain_table([one | {"allows": _allows(one)} for one in found], _CONTACT))
     else:
-        terminal.out.print(terminal.nothing("No client or lead yet.", "No contact matches", "rota contacts", search))
+        terminal.out.print(terminal.nothing("No contacts yet.", "No contact matches", "rota contacts", search))
 
 
 def _allows(one: dict[str, Any]) -> str:
     if one["opted_out_at"]:
-        return "nothing: opted out"
-    return "advertising too" if one["has_consented"] else ""
+        return "none: opted out"
+    return "advertising" if one["has_consented"] else ""
 
 
 @contacts_app.command("show")
 def show(contact: ContactId, as_json: JsonOption = False) -> None:
-    """Show what a contact allows, and their time zone."""
+    """Show a contact's preferences."""
     api = Api.find()
     _print(api.get(f"/v1/contacts/{contact_id(api, contact)}/preferences"), as_json=as_json)
 
@@ -83,12 +85,12 @@ def show(contact: ContactId, as_json: JsonOption = False) -> None:
 @contacts_app.command("change")
 def change(
     contact: ContactId,
-    consent: Annotated[bool | None, typer.Option("--consent/--no-consent", help="To advertising.")] = None,
-    opted_out: Annotated[bool | None, typer.Option("--opt-out/--opt-in", help="Wants no follow-up at all.")] = None,
-    time_zone: Annotated[str | None, typer.Option(help="IANA name, or none for the organisation's.")] = None,
+    consent: Annotated[bool | None, typer.Option("--consent/--no-consent", help="Consent to advertising.")] = None,
+    opted_out: Annotated[bool | None, typer.Option("--opt-out/--opt-in", help="Opt out of all follow-ups.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="IANA time zone; none for the organisation's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change what a contact allows; without an option, its value stays."""
+    """Change a contact's preferences. Options that are left out keep their values."""
     body: dict[str, Any] = {}
     if consent is not None:
         body["has_consented"] = consent
@@ -120,7 +122,7 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
 def inbox(
     context: typer.Context, contact: ContactOption = None, limit: LimitOption = 30, as_json: JsonOption = False
 ) -> None:
-    """List what clients and leads wrote or said, the latest first."""
+    """List messages received from contacts, newest first."""
     if context.invoked_subcommand:
         return
     api = Api.find()
@@ -133,23 +135,25 @@ def inbox(
         ]
         terminal.out.print(terminal.plain_table(rows, _RECEIVED))
     else:
-        terminal.out.print(terminal.nothing("Nobody has written yet.", "No reply matches", "rota inbox", contact))
+        terminal.out.print(terminal.nothing("No messages received yet.", "No message matches", "rota inbox", contact))
 
 
 @inbox_app.command("add")
 def add(
-    words: Annotated[str, typer.Argument(help="What they wrote or said.")],
+    words: Annotated[str, typer.Argument(help="Text of the message.")],
     contact: Annotated[str | None, typer.Option("--contact", help=_CONTACT_HELP)] = None,
-    sender: Annotated[str | None, typer.Option("--from", help="Or the address or number it came from.")] = None,
-    channel: Annotated[str, typer.Option(help="email, sms, whatsapp, in_person or phone")] = "email",
+    sender: Annotated[
+        str | None, typer.Option("--from", help="Instead of --contact: sender's address or number.")
+    ] = None,
+    channel: Annotated[str, typer.Option(help="email, sms, whatsapp, in_person or phone.")] = "email",
     outside_id: Annotated[
-        str | None, typer.Option(help="The id that the deliverer knows it by; delivered twice, it is kept once.")
+        str | None, typer.Option(help="Id in the delivering system; makes the command idempotent.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Record what a client or lead wrote or said: follow-ups for them stop; STOP opts them out."""
+    """Record a message from a contact. It stops their follow-ups; STOP opts them out."""
     if (contact is None) == (sender is None):
-        fail("Who wrote it? Give either --contact or --from.")
+        fail("Give either --contact or --from.")
     api = Api.find()
     body = {
         "contact": contact_id(api, contact) if contact else None,
@@ -162,5 +166,5 @@ def add(
     if as_json:
         terminal.out.print_json(data=found)
         return
-    opted = "; they are opted out now" if found["is_opt_out"] else ""
+    opted = "; the contact is opted out" if found["is_opt_out"] else ""
     terminal.out.print(f"{found['id']}  {found['stopped']} follow-ups stopped{opted}")

@@ -11,14 +11,16 @@ from core.ids import new_id
 
 KindOption = Annotated[str | None, typer.Option("--error-kind", help="Only with this kind of error.")]
 FingerprintOption = Annotated[
-    str | None, typer.Option("--fingerprint", help="Only with this error; see rota failures.")
+    str | None, typer.Option("--fingerprint", help="Only with this error fingerprint; `rota failures` lists them.")
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", help="Only with this concurrency key.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-NowOption = Annotated[bool, typer.Option("--now", help="Start at once what was to start later.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+NowOption = Annotated[bool, typer.Option("--now", help="Start at once, even before the start time.")]
 TaskArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[TASK]", help="A task's id, how it begins, or last; or choose many with the options."),
+    typer.Argument(
+        metavar="[TASK]", help="The task's id, its beginning, or last. Without it, the options select tasks."
+    ),
 ]
 _NO_LIMIT = "none"
 
@@ -53,7 +55,7 @@ def retry(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Queue tasks again that failed, expired or were cancelled; each goes on after its last finished step."""
+    """Retry tasks that failed, expired or were cancelled. Each continues after its last finished step."""
     api = Api.find()
     if task_id:
         _print_task(api.post(f"/v1/tasks/{find.task_id(api, task_id)}/retry", {"now": now}), as_json=as_json)
@@ -72,7 +74,9 @@ def retry(
 
 def replay(
     task_id: TaskArgument = None,
-    message: Annotated[str | None, typer.Option("--message", "-m", help="Another message, for one task.")] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", help="Message of the new task; for one task only.")
+    ] = None,
     status: StatusOption = None,
     agent: AgentOption = None,
     priority: PriorityOption = None,
@@ -82,19 +86,19 @@ def replay(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run tasks again from the beginning: as new tasks, linked to the old ones."""
+    """Run tasks again from the start, as new tasks linked to the old ones."""
     api = Api.find()
     if task_id:
+        old = find.task_id(api, task_id)
         changes: dict[str, Any] = {"now": now} | ({"agent": match_agent(api, agent)} if agent else {})
         if message is not None:  # keep the rest of its input
-            changes["input"] = api.get(f"/v1/tasks/{task_id}")["input"] | {"message": message}
+            changes["input"] = api.get(f"/v1/tasks/{old}")["input"] | {"message": message}
         if priority:
             changes["priority"] = priority[0]
-        old = find.task_id(api, task_id)
         _print_task(api.post(f"/v1/tasks/{old}/replay", changes, key=str(new_id())), as_json=as_json)
         return
     if message is not None:
-        fail("--message is for one task: name it.")
+        fail("--message needs a task id.")
     wanted = _filter(api, status=status, agent=agent, priority=priority, error_kind=error_kind, fingerprint=fingerprint)
     _do_to_many(api, "replay", wanted, yes=yes, as_json=as_json, now=now)
 
@@ -102,11 +106,11 @@ def replay(
 def _filter(api: Api, **wanted: Any) -> dict[str, Any]:
     for name, value in wanted.items():
         if value == "":
-            fail(f"--{name.replace('_', '-')} is empty. Leave it out, or say which.")
+            fail(f"--{name.replace('_', '-')} is empty. Leave it out, or give a value.")
     wanted["agent"] = match_agent(api, wanted["agent"]) if wanted.get("agent") else None
     said = {name: value for name, value in wanted.items() if value}
     if not said:
-        fail("Name a task, or say which ones: for example --status failed --agent support.")
+        fail("Give a task id or a filter, such as --status failed --agent support.")
     return said
 
 
@@ -126,12 +130,12 @@ def _do_to_many(api: Api, verb: str, wanted: dict[str, Any], *, yes: bool, as_js
         try:
             portion = api.post(f"/v1/tasks/{verb}", {"filter": wanted, "after": last} | more, key=str(run))
         except typer.Exit:
-            fail(f"{changed} of {matching} were done before that. Those are done; look before you repeat it.")
+            fail(f"{changed} of {matching} tasks were changed before the error. Check them before you try again.")
         changed += portion["changed"]
         last = portion["last"]
         if last is None:
             break
-    done = {"cancel": "cancelled, or asked to stop", "retry": "queued again", "replay": "submitted anew"}[verb]
+    done = {"cancel": "cancelled or stopping", "retry": "queued again", "replay": "submitted again"}[verb]
     summary = {"matching": matching, "changed": changed}
     terminal.out.print_json(data=summary) if as_json else terminal.out.print(f"{changed} of {matching} tasks {done}.")
 
@@ -144,14 +148,14 @@ def _print_task(task: dict[str, Any], *, as_json: bool) -> None:
 
 def settle(
     task_id: find.TaskId,
-    step: Annotated[int, typer.Argument(help="The number of the step in doubt; rota show names it.")],
+    step: Annotated[int, typer.Argument(help="Number of the step; `rota show` prints it.")],
     happened: Annotated[
-        bool, typer.Option("--happened/--do-again", help="It took effect / it did not: carry it out anew.")
+        bool, typer.Option("--happened/--do-again", help="The action took effect, or it did not and is repeated.")
     ],
-    note: Annotated[str | None, typer.Option(help="What the agent should know, such as a receipt's number.")] = None,
+    note: Annotated[str | None, typer.Option(help="Note for the agent, such as a receipt number.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Record whether an action happened of which a crash left no record; its task goes on."""
+    """Record the outcome of an action that a crash left unknown. The task then continues."""
     body = {"outcome": "happened" if happened else "do_again", "note": note}
     api = Api.find()
     whole = find.task_id(api, task_id)
@@ -159,41 +163,41 @@ def settle(
 
 
 def pause(
-    kind: Annotated[str, typer.Argument(help="queue, agent or organisation")],
-    name: Annotated[str, typer.Argument(help="The priority, or the agent; none for the organisation.")] = "",
-    reason: Annotated[str | None, typer.Option(help="Shown to who asks why nothing runs.")] = None,
+    kind: Annotated[str, typer.Argument(help="queue, agent or organisation.")],
+    name: Annotated[str, typer.Argument(help="The queue's priority or the agent; none for the organisation.")] = "",
+    reason: Annotated[str | None, typer.Option(help="Reason, shown for waiting tasks.")] = None,
 ) -> None:
-    """Stop a queue, an agent or the organisation from starting tasks; running tasks go on."""
+    """Pause a queue, an agent or the organisation: no task starts, running tasks continue."""
     api = Api.find()
     made = api.post("/v1/pauses", {"kind": kind, "name": _name_of(api, kind, name), "reason": reason})
-    terminal.out.print(f"The {made['kind']} {made['name']} is paused. Go on: rota resume {kind} {name}".rstrip())
+    terminal.out.print(f"The {made['kind']} {made['name']} is paused. Resume it: rota resume {kind} {name}".rstrip())
 
 
 def resume(
-    kind: Annotated[str, typer.Argument(help="queue, agent or organisation")],
-    name: Annotated[str, typer.Argument(help="The priority, or the agent; none for the organisation.")] = "",
+    kind: Annotated[str, typer.Argument(help="queue, agent or organisation.")],
+    name: Annotated[str, typer.Argument(help="The queue's priority or the agent; none for the organisation.")] = "",
 ) -> None:
     """Resume a queue, an agent or the organisation."""
     api = Api.find()
     path = f"{kind}/{_name_of(api, kind, name)}" if kind != "organisation" else kind
     api.delete(f"/v1/pauses/{path}")
-    terminal.out.print(f"The {kind} {name} goes on.".replace("  ", " "))
+    terminal.out.print(f"The {kind} {name} is resumed.".replace("  ", " "))
 
 
 def _name_of(api: Api, kind: str, name: str) -> str:
     if kind not in {"queue", "agent", "organisation"}:
-        fail(f"What is a {kind}? There are queue, agent and organisation.")
+        fail(f"{kind!r} cannot be paused. Give queue, agent or organisation.")
     if kind != "organisation" and not name:
-        fail(f"Which {kind}? For example: rota pause {kind} {'low' if kind == 'queue' else 'support'}")
+        fail(f"Give the name of the {kind}, for example: rota pause {kind} {'low' if kind == 'queue' else 'support'}")
     return match_agent(api, name) if kind == "agent" else name
 
 
-limits_app = typer.Typer(help="Show limits, and set them.", invoke_without_command=True)
+limits_app = typer.Typer(help="Show and set limits.", invoke_without_command=True)
 
 
 @limits_app.callback(invoke_without_command=True)
 def limits(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show this organisation's limits and what is paused."""
+    """Show this organisation's limits and pauses."""
     if context.invoked_subcommand:
         return
     api = Api.find()
@@ -203,8 +207,10 @@ def limits(context: typer.Context, as_json: JsonOption = False) -> None:
     )
 
 
-InFlightOption = Annotated[str | None, typer.Option("--in-flight", help="Tasks at once; or none.")]
-RateOption = Annotated[str | None, typer.Option("--per-minute", help="Tasks started in 60 seconds; or none.")]
+InFlightOption = Annotated[
+    str | None, typer.Option("--in-flight", help="Maximum tasks published or running at once; or none.")
+]
+RateOption = Annotated[str | None, typer.Option("--per-minute", help="Maximum tasks started in 60 seconds; or none.")]
 
 
 @limits_app.command("organisation")
@@ -212,9 +218,11 @@ def limit_organisation(
     slug: str,
     in_flight: InFlightOption = None,
     per_minute: RateOption = None,
-    weight: Annotated[int | None, typer.Option(min=1, max=1000, help="Turns for one of others.")] = None,
+    weight: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Turns for one turn of an organisation of weight 1.")
+    ] = None,
 ) -> None:
-    """Set an organisation's limits; without an option, its limit stays. For operators."""
+    """Set an organisation's limits. Options that are left out keep their values. For operators."""
     body = _limits(in_flight, per_minute) | ({} if weight is None else {"weight": weight})
     if not body:
         fail("Nothing to change: give --in-flight, --per-minute or --weight.")
@@ -224,14 +232,14 @@ def limit_organisation(
 @limits_app.command("provider")
 def limit_provider(
     provider: Annotated[
-        str | None, typer.Argument(help="anthropic, openai or (organisation/)endpoint; none to list.")
+        str | None, typer.Argument(help="anthropic, openai, endpoint or organisation/endpoint; default: list all.")
     ] = None,
-    model: Annotated[str, typer.Option(help="One model only.")] = "",
+    model: Annotated[str, typer.Option(help="Only this model.")] = "",
     in_flight: InFlightOption = None,
     per_minute: RateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Limit what may run at a provider, or list such limits. For operators."""
+    """Set the limits of a provider or model, or list all such limits. For operators."""
     api = Api.find()
     if provider is None:
         found = api.get("/v1/provider-limits")
@@ -256,10 +264,10 @@ def _limits(in_flight: str | None, per_minute: str | None) -> dict[str, int | No
     try:
         return {n: None if v == _NO_LIMIT else int(v) for n, v in given.items() if v is not None}
     except ValueError:
-        fail("A limit is a number, or the word none.")
+        fail("A limit is a number or the word none.")
 
 
-workers_app = typer.Typer(help="Show workers, and scale them.", invoke_without_command=True)
+workers_app = typer.Typer(help="Show and scale workers.", invoke_without_command=True)
 
 
 @workers_app.callback(invoke_without_command=True)
@@ -274,17 +282,17 @@ def workers(context: typer.Context, as_json: JsonOption = False) -> None:
 @workers_app.command("scale")
 def scale(
     name: str,
-    concurrency: Annotated[str, typer.Argument(help="Tasks at once; or reset, for what they are started with.")],
+    concurrency: Annotated[str, typer.Argument(help="Maximum tasks running at once; or reset, to their start value.")],
 ) -> None:
-    """Set how many tasks every worker of that name runs at once, also those started later. For operators."""
+    """Set the concurrency of all workers of that name, also of those started later. For operators."""
     api = Api.find()
     if concurrency == "reset":
         api.delete(f"/v1/workers/{name}/concurrency")
-        terminal.out.print(f"Workers called {name} take what they are started with, from their next start on.")
+        terminal.out.print(
+            f"Workers called {name} use the concurrency they are started with, from their next start on."
+        )
         return
     if not concurrency.isdecimal():
-        fail("How many tasks at once? A number, or reset. For example: rota workers scale agents 200")
+        fail("Give the concurrency as a number, or reset. For example: rota workers scale agents 200")
     made = api.put(f"/v1/workers/{name}/concurrency", {"concurrency": int(concurrency)})
-    terminal.out.print(
-        f"{made['following']} living worker(s) called {name} will take {concurrency} tasks at once each."
-    )
+    terminal.out.print(f"{made['following']} worker(s) called {name} will run {concurrency} tasks at once each.")

@@ -18,7 +18,7 @@ _WORKERS = (
 def worker_table(rows: list[dict[str, Any]]) -> RenderableType:
     """Return the workers, and below each the tasks that it runs."""
     if not rows:
-        return Text("No worker was ever here. Start one: rota worker", style="dim")
+        return Text("No workers. Start one: rota worker", style="dim")
     shown = []
     for row in rows:
         size = str(row["concurrency"])
@@ -51,10 +51,10 @@ def limits(found: dict[str, Any], paused: list[dict[str, Any]]) -> RenderableTyp
     facts = facts_table()
     for what, used, limit in (
         ("tasks in flight", found["in_flight"], found["max_in_flight"]),
-        ("started in the last 60 s", found["started_last_minute"], found["starts_per_minute"]),
+        ("tasks started in the last 60 s", found["started_last_minute"], found["starts_per_minute"]),
     ):
-        facts.add_row(what, f"{used} of {'any number' if limit is None else limit}")
-    facts.add_row("weight", f"{found['weight']} turn(s) for one of an organisation of weight 1")
+        facts.add_row(what, f"{used}, {'no limit' if limit is None else f'limit {limit}'}")
+    facts.add_row("weight", f"{found['weight']} turn(s) for one turn of an organisation of weight 1")
     for pause in paused:
         reason = f": {pause['reason']}" if pause["reason"] else ""
         facts.add_row("paused", f"[yellow]{pause['kind']} {escape(pause['name'])}[/]{escape(reason)}")

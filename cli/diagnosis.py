@@ -50,9 +50,9 @@ def diagnose(patience: timedelta) -> list[Finding]:
     except RotaError as error:
         return [*findings, Finding("settings", False, error.message)]
     findings.append(
-        Finding(f"rota up runs: {running.running.api}", True)
+        Finding(f"rota up is running: {running.running.api}", True)
         if running
-        else Finding("no rota up runs here (fine when you run the processes yourself)", True)
+        else Finding("rota up is not running here (not needed if you start the processes yourself)", True)
     )
     config = load_settings()
     findings += [Finding("settings are valid", True), _tools(config)]
@@ -73,7 +73,9 @@ def _python() -> Finding:
 
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
-    return Finding(f"{free / 1e9:.1f} GB free here", free > _LEAST_DISK, "make room: the data folder needs half a GB")
+    return Finding(
+        f"{free / 1e9:.1f} GB free here", free > _LEAST_DISK, "free disk space: the data folder needs half a GB"
+    )
 
 
 def _data_folder(data: Path) -> Finding:
@@ -83,7 +85,7 @@ def _data_folder(data: Path) -> Finding:
     return Finding(
         f"the data folder {data} can be written" if is_good else f"the data folder {data} cannot be written",
         is_good,
-        f"make {nearest.resolve()} a folder that you may write, or choose another: rota up --data FOLDER",
+        f"make the folder {nearest.resolve()} writable, or choose another: rota up --data FOLDER",
     )
 
 
@@ -105,8 +107,8 @@ def _tools(config: Settings) -> Finding:
     try:
         number = len(load_tools(config.tools))
     except Misconfigured as error:
-        return Finding(error.message, False, "mend the module, or take it out of ROTA_TOOLS: no worker starts with it")
-    return Finding(f"{number} tools of your own load" if number else "no tools of your own (ROTA_TOOLS)", True)
+        return Finding(error.message, False, "fix the module, or remove it from ROTA_TOOLS: no worker starts with it")
+    return Finding(f"{number} tools of your own are loaded" if number else "no tools of your own (ROTA_TOOLS)", True)
 
 
 def _database(config: Settings, patience: timedelta) -> Iterator[Finding]:
@@ -120,7 +122,7 @@ def _database(config: Settings, patience: timedelta) -> Iterator[Finding]:
         version = connection.info.server_version
         encoding = connection.info.parameter_status("server_encoding") or ""
         yield Finding(f"PostgreSQL {version // 10_000}.{version % 10_000}, {encoding}", True)
-        yield _checked(lambda: become(connection, APP), "the login may act as rota_app", "run: rota migrate")
+        yield _checked(lambda: become(connection, APP), "the login can become rota_app", "run: rota migrate")
         revision = revision_of(connection)
         problem = unusable(encoding, version, revision)
         is_current = problem is None and revision == newest_revision()
@@ -166,7 +168,7 @@ def _workers(config: Settings) -> Finding:
         with system_transaction() as connection:
             found = monitoring.workers_not_accepting(connection, timedelta(seconds=config.worker_lease))
     except (RotaError, DBAPIError, psycopg.Error) as error:
-        return Finding("the workers cannot be looked up", False, f"check ROTA_SYSTEM_DATABASE_URL: {described(error)}")
+        return Finding("the workers cannot be checked", False, f"check ROTA_SYSTEM_DATABASE_URL: {described(error)}")
     if not found:
         return Finding("the workers accept tasks", True)
     return Finding("a worker accepts no tasks", False, " ".join(worker.problem for worker in found))
@@ -175,22 +177,22 @@ def _workers(config: Settings) -> Finding:
 def _secret(config: Settings) -> Finding:
     is_set = bool(config.secret_key.get_secret_value())
     return Finding(
-        "ROTA_SECRET_KEY is set" if is_set else "ROTA_SECRET_KEY is not set", is_set, "set a long random one"
+        "ROTA_SECRET_KEY is set" if is_set else "ROTA_SECRET_KEY is not set", is_set, "set it to a long random string"
     )
 
 
 def model_finding(config: Settings, *, has_servers: bool) -> Finding:
     """Check that model calls have a target: a provider, or a rehearsal model (configured, or started by `rota up`)."""
     if config.has_live_model:
-        return Finding("a provider of models is configured", True)
+        return Finding("a model provider is configured", True)
     if config.is_rehearsal or not has_servers:
-        return Finding("no provider is configured: answers are rehearsed, which is fine to begin with", True)
+        return Finding("no model provider is configured: answers are rehearsed", True)
     return Finding(
-        "no provider of models is configured: every model call fails",
+        "no model provider is configured: every model call fails",
         False,
-        f"set {' or '.join(KEY_VARIABLES)} for every process; ROTA_REHEARSAL_URL to rehearse (rota rehearsal)",
+        f"set {' or '.join(KEY_VARIABLES)} for every process, or ROTA_REHEARSAL_URL (see rota rehearsal)",
     )
 
 
 def _port(port: int) -> Finding:
-    return Finding(f"port {port} is {'free' if is_port_free(port) else 'taken; another will be chosen'}", True)
+    return Finding(f"port {port} is {'free' if is_port_free(port) else 'in use; another one is chosen'}", True)

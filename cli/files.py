@@ -1,5 +1,6 @@
 """Files that users pass and texts that they edit: YAML, of which JSON is a subset."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -11,6 +12,16 @@ from typing import Any
 import yaml
 
 from cli.client import fail
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads dates as texts: the API takes JSON, which has no dates."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -50,9 +61,15 @@ def read_yaml(file: Path) -> Any:
 def parse_yaml(text: str, name: str) -> Any:
     """Return the value in a text of YAML or JSON; `name` names the text in error messages."""
     try:
-        return yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
+        json.dumps(value, allow_nan=False)
     except yaml.YAMLError as error:
         fail(f"{name} is not valid YAML: {error}")
+    except RecursionError:
+        fail(f"{name} is nested too deeply.")
+    except (TypeError, ValueError) as error:
+        fail(f"{name} contains a value that JSON cannot express: {error}.")
+    return value
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
@@ -63,7 +80,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
 def mapping(value: Any, name: str) -> dict[str, Any]:
     """Return a value that must be a mapping; exit with a message if it is not."""
     if not isinstance(value, dict):
-        fail(f"{name} must hold names and values, such as `name: Support`.")
+        fail(f"{name} must contain names and values, such as `name: Support`.")
     return value
 
 
@@ -75,6 +92,6 @@ def edited(text: str) -> str:
         file.write_text(text, encoding="utf-8")
         try:
             done = subprocess.run([*shlex.split(editor), str(file)], check=False)
-        except OSError as error:
-            fail(f"The editor {editor!r} does not start: {error.strerror}. Set EDITOR, or use options or --file.")
+        except (OSError, ValueError) as error:
+            fail(f"The editor {editor!r} does not start: {error}. Set EDITOR, or use options or --file.")
         return text if done.returncode else read_text(file)

@@ -14,8 +14,8 @@ _BEGINNING = re.compile(r"[0-9a-fA-F-]{1,35}")
 _NAMED = 5
 _PAGE = 200
 
-TaskId = Annotated[str, typer.Argument(metavar="TASK", help="The task's id, how it begins, or last.")]
-TaskOption = Annotated[str | None, typer.Option("--task", help="Only of this task: its id, how it begins, or last.")]
+TaskId = Annotated[str, typer.Argument(metavar="TASK", help="The task's id, its beginning, or last.")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="Only of this task: its id, its beginning, or last.")]
 
 
 def is_whole(said: str) -> bool:
@@ -44,7 +44,7 @@ def one_of(known: Sequence[str], said: str, *, what: str, listed_by: str) -> str
 
 def _ambiguous(said: str, what: str, matches: Sequence[str]) -> str:
     more = ["…"] if len(matches) > _NAMED else []
-    return f"{said!r} could be any of several {what}s: {', '.join([*matches[:_NAMED], *more])}. Write more of it."
+    return f"{said!r} matches several {what}s: {', '.join([*matches[:_NAMED], *more])}. Write more of it."
 
 
 def task_id(api: Api, said: str) -> str:
@@ -53,9 +53,9 @@ def task_id(api: Api, said: str) -> str:
         return said
     if said == LAST:
         newest = api.get("/v1/tasks", limit=1)["tasks"]
-        return str(newest[0]["id"]) if newest else fail('There is no task yet: rota submit "…" --agent support')
+        return str(newest[0]["id"]) if newest else fail('No tasks yet. Submit one: rota submit "…" --agent support')
     if not _BEGINNING.fullmatch(said):
-        fail(f"{said!r} is no task's id. Write the id, how it begins, or last. See: rota tasks")
+        fail(f"{said!r} is not a task id. Write the id, its beginning, or last. See: rota tasks")
     found = [task["id"] for task in api.get("/v1/tasks", id_prefix=said, limit=_NAMED + 1)["tasks"]]
     return one_of(found, said, what="task", listed_by="rota tasks") if found else fail(_no_task(said))
 

@@ -12,30 +12,30 @@ from cli.find import id_in_pages
 from cli.layout import Column
 from cli.options import JsonOption
 
-followups_app = typer.Typer(no_args_is_help=True, help="Write again to people: after quotes, carts, trials, absence.")
+followups_app = typer.Typer(no_args_is_help=True, help="Follow-up messages to contacts, and their rules.")
 
 Slug = Annotated[str, typer.Argument(help="The rule's slug; `rota followups rules` lists them.")]
 
 
 _FOLLOW_UP = [
     Column("id", "id"), Column("rule", rank=2), Column("step", rank=4), Column("status", rank=1),
-    Column("when", rank=5), Column("by", rank=6), Column("contact", rank=7), Column("why", "text", rank=3),
+    Column("when", rank=5), Column("channel", rank=6), Column("contact", rank=7), Column("why", "text", rank=3),
 ]  # fmt: skip
 
 
 @followups_app.command("rules")
 def rules(as_json: JsonOption = False) -> None:
-    """List every rule: what it begins with, when it writes, and whether it is on."""
+    """List rules with their trigger, delays and state."""
     found = Api.find().get("/v1/follow-up-rules")
     if as_json:
         terminal.out.print_json(data=found)
         return
     rows = [
-        {"rule": one["slug"], "begins with": one["trigger"]["kind"].replace("_", " "), "writes": _delays(one)}
-        | {"by": one["channel"], "state": "on" if one["is_on"] else "off", "name": one["name"]}
+        {"rule": one["slug"], "trigger": one["trigger"]["kind"].replace("_", " "), "delays": _delays(one)}
+        | {"channel": one["channel"], "state": "on" if one["is_on"] else "off", "name": one["name"]}
         for one in found
     ]
-    terminal.out.print(terminal.plain_table(rows, ["rule", "begins with", "writes", "by", "state", "name"]))
+    terminal.out.print(terminal.plain_table(rows, ["rule", "trigger", "delays", "channel", "state", "name"]))
 
 
 def _delays(rule: dict[str, Any]) -> str:
@@ -44,7 +44,7 @@ def _delays(rule: dict[str, Any]) -> str:
 
 @followups_app.command("on")
 def on(slug: Slug) -> None:
-    """Switch a rule on. It applies to what begins from now on; its messages are written for you as the user."""
+    """Switch a rule on. It applies to events from now on. You become the user of its tasks."""
     _switch(slug, is_on=True)
 
 
@@ -63,13 +63,13 @@ def _switch(slug: str, *, is_on: bool) -> None:
 def list_(
     rule: Annotated[str | None, typer.Option(help="Only of this rule.")] = None,
     status: Annotated[
-        str | None, typer.Option("--status", "-s", help="planned, writing, queued, sent, stopped, skipped or failed")
+        str | None, typer.Option("--status", "-s", help="planned, writing, queued, sent, stopped, skipped or failed.")
     ] = None,
     contact: ContactOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List follow-ups, the latest planned first, in your time zone."""
+    """List follow-ups, latest first, with times in your time zone."""
     api = Api.find()
     chosen = contact_id(api, contact) if contact else None
     found = api.get("/v1/follow-ups", rule=rule, status=status, contact=chosen, limit=limit)
@@ -91,7 +91,7 @@ def list_(
     rows = [
         {"id": one["id"], "rule": one["rule"], "step": one["step"], "status": one["status"]}
         | {"when": terminal.local_time(one["sent_at"] or one["due_at"] or one["wanted_at"])}
-        | {"by": one["channel"], "contact": one["contact"], "why": one["reason"] or _came_of(one)}
+        | {"channel": one["channel"], "contact": one["contact"], "why": one["reason"] or _came_of(one)}
         for one in found
     ]
     terminal.out.print(terminal.plain_table(rows, _FOLLOW_UP))
@@ -106,7 +106,7 @@ def _came_of(one: dict[str, Any]) -> str:
 
 
 @followups_app.command("stop")
-def stop(follow_up: Annotated[str, typer.Argument(help="The follow-up's id, how it begins or ends, or last.")]) -> None:
+def stop(follow_up: Annotated[str, typer.Argument(help="The follow-up's id, its beginning or end, or last.")]) -> None:
     """Stop a follow-up from being sent."""
     api = Api.find()
     whole = id_in_pages(api, "/v1/follow-ups", follow_up, what="follow-up", listed_by="rota followups list")
@@ -116,10 +116,10 @@ def stop(follow_up: Annotated[str, typer.Argument(help="The follow-up's id, how 
 
 @followups_app.command("report")
 def report(
-    days: Annotated[int, typer.Option(help="Of what was wanted in so many days.", min=1, max=3_650)] = 90,
+    days: Annotated[int, typer.Option(help="Days to look back.", min=1, max=3_650)] = 90,
     as_json: JsonOption = False,
 ) -> None:
-    """Report what was sent, answered and converted, per rule, step, channel and variant."""
+    """Count sent, answered and converted follow-ups per rule, step, channel and variant."""
     found = Api.find().get("/v1/follow-ups/effectiveness", since=(datetime.now(UTC) - timedelta(days=days)).isoformat())
     if as_json:
         terminal.out.print_json(data=found)
@@ -130,12 +130,12 @@ def report(
         for one in found
     ]
     terminal.out.print(
-        terminal.plain_table(rows, [*columns, "failed", "revenue"]) if rows else "Nothing was planned in that time."
+        terminal.plain_table(rows, [*columns, "failed", "revenue"]) if rows else "No follow-ups in that period."
     )
 
 
 @followups_app.command("check")
 def check() -> None:
-    """Plan what the rules find and process what is due, now."""
+    """Plan new follow-ups and start due ones now, instead of at the next periodic check."""
     found = Api.find().post("/v1/follow-ups/check")
     terminal.out.print(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in found.items()))

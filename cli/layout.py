@@ -103,7 +103,7 @@ class Listing:
     def _cell(self, cell: str, place: int, width: int) -> str:
         if self.columns[place].kind != "line" or _length(cell) <= width:
             return cell
-        return markup.escape(shorten(Text.from_markup(cell).plain, width))
+        return markup.escape(shorten(Text.from_markup(cell, emoji=False).plain, width))
 
     def _table(self, widths: Mapping[int, int]) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP // 2))
@@ -130,7 +130,7 @@ def _longest_id(cell: str) -> int:
 
 
 def _length(cell: str) -> int:
-    return max((cell_len(line) for line in Text.from_markup(cell).plain.split("\n")), default=0)
+    return max((cell_len(line) for line in Text.from_markup(cell, emoji=False).plain.split("\n")), default=0)
 
 
 def plain(rows: Sequence[Mapping[str, Any]], columns: Sequence[str | Column]) -> Listing:
@@ -185,10 +185,18 @@ def shorten(text: str, most: int) -> str:
     for word in words:
         longer = f"{kept} {word}".lstrip()
         if cell_len(longer) + 2 > most:
-            begin = "" if kept or _UUID.search(word) else word[: most - 1]
+            begin = "" if kept or _UUID.search(word) else _beginning(word, most - 1)
             return f"{begin}…" if begin else f"{kept} …".lstrip()
         kept = longer
     return kept
+
+
+def _beginning(word: str, most: int) -> str:
+    """Return the longest beginning of a word that fits into `most` cells: a Chinese character takes two."""
+    begin = word[:most]
+    while cell_len(begin) > most:
+        begin = begin[:-1]
+    return begin
 
 
 def below(table: RenderableType, *hints: str) -> RenderableType:

@@ -1,4 +1,4 @@
-"""Commands about the Rota that runs here: its address and key, its state, its logs."""
+"""Commands about the running installation: its address and key, its state, its logs."""
 
 import shlex
 import time
@@ -20,7 +20,7 @@ _MOST_APPROVALS = 200
 
 
 def env(as_json: JsonOption = False) -> None:
-    """Print the API's address and key for a shell: eval "$(rota env)"."""
+    """Print the API's URL and key for a shell: eval "$(rota env)"."""
     api = Api.find()
     found = {"ROTA_API_URL": api.url, "ROTA_API_KEY": api.key}
     if as_json:
@@ -31,7 +31,7 @@ def env(as_json: JsonOption = False) -> None:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show at a glance whether everything works, what waits, and what people have to decide."""
+    """Show the state of API, workers, tasks, approvals and pauses, and the problems found."""
     api = Api.find()
     health = api.get("/health/detailed")
     queues, paused = api.get("/v1/queues"), api.look("/v1/pauses") or []
@@ -59,7 +59,7 @@ def _summary(
         "model": health["model"],
         "workers": ", ".join(workers),
         "tasks": ", ".join(f"{count} {name}" for name, count in counts.items()),
-        "approvals": f"{many} to decide: rota approvals" if waiting else "none to decide",
+        "approvals": f"{many} open: rota approvals" if waiting else "none open",
     }
     if paused:
         named = ", ".join(f"{one['kind']} {one['name']}".strip() for one in paused)
@@ -70,16 +70,16 @@ def _summary(
 
 
 def logs(
-    process: Annotated[str | None, typer.Argument(help="Such as worker or api; all without it.")] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="The last so many of each.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what comes; Ctrl-C ends it.")] = False,
-    data: Annotated[Path | None, typer.Option(help="The data folder, where another than this is meant.")] = None,
+    process: Annotated[str | None, typer.Argument(help="A process, such as worker or api; default: all.")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Number of lines per process.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until Ctrl-C.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Data folder; default: that of the running `rota up`.")] = None,
 ) -> None:
     """Print the logs of the processes of `rota up`."""
     folder = (data or _data_folder()) / "logs"
     files = sorted(folder.glob("*.log"))
     if not files:
-        fail(f"There are no logs in {folder}. `rota up` writes them; say where its data are with --data.")
+        fail(f"There are no logs in {folder}. `rota up` writes them; give its data folder with --data.")
     chosen = [file for file in files if process in (None, file.stem)]
     if not chosen:
         fail(f"There is no process {process!r}. There are: {', '.join(file.stem for file in files)}.")

@@ -11,6 +11,7 @@ import typer
 from cli import (
     agents,
     approvals,
+    chat,
     contacts,
     control,
     followups,
@@ -23,6 +24,7 @@ from cli import (
     providers,
     schedules,
     tasks,
+    watch,
     webhooks,
     workflows,
 )
@@ -31,7 +33,7 @@ from embedded.supervisor import CANNOT_START
 
 app = typer.Typer(
     name="rota",
-    help="Rota puts AI agents on shift.",
+    help="Run tasks with AI agents.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,8 +41,10 @@ app = typer.Typer(
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (processes.up, processes.doctor, machine.env),
-    "Use": (
+    "Manage": (
         tasks.submit,
+        tasks.give_result,
+        chat.chat,
         control.cancel,
         control.retry,
         control.replay,
@@ -48,9 +52,10 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         control.pause,
         control.resume,
     ),
-    "Look": (
+    "Inspect": (
         tasks.tasks,
         tasks.show,
+        watch.watch,
         tasks.failures,
         tasks.usage,
         tasks.queues,
@@ -62,7 +67,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         people.audit,
         approvals.notifications,
     ),
-    "Run": (
+    "Operate": (
         processes.api,
         processes.dispatcher,
         processes.worker,
@@ -76,29 +81,29 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-app.add_typer(agents.agents_app, name="agents", rich_help_panel="Use")
-app.add_typer(workflows.workflows_app, name="workflows", rich_help_panel="Use")
-app.add_typer(messaging.events_app, name="events", rich_help_panel="Use")
+app.add_typer(agents.agents_app, name="agents", rich_help_panel="Manage")
+app.add_typer(workflows.workflows_app, name="workflows", rich_help_panel="Manage")
+app.add_typer(messaging.events_app, name="events", rich_help_panel="Manage")
 app.add_typer(contacts.contacts_app, name="contacts", rich_help_panel="People")
 app.add_typer(contacts.inbox_app, name="inbox", rich_help_panel="People")
 app.add_typer(messaging.channels_app, name="channels", rich_help_panel="Messages")
 app.add_typer(messaging.templates_app, name="templates", rich_help_panel="Messages")
-app.add_typer(control.workers_app, name="workers", rich_help_panel="Look")
-app.add_typer(control.limits_app, name="limits", rich_help_panel="Look")
-app.add_typer(schedules.schedules_app, name="schedules", rich_help_panel="Use")
-app.add_typer(followups.followups_app, name="followups", rich_help_panel="Use")
+app.add_typer(control.workers_app, name="workers", rich_help_panel="Inspect")
+app.add_typer(control.limits_app, name="limits", rich_help_panel="Inspect")
+app.add_typer(schedules.schedules_app, name="schedules", rich_help_panel="Manage")
+app.add_typer(followups.followups_app, name="followups", rich_help_panel="Manage")
 for _name, _app in office.APPS.items():
-    app.add_typer(_app, name=_name, rich_help_panel="Keep")
-app.add_typer(webhooks.webhooks_app, name="webhooks", rich_help_panel="Use")
-app.add_typer(approvals.approvals_app, name="approvals", rich_help_panel="Decide")
-app.add_typer(approvals.rules_app, name="rules", rich_help_panel="Decide")
+    app.add_typer(_app, name=_name, rich_help_panel="Records")
+app.add_typer(webhooks.webhooks_app, name="webhooks", rich_help_panel="Manage")
+app.add_typer(approvals.approvals_app, name="approvals", rich_help_panel="Approvals")
+app.add_typer(approvals.rules_app, name="rules", rich_help_panel="Approvals")
 app.add_typer(money.wallet_app, name="wallet", rich_help_panel="Money")
 app.add_typer(money.prices_app, name="prices", rich_help_panel="Money")
 app.add_typer(money.budgets_app, name="budgets", rich_help_panel="Money")
-app.add_typer(providers.providers_app, name="providers", rich_help_panel="Use")
+app.add_typer(providers.providers_app, name="providers", rich_help_panel="Manage")
 app.add_typer(people.users_app, name="users", rich_help_panel="People")
 app.add_typer(people.keys_app, name="keys", rich_help_panel="People")
-app.add_typer(people.secrets_app, name="secrets", rich_help_panel="Run")
+app.add_typer(people.secrets_app, name="secrets", rich_help_panel="Operate")
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -113,7 +118,7 @@ def rota(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Rota puts AI agents on shift."""
+    """Run tasks with AI agents."""
 
 
 def run() -> None:
@@ -136,7 +141,7 @@ def in_words(error: Exception) -> str | None:
     if isinstance(error, RotaError):
         return error.message
     if isinstance(error, FileNotFoundError) and error.filename is None:
-        return "The folder that the command was given in does not exist any more. Go to another one first."
+        return "The current folder no longer exists. Change to another one."
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
     # Looked up, not imported: most commands need no database, and its libraries are slow to load.
@@ -146,13 +151,13 @@ def in_words(error: Exception) -> str | None:
     )
     if isinstance(error, refused):
         said = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-        return f"The database refuses it: {said}. Where it was never set up, or by another version: rota migrate"
+        return f"The database reports an error: {said}. If it is not set up, or by another version: rota migrate"
     return None
 
 
 def exit_status(error: Exception, command: Sequence[str]) -> int:
     """Return the exit status. For a process with a wrong configuration, it tells a supervisor not to start it again."""
-    is_process = bool(command) and command[0] in {one.__name__ for one in _COMMANDS["Run"]}
+    is_process = bool(command) and command[0] in {one.__name__ for one in _COMMANDS["Operate"]}
     return CANNOT_START if is_process and isinstance(error, Misconfigured) else 1
 
 

@@ -12,9 +12,9 @@ from cli.files import read_text
 from cli.layout import Column
 from cli.options import JsonOption
 
-channels_app = typer.Typer(help="How e-mail and text messages leave.", invoke_without_command=True)
+channels_app = typer.Typer(help="Channels for e-mail and text messages.", invoke_without_command=True)
 templates_app = typer.Typer(help="Templates of messages.", invoke_without_command=True)
-events_app = typer.Typer(help="Tell Rota that something happened.", no_args_is_help=True)
+events_app = typer.Typer(help="Events that start schedules.", no_args_is_help=True)
 
 _CHANNEL = [Column("kind", "id"), Column("settings", "text"), Column("secret"), Column("changed")]
 _TEMPLATE = [Column("name", "id"), Column("subject", "text"), Column("changed")]
@@ -25,12 +25,12 @@ _EVENT_RUN = [
     Column("reason", "text", rank=3),
 ]
 
-TemplateName = Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")]
+TemplateName = Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")]
 
 
 @channels_app.callback()
 def channels(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the channels that are set up."""
+    """List the configured channels."""
     if context.invoked_subcommand:
         return
     found = Api.find().get("/v1/channels")
@@ -43,18 +43,20 @@ def channels(context: typer.Context, as_json: JsonOption = False) -> None:
         | {"changed": terminal.moment(one["changed_at"])}
         for one in found
     ]
-    none = "No channel was set up: rota channels email --host mail.example.com --sender gym@example.com"
+    none = "No channels. Set one up: rota channels email --host mail.example.com --sender hello@example.com"
     terminal.out.print(terminal.plain_table(rows, _CHANNEL) if rows else none)
 
 
 @channels_app.command("email")
 def set_up_email(
-    host: Annotated[str, typer.Option(help="The mail server.")],
-    sender: Annotated[str, typer.Option(help="The address it comes from.")],
+    host: Annotated[str, typer.Option(help="Host name of the mail server.")],
+    sender: Annotated[str, typer.Option(help="Sender address.")],
     port: Annotated[int, typer.Option(min=1, max=65535)] = 587,
-    security: Annotated[str, typer.Option(help="starttls, tls or none")] = "starttls",
-    username: Annotated[str | None, typer.Option(help="Asks for the password; ROTA_MAIL_PASSWORD answers it.")] = None,
-    sender_name: Annotated[str | None, typer.Option(help="The name it comes from.")] = None,
+    security: Annotated[str, typer.Option(help="starttls, tls or none.")] = "starttls",
+    username: Annotated[
+        str | None, typer.Option(help="User name; prompts for the password unless ROTA_MAIL_PASSWORD is set.")
+    ] = None,
+    sender_name: Annotated[str | None, typer.Option(help="Sender name.")] = None,
     password: Annotated[str | None, typer.Option(envvar="ROTA_MAIL_PASSWORD", hidden=True)] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,26 +73,26 @@ def set_up_email(
         "sender_name": sender_name,
     }
     found = Api.find().put("/v1/channels/email", {name: value for name, value in body.items() if value is not None})
-    terminal.out.print_json(data=found) if as_json else terminal.out.print(f"E-mail leaves through {host}.")
+    terminal.out.print_json(data=found) if as_json else terminal.out.print(f"E-mail is sent through {host}.")
 
 
 @channels_app.command("gateway")
 def set_up_gateway(
-    kind: Annotated[str, typer.Argument(help="sms or whatsapp")],
-    url: Annotated[str, typer.Argument(help="Where messages are posted, signed.")],
+    kind: Annotated[str, typer.Argument(help="sms or whatsapp.")],
+    url: Annotated[str, typer.Argument(help="URL that receives the signed POST requests.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Send text messages through a gateway that takes signed posts. Its signing secret is shown only once."""
+    """Send text messages through a gateway that accepts signed POST requests. Prints its signing secret, only once."""
     if kind not in {"sms", "whatsapp"}:
-        fail(f"There is no gateway for {kind!r}; there are sms and whatsapp.")
+        fail(f"There is no gateway for {kind!r}. Use sms or whatsapp.")
     _print_secret(Api.find().put(f"/v1/channels/{kind}", {"url": url}), as_json=as_json)
 
 
 @channels_app.command("remove")
-def remove_channel(kind: Annotated[str, typer.Argument(help="email, sms or whatsapp")]) -> None:
+def remove_channel(kind: Annotated[str, typer.Argument(help="email, sms or whatsapp.")]) -> None:
     """Remove a channel."""
     Api.find().delete(f"/v1/channels/{kind}")
-    terminal.out.print(f"The channel {kind} is gone.")
+    terminal.out.print(f"The channel {kind} is removed.")
 
 
 def _print_secret(found: dict[str, Any], *, as_json: bool) -> None:
@@ -99,7 +101,7 @@ def _print_secret(found: dict[str, Any], *, as_json: bool) -> None:
 
 @templates_app.callback()
 def templates(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List templates of messages."""
+    """List templates."""
     if context.invoked_subcommand:
         return
     found = Api.find().get("/v1/templates")
@@ -123,15 +125,13 @@ def show_template(name: TemplateName, as_json: JsonOption = False) -> None:
 @templates_app.command("set")
 def set_template(
     name: TemplateName,
-    subject: Annotated[str, typer.Option(help="{{client.name}} and the like are filled when it is used.")],
-    body: Annotated[str | None, typer.Option(help="The words.")] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Or a file with them; - for standard input.")
-    ] = None,
+    subject: Annotated[str, typer.Option(help="Subject; placeholders such as {{client.name}} are replaced on use.")],
+    body: Annotated[str | None, typer.Option(help="Body.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="File with the body; - for standard input.")] = None,
 ) -> None:
     """Add or change a template."""
     if (body is None) == (file is None):
-        fail("Give the words: either --body or --file.")
+        fail("Give either --body or --file.")
     words = body if file is None else read_text(file)
     Api.find().put(f"/v1/templates/{name}", {"subject": subject, "body": words})
     terminal.out.print(f"The template {name} is stored.")
@@ -141,17 +141,19 @@ def set_template(
 def remove_template(name: TemplateName) -> None:
     """Remove a template."""
     Api.find().delete(f"/v1/templates/{name}")
-    terminal.out.print(f"The template {name} is gone.")
+    terminal.out.print(f"The template {name} is removed.")
 
 
 @events_app.command("post")
 def post_event(
-    name: Annotated[str, typer.Argument(help="Such as lead.created.")],
-    payload: Annotated[str, typer.Option("--payload", help='JSON, such as \'{"source": "website"}\'.')] = "{}",
-    key: Annotated[str | None, typer.Option("--key", help="With the same key again, nothing more is started.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the event, such as lead.created.")],
+    payload: Annotated[str, typer.Option("--payload", help='Data as JSON, such as \'{"source": "website"}\'.')] = "{}",
+    key: Annotated[
+        str | None, typer.Option("--key", help="Idempotency key: repeated with it, the event starts nothing.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Post an event: schedules that follow events of this name run."""
+    """Post an event. Each schedule for this event whose filter matches runs once."""
     try:
         given = json.loads(payload)
     except ValueError as error:
@@ -161,5 +163,5 @@ def post_event(
         terminal.out.print_json(data=found)
         return
     rows = [one | {"task": one["task_id"]} for one in found["runs"]]
-    none = f'Nothing follows {name}. Add a schedule: rota schedules add SLUG "…" --on-event {name} --agent support'
+    none = f'No schedule matches {name}. Add one: rota schedules add SLUG "…" --on-event {name} --agent support'
     terminal.out.print(terminal.plain_table(rows, _EVENT_RUN) if rows else none)

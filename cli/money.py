@@ -10,10 +10,11 @@ from cli.find import TaskOption, task_id_or_none
 from cli.layout import Column
 from cli.options import JsonOption
 from core.ids import new_id
+from core.model_providers import PROVIDERS
 
 wallet_app = typer.Typer(help="Prepaid tokens.", invoke_without_command=True)
-prices_app = typer.Typer(help="What models cost, where you set a price of your own.", invoke_without_command=True)
-budgets_app = typer.Typer(help="Monthly limits on what is billed.", invoke_without_command=True)
+prices_app = typer.Typer(help="Prices of models.", invoke_without_command=True)
+budgets_app = typer.Typer(help="Monthly budgets.", invoke_without_command=True)
 
 _ENTRY = [
     Column("created_at", "id"), Column("tokens", rank=1), Column("reason", rank=2), Column("item", rank=3),
@@ -24,20 +25,22 @@ _ENTRY = [
 
 @wallet_app.callback()
 def wallet(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show how many tokens there are."""
+    """Show the balance in tokens."""
     if context.invoked_subcommand is None:
         _print_balance(Api.find().get("/v1/wallet"), as_json=as_json)
 
 
 @wallet_app.command("top-up")
 def top_up(
-    tokens: Annotated[int, typer.Argument(min=1, help="Tokens that were bought.")],
-    organisation: Annotated[str | None, typer.Option(help="Its slug; your own without it.")] = None,
-    note: Annotated[str | None, typer.Option(help="Such as the invoice's number.")] = None,
-    key: Annotated[str | None, typer.Option(help="With the same key again, nothing more is added.")] = None,
+    tokens: Annotated[int, typer.Argument(min=1, help="Number of tokens bought.")],
+    organisation: Annotated[str | None, typer.Option(help="Slug of the organisation; default: your own.")] = None,
+    note: Annotated[str | None, typer.Option(help="Note, such as the invoice number.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key: repeated with it, the command adds nothing.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add tokens; tasks that wait for funds go on. For operators."""
+    """Add tokens and resume tasks that wait for funds. For operators."""
     api = Api.find()
     slug = organisation or api.get("/v1/me")["organisation"]["slug"]
     body = {"tokens": tokens, "note": note}
@@ -51,7 +54,7 @@ def statement(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500)] = 30,
     as_json: JsonOption = False,
 ) -> None:
-    """List the ledger's entries, newest first."""
+    """List the entries of the ledger, newest first."""
     api = Api.find()
     found = api.get("/v1/wallet/statement", task=task_id_or_none(api, task), limit=limit)
     if as_json:
@@ -61,21 +64,21 @@ def statement(
     terminal.out.print(
         terminal.plain_table(rows, _ENTRY)
         if rows
-        else terminal.nothing("No token was ever moved here.", "No entry matches", "rota wallet statement", task)
+        else terminal.nothing("No entries yet.", "No entry matches", "rota wallet statement", task)
     )
 
 
 @wallet_app.command()
 def prices(
-    history: Annotated[bool, typer.Option("--history", help="All there ever were.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Include earlier prices.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what actions cost, in tokens."""
+    """List the prices of actions in tokens."""
     found = Api.find().get("/v1/token-prices", history=history)
     if as_json:
         terminal.out.print_json(data=found)
         return
-    rows = [row | {"since": terminal.moment(row["effective_from"]) or "ever"} for row in found]
+    rows = [row | {"since": terminal.moment(row["effective_from"]) or "start"} for row in found]
     terminal.out.print(terminal.plain_table(rows, ["item", "tokens", "since"]))
 
 
@@ -84,9 +87,9 @@ def check(as_json: JsonOption = False) -> None:
     """Compare the balance with the whole ledger."""
     found = Api.find().get("/v1/wallet/reconciliation")
     is_good = not (found["difference"] or found["held_difference"] or found["sum_over_accounts"])
-    verdict = "it agrees to the token" if is_good else "IT DOES NOT AGREE"
+    verdict = "they agree" if is_good else "THEY DIFFER"
     terminal.out.print_json(data=found) if as_json else terminal.out.print(
-        f"{found['entries']} entries say {found['ledger_available']}, the wallet {found['wallet_available']}: {verdict}"
+        f"{found['entries']} entries: ledger {found['ledger_available']}, wallet {found['wallet_available']}: {verdict}"
     )
     raise typer.Exit(0 if is_good else 1)
 
@@ -96,16 +99,16 @@ def _print_balance(found: dict[str, Any], *, as_json: bool) -> None:
         terminal.out.print_json(data=found)
         return
     if not found["is_prepaid"]:
-        terminal.out.print("This organisation does not buy tokens: no task spends any, or waits for them.")
+        terminal.out.print("This organisation is not prepaid: its tasks need no tokens.")
         terminal.out.print(f"To sell it some: rota setup SLUG --prepaid. Kept from before: {found['balance']}")
         return
     owed = f"; [red]{found['owed']} owed in fees, which the next top-up pays first[/]" if found["owed"] else ""
-    terminal.out.print(f"[bold]{found['balance']}[/] tokens, {found['held']} of them promised to tasks at work{owed}")
+    terminal.out.print(f"[bold]{found['balance']}[/] tokens, {found['held']} of them held for running tasks{owed}")
 
 
 @budgets_app.callback()
 def budgets(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show the budgets and how far this month has used them."""
+    """Show the budgets and their use in this month."""
     if context.invoked_subcommand is None:
         _print_budgets(Api.find().get("/v1/budgets"), as_json=as_json)
 
@@ -113,22 +116,26 @@ def budgets(context: typer.Context, as_json: JsonOption = False) -> None:
 @budgets_app.command("set")
 def set_budget(
     dollars: Annotated[str, typer.Argument(help="US dollars a month, such as 50 or 12.5.")],
-    agent: Annotated[str | None, typer.Option("--agent", "-a", help="Of one agent; else of the organisation.")] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", "-a", help="Budget of one agent; default: of the organisation.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Limit what is billed in a month; tasks beyond the limit wait."""
+    """Set a monthly budget. Tasks beyond it wait."""
     api = Api.find()
     _print_budgets(api.put(_path(api, agent), {"monthly_limit": dollars}), as_json=as_json)
 
 
 @budgets_app.command("lift")
 def lift_budget(
-    agent: Annotated[str | None, typer.Option("--agent", "-a", help="Of one agent; else of the organisation.")] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", "-a", help="Budget of one agent; default: of the organisation.")
+    ] = None,
 ) -> None:
-    """Lift a budget."""
+    """Remove a budget."""
     api = Api.find()
     api.delete(_path(api, agent))
-    typer.echo("lifted")
+    typer.echo("removed")
 
 
 def _path(api: Api, agent: str | None) -> str:
@@ -141,7 +148,7 @@ def _print_budgets(found: list[dict[str, Any]], *, as_json: bool) -> None:
         return
     rows = [
         {
-            "of": row["agent"] or "(organisation)",
+            "budget": row["agent"] or "(organisation)",
             "limit": terminal.money(row["monthly_limit"]),
             "spent": terminal.money(row["spent"]),
             "held": terminal.money(row["held"]),
@@ -149,18 +156,18 @@ def _print_budgets(found: list[dict[str, Any]], *, as_json: bool) -> None:
         }
         for row in found
     ]
-    columns = ["of", "limit", "spent", "held", "share"]
+    columns = ["budget", "limit", "spent", "held", "share"]
     terminal.out.print(terminal.plain_table(rows, columns) if rows else "No budget is set: rota budgets set 50")
 
 
 def bill(
-    month: Annotated[str, typer.Argument(help="Such as 2026-11.")],
+    month: Annotated[str, typer.Argument(help="Month, such as 2026-11.")],
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print a month's bill, by model, agent, conversation and workflow."""
     if as_csv and as_json:
-        fail("Either --csv or --json.")
+        fail("Give either --csv or --json.")
     api = Api.find()
     if as_csv:
         typer.echo(api.text(f"/v1/bills/{month}", format="csv"), nl=False)
@@ -180,26 +187,31 @@ Dollars = Annotated[str | None, typer.Option(help="US dollars per million tokens
 
 @prices_app.callback()
 def model_prices(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the prices of the models that you priced or that your agents use, in US dollars per million tokens."""
+    """List the prices of models with a price of your own and of models that your agents use, markup included, in US
+    dollars per million tokens.
+    """
     if context.invoked_subcommand:
         return
     found = Api.find().get("/v1/prices")
     if as_json:
         terminal.out.print_json(data=found)
         return
-    none = "No price of your own: every model goes by the public table. Set one: rota prices set MODEL --input 1 …"
+    none = (
+        "No agent uses a model, and you have set no price of your own. To set one: "
+        "rota prices set MODEL --provider openai --input 1 --output 2"
+    )
     terminal.out.print(terminal.plain_table(found, _PRICE) if found else none)
 
 
 @prices_app.command("set")
 def set_price(
     model: str,
-    provider: Annotated[str, typer.Option(help="Whose wire format it is served over: anthropic or openai.")],
-    price_in: Annotated[str, typer.Option("--input", help="US dollars per million tokens.")],
-    price_out: Annotated[str, typer.Option("--output", help="US dollars per million tokens.")],
+    provider: Annotated[str, typer.Option(help=f"Wire format of the model: {' or '.join(PROVIDERS)}.")],
+    price_in: Annotated[str, typer.Option("--input", help="US dollars per million input tokens.")],
+    price_out: Annotated[str, typer.Option("--output", help="US dollars per million output tokens.")],
     cached: Dollars = None,
     cache_write: Dollars = None,
-    window: Annotated[int | None, typer.Option(help="Tokens the model can take in.")] = None,
+    window: Annotated[int | None, typer.Option(help="Context window in tokens.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Set a price of your own for a model."""
@@ -217,6 +229,6 @@ def set_price(
 
 @prices_app.command("remove")
 def remove_price(model: str) -> None:
-    """Remove your own price of a model: the public price applies again."""
+    """Remove your own price of a model. The public price applies again."""
     Api.find().delete(f"/v1/prices/{model}")
-    typer.echo(f"{model} goes by the public price again.")
+    typer.echo(f"Your own price of {model} is removed. The public price applies again.")

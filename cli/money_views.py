@@ -1,5 +1,6 @@
 """How usage and bills are shown."""
 
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -26,9 +27,9 @@ def usage_report(report: dict[str, Any]) -> RenderableType:
 def _notes_on(total: dict[str, Any]) -> list[RenderableType]:
     """Return notes on the amounts: how many calls were rehearsed, unpriced or estimated."""
     notes = {
-        "rehearsal_calls": "of the calls were rehearsed: priced as if real, free of charge.",
-        "unpriced_calls": "of the calls were billed at 0, as no price is known. Set one: PUT /v1/prices/{model}",
-        "estimated_calls": "of the calls were billed by estimate: the provider did not report all of their tokens.",
+        "rehearsal_calls": "of the calls went to the rehearsal model: priced as if real, free of charge.",
+        "unpriced_calls": "of the calls were billed at 0, because no price is known. Set one: rota prices set MODEL …",
+        "estimated_calls": "of the calls were billed by estimate: the provider did not report all tokens.",
     }
     return [Text(f"{total[name]} {note}", "yellow") for name, note in notes.items() if total[name]]
 
@@ -59,7 +60,7 @@ def bill(found: dict[str, Any]) -> RenderableType:
     state = f"closed {moment(found['closed_at'])}" if found["closed_at"] else "not closed yet"
     head = Text.from_markup(
         f"[bold]{found['month'][:7]}[/] ({state})   {total['model_calls']} model calls   "
-        f"base {money(total['base_cost'])}   markup {float(found['markup']):.0%}   "
+        f"base {money(total['base_cost'])}   markup {_percent(found['markup'])}   "
         f"billed [bold]{money(total['billed_cost'])}[/]"
     )
     parts: list[RenderableType] = [head, *_notes_on(total)]
@@ -67,3 +68,8 @@ def bill(found: dict[str, Any]) -> RenderableType:
         if found[f"by_{part}"]:
             parts += [Text(), _usage_lines(f"by {part}", found[f"by_{part}"], "name")]
     return Group(*parts)
+
+
+def _percent(share: str) -> str:
+    """Return a share in percent, with at most two decimals: 0.125 is 12.5%."""
+    return f"{round(100 * Decimal(share), 2).normalize():f}%"

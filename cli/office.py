@@ -1,4 +1,4 @@
-"""Commands about the records that agents create: show them, change their status, record their outcome."""
+"""Commands about records that agents create: show them, change their status, record their outcome."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from cli import terminal
 from cli.client import Api
 from cli.options import JsonOption
 
-Id = Annotated[str, typer.Argument(help="Its id.")]
-Note = Annotated[str, typer.Option("--note", help="What should be known about it.")]
-Assignee = Annotated[str | None, typer.Option(help="Who of the staff sees to it.")]
+Id = Annotated[str, typer.Argument(help="Id of the record.")]
+Note = Annotated[str, typer.Option("--note", help="Note.")]
+Assignee = Annotated[str | None, typer.Option(help="Staff member to assign it to.")]
 Only = Annotated[str | None, typer.Option("--status", "-s", help="Only with this status.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=200)]
 
@@ -30,25 +30,23 @@ class Noun:
 
 
 TICKETS = Noun("tickets", "/v1/tickets", ("id", "status", "priority", "subject", "assignee"), "Support tickets.")
-STAFF_TASKS = Noun(
-    "staff-tasks", "/v1/staff-tasks", ("id", "status", "due_on", "title", "assignee"), "Tasks for staff."
-)
-CAMPAIGNS = Noun("campaigns", "/v1/campaigns", ("id", "status", "name", "members", "note"), "Campaigns to clients.")
+STAFF_TASKS = Noun("staff-tasks", "/v1/staff-tasks", ("id", "status", "due_on", "title", "assignee"), "Staff tasks.")
+CAMPAIGNS = Noun("campaigns", "/v1/campaigns", ("id", "status", "name", "members", "note"), "Campaigns.")
 POSTS = Noun("posts", "/v1/posts", ("id", "status", "platform", "scheduled_at", "text"), "Social posts.")
 EXPORTS = Noun(
-    "exports", "/v1/exports", ("id", "what", "format", "row_count", "created_at"), "Files of records.", has_status=False
+    "exports", "/v1/exports", ("id", "what", "format", "row_count", "created_at"), "Exported files.", has_status=False
 )
 PAYMENTS = Noun(
     "payments",
     "/v1/payments",
     ("id", "status", "amount", "currency", "kind", "paid_at"),
-    "Payments, also pending ones.",
+    "Payments, including pending ones.",
 )
-CALENDAR = Noun("calendar", "/v1/calendar-events", ("id", "status", "kind", "starts_at", "title"), "Tours and events.")
-BOOKINGS = Noun("bookings", "/v1/bookings", ("id", "status", "client_id", "session_id"), "Places in class sessions.")
-TRIALS = Noun("trials", "/v1/trials", ("id", "status", "lead_id", "session_id"), "Leads' trial classes.")
+CALENDAR = Noun("calendar", "/v1/calendar-events", ("id", "status", "kind", "starts_at", "title"), "Calendar events.")
+BOOKINGS = Noun("bookings", "/v1/bookings", ("id", "status", "client_id", "session_id"), "Bookings of class sessions.")
+TRIALS = Noun("trials", "/v1/trials", ("id", "status", "lead_id", "session_id"), "Bookings of trial classes.")
 RESOURCES = Noun(
-    "resources", "/v1/resources", ("id", "kind", "name", "version"), "Records of any other kind.", has_status=False
+    "resources", "/v1/resources", ("id", "kind", "name", "version"), "Free-form records.", has_status=False
 )
 _LONGEST = 60
 
@@ -72,7 +70,7 @@ def _listing(noun: Noun) -> Callable[..., None]:
             _list(noun, None, limit, as_json=as_json)
 
     chosen = list_ if noun.has_status else list_all
-    chosen.__doc__ = f"List {noun.command.replace('-', ' ')}, the latest first."
+    chosen.__doc__ = f"List {noun.command.replace('-', ' ')}, newest first."
     return chosen
 
 
@@ -130,10 +128,10 @@ staff_tasks_app = _make(STAFF_TASKS)
 @tickets_app.command("move")
 def move_ticket(
     record_id: Id,
-    status: Annotated[str | None, typer.Argument(help="open, in_progress, resolved or closed")] = None,
-    priority: Annotated[str | None, typer.Option("--priority", "-p", help="low, normal, high or urgent")] = None,
+    status: Annotated[str | None, typer.Argument(help="open, in_progress, resolved or closed.")] = None,
+    priority: Annotated[str | None, typer.Option("--priority", "-p", help="low, normal, high or urgent.")] = None,
     assignee: Assignee = None,
-    note: Annotated[str | None, typer.Option("--note", help="What should be known about it.")] = None,
+    note: Annotated[str | None, typer.Option("--note", help="Note.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change a ticket's status, priority or assignee."""
@@ -144,13 +142,13 @@ def move_ticket(
 @staff_tasks_app.command("move")
 def move_staff_task(
     record_id: Id,
-    status: Annotated[str | None, typer.Argument(help="open, done or cancelled")] = None,
-    due_on: Annotated[str | None, typer.Option(help="The day by which it is to be done, YYYY-MM-DD.")] = None,
+    status: Annotated[str | None, typer.Argument(help="open, done or cancelled.")] = None,
+    due_on: Annotated[str | None, typer.Option(help="Due date, YYYY-MM-DD.")] = None,
     assignee: Assignee = None,
-    note: Annotated[str | None, typer.Option("--note", help="What should be known about it.")] = None,
+    note: Annotated[str | None, typer.Option("--note", help="Note.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change the status, due day or assignee of a task for staff."""
+    """Change a staff task's status, due date or assignee."""
     change = {"status": status, "due_on": due_on, "assignee": assignee, "note": note}
     _change(STAFF_TASKS, record_id, change, as_json=as_json)
 
@@ -162,7 +160,7 @@ campaigns_app = _make(CAMPAIGNS)
 
 @campaigns_app.command("members")
 def members(record_id: Id, limit: Limit = 50, as_json: JsonOption = False) -> None:
-    """List a campaign's members, with the status of the message to each."""
+    """List a campaign's members with the status of their messages."""
     found = Api.find().get(f"{CAMPAIGNS.path}/{record_id}/members", limit=limit)
     if as_json:
         terminal.out.print_json(data=found)
@@ -172,13 +170,13 @@ def members(record_id: Id, limit: Limit = 50, as_json: JsonOption = False) -> No
 
 @campaigns_app.command("launch")
 def launch(record_id: Id, as_json: JsonOption = False) -> None:
-    """Send the messages of a draft; each is charged."""
+    """Send the messages of a draft. Each message is charged."""
     _print(Api.find().post(f"{CAMPAIGNS.path}/{record_id}/launch"), as_json=as_json)
 
 
 @campaigns_app.command("cancel")
 def cancel_campaign(record_id: Id, as_json: JsonOption = False) -> None:
-    """End a campaign; messages that have not been sent yet are cancelled."""
+    """End a campaign. Unsent messages are cancelled."""
     _print(Api.find().post(f"{CAMPAIGNS.path}/{record_id}/cancel"), as_json=as_json)
 
 
@@ -194,55 +192,55 @@ trials_app = _make(TRIALS, can_show=False)
 @posts_app.command("settle")
 def settle_post(
     record_id: Id,
-    outcome: Annotated[str, typer.Argument(help="published or cancelled")],
-    url: Annotated[str | None, typer.Option(help="Where it was published.")] = None,
+    outcome: Annotated[str, typer.Argument(help="published or cancelled.")],
+    url: Annotated[str | None, typer.Option(help="URL of the published post.")] = None,
     note: Note = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Record that a post was published, or will not be."""
+    """Record that a post was published or cancelled."""
     _settle(POSTS, record_id, {"outcome": outcome, "url": url, "note": note}, as_json=as_json)
 
 
 @payments_app.command("settle")
 def settle_payment(
     record_id: Id,
-    outcome: Annotated[str, typer.Argument(help="paid or failed")],
-    reference: Annotated[str | None, typer.Option(help="What the payment provider calls it.")] = None,
+    outcome: Annotated[str, typer.Argument(help="paid or failed.")],
+    reference: Annotated[str | None, typer.Option(help="Reference of the payment provider.")] = None,
     note: Note = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Record the outcome of a payment that was asked for."""
+    """Record the outcome of a requested payment."""
     _settle(PAYMENTS, record_id, {"outcome": outcome, "reference": reference, "note": note}, as_json=as_json)
 
 
 @calendar_app.command("settle")
 def settle_event(
     record_id: Id,
-    outcome: Annotated[str, typer.Argument(help="held, no_show or cancelled")],
+    outcome: Annotated[str, typer.Argument(help="held, no_show or cancelled.")],
     note: Note = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Record how an event ended."""
+    """Record the outcome of an event."""
     _settle(CALENDAR, record_id, {"outcome": outcome, "note": note}, as_json=as_json)
 
 
 @bookings_app.command("settle")
 def settle_booking(
     record_id: Id,
-    outcome: Annotated[str, typer.Argument(help="attended or no_show")],
+    outcome: Annotated[str, typer.Argument(help="attended or no_show.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Record whether a client came to a class."""
+    """Record whether a client attended a class session."""
     _settle(BOOKINGS, record_id, {"outcome": outcome}, as_json=as_json)
 
 
 @trials_app.command("settle")
 def settle_trial(
     record_id: Id,
-    outcome: Annotated[str, typer.Argument(help="attended, no_show or cancelled")],
+    outcome: Annotated[str, typer.Argument(help="attended, no_show or cancelled.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Record whether a lead came to a trial class, or cancelled it."""
+    """Record the outcome of a trial class."""
     _print(Api.find().put(f"{TRIALS.path}/{record_id}/outcome", {"outcome": outcome}), as_json=as_json)
 
 
@@ -255,9 +253,9 @@ resources_app = _make(RESOURCES)
 @exports_app.command("get")
 def fetch_export(
     record_id: Id,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it into this file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write to.")] = None,
 ) -> None:
-    """Print the content of the file, or write it into another one."""
+    """Print the content of an export, or write it to a file."""
     content = Api.find().text(f"{EXPORTS.path}/{record_id}/content")
     if output is None:
         typer.echo(content, nl=False)
@@ -267,14 +265,14 @@ def fetch_export(
 
 @exports_app.command("remove")
 def remove_export(record_id: Id) -> None:
-    """Delete a file of records."""
+    """Delete an export."""
     Api.find().delete(f"{EXPORTS.path}/{record_id}")
     typer.echo("deleted")
 
 
 @resources_app.command("remove")
 def remove_resource(record_id: Id) -> None:
-    """Delete a resource; its name can then be used again."""
+    """Delete a resource. Its name can then be used again."""
     Api.find().delete(f"{RESOURCES.path}/{record_id}")
     typer.echo("deleted")
 

@@ -12,11 +12,11 @@ from cli.options import JsonOption
 
 users_app = typer.Typer(help="Users and their roles.", invoke_without_command=True)
 keys_app = typer.Typer(help="API keys.", invoke_without_command=True)
-secrets_app = typer.Typer(help="Secrets kept in the database.", no_args_is_help=True)
+secrets_app = typer.Typer(help="Secrets stored in the database.", no_args_is_help=True)
 
-_AUDIT_EVENT = [Column("at", "id"), Column("who", "text"), Column("did", "text"), Column("task")]
+_AUDIT_EVENT = [Column("at", "id"), Column("actor", "text"), Column("action", "text"), Column("task")]
 
-KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, how it begins or ends, or last.")]
+KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, its beginning or end, or last.")]
 RoleOption = Annotated[
     list[str] | None, typer.Option("--role", "-r", help="A role, or role@location; may be repeated.")
 ]
@@ -42,14 +42,14 @@ def add_user(email: str, name: str, role: RoleOption = None, as_json: JsonOption
 def change_user(
     email: str,
     role: RoleOption = None,
-    disabled: Annotated[bool | None, typer.Option("--disable/--enable", help="Shut out, or let in again.")] = None,
+    disabled: Annotated[bool | None, typer.Option("--disable/--enable", help="Disable or enable the user.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a user's roles (name every role that stays), or disable the user."""
+    """Change a user's roles, or disable or enable the user. --role replaces all roles."""
     api = Api.find()
     user = next((one for one in api.get("/v1/users") if one["email"].lower() == email.lower()), None)
     if user is None:
-        fail(f"There is no user with the address {email}.")
+        fail(f"There is no user with the e-mail address {email}.")
     change: dict[str, Any] = {}
     if role is not None:
         change["grants"] = _grants(role)
@@ -77,14 +77,14 @@ def keys(context: typer.Context, as_json: JsonOption = False) -> None:
 @keys_app.command("make")
 def make_key(
     name: str,
-    user: Annotated[str | None, typer.Option(help="E-mail of the user it speaks for; yourself without it.")] = None,
+    user: Annotated[str | None, typer.Option(help="E-mail address of the user it acts for; default: yourself.")] = None,
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="Such as tasks:*; may be repeated. All without it.")
+        list[str] | None, typer.Option("--scope", help="Scope, such as tasks:*; may be repeated. Default: all.")
     ] = None,
-    expires_at: Annotated[str | None, typer.Option(help="Such as 2027-01-01T00:00:00Z.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="Time of expiry, such as 2027-01-01T00:00:00Z.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create an API key; its secret is shown only once."""
+    """Create an API key and print it, only once."""
     body = {"name": name, "user": user, "scopes": scope or ["*"], "expires_at": expires_at}
     _print_key(Api.find().post("/v1/keys", body), as_json=as_json)
 
@@ -92,10 +92,10 @@ def make_key(
 @keys_app.command("rotate")
 def rotate_key(
     key_id: KeyId,
-    overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old one still works.")] = 3600,
+    overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old key stays valid.")] = 3600,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a key's successor."""
+    """Create a key's successor and print it, only once."""
     api = Api.find()
     _print_key(api.post(f"/v1/keys/{_key(api, key_id)}/rotate", {"overlap": overlap}), as_json=as_json)
 
@@ -105,7 +105,7 @@ def revoke_key(key_id: KeyId) -> None:
     """Revoke a key."""
     api = Api.find()
     api.delete(f"/v1/keys/{_key(api, key_id)}")
-    typer.echo("revoked; every process of the API follows within five seconds")
+    typer.echo("revoked; takes effect in every process of the API within five seconds")
 
 
 def _key(api: Api, said: str) -> str:
@@ -117,11 +117,13 @@ def _print_key(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 def messages(
-    status: Annotated[str | None, typer.Option("--status", "-s", help="queued, sent, failed, unknown, …")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", "-s", help="Only with this status: queued, sent, failed, unknown, …")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
     as_json: JsonOption = False,
 ) -> None:
-    """List the outbox: what was sent, what waits, what failed."""
+    """List the messages of the outbox, newest first."""
     found = Api.find().get("/v1/messages", status=status, limit=limit)["messages"]
     if as_json:
         terminal.out.print_json(data=found)
@@ -132,12 +134,12 @@ def messages(
 
 
 def audit(
-    subject: Annotated[str | None, typer.Option(help="Only this, such as tool/send_email.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only with this subject, such as tool/send_email.")] = None,
     task: TaskOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
     as_json: JsonOption = False,
 ) -> None:
-    """Show who did what: people through their keys, agents in their tasks."""
+    """List audit events, newest first: actions of users and agents."""
     api = Api.find()
     found = api.get("/v1/audit", subject=subject, task=task_id_or_none(api, task), limit=limit)["lines"]
     if as_json:
@@ -146,8 +148,8 @@ def audit(
     rows = [
         {
             "at": terminal.moment(line["at"]),
-            "who": f"{line['agent']} for {line['user']}" if line["agent"] else line["user"],
-            "did": f"{line['verb']} {line['subject']}",
+            "actor": f"{line['agent']} for {line['user']}" if line["agent"] else line["user"],
+            "action": f"{line['verb']} {line['subject']}",
             "task": line["task_id"],
         }
         for line in found
@@ -155,17 +157,13 @@ def audit(
     terminal.out.print(
         terminal.plain_table(rows, _AUDIT_EVENT)
         if rows
-        else terminal.nothing(
-            "Nothing was changed yet.", "No line of the audit log matches", "rota audit", subject, task
-        )
+        else terminal.nothing("No audit events yet.", "No audit event matches", "rota audit", subject, task)
     )
 
 
 @secrets_app.command("rotate")
 def rotate_secrets() -> None:
-    """Re-encrypt every secret in the database with the first of ROTA_ENCRYPTION_KEYS. For operators, on a machine that
-    reaches the database.
-    """
+    """Re-encrypt every secret in the database with the first of ROTA_ENCRYPTION_KEYS. Needs access to the database."""
     from core.db import system_transaction
     from core.vault import vault
     from domain.channels import service as channels
@@ -175,4 +173,4 @@ def rotate_secrets() -> None:
     join_running()
     with system_transaction() as connection:
         count = channels.rotate_secrets(connection, vault()) + providers.rotate_secrets(connection, vault())
-    typer.echo(f"{count} secrets are encrypted with the first key; older keys can be taken away now.")
+    typer.echo(f"{count} secrets are encrypted with the first key; older keys can be removed now.")

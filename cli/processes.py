@@ -1,4 +1,4 @@
-"""Commands that become one of Rota's processes.
+"""Commands that run one of Rota's processes.
 
 Each command imports what its process needs: the API must not load Celery, and `rota submit` must load neither.
 """
@@ -22,7 +22,9 @@ from core.settings import settings
 from embedded.processes import ensure_can_listen
 from embedded.state import join_running
 
-ConcurrencyOption = Annotated[int, typer.Option("--concurrency", "-c", min=1, max=5000, help="Tasks at once.")]
+ConcurrencyOption = Annotated[
+    int, typer.Option("--concurrency", "-c", min=1, max=5000, help="Maximum tasks running at once.")
+]
 _WELCOME_TOKENS = 1_000
 _USUAL_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
 
@@ -42,13 +44,13 @@ def _prepare(*needs: Need) -> None:
     begin_loading()
     join_running(*needs[:1])
     config = settings()
-    configure_logging(level=config.log_level, as_json=config.log_json)
+    configure_logging(level=config.log_level, as_json=config.log_json, secrets=config.secrets)
     told = config.model_fields_set | ({"redis_url"} if config.broker_url else set())
     for name in needs:
         url = getattr(config, name) or config.database_url  # the other logins to the database default to this one
         if told.isdisjoint({name, _DEFAULTS.get(name, name)}) and not _answers(url):
             raise Misconfigured(
-                f"No `rota up` runs here, {name.upper()} is not set, and nothing answers at {url}. "
+                f"No `rota up` runs here, {name.upper()} is not set, and no server answers at {url}. "
                 f"Start `rota up` first, or set {' and '.join(need.upper() for need in needs)}."
             )
 
@@ -70,7 +72,7 @@ def _answers(url: str) -> bool:
 def api(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: PortOption = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
 ) -> None:
     """Serve the HTTP API."""
     import uvicorn
@@ -98,7 +100,7 @@ def api(
 
 
 def dispatcher() -> None:
-    """Move due tasks from Postgres to the Celery queues; of several dispatchers one leads, the others stand by."""
+    """Publish due tasks to the Celery queues. Of several dispatchers one leads; the others stand by."""
     _prepare("system_database_url", "redis_url")
     from workers.app import RUN_TASK, app
     from workers.broker import make_broker
@@ -114,9 +116,11 @@ def dispatcher() -> None:
 
 def worker(
     concurrency: ConcurrencyOption = 100,
-    queues: Annotated[str, typer.Option("--queues", "-q", help="In order of preference.")] = "critical,high,normal,low",
-    pool: Annotated[str, typer.Option(help="threads, or prefork for work that needs the processor.")] = "threads",
-    name: Annotated[str, typer.Option(help="Shown in lists, with the host's name.")] = "worker",
+    queues: Annotated[
+        str, typer.Option("--queues", "-q", help="Queues to serve, highest priority first.")
+    ] = "critical,high,normal,low",
+    pool: Annotated[str, typer.Option(help="threads; or prefork for CPU-bound work.")] = "threads",
+    name: Annotated[str, typer.Option(help="Name of the worker; `rota workers scale` uses it.")] = "worker",
 ) -> None:
     """Run agents' tasks."""
     _prepare("database_url", "redis_url")
@@ -127,10 +131,12 @@ def worker(
 
     TOOLS.names()  # fail here, and not in each task, if tools cannot be loaded
     if pool not in {"threads", "prefork"}:
-        raise typer.BadParameter(f"no pool called {pool}; there are threads and prefork")
+        raise typer.BadParameter(f"there is no pool {pool}; use threads or prefork")
     unknown = set(queues.split(",")) - set(ALL_QUEUES)
     if unknown:
-        raise typer.BadParameter(f"no queue called {', '.join(sorted(unknown))}; there are {', '.join(ALL_QUEUES)}")
+        raise typer.BadParameter(
+            f"there is no queue {', '.join(sorted(unknown))}; the queues are {', '.join(ALL_QUEUES)}"
+        )
     if pool == "threads" and is_redis(settings().broker):
         # The size of this pool is the consumer's prefetch limit, which RabbitMQ's quorum queues cannot change at run
         # time.
@@ -146,7 +152,7 @@ def worker(
 
 
 def beat(
-    schedule: Annotated[Path, typer.Option(help="File in which beat keeps its last runs.")] = Path(".rota/beat"),
+    schedule: Annotated[Path, typer.Option(help="File in which beat stores its last runs.")] = Path(".rota/beat"),
 ) -> None:
     """Fire the periodic duties listed in beat_schedule.py."""
     _prepare("redis_url")
@@ -158,14 +164,14 @@ def beat(
 
 
 def flower(port: PortOption = None, address: Annotated[str, typer.Option()] = "127.0.0.1") -> None:
-    """Serve Flower, which shows Celery, read-only and behind a password (ROTA_FLOWER_AUTH, user:password)."""
+    """Serve Flower, a read-only view of Celery. Needs a password: ROTA_FLOWER_AUTH=user:password."""
     _prepare("redis_url")
     from workers.app import app
     from workers.flower import show_as_commands
 
     login = os.environ.get("ROTA_FLOWER_AUTH", "")
     if ":" not in login:
-        raise typer.BadParameter("set ROTA_FLOWER_AUTH to user:password; Flower shows what tasks are called with")
+        raise typer.BadParameter("set ROTA_FLOWER_AUTH to user:password: Flower shows the arguments of tasks")
     show_as_commands()
     freeze_gc()
     chosen = 5555 if port is None else port
@@ -177,7 +183,7 @@ def flower(port: PortOption = None, address: Annotated[str, typer.Option()] = "1
 
 
 def rehearsal(port: PortOption = None, host: Annotated[str, typer.Option()] = "127.0.0.1") -> None:
-    """Serve the rehearsal model, which speaks both providers' wire formats and understands nothing."""
+    """Serve the rehearsal model, a deterministic stand-in for both providers."""
     import uvicorn
 
     chosen = 8081 if port is None else port
@@ -194,7 +200,7 @@ def rehearsal(port: PortOption = None, host: Annotated[str, typer.Option()] = "1
 
 
 def migrate() -> None:
-    """Bring the database up to date: roles, then migrations. Idempotent, and safe to run concurrently."""
+    """Create the database roles and run the migrations. Idempotent, and safe to run concurrently."""
     _prepare("owner_database_url")
     from core.migrations import migrate as run_migrations
 
@@ -202,26 +208,26 @@ def migrate() -> None:
 
 
 def setup(
-    organisation: Annotated[str, typer.Argument(help="The organisation's slug.")],
-    name: Annotated[str | None, typer.Option(help="Its name.")] = None,
-    time_zone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
-    demonstration: Annotated[bool, typer.Option(help="Fill it with a demonstration gym.")] = False,
-    owner: Annotated[str | None, typer.Option(help="E-mail of the user who owns it.")] = None,
+    organisation: Annotated[str, typer.Argument(help="Slug of the organisation.")],
+    name: Annotated[str | None, typer.Option(help="Name of the organisation.")] = None,
+    time_zone: Annotated[str, typer.Option(help="IANA time zone.")] = "UTC",
+    demonstration: Annotated[bool, typer.Option(help="Add demonstration data.")] = False,
+    owner: Annotated[str | None, typer.Option(help="E-mail address of its owner.")] = None,
     prepaid: Annotated[
         bool | None,
         typer.Option(
             "--prepaid/--no-prepaid",
-            help="Sell it tokens, which its tasks spend and wait for; as it was without either, and not for a new one.",
+            help="Whether its tasks need prepaid tokens; default: no change, and not prepaid if new.",
         ),
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option(min=0, help="With --prepaid, tokens to begin with: 1000 without it; added once.")
+        int | None, typer.Option(min=0, help="Initial tokens with --prepaid, added once; default: 1000.")
     ] = None,
-    operator: Annotated[bool, typer.Option(help="Let that user govern the installation.")] = False,
+    operator: Annotated[bool, typer.Option(help="Make the owner an operator of the installation.")] = False,
 ) -> None:
-    """Create an organisation with the ready-made agents, and print an API key of its owner."""
+    """Create an organisation with the ready-made agents, and print its owner's API key."""
     if tokens and not prepaid:
-        raise typer.BadParameter("tokens are for organisations that buy them: add --prepaid, or leave --tokens out")
+        raise typer.BadParameter("--tokens needs --prepaid: add it, or leave --tokens out")
     _prepare("database_url")
     from embedded.organisation import set_up_organisation
 
@@ -239,16 +245,16 @@ def setup(
 
 
 def up(
-    data: Annotated[Path, typer.Option(help="Where data are kept.")] = Path(".rota"),
+    data: Annotated[Path, typer.Option(help="Data folder.")] = Path(".rota"),
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The API's port; 0 for any, on every server.")
+        int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 for a free port for every server.")
     ] = None,
     concurrency: ConcurrencyOption = 100,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; one a core at most.")] = 1,
-    demonstration: Annotated[bool, typer.Option(help="Fill the organisation with a demonstration gym.")] = True,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; each uses at most one core.")] = 1,
+    demonstration: Annotated[bool, typer.Option(help="Add demonstration data.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready.")] = False,
 ) -> None:
-    """Start everything on this machine: servers, API, dispatcher, workers, beat, Flower."""
+    """Start servers and processes on this machine: API, dispatcher, workers, beat, Flower."""
     from cli import banner
 
     begin_loading()
@@ -271,7 +277,7 @@ def up(
 
 
 def doctor() -> None:
-    """Say what is wrong with this set-up and how to fix it."""
+    """Check this set-up and say how to fix problems."""
     from cli.diagnosis import diagnose
 
     findings: list[Any] = diagnose(timedelta(seconds=3))

@@ -7,6 +7,7 @@ import typer
 from cli import terminal
 from cli.client import Api, fail
 from cli.options import JsonOption
+from core.model_providers import PROVIDERS
 
 providers_app = typer.Typer(help="Endpoints that serve models.", invoke_without_command=True)
 
@@ -23,21 +24,23 @@ def providers(context: typer.Context, as_json: JsonOption = False) -> None:
 @providers_app.command("set")
 def set_provider(
     name: str,
-    url: Annotated[str | None, typer.Option(help="What /chat/completions is appended to: https://host/v1.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Base URL; /chat/completions is appended to it: https://host/v1.")
+    ] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="A model that it serves; may be repeated.")
+        list[str] | None, typer.Option("--model", "-m", help="A model that the endpoint serves; may be repeated.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(envvar="ROTA_PROVIDER_KEY", help="Its API key; - asks for it without showing it.")
+        str | None, typer.Option(envvar="ROTA_PROVIDER_KEY", help="API key of the endpoint; - prompts for it.")
     ] = None,
-    forget_key: Annotated[bool, typer.Option("--forget-key", help="Send no key from now on.")] = False,
+    forget_key: Annotated[bool, typer.Option("--forget-key", help="Delete the stored key and send none.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add an endpoint that speaks OpenAI's wire format, or change one; without an option, its value stays."""
+    """Add or change an endpoint that serves OpenAI's wire format. Options that are left out keep their values."""
     api = Api.find()
     before = next((one for one in _own(api) if one["name"] == name), None)
     if before is None and not (url and model):
-        fail(f"There is no provider {name!r} of your own yet: give --url and --model.")
+        fail(f"Your organisation has no endpoint {name!r} yet: give --url and --model.")
     given = typer.prompt("Key", hide_input=True) if key == "-" else key
     body: dict[str, Any] = {
         "url": url or (before or {}).get("url"),
@@ -65,11 +68,11 @@ def _print(found: list[dict[str, Any]], *, as_json: bool) -> None:
         return
     if not found:
         terminal.out.print(
-            "Only the providers of the settings: Anthropic, OpenAI. Add one: "
+            f"No endpoints besides the providers of the settings: {', '.join(PROVIDERS)}. Add one: "
             "rota providers set house --url https://llm.example.com/v1 --model qwen3:8b"
         )
         return
     rows = [one | {"key": "set" if one["has_key"] else "none"} for one in found]
     terminal.out.print(terminal.plain_table(rows, _COLUMNS))
     if any(one["unpriced"] for one in found):
-        terminal.out.print("Unpriced: no price is known, so calls are billed at 0. Set one: PUT /v1/prices/{model}")
+        terminal.out.print("Unpriced: no price is known, so calls are billed at 0. Set one: rota prices set MODEL …")

@@ -9,12 +9,12 @@ from cli.client import Api, fail, match_agent
 from cli.layout import Column
 from cli.options import AgentOption, JsonOption
 
-schedules_app = typer.Typer(no_args_is_help=True, help="Start tasks by themselves: at times, or on events.")
+schedules_app = typer.Typer(no_args_is_help=True, help="Start tasks at set times or on events.")
 
 Slug = Annotated[str, typer.Argument(help="The schedule's slug.")]
-NoteOption = Annotated[str | None, typer.Option("--note", help="Why.")]
+NoteOption = Annotated[str | None, typer.Option("--note", help="Reason.")]
 OverlapOption = Annotated[
-    str | None, typer.Option("--overlap", help="skip, buffer_one, buffer_all, cancel_other or allow_all")
+    str | None, typer.Option("--overlap", help="skip, buffer_one, buffer_all, cancel_other or allow_all.")
 ]
 
 
@@ -27,29 +27,31 @@ _RUN += [Column("why", "text", rank=3)]
 @schedules_app.command("add")
 def add(
     slug: Slug,
-    message: Annotated[str, typer.Argument(help="What the agent should do each time.")],
+    message: Annotated[str, typer.Argument(help="Message to the agent for each run.")],
     agent: AgentOption = None,
-    cron: Annotated[str | None, typer.Option(help='Five fields, such as "30 8 * * MON-FRI".')] = None,
-    every: Annotated[str | None, typer.Option(help="An interval: 90s, 15m, 6h, 2d, or ISO 8601.")] = None,
-    at: Annotated[str | None, typer.Option(help="Once: 2026-12-24T18:00, in your time zone unless it says.")] = None,
-    on_event: Annotated[str | None, typer.Option(help="Whenever this event is posted, such as lead.created.")] = None,
-    timezone: Annotated[
-        str | None, typer.Option(help="For --cron: an IANA name; the organisation's without it.")
+    cron: Annotated[str | None, typer.Option(help='Cron expression, such as "30 8 * * MON-FRI".')] = None,
+    every: Annotated[str | None, typer.Option(help="Interval: 90s, 15m, 6h, 2d, or ISO 8601.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Single time: 2026-12-24T18:00, local unless it has an offset.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    on_event: Annotated[str | None, typer.Option(help="Name of an event, such as lead.created.")] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="IANA time zone for --cron; default: the organisation's.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Display name.")] = None,
     overlap: OverlapOption = None,
-    catch_up: Annotated[str | None, typer.Option(help="How late a run may start: 1h, say.")] = None,
-    jitter: Annotated[str | None, typer.Option(help="Start each run up to so much later.")] = None,
-    runs: Annotated[int | None, typer.Option(help="Come due so often, then no more.")] = None,
-    budget: Annotated[str | None, typer.Option(help="US dollars that its runs may cost in a month.")] = None,
-    pause_after: Annotated[int | None, typer.Option(help="Pause after so many failed runs in a row.")] = None,
+    catch_up: Annotated[str | None, typer.Option(help="How late a run may start, such as 1h.")] = None,
+    jitter: Annotated[str | None, typer.Option(help="Maximum random delay of each run, such as 5m.")] = None,
+    runs: Annotated[int | None, typer.Option(help="Number of runs; default: no limit.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Monthly budget of its runs in US dollars.")] = None,
+    pause_after: Annotated[int | None, typer.Option(help="Pause after this many failed runs in a row.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a schedule, or change the one with this slug."""
     if agent is None:
-        fail("Which agent? Add --agent, for example --agent support. `rota agents` lists them.")
+        fail("Give --agent, for example --agent support. `rota agents` lists the agents.")
     if timezone is not None and cron is None:
-        fail("--timezone is for --cron.")
+        fail("--timezone needs --cron.")
     api = Api.find()
     body: dict[str, Any] = {
         "name": name or slug.replace("-", " ").capitalize(),
@@ -71,7 +73,7 @@ def _times(
     cron: str | None, every: str | None, at: str | None, on_event: str | None, timezone: str | None
 ) -> dict[str, Any]:
     if sum(one is not None for one in (cron, every, at, on_event)) != 1:
-        fail("When? Give one of --cron, --every, --at and --on-event.")
+        fail("Give one of --cron, --every, --at and --on-event.")
     if cron is not None:
         return {"kind": "cron", "cron": cron, "timezone": timezone}
     if every is not None:
@@ -83,7 +85,7 @@ def _times(
 
 @schedules_app.command("list")
 def list_(as_json: JsonOption = False) -> None:
-    """List every schedule, with its next due time in your time zone."""
+    """List schedules with their next due time in your time zone."""
     api = Api.find()
     found: list[dict[str, Any]] = []
     while page := api.get("/v1/schedules", after=found[-1]["slug"] if found else None):
@@ -106,7 +108,7 @@ def list_(as_json: JsonOption = False) -> None:
 
 @schedules_app.command("show")
 def show(slug: Slug, as_json: JsonOption = False) -> None:
-    """Show a schedule: its next due times in your time zone, and its latest runs."""
+    """Show a schedule, its next due times in your time zone and its latest runs."""
     api = Api.find()
     one = api.get(f"/v1/schedules/{slug}")
     runs = api.get(f"/v1/schedules/{slug}/runs", limit=10)
@@ -145,7 +147,7 @@ def _print_one(one: dict[str, Any], as_json: bool) -> None:
 
 @schedules_app.command("pause")
 def pause(slug: Slug, note: NoteOption = None) -> None:
-    """Stop a schedule from starting runs by itself."""
+    """Pause a schedule. Runs that come due during the pause are skipped."""
     _print_one(Api.find().post(f"/v1/schedules/{slug}/pause", {"note": note}), as_json=False)
 
 
@@ -157,32 +159,32 @@ def resume(slug: Slug, note: NoteOption = None) -> None:
 
 @schedules_app.command("run")
 def run(slug: Slug, overlap: OverlapOption = None) -> None:
-    """Run a schedule now."""
+    """Start a run now, even if the schedule is paused."""
     made = Api.find().post(f"/v1/schedules/{slug}/run", {"overlap": overlap})
     terminal.out.print(
-        f"{made['status']}\n  watch it: rota show {made['task_id']}" if made["task_id"] else made["status"]
+        f"{made['status']}\n  follow it: rota show {made['task_id']}" if made["task_id"] else made["status"]
     )
 
 
 @schedules_app.command("backfill")
 def backfill(
     slug: Slug,
-    start: Annotated[str, typer.Argument(help="From, such as 2026-11-01T00:00; your time zone unless it says.")],
-    end: Annotated[str, typer.Argument(help="To.")],
+    start: Annotated[str, typer.Argument(help="Start, such as 2026-11-01T00:00; local unless it has an offset.")],
+    end: Annotated[str, typer.Argument(help="End.")],
     overlap: OverlapOption = None,
-    preview: Annotated[bool, typer.Option("--preview", help="Only say how many runs it would be.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Only print the number of runs and their cost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Start the runs of a period that has passed."""
+    """Start the runs of a past period."""
     api = Api.find()
     body = {"start": times.moment(start, "START"), "end": times.moment(end, "END")} | (
         {"overlap": overlap} if overlap else {}
     )
     found = api.post(f"/v1/schedules/{slug}/backfill", body | {"preview": True})
     cost = (
-        "at a cost nobody can tell yet"
+        "estimated cost unknown"
         if found["estimated_cost"] is None
-        else f"for about {terminal.money(found['estimated_cost'])}"
+        else f"estimated cost {terminal.money(found['estimated_cost'])}"
     )
     terminal.out.print(
         f"{found['runs']} runs, {terminal.local_time(found['first'])} to {terminal.local_time(found['last'])}, {cost}"
@@ -190,20 +192,20 @@ def backfill(
     if preview or not found["runs"]:
         return
     if not yes:
-        typer.confirm("Make them up?", abort=True)
-    terminal.out.print(f"{api.post(f'/v1/schedules/{slug}/backfill', body)['made']} runs made")
+        typer.confirm("Start these runs?", abort=True)
+    terminal.out.print(f"{api.post(f'/v1/schedules/{slug}/backfill', body)['made']} runs created")
 
 
 @schedules_app.command("remove")
 def remove(slug: Slug) -> None:
-    """Remove a schedule; tasks that it started go on."""
+    """Remove a schedule. Its tasks continue."""
     Api.find().delete(f"/v1/schedules/{slug}")
-    terminal.out.print(f"{slug} is gone")
+    terminal.out.print(f"{slug} is removed.")
 
 
 @schedules_app.command("status")
 def status(as_json: JsonOption = False) -> None:
-    """Show the state of the scheduler, and what comes due next."""
+    """Show the state of the scheduler and the next due times."""
     api = Api.find()
     one = api.get("/v1/scheduler")
     coming = api.get("/v1/scheduler/upcoming", limit=10)
@@ -227,20 +229,20 @@ def status(as_json: JsonOption = False) -> None:
 
 @schedules_app.command("stop")
 def stop(note: NoteOption = None) -> None:
-    """Stop the scheduler: nothing comes due."""
+    """Stop the scheduler: no schedule comes due."""
     Api.find().post("/v1/scheduler/stop", {"note": note})
     terminal.out.print("The scheduler is stopped. Start it again: rota schedules start")
 
 
 @schedules_app.command("start")
 def start() -> None:
-    """Start the scheduler again; it catches up within each schedule's catch-up window."""
+    """Start the scheduler again. Missed runs start within each schedule's catch-up window."""
     Api.find().post("/v1/scheduler/start")
-    terminal.out.print("The scheduler runs.")
+    terminal.out.print("The scheduler is running.")
 
 
 @schedules_app.command("check")
 def check() -> None:
-    """Start what is due now."""
+    """Start due runs now, instead of at the next periodic check."""
     found = Api.find().post("/v1/scheduler/check")
     terminal.out.print(f"{found['started']} started, {found['skipped']} skipped, {found['missed']} missed")

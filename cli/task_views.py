@@ -1,5 +1,6 @@
 """How tasks, their journals, failures and queues are shown."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ _STAGES = {"perceive": "blue", "decide": "magenta", "act": "cyan", "learn": "gre
 _BAR = 20
 _TASK = (
     Column("id", "id"), Column("agent", rank=2), Column("status", rank=1), Column("priority", rank=4),
-    Column("tries", rank=6), Column("took", rank=5), Column("cost", rank=7), Column("message", "line", rank=3),
+    Column("attempts", rank=6), Column("took", rank=5), Column("cost", rank=7), Column("message", "line", rank=3),
 )  # fmt: skip
 
 
@@ -45,18 +46,20 @@ def task_detail(task: dict[str, Any]) -> RenderableType:
     facts.add_row("task", task["id"])
     facts.add_row("agent", f"{task['agent']}   [dim]priority[/] {task['priority']}")
     waiting = f" for {task['waiting_for']}" if task["waiting_for"] else ""
-    facts.add_row("status", f"{status(task['status'])}{waiting}   [dim]tries counted[/] {task['attempts']}")
+    facts.add_row("status", f"{status(task['status'])}{waiting}   [dim]attempts counted[/] {task['attempts']}")
     if task.get("why"):
         facts.add_row("why", escape(task["why"]))
     if task.get("next"):
-        facts.add_row("type", f"[bold]{escape(task['next'])}[/]")
-    facts.add_row("asked", escape(str(task["input"]["message"])))
+        facts.add_row("next", f"[bold]{escape(task['next'])}[/]")
+    facts.add_row("message", escape(str(task["input"]["message"])))
     facts.add_row("created", f"{moment(task['created_at'])}   [dim]ended[/] {moment(task['finished_at']) or '-'}")
     tokens = f"{task['input_tokens']} in, {task['output_tokens']} out"
     facts.add_row(
         "cost",
         f"{money(task['billed_cost'])} for {task['model_calls']} model calls ({tokens} tokens){_marks(task['steps'])}",
     )
+    for call in task.get("open_calls") or ():
+        facts.add_row("open call", escape(f"{call['call_id']}\n{call['tool']} {json.dumps(call['arguments'])}"))
     if task["error"]:
         facts.add_row("error", f"[red]{task['error']['kind']}[/] {escape(task['error']['message'])}")
     parts: list[RenderableType] = [facts, Text(), waterfall(task["steps"])]
@@ -83,7 +86,7 @@ def answer_panel(result: dict[str, Any]) -> RenderableType:
     is_cut = result.get("is_truncated")
     return Panel(
         escape(result["answer"]),
-        title="answer, cut off at the limit of output tokens" if is_cut else "answer",
+        title="answer, truncated at the limit of output tokens" if is_cut else "answer",
         subtitle="raise the agent's limit max_output_tokens" if is_cut else None,
         border_style="yellow" if is_cut else "green",
     )
@@ -94,8 +97,8 @@ def _in_doubt(task_id: str, step: dict[str, Any]) -> RenderableType:
     asked = "\n".join(f"  {name} = {value}" for name, value in step["input"].items() if not name.startswith("_"))
     return Panel(
         escape(
-            f"{step['name']} was begun at {moment(step['started_at'])} and its outcome was never recorded:\n{asked}\n\n"
-            f"Find out whether it happened, then say so:\n"
+            f"{step['name']} started at {moment(step['started_at'])}, and its outcome was not recorded:\n{asked}\n\n"
+            f"Find out whether it happened, then record it:\n"
             f"  rota settle {task_id} {step['seq']} --happened\n  rota settle {task_id} {step['seq']} --do-again"
         ),
         title="outcome unknown",
@@ -106,7 +109,7 @@ def _in_doubt(task_id: str, step: dict[str, Any]) -> RenderableType:
 def waterfall(steps: list[dict[str, Any]]) -> RenderableType:
     """Return the steps with bars that show when each began and how long it took."""
     if not steps:
-        return Text("No step is recorded yet.", style="dim")
+        return Text("No steps recorded yet.", style="dim")
     begin = min(datetime.fromisoformat(step["started_at"]).timestamp() for step in steps)
     end = max(datetime.fromisoformat(s["started_at"]).timestamp() + s["duration_ms"] / 1000 for s in steps)
     scale = _BAR / max(end - begin, 0.001)
@@ -148,24 +151,24 @@ def _gist(step: dict[str, Any]) -> str:
     """Return what a step did, in a few words."""
     output = step["output"]
     if step["status"] in {"begun", "unknown"}:
-        return "under way" if step["status"] == "begun" else "nobody knows whether it happened"
+        return "running" if step["status"] == "begun" else "outcome unknown"
     if step["status"] == "failed" and "settled" in output:
-        return "a person said: do it again"
+        return "settled: to be repeated"
     if step["status"] == "failed":
         return f"{output['error']['kind']}: {output['error']['message']}"
     if step["stage"] == "decide":
         actions = ", ".join(action["tool"] for action in output["actions"])
         sure = f" ({output['confidence']:.0%} sure)" if output["confidence"] is not None else ""
-        return f"→ {actions}{sure}" if actions else f"answers{' (cut off)' if output.get('is_truncated') else ''}"
+        return f"→ {actions}{sure}" if actions else f"answers{' (truncated)' if output.get('is_truncated') else ''}"
     if step["stage"] == "act":
         arguments = given({name: value for name, value in step["input"].items() if not name.startswith("_")})
-        said = "ok" if output["ok"] else "only suggested" if output.get("suggested") else "refused"
+        said = "ok" if output["ok"] else "suggested" if output.get("suggested") else "refused"
         return f"{said}  {arguments}"
     return ""
 
 
 _ATTEMPT = (
-    Column("try", "id"), Column("worker", "text", rank=5), Column("began", rank=3), Column("took", rank=4),
+    Column("attempt", "id"), Column("worker", "text", rank=5), Column("began", rank=3), Column("took", rank=4),
     Column("outcome", rank=1), Column("counted", rank=6), Column("error", "text", rank=2),
 )  # fmt: skip
 
@@ -178,10 +181,10 @@ def _attempts(attempts: list[dict[str, Any]]) -> RenderableType:
         rows.append(
             (
                 str(number),
-                attempt["worker"],
+                escape(attempt["worker"]),
                 moment(attempt["started_at"]),
                 f"{took:.1f} s",
-                attempt["outcome"] or "under way",
+                attempt["outcome"] or "running",
                 {True: "yes", False: "no", None: ""}[attempt["counted"]],
                 escape(f"{error['kind']}: {error['message']}") if error else "",
             )
@@ -198,7 +201,7 @@ _FAILURE = (
 def failure_table(rows: list[dict[str, Any]]) -> RenderableType:
     """Return a table of errors and how many tasks failed with each."""
     if not rows:
-        return Text("No task has failed.", style="dim")
+        return Text("No failed tasks.", style="dim")
     table = Listing(
         _FAILURE,
         [
@@ -214,7 +217,7 @@ def failure_table(rows: list[dict[str, Any]]) -> RenderableType:
             for row in rows
         ],
     )
-    return below(table, "Do them again: rota retry --status failed --fingerprint …")
+    return below(table, "To retry them: rota retry --status failed --fingerprint …")
 
 
 def given(arguments: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Commands about tasks, queues and usage. They use the API only."""
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -10,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli import find, money_views, task_views, terminal, times, waiting
+from cli import find, money_views, task_views, terminal, times, waiting, watch
 from cli.client import Api, fail, match_agent
-from cli.files import read_text
+from cli.files import read_text, read_yaml
 from cli.find import TaskId
 from cli.options import AgentOption, JsonOption, PriorityOption, StatusOption
 from cli.terminal import escape
@@ -20,27 +21,37 @@ from core.ids import new_id
 from domain.tasks.schemas import PRIORITIES
 
 _SUBMITTERS = 8
-_WHEN = "From now, such as 15m, 6h or 2d; or a time, such as 2026-12-24T18:00."
+_CALL = re.compile(r"call_([0-9a-f]{32})_[0-9]{1,9}")
+_WHEN = "15m, 6h or 2d from now, or a time such as 2026-12-24T18:00."
 
 
 def submit(
-    message: Annotated[str | None, typer.Argument(help="What the agent should do.")] = None,
+    message: Annotated[str | None, typer.Argument(help="Message to the agent.")] = None,
     agent: AgentOption = None,
-    priority: Annotated[str, typer.Option("--priority", "-p", help="critical, high, normal or low")] = "normal",
+    priority: Annotated[str, typer.Option("--priority", "-p", help="critical, high, normal or low.")] = "normal",
     key: Annotated[
-        str | None, typer.Option("--key", "-k", help="Tasks with the same key run one after the other.")
+        str | None,
+        typer.Option("--key", "-k", help="Concurrency key: tasks with the same key run one after the other."),
     ] = None,
-    run_after: Annotated[str | None, typer.Option(help=f"Not to be started before. {_WHEN}")] = None,
-    deadline: Annotated[str | None, typer.Option(help=f"To be finished by; then it fails. {_WHEN}")] = None,
-    expires: Annotated[str | None, typer.Option(help=f"Not worth starting after; then it expires. {_WHEN}")] = None,
+    run_after: Annotated[str | None, typer.Option(help=f"Earliest start: {_WHEN}")] = None,
+    deadline: Annotated[str | None, typer.Option(help=f"Time by which the task must end: {_WHEN}")] = None,
+    expires: Annotated[str | None, typer.Option(help=f"Latest start; after it the task expires: {_WHEN}")] = None,
+    notify: Annotated[
+        str | None, typer.Option(help="URL of a webhook to which the end and the waits of the task are posted.")
+    ] = None,
+    tools: Annotated[
+        Path | None,
+        typer.Option(help="File with a list of client tools (JSON or YAML): name, description, parameters."),
+    ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same again submits nothing more, and shows the task of before.")
+        str | None, typer.Option(help="Repeated with the same key, the command returns the first task.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Messages, one JSON object a line; - for standard input.")
+        Path | None,
+        typer.Option("--file", "-f", help="File of messages, one JSON object per line; - for standard input."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the answer.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 600,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until the task ends.")] = False,
+    timeout: Annotated[float, typer.Option(help="Time-out of --wait in seconds.")] = 600,
     as_json: JsonOption = False,
 ) -> None:
     """Submit a task, or a file of tasks."""
@@ -53,19 +64,23 @@ def submit(
         "run_after": times.from_now(run_after, "--run-after"),
         "deadline": times.from_now(deadline, "--deadline"),
         "expires_at": times.from_now(expires, "--expires"),
+        "notify": notify,
     }
+    own = {"client_tools": read_yaml(tools)} if tools is not None else {}
     run = idempotency_key or str(new_id())
     if file is not None:
+        if own:
+            fail("--tools goes with a message. In a file, each message names its own: client_tools.")
         _submit_file(api, file, agent, common, run, wait=wait, timeout=timeout, as_json=as_json)
         return
     if agent is None:
-        fail("Which agent? Add --agent, for example --agent support. `rota agents` lists them.")
+        fail("Give --agent, for example --agent support. `rota agents` lists the agents.")
     slug = match_agent(api, str(agent))
     with waiting.uncertain():
-        task = api.post("/v1/tasks", _submission(slug, str(message), common), key=run)
+        task = api.post("/v1/tasks", _submission(slug, str(message), common, own), key=run)
     if not wait:
         terminal.out.print_json(data=task) if as_json else terminal.out.print(
-            f"{task['id']}  {terminal.status(task['status'])}\n  watch it: rota show {task['id']}"
+            f"{task['id']}  {terminal.status(task['status'])}\n  follow it: rota show {task['id']}"
         )
         return
     waiting.until_ended(api, task["id"], timeout)
@@ -74,8 +89,8 @@ def submit(
     raise typer.Exit(0 if detail["status"] == "succeeded" else 1)
 
 
-def _submission(agent: str, message: str, common: dict[str, Any]) -> dict[str, Any]:
-    return {"agent": agent, "input": {"message": message}} | common
+def _submission(agent: str, message: str, common: dict[str, Any], more: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"agent": agent, "input": {"message": message} | (more or {})} | common
 
 
 def _submit_file(
@@ -148,11 +163,11 @@ def _read_file(api: Api, file: Path, agent: str | None, common: dict[str, Any]) 
             fail(f"{file}, line {number}: the priority must be one of {', '.join(PRIORITIES)}.")
         slug = slugs.get(named) if named else default
         if slug is None:
-            fail(f"{file}, line {number}: which agent? Name it in the line, or give --agent.")
+            fail(f"{file}, line {number}: the agent is missing. Name it in the line, or give --agent.")
         own["concurrency_key"] = entry.get("key", common["concurrency_key"])
         submissions.append(_submission(str(slug), message, common | own))
     if not submissions:
-        fail(f"{file} holds no messages.")
+        fail(f"{file} contains no messages.")
     return submissions
 
 
@@ -194,36 +209,67 @@ def tasks(
     elif page["tasks"]:
         terminal.out.print(task_views.task_table(page["tasks"]))
     else:
-        none = 'No tasks here yet. Submit one: rota submit "…" --agent support'
+        none = 'No tasks yet. Submit one: rota submit "…" --agent support'
         terminal.out.print(terminal.nothing(none, "No task matches", "rota tasks", status, slug, priority))
 
 
-def show(task_id: TaskId, as_json: JsonOption = False) -> None:
-    """Show a task: what it waits for; its steps with durations, tools, tokens and cost; its attempts; its answer."""
+def show(
+    task_id: TaskId,
+    is_followed: Annotated[
+        bool, typer.Option("--follow", help="Print what happens until the task ends, then the task.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a task: status, reason for waiting, steps with duration and cost, attempts, answer."""
     api = Api.find()
-    task = api.get(f"/v1/tasks/{find.task_id(api, task_id)}")
+    found = find.task_id(api, task_id)
+    if is_followed and not as_json:
+        watch.follow_task(api, found)
+    task = api.get(f"/v1/tasks/{found}")
     if task["status"] not in waiting.ENDED:
         reason = waiting.reason(api, task)
         task["why"], task["next"] = reason.why, reason.command
     terminal.out.print_json(data=task) if as_json else terminal.out.print(task_views.task_detail(task))
 
 
+def give_result(
+    call_id: Annotated[str, typer.Argument(metavar="CALL", help="The call's id; `rota show TASK` lists open calls.")],
+    content: Annotated[str | None, typer.Argument(help="What the tool returned.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="File with what the tool returned; - for standard input.")
+    ] = None,
+    is_error: Annotated[bool, typer.Option("--error", help="The tool failed; the content says why.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Return the result of a client tool's call. The task goes on once it has the results of all its calls."""
+    if (content is None) == (file is None):
+        fail("Give either what the tool returned, or --file. For example: rota give-result CALL '{\"celsius\": 21}'")
+    found = _CALL.fullmatch(call_id)
+    if found is None:
+        fail(f"{call_id!r} is not the id of a call. `rota show TASK` lists the task's open calls.")
+    result = {"call_id": call_id, "content": content if file is None else read_text(file), "is_error": is_error}
+    task = Api.find().post(f"/v1/tasks/{found[1]}/tool-results", {"results": [result]})
+    terminal.out.print_json(data=task) if as_json else terminal.out.print(
+        f"{task['id']}  {terminal.status(task['status'])}\n  follow it: rota show {task['id']} --follow"
+    )
+
+
 def failures(as_json: JsonOption = False) -> None:
-    """List the errors that tasks failed with, the most frequent first."""
+    """List the errors of failed tasks, most frequent first."""
     found = Api.find().get("/v1/failures")
     terminal.out.print_json(data=found) if as_json else terminal.out.print(task_views.failure_table(found))
 
 
 def usage(
-    month: Annotated[str | None, typer.Option(help="Such as 2026-11; the present month without it.")] = None,
+    month: Annotated[str | None, typer.Option(help="Month, such as 2026-11; default: the current month.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what model calls cost, by model and by agent."""
+    """Show a month's model calls and their cost, by model and by agent."""
     report = Api.find().get("/v1/usage", month=month)
     terminal.out.print_json(data=report) if as_json else terminal.out.print(money_views.usage_report(report))
 
 
 def queues(as_json: JsonOption = False) -> None:
-    """Show the state of each queue, now and over the last 15 minutes."""
+    """Show the state of each queue, and figures of the last 15 minutes."""
     found = Api.find().get("/v1/queues")
     terminal.out.print_json(data=found) if as_json else terminal.out.print(task_views.queue_table(found))

@@ -16,8 +16,9 @@ from cli import layout
 from cli.layout import Column, plain
 from core.money import in_words
 
-# In a pipe or a file, rich would squeeze everything into 80 columns unless COLUMNS is set.
-out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+# In a pipe or a file, rich would squeeze everything into 80 columns unless COLUMNS is set. Without emoji=False it would
+# turn words between colons, such as order:id:7, into pictures.
+out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 MESSAGE = 60  # characters of a message in a list
 
 _COLOURS = {
@@ -62,7 +63,8 @@ def length_of_time(text: str) -> str:
     minutes = int(abs(length).total_seconds()) // 60
     parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "m")]
     sign = "-" if length < timedelta(0) else ""
-    return sign + (" ".join(f"{number}{unit}" for number, unit in parts if number) or "at once")
+    said = " ".join(f"{number}{unit}" for number, unit in parts if number)
+    return f"{sign}{said}" if said else "at once"
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:
@@ -77,7 +79,7 @@ def nothing(whole: str, filtered: str, again: str, *wanted: object) -> Renderabl
     """Return the message for an empty list: `whole` if no filter in `wanted` is set, else that nothing matches, and
     how to see everything.
     """
-    return Text(f"{filtered}. All of them: {again}" if any(wanted) else whole, style="dim")
+    return Text(f"{filtered}. List all: {again}" if any(wanted) else whole, style="dim")
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str | Column]) -> RenderableType:

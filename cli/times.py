@@ -18,7 +18,7 @@ def length(text: str, option: str) -> timedelta:
     try:
         return _DURATION.validate_python(text)
     except ValidationError:
-        fail(f"{option}: {text!r} is no length of time. Write 90s, 15m, 6h, 2d, or ISO 8601 such as PT90S.")
+        fail(f"{option}: {text!r} is not a duration. Write 90s, 15m, 6h, 2d, or ISO 8601 such as PT90S.")
 
 
 def _in_units(text: str) -> timedelta | None:
@@ -41,7 +41,9 @@ def moment(text: str, option: str) -> str:
     try:
         return datetime.fromisoformat(text).astimezone().isoformat()
     except (ValueError, OverflowError):
-        fail(f"{option}: {text!r} is no time. Write 2026-12-24T18:00, with +01:00 or the like for another time zone.")
+        fail(
+            f"{option}: {text!r} is not a time. Write 2026-12-24T18:00, with an offset such as +01:00 for another zone."
+        )
 
 
 def from_now(text: str | None, option: str) -> str | None:
@@ -52,4 +54,4 @@ def from_now(text: str | None, option: str) -> str | None:
     try:
         return (datetime.now(UTC) + later).isoformat() if later is not None else moment(text, option)
     except OverflowError:
-        fail(f"{option}: {text!r} is too far away.")
+        fail(f"{option}: {text!r} is too far in the future.")

@@ -46,6 +46,9 @@ def command_for(word: str | None, task: Mapping[str, Any], around: Surroundings)
     if word in {"approval", "advice"}:
         one = around.approvals[0] if around.approvals else None
         return f"rota approvals show {one}   (then approve or reject it)" if one else "rota approvals"
+    if word == "client_tools":
+        calls = task.get("open_calls")
+        return f"rota give-result {calls[0]['call_id']} RESULT" if calls else f"rota show {task['id']}"
     if word == "paused":
         return _resume(task, around.pauses)
     fixed = {
@@ -118,7 +121,7 @@ def until_ended(api: Api, task_id: str, timeout: float) -> None:
                 teller.hear(task, reason(api, task))
             time.sleep(pause)
             pause = min(_POLL_LONGEST, pause * 1.3)
-    fail(f"Not done after {timeout:g} s; it goes on by itself. Look again: rota show {task_id}")
+    fail(f"Not ended after {timeout:g} s; the task continues. See: rota show {task_id}")
 
 
 def until_all_ended(api: Api, ids: list[str], timeout: float, progress: Progress) -> list[dict[str, Any]]:
@@ -144,7 +147,7 @@ def until_all_ended(api: Api, ids: list[str], timeout: float, progress: Progress
             if waiting:
                 teller.hear(waiting[-1], reason(api, waiting[-1]))
             time.sleep(_POLL_MANY)
-    return fail(f"{len(open_ids)} of {len(ids)} not done after {timeout:g} s; they go on. See: rota tasks")
+    return fail(f"{len(open_ids)} of {len(ids)} tasks not ended after {timeout:g} s; they continue. See: rota tasks")
 
 
 def look(api: Api, ids: list[str]) -> list[dict[str, Any]]:
@@ -173,9 +176,9 @@ def _goes_on(open_ids: list[str]) -> Iterator[None]:
 def _how_to_look(open_ids: list[str]) -> str:
     if len(open_ids) == 1:
         one = open_ids[0]
-        return f"The task goes on: {one}\n  look again: rota show {one}\n  stop it:    rota cancel {one}"
+        return f"The task continues: {one}\n  show it:   rota show {one}\n  cancel it: rota cancel {one}"
     first = f"; the first is {open_ids[0]}" if open_ids else ""
-    return f"{len(open_ids)} tasks go on{first}\n  look again: rota tasks --status queued --status running"
+    return f"{len(open_ids)} tasks continue{first}\n  list them: rota tasks --status queued --status running"
 
 
 @contextlib.contextmanager
@@ -184,6 +187,6 @@ def uncertain(accepted: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        done = f"{len(accepted)} tasks were accepted and go on. " if accepted else ""
-        say(f"Interrupted while submitting. {done}Whether more were accepted shows: rota tasks")
+        done = f"{len(accepted)} tasks were accepted and continue. " if accepted else ""
+        say(f"Interrupted while submitting. {done}More may have been accepted. See: rota tasks")
         raise typer.Exit(INTERRUPTED) from interrupt

@@ -1,21 +1,21 @@
-"""Commands about webhooks: the addresses that events are posted to, deliveries, and sending them again."""
+"""Commands about webhooks: URLs that events are posted to, and deliveries."""
 
 from typing import Annotated, Any
 
 import typer
 
 from cli import people_views, terminal
-from cli.client import Api
+from cli.client import Api, match_agent
 from cli.options import JsonOption
 
-webhooks_app = typer.Typer(help="Where events are posted, and what was delivered.", invoke_without_command=True)
+webhooks_app = typer.Typer(help="Webhooks and their deliveries.", invoke_without_command=True)
 
 WebhookId = Annotated[str, typer.Argument(help="The webhook's id; `rota webhooks` lists them.")]
 
 
 @webhooks_app.callback()
 def webhooks(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List webhooks: which work, which fail, and which are disabled and why."""
+    """List webhooks and their state."""
     if context.invoked_subcommand is not None:
         return
     found = Api.find().get("/v1/webhooks")
@@ -43,37 +43,45 @@ def _state(webhook: dict[str, Any]) -> str:
 def add(
     url: str,
     event: Annotated[
-        list[str] | None, typer.Option("--event", "-e", help="Such as approval.*; may be repeated.")
+        list[str] | None,
+        typer.Option("--event", "-e", help="Event or pattern, such as approval.*; may be repeated. Default: all."),
+    ] = None,
+    agent: Annotated[
+        list[str] | None, typer.Option("--agent", "-a", help="Only events of this agent; may be repeated.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Post events to an address from now on. Prints the secret that signs them, only once."""
-    made = Api.find().post("/v1/webhooks", {"url": url} | ({"events": event} if event else {}))
+    """Add a webhook. Prints its signing secret, only once."""
+    api = Api.find()
+    agents = [match_agent(api, one) for one in agent or []]
+    made = api.post("/v1/webhooks", {"url": url, "agents": agents or None} | ({"events": event} if event else {}))
     if as_json:
         terminal.out.print_json(data=made)
         return
     typer.echo(f"webhook {made['id']}")
-    typer.echo(f"signing secret, shown this once: {made['signing_secret']}")
+    typer.echo(f"signing secret, shown only once: {made['signing_secret']}")
 
 
 @webhooks_app.command("remove")
 def remove(webhook_id: WebhookId) -> None:
-    """Remove a webhook: nothing more is posted to it."""
+    """Remove a webhook. No more events are posted to it."""
     Api.find().delete(f"/v1/webhooks/{webhook_id}")
     typer.echo("removed")
 
 
 @webhooks_app.command("enable")
 def enable(webhook_id: WebhookId) -> None:
-    """Enable a webhook that was disabled, or retry at once while its receiver is in back-off."""
+    """Enable a disabled webhook, or retry at once while its receiver is in back-off."""
     Api.find().post(f"/v1/webhooks/{webhook_id}/enable")
-    typer.echo(f"enabled; what failed meanwhile goes out with: rota webhooks send-again {webhook_id}")
+    typer.echo(f"enabled; to send failed deliveries again: rota webhooks send-again {webhook_id}")
 
 
 @webhooks_app.command("deliveries")
 def deliveries(
     webhook_id: WebhookId,
-    status: Annotated[str | None, typer.Option("--status", "-s", help="queued, sent, failed, …")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", "-s", help="Only with this status: queued, sent, failed, …")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,13 +93,13 @@ def deliveries(
 @webhooks_app.command("send-again")
 def send_again(
     webhook_id: WebhookId,
-    message_id: Annotated[str | None, typer.Argument(help="One delivery's id. Without it: all that failed.")] = None,
+    message_id: Annotated[str | None, typer.Argument(help="Id of a delivery; default: all that failed.")] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only what failed of events from then on: 2026-03-01T09:00:00+01:00")
+        str | None, typer.Option(help="Only of events since this time: 2026-03-01T09:00:00+01:00.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Post one delivery again, or all that failed, with their original ids."""
+    """Send one delivery again, or all that failed, with their original ids."""
     path = f"/v1/webhooks/{webhook_id}/deliveries"
     if message_id is not None:
         sent = Api.find().post(f"{path}/{message_id}/send-again")

@@ -1,4 +1,4 @@
-"""Commands about workflows: lists of tasks that run one after the other."""
+"""Commands about workflows: sequences of tasks."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from cli.find import id_in, is_whole
 from cli.layout import Column
 from cli.options import JsonOption
 
-workflows_app = typer.Typer(help="Lists of tasks, done one after the other.", invoke_without_command=True)
+workflows_app = typer.Typer(help="Sequences of tasks.", invoke_without_command=True)
 
 _WORKFLOW = [Column("workflow", "id"), Column("name", "text"), Column("steps"), Column("agents", "text")]
 _RUN = [Column("run", "id"), Column("started", rank=1), Column("tasks", rank=2), Column("variables", "line", rank=3)]
@@ -34,13 +34,13 @@ def workflows(context: typer.Context, as_json: JsonOption = False) -> None:
         | {"agents": ", ".join(dict.fromkeys(step["agent"] for step in one["steps"]))}
         for one in found
     ]
-    none = "No workflows here. Add one: rota workflows set welcome --file welcome.yaml"
+    none = "No workflows. Add one: rota workflows set welcome --file welcome.yaml"
     terminal.out.print(terminal.plain_table(rows, _WORKFLOW) if rows else none)
 
 
 @workflows_app.command("show")
 def show(slug: Slug, as_json: JsonOption = False) -> None:
-    """Print a workflow as YAML, which `rota workflows set` reads."""
+    """Print a workflow as YAML, for `rota workflows set`."""
     _print(Api.find().get(f"/v1/workflows/{slug}"), as_json=as_json)
 
 
@@ -48,7 +48,10 @@ def show(slug: Slug, as_json: JsonOption = False) -> None:
 def set_workflow(
     slug: Slug,
     file: Annotated[
-        Path, typer.Option("--file", "-f", help="YAML or JSON with name and steps, each with agent and message.")
+        Path,
+        typer.Option(
+            "--file", "-f", help="YAML or JSON: name, and steps with agent and message; - for standard input."
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
@@ -59,16 +62,16 @@ def set_workflow(
 
 @workflows_app.command("remove")
 def remove(slug: Slug) -> None:
-    """Remove a workflow; its runs are kept."""
+    """Remove a workflow. Its runs are kept."""
     Api.find().delete(f"/v1/workflows/{slug}")
-    terminal.out.print(f"{slug} is gone.")
+    terminal.out.print(f"{slug} is removed.")
 
 
 @workflows_app.command("start")
 def start(
     slug: Slug,
     variables: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE: fills {{NAME}} in the messages; may be repeated.")
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: replaces {{NAME}} in the messages; may be repeated.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,17 +97,17 @@ def runs(slug: Slug, as_json: JsonOption = False) -> None:
         | {"variables": ", ".join(f"{name}={value}" for name, value in one["variables"].items())}
         for one in found
     ]
-    none = f"{slug} was never started: rota workflows start {slug}"
+    none = f"No runs of {slug}. Start one: rota workflows start {slug}"
     terminal.out.print(terminal.plain_table(rows, _RUN) if rows else none)
 
 
 @workflows_app.command("run")
 def show_run(
     slug: Slug,
-    run: Annotated[str, typer.Argument(help="The run's id, how it begins or ends, or last.")] = "last",
+    run: Annotated[str, typer.Argument(help="The run's id, its beginning or end, or last.")] = "last",
     as_json: JsonOption = False,
 ) -> None:
-    """Show a run and the state of its tasks."""
+    """Show a run and the status of its tasks."""
     api = Api.find()
     listed_by = f"rota workflows runs {slug}"
     whole = run if is_whole(run) else id_in(api, f"/v1/workflows/{slug}/runs", run, what="run", listed_by=listed_by)
@@ -122,5 +125,5 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _print_run(found: dict[str, Any], *, as_json: bool) -> None:
-    line = f"{found['id']}  {len(found['tasks'])} tasks\n  watch it: rota workflows run {found['slug']}"
+    line = f"{found['id']}  {len(found['tasks'])} tasks\n  follow it: rota workflows run {found['slug']}"
     terminal.out.print_json(data=found) if as_json else terminal.out.print(line)

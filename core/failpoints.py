@@ -1,6 +1,6 @@
 """Named places between two writes at which a test can kill this process, as a power cut would.
 
-`ROTA_FAILPOINTS` names places and the probability that each kills: `after-claim=0.01,before-leave=0.02`. Without it,
+`ROTA_FAILPOINTS` names places and the probability that each kills: `after-claim=0.01,before-end=0.02`. Without it,
 failpoints are no-ops. The idea is that of PostgreSQL's injection points and TiKV's fail-rs.
 """
 
@@ -20,8 +20,8 @@ Place = Literal[
     "before-intent",  # an effect that must not happen twice is about to be announced
     "before-effect",  # the effect is announced and has not happened
     "after-effect",  # the effect has happened and is not recorded
-    "before-leave",  # the task's work is done and its end is not recorded
-    "after-leave",  # the task's end is recorded, and the message is not acknowledged
+    "before-end",  # the task's work is done and its end is not recorded
+    "after-end",  # the task's end is recorded, and the message is not acknowledged
     "before-send",  # a message of the outbox is marked as being sent
     "after-send",  # the message is sent and not marked as sent
 ]

@@ -1,7 +1,8 @@
 """The providers of models, one entry each.
 
-A new one needs an entry here, its key and its address in `core/settings.py` (`NAME_api_key`, `NAME_base_url`), its
-adapter in `agents/llm/`, and its wire in `embedded/rehearsal/wires.py`.
+A new one needs an entry here, its key and its address in `core/settings.py` (`acme_api_key`, `acme_base_url`), its
+adapter in `agents/llm/` unless it speaks the wire of another, and its wire in `embedded/rehearsal/wires.py`.
+docs/contributing.md has the recipe.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ class ModelProvider:
     """A provider whose models Rota calls through its SDK."""
 
     name: ProviderName
-    """also the name of its SDK's package, and in capitals the beginning of its environment variables"""
+    """also the name of its logger, if it has an SDK; in capitals the beginning of its environment variables; prices are
+    looked up under it, so it is the provider's id in genai-prices"""
     adapter: str
     """`module:class` that speaks its wire"""
     models: str
@@ -24,6 +26,9 @@ class ModelProvider:
     """what follows the host in the address of a server that speaks its wire"""
     cure: str
     """what to do when neither its key nor an address is set"""
+    base_url: str | None = None
+    """the address of its API; None if its adapter knows it. With the adapter of another provider it must be given, or
+    its keys go there"""
 
     @property
     def variables(self) -> tuple[str, str]:

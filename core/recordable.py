@@ -34,6 +34,12 @@ class _Recorder:
 
     def keep(self, value: Any, within: tuple[int, ...]) -> Any:
         """Return a copy of `value`. `within` are the ids of the objects that contain it."""
+        try:
+            return self._copy(value, within)
+        except Exception:  # noqa: BLE001  a collection of foreign code may fail while it is read
+            return f"[left out: a {type(value).__name__} that cannot be read]"
+
+    def _copy(self, value: Any, within: tuple[int, ...]) -> Any:
         self._parts -= 1
         if self._parts < 0 or self._characters <= 0:
             return _LEFT_OUT

@@ -3,6 +3,7 @@
 import functools
 import ipaddress
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -112,10 +113,14 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="postgresql://rota_app@127.0.0.1/rota",
         validation_alias="DATABASE_URL",
-        description="PostgreSQL 15 or newer, as a login that is, or may become, the role rota_app",
+        description="PostgreSQL 15 or newer, with a login that is the role rota_app or may become it",
     )
-    system_database_url: str | None = Field(default=None, description="as rota_system; default: database_url")
-    owner_database_url: str | None = Field(default=None, description="as rota_owner; default: database_url")
+    system_database_url: str | None = Field(
+        default=None, description="login for the role rota_system; default: database_url"
+    )
+    owner_database_url: str | None = Field(
+        default=None, description="login for the role rota_owner; default: database_url"
+    )
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
     broker_url: str | None = Field(
         default=None, description="a broker other than Redis, amqp://user:password@host:5672//; default: redis_url"
@@ -127,38 +132,45 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8080, ge=0, le=65535)
     max_body_bytes: int = Field(default=1_000_000, ge=1_000)
-    max_header_bytes: int = Field(default=32_768, ge=1_024, description="of a request's address and headers together")
-    head_timeout: Seconds = Field(default=10, description="for a request's address and headers to come")
-    body_timeout: Seconds = Field(default=60, description="for a request's body to come, all of it")
-    idle_timeout: Seconds = Field(default=5, description="a connection may be idle between two requests")
-    send_timeout: Seconds = Field(default=30, description="a client may take nothing of an answer")
+    max_header_bytes: int = Field(default=32_768, ge=1_024, description="maximum size of a request's URL and headers")
+    head_timeout: Seconds = Field(default=10, description="time-out for receiving a request's URL and headers")
+    body_timeout: Seconds = Field(default=60, description="time-out for receiving a request's whole body")
+    idle_timeout: Seconds = Field(default=5, description="time-out of an idle connection between two requests")
+    send_timeout: Seconds = Field(default=30, description="time-out for a client that reads nothing of a response")
     # Below the usual limit of 1,024 open files per process, which leaves room for connections to other servers.
-    max_connections: int = Field(default=768, ge=1, description="that a process of the API keeps open")
-    max_connections_address: int = Field(default=256, ge=1, description="of one address; proxies may have all")
+    max_connections: int = Field(default=768, ge=1, description="maximum open connections of one API process")
+    max_connections_address: int = Field(
+        default=256, ge=1, description="maximum open connections of one address; trusted proxies are exempt"
+    )
+    max_streams_organisation: int = Field(
+        default=500, ge=1, description="maximum open streams of events of one organisation on one API process"
+    )
     trusted_proxies: list[IPv4Network | IPv6Network] = Field(
         default=[],
-        description="whose X-Forwarded-For and X-Forwarded-Proto are believed, addresses or networks, as JSON: "
-        '["10.0.0.7", "10.1.0.0/16"]; nobody else\'s are',
+        description="proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted, addresses or networks, as JSON: "
+        '["10.0.0.7", "10.1.0.0/16"]',
     )
     allowed_hosts: list[str] = Field(
         default=[],
-        description='names that this server answers to, as JSON: ["rota.example.com", "*.example.com"]; empty for any',
+        description='accepted host names, as JSON: ["rota.example.com", "*.example.com"]; empty for any',
     )
     secret_key: SecretStr = Field(
-        default=SecretStr(""), description="keys the hashes of API keys; keep it, or every key is void"
+        default=SecretStr(""), description="key of the hashes of API keys; if it is lost, all API keys are invalid"
     )
 
     encryption_keys: list[SecretStr] = Field(
         default=[],
-        description="for secrets kept in the database, a list: the first encrypts, all decrypt; default: one derived "
-        "from secret_key",
+        description="keys for secrets in the database: the first encrypts, all decrypt; default: one derived from "
+        "secret_key",
     )
-    requests_per_minute_key: int = Field(default=1_200, ge=1, description="that one API key may send")
+    requests_per_minute_key: int = Field(default=1_200, ge=1, description="rate limit of an API key")
     requests_per_minute_organisation: int = Field(default=6_000, ge=1)
-    requests_per_minute_stranger: int = Field(default=300, ge=1, description="without a valid key, by address")
+    requests_per_minute_stranger: int = Field(
+        default=300, ge=1, description="rate limit of an address without a valid key"
+    )
     private_networks: list[str] = Field(
         default=[],
-        description="that webhooks and mail servers of organisations may be in, though they are not public: "
+        description="private networks that may contain webhooks and mail servers of organisations: "
         "10.1.0.0/16,10.2.0.0/16",
     )
 
@@ -169,53 +181,68 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
     providers: list[ProviderSetting] = Field(
         default=[],
-        description="more endpoints that speak OpenAI's wire format, as JSON: "
-        '[{"name": "house", "url": "http://10.1.0.5:8000/v1", "models": ["qwen3:8b"]}]; a key where one needs it',
+        description="further endpoints that serve OpenAI's wire format, as JSON: "
+        '[{"name": "house", "url": "http://10.1.0.5:8000/v1", "models": ["qwen3:8b"]}]; `key` is optional',
     )
     provider_headers: dict[str, str] = Field(
-        default={}, description="sent along with every model call, but to endpoints of organisations' own"
+        default={}, description="headers of every model call, except to endpoints of organisations"
     )
     provider_patience: Seconds = Field(
         default=600,
-        description="an outage of a provider costs a task no attempt for so long; an agent's retry policy may differ",
+        description="time for which a provider's outage counts no attempt; an agent's retry policy overrides it",
     )
     fallback_on: list[Literal["quota", "authentication"]] = Field(
         default=[],
-        description="errors after which fallback models are asked too, beside outages, as JSON: an exhausted quota, a "
-        "rejected key; an agent's retry policy may differ",
+        description="errors, besides outages, after which the fallback model is called, as JSON; an agent's retry "
+        "policy overrides it",
     )
-    rehearsal_url: str | None = Field(default=None, description="where the rehearsal model listens")
+    rehearsal_url: str | None = Field(default=None, description="URL of the rehearsal model")
 
     # Work
     packs: list[Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*$")]] = Field(
-        default=["business"], description="packages with what this installation adds for its business; [] for none"
+        default=["business"], description="packages of the installed packs; [] for none"
     )
-    tools: list[str] = Field(
-        default=[], description="tools of your own: my_company.tools:TOOLS names a list in a module"
+    tools: list[str] = Field(default=[], description="your own tools, as lists in modules: my_company.tools:TOOLS")
+    worker_lease: Seconds = Field(
+        default=10, description="the tasks of a worker without a heartbeat for this long are reaped"
     )
-    worker_lease: Seconds = Field(default=10, description="a worker silent for longer loses its tasks")
-    heartbeat_interval: Seconds = Field(default=1, description="a cancelled task notices within this time")
+    heartbeat_interval: Seconds = Field(
+        default=1, description="interval of worker heartbeats and of checks for cancellation"
+    )
     drain_grace: Seconds = Field(
-        default=20, description="a stopping worker waits this long for steps to end, then ends their calls"
+        default=20, description="time that a stopping worker waits for steps to end before it aborts their calls"
     )
-    queue_bound: int = Field(default=256, ge=1, description="messages a Celery queue may hold at most")
+    queue_bound: int = Field(default=256, ge=1, description="maximum messages on a Celery queue")
     ageing: Seconds = Field(
-        default=120, description="a task that has been due for so long is treated as one of the next higher priority"
+        default=120, description="a task that has been due for this long is treated as one of the next higher priority"
     )
-    dispatch_interval: Seconds = Field(default=0.5, description="the dispatcher looks this often without a hint")
-    leader_lease: Seconds = Field(default=4, description="a leading dispatcher silent for longer is displaced")
+    dispatch_interval: Seconds = Field(
+        default=0.5, description="polling interval of the dispatcher when it gets no notification"
+    )
+    leader_lease: Seconds = Field(
+        default=4, description="a leading dispatcher without a heartbeat for this long is replaced"
+    )
     republish_after: Seconds = Field(
-        default=3, description="a published task neither claimed nor on its Celery queue is published again"
+        default=3,
+        description="age at which a published task that is neither claimed nor on its Celery queue is published again",
     )
-    worker_max_age: Seconds | None = Field(default=None, description="an older worker process drains and ends itself")
+    worker_max_age: Seconds | None = Field(default=None, description="age at which a worker process drains and exits")
     worker_max_memory: int | None = Field(
-        default=None, ge=1_000_000, description="bytes; a larger worker process drains and ends itself"
+        default=None, ge=1_000_000, description="memory in bytes at which a worker process drains and exits"
     )
     stuck_after: Seconds = Field(
-        default=60, description="a thread this much longer in one step than the step may take counts as stuck"
+        default=60, description="a thread that exceeds a step's time limit by this much counts as stuck"
+    )
+    client_tools_patience: Keeping = Field(
+        default=timedelta(hours=24),
+        description="how long a task waits for the results of its client's tools before it expires",
     )
     keep_succeeded: Keeping = timedelta(hours=24)
     keep_failed: Keeping = timedelta(days=7)
+    keep_events: Keeping = Field(
+        default=timedelta(hours=24),
+        description="how long events can be read; their details go with their tasks, after keep_succeeded",
+    )
 
     # Logs
     log_level: str = "INFO"
@@ -303,6 +330,11 @@ class Settings(BaseSettings):
         return self.secret_key.get_secret_value()
 
     @property
+    def secrets(self) -> list[str]:
+        """Every secret among the settings, for logs to mask."""
+        return list(_secrets_in(self))
+
+    @property
     def broker(self) -> str:
         """The broker's URL."""
         return self.broker_url or self.redis_url
@@ -335,6 +367,17 @@ class Settings(BaseSettings):
     def usable_providers(self) -> set[str]:
         """The providers that can be called: those with a key or an address; all of them with the rehearsal model."""
         return {name for name in PROVIDERS if self.is_rehearsal or self.key_of(name) or self.address_of(name)}
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for _, field in value:
+            yield from _secrets_in(field)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _secrets_in(one)
 
 
 def load_settings() -> Settings:

@@ -71,5 +71,7 @@ Storable = AfterValidator(_refuse_unstorable)
 
 def fold(text: str) -> str:
     """Fold a text for comparison: lower case, without accents, with full stops of other scripts as points."""
-    decomposed = unicodedata.normalize("NFKD", text.lower().replace("\u3002", ".").replace("\uff61", "."))
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    # Lower case comes last: decomposing turns letters without a lower case, such as mathematical ones, into capitals.
+    decomposed = unicodedata.normalize("NFKD", text)
+    plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    return plain.lower().replace("\u3002", ".")

@@ -23,7 +23,7 @@ from psycopg.errors import (
     InvalidSqlStatementName,
     error_from_result,
 )
-from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, PipelineStatus, TransactionStatus
+from psycopg.pq import DiagnosticField, ExecStatus, Format, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 # The server dropped a statement, a column changed its type, or an interruption left our record of them incomplete.
@@ -200,7 +200,7 @@ class Wire:
     def _check(self, result: PGresult) -> None:
         if result.status in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
             return
-        if self._libpq.status != ConnStatus.OK and not result.error_field(DiagnosticField.SQLSTATE):
+        if not result.error_field(DiagnosticField.SQLSTATE):  # not of the server: the connection is lost
             raise psycopg.OperationalError(self._libpq.get_error_message())
         error = error_from_result(result)
         if isinstance(error, _OUT_OF_STEP):

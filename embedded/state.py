@@ -110,7 +110,7 @@ def find_running(start: Path) -> StateFile | None:
     that the pointer names.
     """
     candidates = [folder / ".rota" for folder in (start, *start.parents)]
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         candidates.append(Path(json.loads(_pointer().read_text())["data"]))
     for data in candidates:
         state = read_state(data)

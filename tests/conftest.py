@@ -13,6 +13,7 @@ from core.model_providers import PROVIDERS
 
 # A busy machine is slow, and no test says how fast the code must be.
 hypothesis.settings.register_profile("rota", deadline=None)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=5_000)
 hypothesis.settings.load_profile("rota")
 
 for _name in list(os.environ):

@@ -132,12 +132,26 @@ class Needs(HTTPBearer):
         NotPermitted: the key's scopes or the user's roles do not include the permission.
         TooManyRequests: the key, the organisation or the address exceeded its rate limit.
         """
+        known = await self._known(request)
+        limits().take_request(known.owner)
+        return self._principal(request, known)
+
+    async def again(self, request: Request) -> Principal:
+        """Authenticate the caller of a response that is still being sent. The request is not counted again.
+
+        Raises:
+            NotAuthenticated: the key is not valid any more.
+            NotPermitted: the key's scopes or the user's roles do not include the permission any more.
+        """
+        return self._principal(request, await self._known(request))
+
+    async def _known(self, request: Request) -> "_Known":
         # A cached key needs no thread: handing over to one costs more than all of this.
         credentials = await super().__call__(request)
         known = _remembered(credentials)
-        if known is None:
-            known = await _looked_up(request, credentials)
-        limits().take_request(known.owner)
+        return await _looked_up(request, credentials) if known is None else known
+
+    def _principal(self, request: Request, known: "_Known") -> Principal:
         reach = self._reach_of(known)
         if reach.is_nowhere:
             raise NotPermitted(

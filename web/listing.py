@@ -9,7 +9,7 @@ from web.auth import Needs
 from web.problems import describes
 
 Limit = Annotated[int, Query(ge=1, le=200)]
-Before = Annotated[UUID | None, Query(description="the last id of the page before")]
+Before = Annotated[UUID | None, Query(description="last id of the previous page")]
 
 LOOK = describes(401, 403, 422)
 ONE = describes(401, 403, 404, 422)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a worker serves no routes, and must not load what they need
 
     from agents.tools.registry import Tool
     from core.duties import Duty
+    from domain.events.kinds import EventKind
     from domain.followups.triggers import Trigger
 
 
@@ -47,6 +48,10 @@ class Pack:
 
     def triggers(self) -> "Sequence[type[Trigger]]":
         """Return the triggers for follow-up rules."""
+        return ()
+
+    def event_kinds(self) -> "Sequence[EventKind]":
+        """Return the kinds of events of this business, beyond the platform's."""
         return ()
 
     def duties(self) -> "Sequence[Duty]":

@@ -53,19 +53,23 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "type": {"type": "string", "examples": ["urn:rota:problem:not-found"]},
         "title": {"type": "string", "examples": ["Not Found"]},
         "status": {"type": "integer", "examples": [404]},
-        "detail": {"type": "string", "description": "what is wrong and what to do about it"},
+        "detail": {"type": "string", "description": "the error and its remedy"},
         "errors": {
             "type": "array",
             "items": {
                 "type": "object",
                 "properties": {
-                    "field": {"type": "string", "description": "the field, with dots between its parts"},
-                    "problem": {"type": "string", "description": "what is wrong with it"},
+                    "field": {"type": "string", "description": "path of the field, separated by dots"},
+                    "problem": {"type": "string", "description": "the error"},
                 },
             },
         },
-        "reference": {"type": "string", "format": "uuid", "description": "of a fault on the server: stands in its log"},
-        "retry_after": {"type": "integer", "description": "seconds after which to try again"},
+        "reference": {
+            "type": "string",
+            "format": "uuid",
+            "description": "identifies an internal error in the server's log",
+        },
+        "retry_after": {"type": "integer", "description": "seconds to wait before the next request"},
     },
 }
 

@@ -190,7 +190,7 @@ class LimitStrangers:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and not scope["path"].startswith(("/v1/", "/health")):
+        if scope["type"] == "http" and not scope["path"].startswith(("/v1/", "/openai/v1/", "/health")):
             try:
                 limits().take_stranger(Request(scope))
             except TooManyRequests as error:

@@ -10,7 +10,6 @@ from uuid import UUID
 from celery import Celery, signals
 
 from agents.llm.models import Models
-from agents.sink import NobodyListens
 from agents.work import Workplace
 from beat_schedule import BEAT_SCHEDULE
 from core.engines import dispose_engines
@@ -25,6 +24,7 @@ from workers.executor import Executor
 from workers.pool import ElasticThreadPool
 from workers.presence import Presence
 from workers.watchdog import Watchdog, end_after
+from workers.words import RedisSink
 
 RUN_TASK = "rota.run_task"
 _LAST_MOMENTS = timedelta(seconds=3)
@@ -105,7 +105,10 @@ def worker() -> Executor:
                 on_beat=on_beat,
             )
             presence.start()
-            _made.append((presence, Executor(presence, workplace, NobodyListens())))
+            sink = RedisSink(config.redis_url)
+            if _identity["queues"] != [queues.SYSTEM]:
+                sink.start()
+            _made.append((presence, Executor(presence, workplace, sink)))
         return _made[0][1]
 
 
@@ -125,7 +128,8 @@ def _resize(concurrency: int) -> None:
 
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
-    configure_logging(level=settings().log_level, as_json=settings().log_json)
+    config = settings()
+    configure_logging(level=config.log_level, as_json=config.log_json, secrets=config.secrets)
     for name in ("celery.worker.strategy", "celery.app.trace"):  # they log for every message what we log for every task
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -170,7 +170,7 @@ class RedisBroker(Broker):
             messages = [(m, q) for q in TASK_QUEUES for m in cast("list[bytes]", self._redis.lrange(q, 0, -1))]
         except redis.RedisError as error:
             raise Unavailable("Redis does not answer.") from error
-        return {(*key, queue) for message, queue in messages if (key := _task_of(json.loads(message)))}
+        return {(*key, queue) for message, queue in messages if (key := _task_of(message))}
 
 
 class RabbitBroker(Broker):
@@ -222,9 +222,10 @@ def _exists(connection: Any, queue: str) -> bool:
     return True
 
 
-def _task_of(message: dict[str, Any]) -> tuple[UUID, int] | None:
-    task_id, _, claim = str(message.get("headers", {}).get("id", "")).partition(".")
+def _task_of(message: bytes) -> tuple[UUID, int] | None:
+    """Return the task and the claim that a message names; None for a message that another program left on the queue."""
     try:
+        task_id, _, claim = json.loads(message)["headers"]["id"].partition(".")
         return UUID(task_id), int(claim)
-    except ValueError:
+    except (ValueError, TypeError, LookupError, AttributeError):
         return None

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,7 @@ from core.settings import Settings
 from core.wakeup import CHANNEL
 from domain.dispatch import service as dispatch
 from domain.dispatch.planner import Planner
-from domain.dispatch.schemas import Crew
+from domain.dispatch.schemas import Crew, PublishedTask
 from domain.dispatch.shares import bounds_for, most_in_flight, slots_by_queue
 from domain.tasks.schemas import Priority
 from workers.broker import Broker
@@ -211,15 +211,15 @@ class _Upkeep:
             if again:
                 log.warning("messages were lost; their tasks are due again", count=again)
 
-    def _lost(self, late: Mapping[UUID, tuple[int, str]]) -> list[UUID]:
+    def _lost(self, late: Iterable[PublishedTask]) -> list[UUID]:
         """Return the tasks whose messages are not on their queue. For a broker that cannot list messages, return the
         tasks whose queue is empty.
         """
         published = self._broker.published()
         if published is not None:
-            return [task for task, (claim, queue) in late.items() if (task, claim, queue) not in published]
+            return [task.id for task in late if (task.id, task.claim, task.queue) not in published]
         depths = self._broker.depths()
-        return [task for task, (_, queue) in late.items() if depths[queue] == 0]
+        return [task.id for task in late if depths[task.queue] == 0]
 
     def _look_at_depths(self) -> None:
         depths = self._broker.depths()

@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from agents.interrupt import Interrupt, Stopped
 from agents.journal import Journal
 from agents.llm.errors import OUTAGE
-from agents.llm.gates import HeldBack
-from agents.pipeline import run_task
+from agents.llm.gates import CoolingDown
+from agents.pipeline import run_pipeline
 from agents.sink import Sink
 from agents.work import OutcomeUnknown, Parked, Workplace
 from core.clock import Stopwatch
@@ -88,13 +88,13 @@ class Executor:
         stopwatch = Stopwatch()
         journal = self._workplace.journal(task, interrupt)
         outcome = self._work(task, journal, interrupt, stopwatch)
-        if outcome is not None and (status := self._leave(journal, outcome)) is not None:
+        if outcome is not None and (status := self._end_claim(journal, outcome)) is not None:
             log.info("task left", outcome=outcome.outcome, status=status, ms=stopwatch.milliseconds())
 
     def _work(self, task: Claimed, journal: Journal, interrupt: Interrupt, stopwatch: Stopwatch) -> ClaimOutcome | None:
         """Run the task and return how the claim ends; None if another worker has the task."""
         try:
-            result = run_task(task, journal, self._workplace, interrupt, self._sink)
+            result = run_pipeline(task, journal, self._workplace, interrupt, self._sink)
         except claims.ClaimLost:
             log.warning("another worker has the task; what this try would have written was refused")
             return None
@@ -111,8 +111,8 @@ class Executor:
         )
 
     def _after_error(self, task: Claimed, error: BaseException, stopwatch: Stopwatch) -> ClaimOutcome:
-        if isinstance(error, HeldBack):
-            log.info("held back", why=error.message)
+        if isinstance(error, CoolingDown):
+            log.info("cooling down", why=error.message)
             return retry.after_cool_down(error, remaining=_left(task, stopwatch), dice=self._dice)
         failure = retry.failure_of(error)
         log.warning("try failed", kind=failure.kind, error=failure.message, exc_info=failure.kind == "tool_failed")
@@ -144,13 +144,13 @@ class Executor:
         except (RotaError, DBAPIError):
             return Spell()
 
-    def _leave(self, journal: Journal, outcome: ClaimOutcome) -> Status | None:
+    def _end_claim(self, journal: Journal, outcome: ClaimOutcome) -> Status | None:
         """End the claim and return the task's status; None if it could not be written: then the heartbeat or the reaper
         hands the task back.
         """
         while True:
             try:
-                return journal.leave(outcome)
+                return journal.end_claim(outcome)
             except claims.ClaimLost:
                 log.warning("another worker has the task; the end of this try was refused")
                 return None

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Reason, Stopped
 from agents.llm.errors import OUTAGE, ModelError
-from agents.llm.gates import HeldBack
+from agents.llm.gates import CoolingDown
 from agents.work import LimitReached, OutcomeUnknown, Parked
 from core.errors import InvalidInput, Misconfigured, NotFound, RotaError, Unavailable
 from core.text import described
@@ -106,7 +106,7 @@ def _at_least(delay: timedelta, failure: Failure) -> timedelta:
     return max(delay, failure.retry_after or timedelta(0))
 
 
-def after_cool_down(held: HeldBack, *, remaining: timedelta | None, dice: random.Random) -> ClaimOutcome:
+def after_cool_down(held: CoolingDown, *, remaining: timedelta | None, dice: random.Random) -> ClaimOutcome:
     """Defer a task whose model is cooling down until it may be called again; no try was made."""
     delay = held.wait + timedelta(seconds=dice.random())
     error = TaskError(kind="held_back", message=held.message)

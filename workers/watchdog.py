@@ -16,7 +16,7 @@ from datetime import timedelta
 
 import psutil
 
-from agents.journal import leave
+from agents.journal import end_claim
 from agents.llm.errors import OUTAGE
 from core.clock import Stopwatch
 from core.db import system_transaction
@@ -102,7 +102,7 @@ class Watchdog:
                     outcome = retry.after_stuck(
                         attempts=task.attempts, max_attempts=task.max_attempts, what=what, spell=spell
                     )
-                    leave(connection, task, outcome)
+                    end_claim(connection, task, outcome)
                 interrupt.trigger("claim_lost")
                 presence.let_go(task)
                 self._stuck += 1

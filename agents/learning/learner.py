@@ -26,13 +26,13 @@ class Learner:
             ValueError: there is no option.
         """
         known = learning.known(connection, policy, context, options)
-        posteriors = {option: thompson.Posterior(*counts) for option, counts in known.items()}
+        posteriors = {name: thompson.Posterior(tally.successes, tally.failures) for name, tally in known.items()}
         choice = thompson.choose(posteriors, self._chance)
         made = NewChoice(
             policy=policy,
             context=context,
             option=choice.option,
-            options=known,
+            options={name: (tally.successes, tally.failures) for name, tally in known.items()},
             propensity=choice.propensity,
             is_exploration=choice.is_exploration,
             subject=subject,

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Protocol, Self
 
+import httpx2
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from agents.llm.errors import Remedies
 from core.text import storable, unstorable
 from domain.billing.schemas import Tokens
 
@@ -20,12 +22,20 @@ that the provider's API does not define, so the reply may be incomplete"""
 Said = Annotated[str, BeforeValidator(storable)]
 
 
+def _as_storable(arguments: Any) -> Any:
+    """Replace characters that cannot be stored. Arguments that are nested too deep for that are refused unread."""
+    try:
+        return storable(arguments)
+    except RecursionError:
+        return arguments
+
+
 class ToolCall(BaseModel):
     """A tool call. `problem` says why it cannot be carried out, such as unreadable arguments; None if it can."""
 
     id: Said
     name: Said
-    arguments: Annotated[dict[str, Any], BeforeValidator(storable)] = {}
+    arguments: Annotated[dict[str, Any], BeforeValidator(_as_storable)] = {}
     text: str = ""
     """the arguments as JSON text, as the model wrote them, to send back to the provider: jsonb would reorder keys and
     respell numbers. If the model's own text cannot be sent back, `arguments` as JSON"""
@@ -152,4 +162,19 @@ class Provider(Protocol):
 
     def stream(self, request: Request) -> Iterator[TextDelta | Reply]:
         """Yield the text as it arrives and, only if all of it arrived, the reply last."""
+        ...
+
+
+class Adapter(Protocol):
+    """What makes a provider: the class that an entry of `core/model_providers.py` names."""
+
+    def __call__(
+        self, *, name: str, api_key: str, base_url: str | None, http_client: httpx2.Client, remedies: Remedies
+    ) -> Provider:
+        """Return the provider. It makes no request yet.
+
+        `name` is told in errors and replies. `base_url` is where to call it; None means at the provider itself. Every
+        request goes through `http_client`, and none is repeated: the SDK's own retries are off. `remedies` tell people
+        what to do about an error.
+        """
         ...

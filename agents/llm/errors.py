@@ -19,7 +19,7 @@ import httpx2
 from pydantic import ValidationError
 
 from core.errors import RotaError
-from core.text import storable
+from core.text import MAX_DEPTH, storable
 from domain.billing.schemas import Tokens
 
 Kind = Literal[
@@ -117,6 +117,7 @@ def from_answer(
     """Return the error for a response with `status`. With status 200, `body` holds an error that came in the response's
     body or as an event of a stream.
     """
+    body = _flat(body)
     status = _status_within(body) if status == _OK else status
     said = words_of(body) or _shortened(message)
     kind = kind_of(status, body, said)
@@ -124,6 +125,15 @@ def from_answer(
     remedy = remedies.of(kind) if remedies else ""
     what = f"{provider} answered {status}: {said}" if status != _OK else f"{provider} broke off its answer: {said}"
     return ModelError(kind, f"{what}{'' if what.endswith(('.', '!', '?')) else '.'}{remedy}", retry_after=retry_after)
+
+
+def _flat(body: Any, depth: int = MAX_DEPTH) -> Any:
+    """Return a body without what is nested deeper than `depth`: to read it would exhaust the stack."""
+    if isinstance(body, dict):
+        return {name: _flat(part, depth - 1) for name, part in body.items()} if depth else {}
+    if isinstance(body, list):
+        return [_flat(part, depth - 1) for part in body] if depth else []
+    return body
 
 
 def words_of(body: Any) -> str:

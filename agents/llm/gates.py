@@ -42,7 +42,7 @@ _NEWS_AGE = 3.0  # seconds until the heartbeat must have read a pace that was ma
 _ALERTS: dict[str, AlertKind] = {"quota": "quota", "authentication": "authentication"}
 
 
-class HeldBack(RotaError):
+class CoolingDown(RotaError):
     """The call may not begin now: its provider limits us, or is down."""
 
     def __init__(self, route: Route, cause: Cause, wait: timedelta) -> None:
@@ -106,7 +106,7 @@ class Gates:
         """Enclose a call to a model, which may take `limit`: wait until it may begin, and record its outcome.
 
         Raises:
-            HeldBack: its turn is too far away.
+            CoolingDown: its turn is too far away.
             Stopped: a stop was requested while it waited.
         """
         record = self._record(route)
@@ -150,11 +150,11 @@ class Gates:
             if turn is None:
                 left = self._record(route).held_until - time.monotonic()
                 if left > 0:  # its first pace is being written
-                    raise HeldBack(route, "limit", timedelta(seconds=left))
+                    raise CoolingDown(route, "limit", timedelta(seconds=left))
                 self._paced.pop(route, None)
                 return None
             if turn.wait is None:
-                raise HeldBack(route, turn.pace.cause, turn.opens)
+                raise CoolingDown(route, turn.pace.cause, turn.opens)
             if not turn.wait:
                 return turn
             interrupt.wait(turn.wait)

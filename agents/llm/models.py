@@ -5,12 +5,12 @@ import functools
 import hashlib
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import httpx2
 
-from agents.llm.base import REHEARSAL_HEADER, Provider, Reply, Request, TextDelta
+from agents.llm.base import REHEARSAL_HEADER, Adapter, Provider, Reply, Request, TextDelta
 from agents.llm.errors import Remedies
 from agents.llm.transport import make_client, make_guarded_client
 from core.errors import Misconfigured
@@ -111,7 +111,7 @@ class Models:
     def _make(self, place: Place) -> tuple[Provider, httpx2.Client]:
         # Imported here: the SDKs take a second to import, and only processes that call models need them.
         module, name_of_class = PROVIDERS[COMPATIBLE if isinstance(place, Endpoint) else place].adapter.split(":")
-        adapter: Callable[..., Provider] = getattr(importlib.import_module(module), name_of_class)
+        adapter: Adapter = getattr(importlib.import_module(module), name_of_class)
         base_url: str | None
         if isinstance(place, Endpoint):
             name, key, base_url = place.name, place.key or _NO_KEY, place.url
@@ -143,4 +143,4 @@ class Models:
         key, base_url = config.key_of(name), config.address_of(name)
         if not (key or base_url):
             raise Misconfigured(f"This agent's model is served by {name}: {PROVIDERS[name].cure}.")
-        return (key.get_secret_value() if key else _NO_KEY), base_url
+        return (key.get_secret_value() if key else _NO_KEY), base_url or PROVIDERS[name].base_url

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 from agents.tools.registry import Parameters, ToolContext, tool
 from core.errors import InvalidInput, NotPermitted
 from domain.channels import service as channels
-from domain.channels.schemas import Event
+from domain.channels.schemas import Notice
 from domain.office import service as office
 from domain.office.schemas import TicketPriority
 from domain.tasks import service as tasks
@@ -125,9 +125,9 @@ def notify_coordinators(context: ToolContext, wanted: Tell) -> dict[str, Any]:
 def _tell(context: ToolContext, kind: str, title: str, body: str) -> int:
     people = tenants.holders_of(context.connection, context.acting.org_id, _COORDINATORS, context.acting.location_id)
     data = {"agent": context.acting.agent, "task_id": str(context.acting.task_id)}
-    event = Event(kind=kind, title=title, body=body, data=data)
+    notice = Notice(kind=kind, title=title, body=body, data=data, location_id=context.acting.location_id)
     channels.tell(
-        context.connection, context.acting.org_id, [person["id"] for person in people], event,
+        context.connection, context.acting.org_id, [person.id for person in people], notice,
         written_by=context.acting.task_id,
     )  # fmt: skip
     return len(people)
@@ -157,12 +157,12 @@ def schedule_task(context: ToolContext, wanted: ScheduleTask) -> dict[str, Any]:
         input=TaskInput(message=wanted.message, is_from_outside=context.acting.read_untrusted),
         run_after=wanted.run_at,
     )
-    terms = _same_terms(context, 1)
-    made = tasks.submit(context.connection, submission, terms)
+    inherited = _same_context(context, 1)
+    made = tasks.submit(context.connection, submission, inherited)
     return {"task_id": made.id, "agent": made.agent, "run_at": wanted.run_at.astimezone(context.zone).isoformat()}
 
 
-def _same_terms(context: ToolContext, count: int) -> SubmissionContext:
+def _same_context(context: ToolContext, count: int) -> SubmissionContext:
     """Return the submission context of `count` tasks that this task starts: for its user, location and scopes, and
     within its bounds.
 
@@ -172,7 +172,7 @@ def _same_terms(context: ToolContext, count: int) -> SubmissionContext:
     acting, start = context.acting, context.acting.may_start
     if start is None:
         raise NotPermitted("Only a task can start others.")
-    terms = SubmissionContext(
+    inherited = SubmissionContext(
         user_id=acting.user_id,
         location_id=acting.location_id,
         origin_id=acting.task_id,
@@ -181,8 +181,8 @@ def _same_terms(context: ToolContext, count: int) -> SubmissionContext:
         depth=start.depth,
         bounds=start.bounds,
     )
-    tasks.start_by_agent(context.connection, acting.org_id, terms, count, max_children=start.max_children)
-    return terms
+    tasks.reserve_in_tree(context.connection, acting.org_id, inherited, count, max_children=start.max_children)
+    return inherited
 
 
 @tool(
@@ -200,13 +200,13 @@ def trigger_workflow(context: ToolContext, wanted: TriggerWorkflow) -> dict[str,
     """Start (trigger, run) a workflow: its tasks are done one after the other, with your variables in their
     messages.
     """
-    terms = _same_terms(context, workflows.number_of_tasks(context.connection, wanted.workflow))
+    inherited = _same_context(context, workflows.number_of_tasks(context.connection, wanted.workflow))
     run = workflows.start(
         context.connection,
         context.acting.org_id,
         wanted.workflow,
         wanted.variables,
-        terms,
+        inherited,
         is_from_outside=context.acting.read_untrusted,
     )
     return {"run_id": run.id, "workflow": run.slug, "tasks": run.tasks}

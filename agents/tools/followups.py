@@ -6,12 +6,14 @@ from agents.tools.messaging import ShortWords, Subject, send
 from agents.tools.registry import Parameters, Stake, ToolContext, tool
 from core.errors import NotPermitted
 from domain.followups import service as followups
+from domain.tenants import service as tenants
 
 
 class SendFollowUp(Parameters):
     """What to write. To whom and by which channel is settled."""
 
-    subject: Subject = "A word from your gym"
+    subject: Subject | None = None
+    """None: a word from the organisation, by its name"""
     body: ShortWords
 
 
@@ -42,8 +44,9 @@ def send_follow_up(context: ToolContext, wanted: SendFollowUp) -> dict[str, Any]
     if not to:
         raise NotPermitted(f"The contact has no address for {found.channel} any more.")
     body = f"{wanted.body}\n\n{found.closing}"
+    subject = wanted.subject or f"A word from {tenants.get_organisation(context.connection, acting.org_id).name}"
     sent = send(
-        context, found.channel, to, wanted.subject, body, contact=contact.id, at=found.send_after,
+        context, found.channel, to, subject, body, contact=contact.id, at=found.send_after,
         leave_by=found.leave_by,
     )  # fmt: skip
     followups.note_message(context.connection, found.follow_up, sent["message_id"])

@@ -10,7 +10,7 @@ from agents.tools.registry import Parameters, Stake, ToolContext, Wording, tool
 from core.errors import InvalidInput, NotPermitted
 from core.ids import new_id
 from domain.channels import service as channels
-from domain.channels.schemas import Event, NewMessage
+from domain.channels.schemas import NewMessage, Notice
 from domain.contacts import service as contacts
 from domain.contacts.schemas import Contact
 from domain.tenants import service as tenants
@@ -316,11 +316,17 @@ def notify_staff(context: ToolContext, wanted: NotifyStaff) -> dict[str, Any]:
         found = tenants.holders_of(
             context.connection, context.acting.org_id, [wanted.role or "staff"], context.acting.location_id
         )
-        people = [person["id"] for person in found]
+        people = [person.id for person in found]
     if not people:
         raise InvalidInput(f"Nobody has the role {wanted.role or 'staff'}. Name another role, or one user by e-mail.")
-    event = Event(kind="staff.notified", title=wanted.title, body=wanted.body, data={"agent": context.acting.agent})
-    channels.tell(context.connection, context.acting.org_id, people, event, written_by=context.acting.task_id)
+    notice = Notice(
+        kind="staff.notified",
+        title=wanted.title,
+        body=wanted.body,
+        data={"agent": context.acting.agent},
+        location_id=context.acting.location_id,
+    )
+    channels.tell(context.connection, context.acting.org_id, people, notice, written_by=context.acting.task_id)
     return {"notified": len(people)}
 
 

@@ -68,7 +68,7 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2100, 12, 31))]
-"""A day in the range of a gym's records, so that arithmetic with it cannot overflow."""
+"""A day in the range of an organisation's records, so that arithmetic with it cannot overflow."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class Acting:
     scopes: list[str] | None = None
     """scopes of the API key that the task was submitted with; None for all"""
     may_start: "Start | None" = None
-    """on what terms it may start other tasks; None for a tool that runs without a task"""
+    """under which limits it may start other tasks; None for a tool that runs without a task"""
     read_untrusted: bool = False
     """whether this action may be caused by what strangers wrote"""
 
 
 @dataclass(frozen=True)
 class Start:
-    """On what terms a task may start other tasks."""
+    """Under which limits a task may start other tasks."""
 
     root_id: UUID
     depth: int
@@ -226,7 +226,7 @@ class Tool:
     """A tool, and what it declares: the permission it needs, what it costs, what effects it has.
 
     A fact that is not declared has its most restrictive value, so that forgetting one can only make a tool ask more
-    often.
+    often. The exceptions add something that few tools do: `drafts_for_outside`, `always_asks`, `price`.
 
     Raises:
         Misconfigured: a provider would refuse the tool's name or that of a parameter.
@@ -482,7 +482,7 @@ def outward_tool(
     **facts: Unpack[Facts],
 ) -> Callable[[Callable[[OutwardContext, P], dict[str, Any]]], Tool]:
     """Turn a function into a tool that reaches outside our database, with a request to another system and its own
-    time-out. Every fact that is not declared has its most restrictive value.
+    time-out. `Tool` says what holds of a fact that is not declared.
 
     The function raises `InvalidInput`, `NotFound`, `Conflict` or `NotPermitted` with a message for the model, and
     `NotDone` if nothing happened and a retry may help. Any other exception of a tool that must not repeat leaves its

@@ -27,7 +27,7 @@ SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["
 
 
 class ToolView(BaseModel):
-    """A tool that agents can be given, and what is declared about it."""
+    """A tool and its declared properties."""
 
     name: str
     category: str
@@ -49,7 +49,7 @@ class Seeded(BaseModel):
 
 @router.get("/agents", responses=describes(401))
 def list_agents(caller: Reads) -> list[Agent]:
-    """List every agent, by name."""
+    """List all agents by name."""
     with caller.reading() as connection:
         return agents.list_agents(connection)
 
@@ -65,7 +65,7 @@ def create_agent(fields: AgentFields, caller: Writes, response: Response) -> Age
 
 @router.get("/agent-statistics", responses=describes(401))
 def agent_statistics(caller: Reads) -> list[AgentStatistics]:
-    """Report what each agent did in the last 30 days."""
+    """Return statistics of each agent for the last 30 days."""
     with caller.reading() as connection:
         return tasks.agent_statistics(connection)
 
@@ -86,9 +86,8 @@ def get_agent(slug: SlugPath, caller: Reads) -> Agent:
 
 @router.patch("/agents/{slug}", responses=describes(401, 404, 422))
 def change_agent(slug: SlugPath, change: AgentChange, caller: Writes) -> Agent:
-    """Change the fields that are sent and leave the others. Tasks that have begun keep the prompt and model that they
-    began with. An agent that is switched off (`enabled: false`) starts nothing, and its running tasks stop at their
-    next step.
+    """Change the fields that are sent. Tasks that have started keep their prompt and model. A disabled agent (`enabled:
+    false`) starts no tasks, and its running tasks stop at their next step.
     """
     with caller.writing() as connection:
         changed = agents.change_agent(connection, slug, change, agent_check(connection))
@@ -98,7 +97,7 @@ def change_agent(slug: SlugPath, change: AgentChange, caller: Writes) -> Agent:
 
 @router.delete("/agents/{slug}", status_code=204, responses=describes(401, 404, 422))
 def delete_agent(slug: SlugPath, caller: Writes) -> None:
-    """Delete an agent. Its unfinished tasks are cancelled, running ones at their next step."""
+    """Delete an agent and cancel its unfinished tasks. Running tasks stop at their next step."""
     with caller.writing() as connection:
         agents.delete_agent(connection, slug)
         tasks.cancel_of_deleted(connection)
@@ -107,7 +106,7 @@ def delete_agent(slug: SlugPath, caller: Writes) -> None:
 
 @router.get("/tools", responses=describes(401))
 def list_tools(caller: Reads) -> list[ToolView]:  # noqa: ARG001  the permission is all that is needed of the caller
-    """List every tool that agents can be given."""
+    """List all tools that agents can use."""
     return [
         ToolView(
             name=tool.name,

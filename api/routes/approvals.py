@@ -25,14 +25,14 @@ WritesRules = Annotated[Principal, Depends(Needs("rules:write"))]
 @router.get("/approvals", responses=describes(401, 403, 422))
 def list_approvals(
     caller: Reads,
-    mine: Annotated[bool, Query(description="only what you are asked for now")] = False,
+    mine: Annotated[bool, Query(description="only approvals that you can decide now")] = False,
     status: ApprovalStatus | Literal["any"] = "open",
     kind: Kind | None = None,
     task: UUID | None = None,
     before: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ApprovalPage:
-    """List the inbox: what agents propose, newest first."""
+    """List approvals, newest first."""
     with caller.reading() as connection:
         return approvals.listed(
             connection,
@@ -48,9 +48,7 @@ def list_approvals(
 
 @router.get("/approvals/{approval_id}", responses=describes(401, 403, 404, 422))
 def get_approval(approval_id: UUID, caller: Reads, response: Response) -> Approval:
-    """Return one proposal: exactly what would be done, why, what speaks for and against it, and who has voted what. Its
-    digest is the entity tag.
-    """
+    """Return one approval: the tool call, its reasons and the votes so far. The digest is its entity tag."""
     with caller.reading() as connection:
         found = approvals.get(connection, approval_id)
     response.headers["etag"] = f'"{found.digest}"'
@@ -59,12 +57,12 @@ def get_approval(approval_id: UUID, caller: Reads, response: Response) -> Approv
 
 @router.post("/approvals/{approval_id}/approve", responses=describes(401, 403, 404, 409, 422, 428))
 def approve_action(approval_id: UUID, caller: Decides, said: Yes = Yes(), if_match: IfMatch = None) -> Approval:
-    """Approve exactly this action, or, with `arguments`, an edited one; accept a suggestion; advise to go ahead.
+    """Approve this action or, with `arguments`, an edited one; accept a suggestion; give advice in favour.
 
-    Send the `digest` of what you saw, in the body or as If-Match. Without it the answer is 428; if the action has been
-    edited since, it is 409 and says what changed.
+    Send the `digest` that you saw, in the body or as If-Match. Without it the response is 428. If the action has been
+    edited since, the response is 409 and lists the changes.
 
-    Those who are asked by the approval may decide it, with the permission `approvals:decide` at its location.
+    Only the approvers of the current stage may decide, with the permission `approvals:decide` at its location.
     """
     with caller.writing(edited=said.arguments is not None) as connection:
         decided = approve(connection, caller.org_id, approval_id, caller.voter, _with_digest(said, if_match))
@@ -74,9 +72,7 @@ def approve_action(approval_id: UUID, caller: Decides, said: Yes = Yes(), if_mat
 
 @router.post("/approvals/{approval_id}/reject", responses=describes(401, 403, 404, 409, 422, 428))
 def reject_action(approval_id: UUID, said: No, caller: Decides, if_match: IfMatch = None) -> Approval:
-    """Reject an action. The agent is told the reason and goes on without it. Send the `digest` of what you saw, as for
-    approving.
-    """
+    """Reject an action. The agent is told the reason and continues without it. Send the `digest` as for approving."""
     with caller.writing(reason=said.reason) as connection:
         decided = reject(connection, caller.org_id, approval_id, caller.voter, _with_digest(said, if_match))
     wakeup.hint()
@@ -102,13 +98,13 @@ def _with_digest(said: Said, if_match: str | None) -> Said:
 
 @router.get("/rules", responses=describes(401, 403))
 def get_rules(caller: Reads) -> Policy:
-    """Return the rules that give an action its level, and who is asked."""
+    """Return the rules that set the level of actions, and the approvers."""
     with caller.reading() as connection:
         return approvals.policy(connection, caller.org_id)
 
 
 @router.put("/rules", responses=describes(401, 403, 422))
 def set_rules(policy: Policy, caller: WritesRules) -> Policy:
-    """Replace the rules. Approvals that are already open stay as they are."""
+    """Replace the rules. Open approvals do not change."""
     with caller.writing(policy=policy.model_dump(mode="json")) as connection:
         return approvals.set_policy(connection, caller.org_id, policy)

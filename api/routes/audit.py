@@ -1,4 +1,4 @@
-"""The audit log: who did what."""
+"""The audit log."""
 
 from typing import Annotated
 from uuid import UUID
@@ -25,6 +25,6 @@ def read_audit_log(
     task: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> AuditPage:
-    """List who did what, newest first: people through their keys, agents in the steps of their tasks."""
+    """List audit events, newest first: actions of users through their keys, and of agents in their tasks."""
     with caller.reading() as connection:
         return audit.read(connection, before=before, subject=subject, verb=verb, task=task, limit=limit)

@@ -30,18 +30,18 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), Stor
 ModelPath = Annotated[ModelName, Path(examples=["my-model"])]
 MonthPath = Annotated[str, Path(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"])]
 SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Month = Annotated[str, Query(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"], description="default: the present month")]
+Month = Annotated[str, Query(pattern=r"^\d{4}-\d{2}$", examples=["2026-11"], description="default: the current month")]
 
 _BILL: dict[str, Any] = {
     "model": Bill,
-    "description": "The bill, in the format asked for.",
+    "description": "The bill in the requested format.",
     "content": {"text/csv": {"schema": {"type": "string"}}},
 }
 
 
 @router.get("/usage", responses=describes(401, 422))
 def usage(caller: Reads, month: Month | None = None) -> UsageReport:
-    """Report the usage of a month, by model and by agent, and of the months before it."""
+    """Return a month's usage by model and by agent, and the totals of earlier months."""
     with caller.reading() as connection:
         return billing.usage_report(connection, caller.org_id, _first_day(month) if month else None)
 
@@ -50,14 +50,14 @@ def _first_day(month: str) -> date:
     try:
         return date.fromisoformat(f"{month}-01")
     except ValueError as error:
-        raise InvalidInput(f"{month!r} is no month. Write it like 2026-11.") from error
+        raise InvalidInput(f"{month!r} is not a month. Write it as 2026-11.") from error
 
 
 @router.get("/bills/{month}", responses=describes(401, 403, 422) | {200: _BILL})
 def get_bill(
     month: MonthPath, caller: Reads, form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json"
 ) -> Response:
-    """Return a month's bill as JSON or CSV: the final one if the month was closed, else as it stands."""
+    """Return a month's bill as JSON or CSV: final if the month is closed, otherwise the current state."""
     with caller.reading() as connection:
         bill = billing.bill(connection, caller.org_id, _first_day(month))
     name = f'attachment; filename="rota-bill-{month}.{form}"'
@@ -68,22 +68,20 @@ def get_bill(
 
 @router.get("/budgets", responses=describes(401, 403))
 def list_budgets(caller: Reads) -> list[Budget]:
-    """List the monthly limits on what is billed, and how far they are used."""
+    """List the budgets and their current use."""
     with caller.reading() as connection:
         return billing.list_budgets(connection, caller.org_id)
 
 
 @router.put("/budgets", responses=describes(401, 403, 422))
 def set_organisation_budget(fields: BudgetFields, caller: WritesBudgets) -> list[Budget]:
-    """Limit what is billed to the organisation in a month. Tasks beyond the limit wait until it is raised or the month
-    ends.
-    """
+    """Set the organisation's monthly budget. Tasks beyond it wait until it is raised or the month ends."""
     return _set_budget(caller, "", fields)
 
 
 @router.put("/budgets/{agent}", responses=describes(401, 403, 404, 422))
 def set_agent_budget(agent: SlugPath, fields: BudgetFields, caller: WritesBudgets) -> list[Budget]:
-    """Limit what is billed for an agent in a month."""
+    """Set an agent's monthly budget."""
     with caller.reading() as connection:
         agents.get_agent(connection, agent)
     return _set_budget(caller, agent, fields)
@@ -100,13 +98,13 @@ def _set_budget(caller: Principal, agent: str, fields: BudgetFields) -> list[Bud
 
 @router.delete("/budgets", status_code=204, responses=describes(401, 403, 404))
 def lift_organisation_budget(caller: WritesBudgets) -> None:
-    """Lift the organisation's budget."""
+    """Remove the organisation's budget."""
     _lift_budget(caller, "")
 
 
 @router.delete("/budgets/{agent}", status_code=204, responses=describes(401, 403, 404, 422))
 def lift_agent_budget(agent: SlugPath, caller: WritesBudgets) -> None:
-    """Lift an agent's budget."""
+    """Remove an agent's budget."""
     _lift_budget(caller, agent)
 
 
@@ -126,8 +124,8 @@ def _go_on(caller: Principal) -> None:
 def list_prices(
     caller: Reads, model: Annotated[list[ModelName] | None, Query(max_length=50)] = None
 ) -> list[AppliedPrice]:
-    """List what your organisation is billed, markup included, for the models that it set prices for and those that its
-    agents use; with `model`, for these models as well.
+    """List the prices that your organisation is billed, including the markup: of models with a price of your own, of
+    models that your agents use, and of those given as `model`.
     """
     with caller.reading() as connection:
         used = [name for agent in agents.list_agents(connection) for name in (agent.model, agent.fallback_model)]
@@ -136,15 +134,15 @@ def list_prices(
 
 @router.put("/prices/{model:path}", responses=describes(401, 422))
 def set_price(model: ModelPath, fields: PriceFields, caller: Writes) -> Price:
-    """Set a price of your own for a model. Calls already billed keep their price."""
+    """Set a price of your own for a model. Calls that are already billed do not change."""
     with caller.writing() as connection:
         return billing.set_price(connection, caller.org_id, model, fields)
 
 
 @router.delete("/prices/{model:path}", status_code=204, responses=describes(401, 404, 422))
 def remove_price(model: ModelPath, caller: Writes) -> None:
-    """Remove your own price of a model, so that the public price applies. Refused while an agent uses the model and no
-    other price is known.
+    """Remove your own price of a model; the public price applies again. Refused while an agent uses the model and no
+    public price is known.
     """
     with caller.writing() as connection:
         billing.remove_price(connection, model)

@@ -43,22 +43,22 @@ TemplateName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
 class Marked(BaseModel):
-    """How many notifications were unread until now."""
+    """The number of notifications that were marked as read."""
 
     marked: int
 
 
 @router.get("/channels", responses=describes(401, 403))
 def list_channels(caller: Reads) -> list[ChannelView]:
-    """List the channels that are set up, without their secrets."""
+    """List the configured channels, without their secrets."""
     with caller.reading() as connection:
         return channels.list_channels(connection)
 
 
 @router.put("/channels/{kind}", responses=describes(401, 403, 422))
 def set_up_channel(kind: ChannelKind, body: Annotated[dict[str, Any], Body()], caller: Writes) -> SetUpChannel:
-    """Set up a channel: for `email` a mail server, for `sms` and `whatsapp` a gateway that takes signed posts. An
-    address that nothing can be sent to is refused.
+    """Set up a channel: a mail server for `email`, a gateway for signed POST requests for `sms` and `whatsapp`. An
+    address that cannot be delivered to is refused.
     """
     wanted = channels.settings_of(kind, body)
     # Before the transaction: name servers may take a while to answer.
@@ -81,15 +81,15 @@ def remove_channel(kind: ChannelKind, caller: Writes) -> None:
 
 @router.get("/webhooks", responses=describes(401, 403))
 def list_webhooks(caller: Reads) -> list[Webhook]:
-    """List the webhooks that events are posted to."""
+    """List the webhooks."""
     with caller.reading() as connection:
         return channels.list_webhooks(connection, caller.org_id)
 
 
 @router.post("/webhooks", status_code=201, responses=describes(401, 403, 422))
 def add_webhook(wanted: NewWebhook, caller: Writes) -> MadeWebhook:
-    """Post events to an address, signed as Standard Webhooks. The secret is shown in this answer only. An address that
-    nothing can be posted to is refused.
+    """Add a webhook. Events are posted to its URL, signed as in Standard Webhooks. Only this response contains the
+    secret. A URL that cannot be delivered to is refused.
     """
     ensure_url_is_deliverable(wanted.url, settings().private_networks)
     with caller.writing(url=wanted.url, events=wanted.events) as connection:
@@ -98,7 +98,7 @@ def add_webhook(wanted: NewWebhook, caller: Writes) -> MadeWebhook:
 
 @router.post("/webhooks/{webhook_id}/secret", responses=describes(401, 403, 404, 422))
 def renew_webhook_secret(webhook_id: UUID, caller: Writes) -> MadeWebhook:
-    """Make a new secret and return it; from now on events are signed with it."""
+    """Create a new secret and return it. Events are signed with it from now on."""
     with caller.writing() as connection:
         return channels.renew_webhook_secret(connection, webhook_id)
 
@@ -118,42 +118,42 @@ def list_deliveries(
     before: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> MessagePage:
-    """List what was posted to a webhook or will be, newest first, with the number of attempts and the last error."""
+    """List a webhook's deliveries, sent and pending, newest first, with the number of attempts and the last error."""
     with caller.reading() as connection:
         return channels.deliveries(connection, webhook_id, status=status, before=before, limit=limit)
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/send-again", responses=describes(401, 403, 404, 409, 422))
 def send_failed_again(webhook_id: UUID, wanted: FailedDeliveries, caller: WritesMessages) -> SentAgain:
-    """Post every event again whose delivery failed, with its original id."""
+    """Retry all failed deliveries, with the original ids of their events."""
     with caller.writing() as connection:
         return SentAgain(queued=channels.send_failed_again(connection, webhook_id, wanted.since))
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{message_id}/send-again", responses=describes(401, 403, 404, 409, 422))
 def send_again(webhook_id: UUID, message_id: UUID, caller: WritesMessages) -> Message:
-    """Post one event again, whatever its status, with its original id."""
+    """Send one delivery again, whatever its status, with the original id of its event."""
     with caller.writing() as connection:
         return channels.send_again(connection, webhook_id, message_id)
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_webhook(webhook_id: UUID, caller: Writes) -> None:
-    """Remove a webhook; nothing more is posted to it."""
+    """Remove a webhook. No more events are posted to it."""
     with caller.writing() as connection:
         channels.remove_webhook(connection, webhook_id)
 
 
 @router.get("/templates", responses=describes(401, 403))
 def list_templates(caller: Reads) -> list[Template]:
-    """List the templates of messages."""
+    """List the templates."""
     with caller.reading() as connection:
         return channels.list_templates(connection)
 
 
 @router.put("/templates/{name}", responses=describes(401, 403, 422))
 def put_template(name: TemplateName, fields: TemplateFields, caller: Writes) -> Template:
-    """Add or change a template. `{{client.name}}` in it is filled in from the values given when it is used."""
+    """Add or change a template. Placeholders such as `{{client.name}}` are replaced when the template is used."""
     with caller.writing() as connection:
         return channels.put_template(connection, caller.org_id, name, fields)
 
@@ -188,14 +188,14 @@ def get_message(message_id: UUID, caller: ReadsMessages) -> Message:
 
 @router.post("/messages/{message_id}/outcome", responses=describes(401, 403, 404, 409, 422))
 def settle_message(message_id: UUID, said: MessageOutcome, caller: WritesMessages) -> Message:
-    """Record the outcome of a message whose sender died while it was being sent."""
+    """Record the outcome of a message whose sender died while sending it."""
     with caller.writing(outcome=said.outcome) as connection:
         return channels.settle_message(connection, caller.org_id, message_id, said)
 
 
 @router.post("/messages/{message_id}/cancel", responses=describes(401, 403, 404, 409, 422))
 def cancel_message(message_id: UUID, caller: WritesMessages) -> Message:
-    """Cancel a message that has not been sent yet. What it cost is refunded."""
+    """Cancel an unsent message. Its charge is refunded."""
     with caller.writing() as connection:
         return channels.cancel_message(connection, caller.org_id, message_id)
 

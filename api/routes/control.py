@@ -42,13 +42,13 @@ class NewPause(BaseModel):
 
     kind: PauseKind
     name: Annotated[str, Storable] = Field(
-        default="", max_length=100, description="the priority, or the agent's slug; none for the organisation"
+        default="", max_length=100, description="the priority or the agent's slug; empty for the organisation"
     )
     reason: Annotated[str, Storable] | None = Field(default=None, max_length=500)
 
 
 class LimitsChange(BaseModel):
-    """Limits to change: fields that are not sent stay as they are; null lifts a limit."""
+    """Limits to change. Fields that are not sent keep their values; null lifts a limit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,7 +68,7 @@ class ProviderLimits(BaseModel):
 
 
 class Scale(BaseModel):
-    """How many tasks each worker runs at once."""
+    """The number of tasks that each worker runs at once."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -86,14 +86,14 @@ def list_queues(caller: Reads) -> list[QueueStatistics]:
 
 @router.get("/pauses", responses=describes(401))
 def list_pauses(caller: Reads) -> list[Pause]:
-    """List what is paused."""
+    """List the pauses."""
     with caller.reading() as connection:
         return dispatch.pauses(connection)
 
 
 @router.post("/pauses", responses=describes(401, 404, 422))
 def pause(wanted: NewPause, caller: Writes) -> Pause:
-    """Stop a queue, an agent or the whole organisation from starting tasks. Running tasks go on. Idempotent."""
+    """Pause a queue, an agent or the whole organisation: no task starts, running tasks continue. Idempotent."""
     with caller.writing() as connection:
         made = dispatch.pause(connection, caller.org_id, wanted.kind, wanted.name, wanted.reason)
     wakeup.hint()  # tasks that are published and unclaimed are unpublished
@@ -121,7 +121,7 @@ def _resume(caller: Principal, kind: PauseKind, name: str) -> None:
 
 @router.get("/limits", responses=describes(401))
 def get_limits(caller: ReadsLimits) -> LimitsView:
-    """Return this organisation's limits, and how far they are used. Tasks above them wait; none is refused."""
+    """Return this organisation's limits and their current use. Tasks beyond a limit wait; none is refused."""
     with caller.reading() as connection:
         return dispatch.limits(connection, caller.org_id)
 
@@ -139,14 +139,14 @@ def change_limits(slug: Name, change: LimitsChange, caller: Operator) -> LimitsV
 
 @router.get("/provider-limits", responses=describes(401, 403))
 def list_provider_limits(_: Operator) -> list[ProviderLimitView]:
-    """List the providers' limits, how far they are used, and which providers a rate limit holds. For operators."""
+    """List the limits of providers, their current use and their pace. For operators."""
     with system_transaction() as connection:
         return dispatch.provider_limits(connection)
 
 
 @router.put("/provider-limits/{provider:path}", responses=describes(401, 403, 422))
 def set_provider_limits(provider: Name, limits: ProviderLimits, caller: Operator) -> list[ProviderLimitView]:
-    """Limit what runs at a provider, or at one of its models. For operators.
+    """Limit the tasks of a provider or of one of its models. For operators.
 
     Name an endpoint of the installation by its name, and an organisation's own endpoint as `organisation/name`.
     """
@@ -160,15 +160,15 @@ def set_provider_limits(provider: Name, limits: ProviderLimits, caller: Operator
 
 @router.get("/workers", responses=describes(401))
 def list_workers(caller: ReadsWorkers) -> list[Worker]:
-    """List the workers, and the tasks that they run for this organisation."""
+    """List the workers and the tasks of this organisation that they run."""
     with caller.reading() as connection:
         return workers.list_workers(connection, _lease())
 
 
 @router.delete("/workers/{name}/concurrency", status_code=204, responses=describes(401, 403, 404, 422))
 def unscale_workers(name: Name, caller: Operator) -> None:
-    """Remove the size set for workers of that name. From their next start on they have the size that they are started
-    with. For operators.
+    """Reset the concurrency of the workers of that name: from their next start they use the one they are started with.
+    For operators.
     """
     with system_transaction() as connection:
         caller.note(connection)
@@ -177,7 +177,7 @@ def unscale_workers(name: Name, caller: Operator) -> None:
 
 @router.put("/workers/{name}/concurrency", status_code=202, responses=describes(401, 403, 404, 409, 422))
 def scale_workers(name: Name, wanted: Scale, caller: Operator) -> ScaledWorkers:
-    """Set how many tasks every worker of that name runs at once. Workers follow within seconds. For operators."""
+    """Set the concurrency of every worker of that name. Takes effect within seconds. For operators."""
     with system_transaction() as connection:
         caller.note(connection)
         return workers.scale(connection, name, wanted.concurrency, _lease())

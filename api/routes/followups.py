@@ -39,10 +39,10 @@ Reads = Annotated[Principal, Depends(Needs("follow_ups:read"))]
 Writes = Annotated[Principal, Depends(Needs("follow_ups:write"))]
 SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["quotes"])]
 Limit = Annotated[int, Query(ge=1, le=200)]
-Before = Annotated[UUID | None, Query(description="the last id of the page before")]
-Contact = Annotated[UUID | None, Query(description="only of this client or lead")]
+Before = Annotated[UUID | None, Query(description="last id of the previous page")]
+Contact = Annotated[UUID | None, Query(description="only of this contact")]
 Search = Annotated[
-    str, Query(max_length=200, description="part of a name, an address or a number, or how an id begins"), Storable
+    str, Query(max_length=200, description="part of a name, address or number, or the beginning of an id"), Storable
 ]
 
 
@@ -51,7 +51,7 @@ Search = Annotated[
 
 @router.get("/follow-up-rules", responses=describes(401, 403))
 def list_rules(caller: Reads) -> list[Rule]:
-    """List every rule, by slug: those that come with Rota, and your own."""
+    """List all rules by slug: built-in ones and your own."""
     with caller.reading() as connection:
         return rules.list_rules(connection)
 
@@ -65,8 +65,8 @@ def get_rule(slug: SlugPath, caller: Reads) -> Rule:
 
 @router.put("/follow-up-rules/{slug}", responses=describes(401, 403, 404, 422))
 def put_rule(slug: SlugPath, fields: RuleFields, caller: Writes) -> Rule:
-    """Add or change a rule. Its messages are written for you as the user. A new rule is off; messages that are already
-    planned come due by the new delays.
+    """Add or change a rule. You become the user of its tasks. A new rule is off; messages that are already planned come
+    due by the new delays.
     """
     with caller.writing() as connection:
         return rules.put_rule(connection, caller.org_id, slug, fields, caller.user_id, caller.scopes)
@@ -74,8 +74,8 @@ def put_rule(slug: SlugPath, fields: RuleFields, caller: Writes) -> Rule:
 
 @router.post("/follow-up-rules/{slug}/switch", responses=describes(401, 403, 404, 422))
 def switch_rule(slug: SlugPath, wanted: Switch, caller: Writes) -> Rule:
-    """Switch a rule on or off. Switched on, it applies to what begins from now on, and its messages are written for you
-    as the user. Switched off, its planned messages are not sent.
+    """Switch a rule on or off. When switched on, it applies to events from now on, and you become the user of its
+    tasks. When switched off, its planned messages are not sent.
     """
     with caller.writing() as connection:
         return rules.switch_rule(connection, caller.org_id, slug, caller.user_id, caller.scopes, is_on=wanted.is_on)
@@ -83,7 +83,7 @@ def switch_rule(slug: SlugPath, wanted: Switch, caller: Writes) -> Rule:
 
 @router.delete("/follow-up-rules/{slug}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_rule(slug: SlugPath, caller: Writes) -> None:
-    """Remove a rule. A rule that comes with Rota is reset to its default and is off. Planned messages are not sent."""
+    """Remove a rule. A built-in rule is reset to its default, switched off. Planned messages are not sent."""
     with caller.writing() as connection:
         rules.remove_rule(connection, caller.org_id, slug)
 
@@ -100,7 +100,7 @@ def list_follow_ups(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[FollowUp]:
-    """List follow-ups, the latest planned first: recipient, reason, time and outcome."""
+    """List follow-ups, latest first, with recipient, reason, time and outcome."""
     with caller.reading() as connection:
         return followups.list_follow_ups(
             connection, rule=rule, status=status, contact=contact, before=before, limit=limit
@@ -111,17 +111,18 @@ def list_follow_ups(
 def effectiveness(
     caller: Reads,
     since: Annotated[
-        AwareDatetime | None, Query(description="of what was wanted since then; without it, 90 days")
+        AwareDatetime | None,
+        Query(description="only follow-ups planned for this time or later; default: the last 90 days"),
     ] = None,
 ) -> list[Effect]:
-    """Report what was planned, sent, answered and converted, and the revenue, per rule, step, channel and variant."""
+    """Count planned, sent, answered and converted follow-ups and their revenue, per rule, step, channel and variant."""
     with caller.reading() as connection:
         return followups.effectiveness(connection, since)
 
 
 @router.post("/follow-ups/check", responses=describes(401, 403))
 def check_follow_ups(caller: Writes) -> Swept:
-    """Plan what the rules find and process what is due now, instead of at the next periodic check."""
+    """Plan new follow-ups and start due ones now, instead of at the next periodic check."""
     planned = sweep.plan(caller.org_id)
     attended = sweep.attend(caller.org_id, Learner().choose)
     wakeup.hint()
@@ -151,9 +152,7 @@ def list_contacts(
     search: Search = "",
     limit: Limit = 50,
 ) -> list[ContactView]:
-    """List clients and leads, by name, and what they allow. A caller sees clients with the permission to read clients,
-    and leads with the permission to read leads.
-    """
+    """List contacts by name, with their preferences. Each kind of contact needs the permission to read it."""
     readable = [(kind, permission) for pack in installed() for kind, permission in pack.contact_kinds.items()]
     kinds = [kind for kind, permission in readable if caller.reach_of(permission).everywhere]
     with caller.reading() as connection:
@@ -162,7 +161,7 @@ def list_contacts(
 
 @router.get("/contacts/{contact}/preferences", responses=describes(401, 403, 404, 422))
 def get_preferences(contact: UUID, caller: Annotated[Principal, Depends(Needs("contacts:read"))]) -> Preferences:
-    """Return what a client or lead allows (consent to advertising, opt-out from follow-ups), and their time zone."""
+    """Return a contact's preferences: consent to advertising, opt-out from follow-ups, time zone."""
     with caller.reading() as connection:
         return contacts.get_preferences(connection, contact)
 
@@ -171,8 +170,8 @@ def get_preferences(contact: UUID, caller: Annotated[Principal, Depends(Needs("c
 def change_preferences(
     contact: UUID, change: PreferenceChange, caller: Annotated[Principal, Depends(Needs("contacts:write"))]
 ) -> Preferences:
-    """Change what a client or lead allows; fields that are not sent stay as they are. After an opt-out, nothing that is
-    planned or queued for them is sent.
+    """Change a contact's preferences. Fields that are not sent keep their values. An opt-out stops planned and queued
+    follow-ups.
     """
     with caller.writing() as connection:
         return followups.change_preferences(connection, caller.org_id, contact, change)
@@ -185,15 +184,15 @@ def list_received(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Received]:
-    """List what clients and leads wrote or said, the latest first."""
+    """List messages received from contacts, newest first."""
     with caller.reading() as connection:
         return channels.list_received(connection, contact=contact, before=before, limit=limit)
 
 
 @router.post("/inbox", status_code=201, responses=describes(401, 403, 404, 422))
 def receive(reply: NewReply, caller: Annotated[Principal, Depends(Needs("inbox:write"))]) -> KeptReply:
-    """Record what a client or lead wrote or said. Their open follow-ups are stopped; STOP or BAJA opts them out. With
-    the headers of an e-mail, automatic replies and bounces are told apart from answers.
+    """Record a message from a contact. It stops their open follow-ups; STOP or BAJA opts them out. The headers of an
+    e-mail tell automatic replies and bounces from answers.
     """
     with caller.writing() as connection:
         return followups.receive(connection, caller.org_id, reply)
@@ -204,7 +203,7 @@ def receive(reply: NewReply, caller: Annotated[Principal, Depends(Needs("inbox:w
 
 @router.get("/learning/arms", responses=describes(401, 403, 422))
 def list_arms(caller: Reads, policy: Annotated[str | None, Query(max_length=200)] = None) -> list[Arm]:
-    """List each variant in each context: how often it was chosen, how often it succeeded, and how often it did not."""
+    """List each variant in each context, with the number of choices, successes and failures."""
     with caller.reading() as connection:
         return learning.list_arms(connection, policy)
 
@@ -216,6 +215,6 @@ def list_choices(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[StoredChoice]:
-    """List choices, the latest first: what was chosen, how probable that was, whether it explored, and the outcome."""
+    """List choices, newest first, with option, probability, exploration and outcome."""
     with caller.reading() as connection:
         return learning.list_choices(connection, policy, before=before, limit=limit)

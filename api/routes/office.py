@@ -39,8 +39,8 @@ from web.listing import LOOK, MOVE, ONE, Before, Limit, may
 router = APIRouter(prefix="/v1", tags=["office"])
 
 
-Client = Annotated[UUID | None, Query(description="only about this client")]
-Lead = Annotated[UUID | None, Query(description="only about this lead")]
+Client = Annotated[UUID | None, Query(description="only of this client")]
+Lead = Annotated[UUID | None, Query(description="only of this lead")]
 Assignee = Annotated[str | None, Query(max_length=100)]
 
 
@@ -57,7 +57,7 @@ def list_tickets(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Ticket]:
-    """List support tickets, the latest first."""
+    """List support tickets, newest first."""
     wanted = {"status": status, "priority": priority, "assignee": assignee, "client_id": client}
     with caller.reading() as connection:
         return records.list_records(connection, records.TICKETS, before=before, limit=limit, **wanted)
@@ -72,7 +72,7 @@ def get_ticket(ticket_id: UUID, caller: Annotated[Principal, may("tickets:read")
 
 @router.patch("/tickets/{ticket_id}", responses=MOVE)
 def change_ticket(ticket_id: UUID, change: TicketChange, caller: Annotated[Principal, may("tickets:write")]) -> Ticket:
-    """Change the status of a ticket (in progress, resolved, closed, open again), its priority or its assignee."""
+    """Change a ticket's status, priority or assignee."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         return records.change_ticket(connection, ticket_id, change)
 
@@ -87,7 +87,7 @@ def list_staff_tasks(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[StaffTask]:
-    """List tasks for staff, the latest first."""
+    """List staff tasks, newest first."""
     wanted = {"status": status, "assignee": assignee, "lead_id": lead, "client_id": client}
     with caller.reading() as connection:
         return records.list_records(connection, records.STAFF_TASKS, before=before, limit=limit, **wanted)
@@ -95,7 +95,7 @@ def list_staff_tasks(
 
 @router.get("/staff-tasks/{staff_task_id}", responses=ONE)
 def get_staff_task(staff_task_id: UUID, caller: Annotated[Principal, may("leads:read")]) -> StaffTask:
-    """Return a task for staff."""
+    """Return a staff task."""
     with caller.reading() as connection:
         return records.get_record(connection, records.STAFF_TASKS, staff_task_id)
 
@@ -104,7 +104,7 @@ def get_staff_task(staff_task_id: UUID, caller: Annotated[Principal, may("leads:
 def change_staff_task(
     staff_task_id: UUID, change: StaffTaskChange, caller: Annotated[Principal, may("leads:write")]
 ) -> StaffTask:
-    """Mark a task for staff as done or cancelled, or change its assignee or due date."""
+    """Change the status, assignee or due date of a staff task."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         return records.change_staff_task(connection, staff_task_id, change)
 
@@ -119,7 +119,7 @@ def list_campaigns(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Campaign]:
-    """List campaigns, the latest first, with the number of members in each status."""
+    """List campaigns, newest first, with the number of members in each status."""
     with caller.reading() as connection:
         return campaigns.list_campaigns(connection, status=status, before=before, limit=limit)
 
@@ -135,29 +135,29 @@ def get_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:
 def list_members(
     campaign_id: UUID,
     caller: Annotated[Principal, may("campaigns:read")],
-    after: Annotated[UUID | None, Query(description="the last client of the page before")] = None,
+    after: Annotated[UUID | None, Query(description="last client id of the previous page")] = None,
     limit: Limit = 50,
 ) -> list[Member]:
-    """List the members of a campaign, with the status of the message to each."""
+    """List the members of a campaign with the status of their messages."""
     with caller.reading() as connection:
         return campaigns.list_members(connection, campaign_id, after=after, limit=limit)
 
 
 @router.post("/campaigns/{campaign_id}/launch", responses=MOVE)
 def launch_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:write")]) -> Campaign:
-    """Send the messages of a draft; this needs the permission `email:send` as well. Clients who have cancelled or opted
-    out since the campaign was drafted are left out. Each message is charged.
+    """Send the messages of a draft. Also needs the permission `email:send`. Skips clients who have cancelled or opted
+    out since. Each message is charged.
     """
     mail = caller.reach_of("email:send")
     if not mail.everywhere and (caller.reach.everywhere or not caller.reach.locations <= mail.locations):
-        raise NotPermitted("Launching a campaign sends e-mail: it needs the permission email:send as well.")
+        raise NotPermitted("Launching a campaign sends e-mail: it also needs the permission email:send.")
     with caller.writing() as connection:
         return campaigns.launch_campaign(connection, caller.org_id, campaign_id, caller.user_id)
 
 
 @router.post("/campaigns/{campaign_id}/cancel", responses=MOVE)
 def cancel_campaign(campaign_id: UUID, caller: Annotated[Principal, may("campaigns:write")]) -> Campaign:
-    """End a campaign. Messages that have not been sent yet are cancelled and refunded."""
+    """End a campaign. Unsent messages are cancelled and refunded."""
     with caller.writing() as connection:
         return campaigns.cancel_campaign(connection, caller.org_id, campaign_id)
 
@@ -173,7 +173,7 @@ def list_posts(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Post]:
-    """List social posts, the latest first."""
+    """List social posts, newest first."""
     with caller.reading() as connection:
         return records.list_records(
             connection, records.POSTS, before=before, limit=limit, status=status, platform=platform
@@ -189,9 +189,7 @@ def get_post(post_id: UUID, caller: Annotated[Principal, may("social:read")]) ->
 
 @router.post("/posts/{post_id}/outcome", responses=MOVE)
 def settle_post(post_id: UUID, said: PostOutcome, caller: Annotated[Principal, may("social:write")]) -> Post:
-    """Record that a post was published or will not be. A system that publishes posts learns of due ones by the webhook
-    event `post.due`.
-    """
+    """Record that a post was published or cancelled. The webhook event `post.due` announces due posts."""
     with caller.writing(outcome=said.outcome, url=said.url) as connection:
         return records.settle_post(connection, post_id, said)
 
@@ -205,18 +203,18 @@ _MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 @router.get("/exports", responses=LOOK)
 def list_exports(
     caller: Exporter,
-    what: Annotated[str | None, Query(max_length=63, description="only of these records")] = None,
+    what: Annotated[str | None, Query(max_length=63, description="only exports of this kind of records")] = None,
     before: Before = None,
     limit: Limit = 50,
 ) -> list[ExportFile]:
-    """List files of records, the latest first. They are deleted after 30 days."""
+    """List exports, newest first. They are deleted after 30 days."""
     with caller.reading() as connection:
         return records.list_records(connection, records.EXPORTS, before=before, limit=limit, what=what)
 
 
 @router.get("/exports/{export_id}", responses=ONE)
 def get_export(export_id: UUID, caller: Exporter) -> ExportFile:
-    """Return a file of records, without its content."""
+    """Return an export without its content."""
     with caller.reading() as connection:
         return records.get_record(connection, records.EXPORTS, export_id)
 
@@ -231,17 +229,17 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 
 @router.get("/exports/{export_id}/content", response_class=Response, responses=ONE | _CONTENT)
 def fetch_export(export_id: UUID, caller: Exporter) -> Response:
-    """Return the content of the file. The audit log records that it was fetched."""
+    """Return the content of an export. The download is recorded in the audit log."""
     with caller.writing() as connection:
         found = office.view_export(connection, export_id)
-    name = f"{found['what']}-{found['created_at']:%Y-%m-%d}.{found['format']}"
+    name = f"{found.what}-{found.created_at:%Y-%m-%d}.{found.format}"
     headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return Response(found["content"], media_type=_MEDIA[found["format"]], headers=headers)
+    return Response(found.content, media_type=_MEDIA[found.format], headers=headers)
 
 
 @router.delete("/exports/{export_id}", status_code=204, responses=ONE)
 def remove_export(export_id: UUID, caller: Exporter) -> None:
-    """Delete a file of records."""
+    """Delete an export."""
     with caller.writing() as connection:
         records.remove_record(connection, records.EXPORTS, export_id)
 
@@ -262,7 +260,7 @@ def list_events(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[CalendarEvent]:
-    """List calendar events, the latest created first."""
+    """List calendar events, latest created first."""
     wanted = {"status": status, "kind": kind, "lead_id": lead, "client_id": client}
     with caller.reading() as connection:
         return records.list_records(connection, records.EVENTS, before=before, limit=limit, **wanted)
@@ -279,7 +277,7 @@ def get_event(event_id: UUID, caller: Annotated[Principal, may("calendar:read")]
 def settle_event(
     event_id: UUID, said: EventOutcome, caller: Annotated[Principal, may("calendar:write")]
 ) -> CalendarEvent:
-    """Record that an event was held, that it was a no-show, or that it is cancelled."""
+    """Record the outcome of an event: held, no-show or cancelled."""
     with caller.writing(outcome=said.outcome) as connection:
         return records.settle_event(connection, event_id, said)
 
@@ -294,20 +292,20 @@ def list_resources(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Resource]:
-    """List records of any kind that agents keep, the latest first."""
+    """List free-form records, newest first."""
     with caller.reading() as connection:
         return records.list_records(connection, records.RESOURCES, before=before, limit=limit, kind=kind)
 
 
 @router.get("/resources/{resource_id}", responses=ONE)
 def get_resource(resource_id: UUID, caller: Annotated[Principal, Depends(Needs("resources:read"))]) -> Resource:
-    """Return a resource."""
+    """Return a free-form record."""
     with caller.reading() as connection:
         return records.get_record(connection, records.RESOURCES, resource_id)
 
 
 @router.delete("/resources/{resource_id}", status_code=204, responses=ONE)
 def remove_resource(resource_id: UUID, caller: Annotated[Principal, Depends(Needs("resources:delete"))]) -> None:
-    """Delete a resource; its name can then be used again."""
+    """Delete a free-form record. Its name can then be used again."""
     with caller.writing() as connection:
         resources.delete_resource(connection, resource_id)

@@ -40,7 +40,7 @@ class Health(BaseModel):
 
 
 class DetailedHealth(Health):
-    """The state of every part of the installation."""
+    """The state of all components of the installation."""
 
     database_ms: int | None
     redis_ms: int | None
@@ -49,10 +49,12 @@ class DetailedHealth(Health):
     model: Literal["rehearsal", "live", "none"]
     leaders: list[Leader]
     workers: list[WorkerCount]
-    not_accepting: list[WorkerNotAccepting] = Field(description="workers that claim nothing though tasks wait for them")
+    not_accepting: list[WorkerNotAccepting] = Field(
+        description="workers that claim no tasks although tasks wait for them"
+    )
     unfinished: list[TaskCount]
     paces: list[Standing] = Field(
-        description="for operators: models that are called less often, since their provider limits us or is down"
+        description="for operators: models whose calls are paced, because their provider limits us or is down"
     )
 
 
@@ -64,13 +66,13 @@ def front() -> RedirectResponse:
 
 @public.get("/health")
 def live() -> Health:
-    """Liveness: this process answers. Checks nothing else, so that an outage elsewhere does not restart it."""
+    """Liveness: this process answers. Checks no other server, so that an outage elsewhere does not restart it."""
     return Health(status="ok")
 
 
-@public.get("/health/ready", responses={503: {"model": Health, "description": "not ready; `problems` says why"}})
+@public.get("/health/ready", responses={503: {"model": Health, "description": "Not ready; `problems` says why."}})
 def ready(response: Response) -> Health:
-    """Readiness: the database answers and is migrated. Redis is not needed to accept tasks."""
+    """Readiness: the database answers and is migrated. Redis is not checked: tasks are accepted without it."""
     problems: list[str] = []
     try:
         with system_transaction() as connection:
@@ -91,7 +93,7 @@ def ready(response: Response) -> Health:
 
 @router.get("/health/detailed", responses=describes(401))
 def detailed(caller: Reads) -> DetailedHealth:
-    """Report the state of every part: servers, dispatcher, workers, backlog."""
+    """Return the state of servers, dispatcher, workers and backlog."""
     config = settings()
     problems: list[str] = []
     seen: dict[str, Any] = {"database_ms": None, "revision": None, "paces": []}
@@ -117,7 +119,7 @@ def detailed(caller: Reads) -> DetailedHealth:
     problems += _problems(seen, redis_ms)
     down = {pace.provider: pace.since for pace in paces if pace.cause == "outage"}
     problems += [
-        f"{provider} is down or cannot be reached (since {since:%H:%M} UTC): tasks wait, or ask their fallback model."
+        f"{provider} is down or cannot be reached (since {since:%H:%M} UTC): tasks wait, or use their fallback model."
         for provider, since in down.items()
     ]
     problems += [f"{alert.what} (since {alert.since:%Y-%m-%d %H:%M} UTC). {alert.cure}" for alert in alerts]
@@ -135,9 +137,9 @@ def detailed(caller: Reads) -> DetailedHealth:
 def _problems(seen: dict[str, Any], redis_ms: int | None) -> list[str]:
     problems: list[str] = []
     if redis_ms is None:
-        problems.append("Redis does not answer: tasks are accepted, and run when it is back.")
+        problems.append("Redis does not answer: tasks are accepted, and start when it is back.")
     if not any(leader.silent_seconds < _LEADER_SILENT_SECONDS for leader in seen["leaders"]):
-        problems.append("No dispatcher is at work: start one with `rota dispatcher`.")
+        problems.append("No dispatcher is running: start one with `rota dispatcher`.")
     if not any(count.status == "alive" for count in seen["workers"]):
         problems.append("No worker is alive: start one with `rota worker`.")
     problems += [worker.problem for worker in seen["not_accepting"]]
@@ -158,5 +160,5 @@ def _redis_milliseconds() -> int | None:
 
 @public.get("/metrics", response_class=PlainTextResponse)
 def metrics() -> Response:
-    """Return Prometheus metrics: requests of this process, and the state of the queues and workers."""
+    """Return Prometheus metrics: requests of this process, state of queues and workers."""
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -46,7 +46,7 @@ class Me(BaseModel):
 
 
 class Rotation(BaseModel):
-    """How long a key overlaps with its successor."""
+    """The time for which a key and its successor are both valid."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,13 +54,13 @@ class Rotation(BaseModel):
         default=timedelta(hours=1),
         ge=timedelta(0),
         le=timedelta(days=30),
-        description="time for which the old key still works; seconds, or ISO 8601 such as PT1H",
+        description="time for which the old key stays valid; seconds, or ISO 8601 such as PT1H",
     )
 
 
 @router.get("/me", responses=describes(401))
 def me(caller: AnyCaller) -> Me:
-    """Return the user that this key acts for, and what the key may do."""
+    """Return the key of the request, its user and its organisation."""
     with caller.reading() as connection:
         return Me(
             organisation=tenants.get_organisation(connection, caller.org_id),
@@ -78,7 +78,7 @@ def list_users(caller: ReadsUsers) -> list[User]:
 
 @router.post("/users", status_code=201, responses=describes(401, 403, 409, 422))
 def add_user(fields: NewUser, caller: WritesUsers) -> User:
-    """Add a user, with roles that you have yourself."""
+    """Add a user. You can grant only roles that you have."""
     with caller.writing(email=fields.email) as connection:
         return tenants.add_user(connection, caller.org_id, fields, by=caller.own)
 
@@ -92,7 +92,7 @@ def get_user(user_id: UUID, caller: ReadsUsers) -> User:
 
 @router.patch("/users/{user_id}", responses=describes(401, 403, 404, 409, 422))
 def change_user(user_id: UUID, change: UserChange, caller: WritesUsers) -> User:
-    """Change a user's name or roles, or disable the user. Takes effect within seconds, also for agents at work."""
+    """Change a user's name or roles, or disable the user. Takes effect within seconds, also for running tasks."""
     with caller.writing(**change.model_dump(mode="json", exclude_unset=True)) as connection:
         changed = tenants.change_user(connection, caller.org_id, user_id, change, by=caller.own)
         if change.is_disabled is not None:
@@ -104,14 +104,14 @@ def change_user(user_id: UUID, change: UserChange, caller: WritesUsers) -> User:
 
 @router.get("/roles", responses=describes(401, 403))
 def list_roles(caller: ReadsUsers) -> list[Role]:
-    """List every role and what it permits."""
+    """List the roles with their permissions."""
     with caller.reading() as connection:
         return tenants.list_roles(connection)
 
 
 @router.put("/roles/{name}", responses=describes(401, 403, 409, 422))
 def put_role(name: RoleName, wanted: RolePermissions, caller: WritesUsers) -> Role:
-    """Add a role of your own, or change what it permits."""
+    """Add a role of your own, or change its permissions."""
     with caller.writing(permissions=wanted.permissions) as connection:
         role = tenants.put_role(connection, caller.org_id, name, wanted.permissions, by=caller.own)
     forget_keys()
@@ -148,7 +148,7 @@ def list_keys(caller: ReadsKeys) -> list[KeyView]:
 
 @router.post("/keys", status_code=201, responses=describes(401, 403, 404, 422))
 def issue_key(fields: KeyFields, caller: WritesKeys) -> IssuedKey:
-    """Create an API key. Its secret is shown in this answer only."""
+    """Create an API key. Only this response contains its secret."""
     with caller.writing(name=fields.name, user=fields.user, scopes=fields.scopes) as connection:
         return keys.issue(connection, caller.owner, fields, settings().pepper)
 
@@ -164,7 +164,7 @@ def rotate_key(key_id: UUID, caller: WritesKeys, wanted: Rotation = Rotation()) 
 
 @router.delete("/keys/{key_id}", responses=describes(401, 403, 404, 422))
 def revoke_key(key_id: UUID, caller: WritesKeys) -> KeyView:
-    """Revoke a key. Other processes of the API follow within five seconds."""
+    """Revoke a key. Takes effect in every process of the API within five seconds."""
     with caller.writing() as connection:
         revoked = keys.revoke(connection, caller.owner, key_id)
     forget_keys()

@@ -26,8 +26,8 @@ NamePath = Annotated[ProviderName, Path(examples=["house"])]
 
 @router.get("/providers", responses=describes(401, 403))
 def list_providers(caller: Reads) -> list[Provider]:
-    """List the endpoints that your agents can use, without their keys: your own, then the installation's. For a base
-    URL in the settings, the models listed are those that agents name.
+    """List the endpoints that your agents can use, without keys: your own, then the installation's. For a base URL in
+    the settings, only the models that agents use are listed.
     """
     with caller.reading() as connection:
         return _list(connection)
@@ -35,9 +35,9 @@ def list_providers(caller: Reads) -> list[Provider]:
 
 @router.put("/providers/{name}", responses=describes(401, 403, 422))
 def put_provider(name: NamePath, fields: ProviderFields, caller: Writes) -> Provider:
-    """Add or change an endpoint of your own that speaks OpenAI's wire format. Agents name its models alone, or as
-    `endpoint/model` where several endpoints serve a model of that name; your own endpoints take precedence over the
-    installation's. A model without a known price is billed at 0, and marked as unpriced.
+    """Add or change an endpoint of your own that serves OpenAI's wire format. Agents refer to its models by name, or as
+    `endpoint/model` if several endpoints serve a model of that name; your own endpoints take precedence over the
+    installation's. Calls of a model without a known price are billed at 0 and marked as unpriced.
     """
     has_key = fields.key is not None and not fields.forget_key
     with caller.writing(url=fields.url, models=fields.models, has_new_key=has_key) as connection:
@@ -67,5 +67,5 @@ def _agents_stay_served(connection: Connection) -> Iterator[None]:
     yield
     if left := unserved_models(connection) - before:
         raise InvalidInput(
-            f"Agents use {', '.join(sorted(left))}, which nobody would serve any more. Give them another model first."
+            f"Agents use {', '.join(sorted(left))}, and no other endpoint serves it. Give them another model first."
         )

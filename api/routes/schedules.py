@@ -40,7 +40,7 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 @router.post("/schedules/validate", responses=describes(401, 403, 422))
 def validate_schedule(question: Question, caller: Reads) -> Answer:
-    """Check a cron expression: say what is wrong with it, or what it means in words and when it is due next (UTC)."""
+    """Validate a cron expression: return its errors, or its meaning in words and its next due times (UTC)."""
     with caller.reading() as connection:
         return schedules.validate(connection, caller.org_id, question)
 
@@ -48,18 +48,18 @@ def validate_schedule(question: Question, caller: Reads) -> Answer:
 @router.get("/schedules", responses=describes(401, 403, 422))
 def list_schedules(
     caller: Reads,
-    after: Annotated[str, Query(max_length=63, description="the last slug of the page before")] = "",
+    after: Annotated[str, Query(max_length=63, description="last slug of the previous page")] = "",
     limit: Limit = 200,
 ) -> list[Schedule]:
-    """List schedules, by slug."""
+    """List schedules by slug."""
     with caller.reading() as connection:
         return schedules.list_schedules(connection, after=after, limit=limit)
 
 
 @router.put("/schedules/{slug}", responses=describes(401, 403, 404, 422))
 def put_schedule(slug: SlugPath, fields: ScheduleFields, caller: Writes) -> ScheduleDetail:
-    """Add or change a schedule. Its tasks run for you as the user. Runs that are due by the old times are started
-    first. If the times do not change, neither does the next due time: no run is lost, none is repeated.
+    """Add or change a schedule. You become the user of its tasks. Runs that are due by the old times are started first.
+    If the times do not change, the next due time does not change either: no run is lost or repeated.
     """
     with caller.writing() as connection:
         made = schedules.put_schedule(connection, caller.org_id, slug, fields, caller.user_id, caller.scopes)
@@ -69,14 +69,14 @@ def put_schedule(slug: SlugPath, fields: ScheduleFields, caller: Writes) -> Sche
 
 @router.get("/schedules/{slug}", responses=describes(401, 403, 404, 422))
 def get_schedule(slug: SlugPath, caller: Reads) -> ScheduleDetail:
-    """Return a schedule, with its times in words and its next five due times."""
+    """Return a schedule with its times in words and its next five due times."""
     with caller.reading() as connection:
         return schedules.get_schedule(connection, slug)
 
 
 @router.delete("/schedules/{slug}", status_code=204, responses=describes(401, 403, 404, 422))
 def remove_schedule(slug: SlugPath, caller: Writes) -> None:
-    """Remove a schedule and the records of its runs. Tasks that it started go on."""
+    """Remove a schedule and the records of its runs. Its tasks continue."""
     with caller.writing() as connection:
         schedules.remove_schedule(connection, slug)
 
@@ -85,21 +85,21 @@ def remove_schedule(slug: SlugPath, caller: Writes) -> None:
 def list_schedule_runs(
     slug: SlugPath, caller: Reads, before: UUID | None = None, limit: Limit = 50
 ) -> list[ScheduleRun]:
-    """List the due times of a schedule, the latest first, each with its task or the reason why there is none."""
+    """List the runs of a schedule, latest first, each with its task or the reason why it has none."""
     with caller.reading() as connection:
         return schedules.list_runs(connection, slug, before=before, limit=limit)
 
 
 @router.post("/schedules/{slug}/pause", responses=describes(401, 403, 404, 422))
 def pause_schedule(slug: SlugPath, caller: Writes, given: Pause = Pause()) -> ScheduleDetail:
-    """Stop a schedule from starting runs by itself. Runs that come due meanwhile are left out; buffered runs wait."""
+    """Pause a schedule. Runs that come due during the pause are skipped; buffered runs wait."""
     with caller.writing(note=given.note) as connection:
         return schedules.pause(connection, slug, given.note)
 
 
 @router.post("/schedules/{slug}/resume", responses=describes(401, 403, 404, 422))
 def resume_schedule(slug: SlugPath, caller: Writes, given: Pause = Pause()) -> ScheduleDetail:
-    """Resume a schedule, beginning with the first due time that is still to come."""
+    """Resume a schedule from its next due time on."""
     with caller.writing(note=given.note) as connection:
         resumed = schedules.resume(connection, slug, given.note)
     wakeup.hint()
@@ -108,7 +108,7 @@ def resume_schedule(slug: SlugPath, caller: Writes, given: Pause = Pause()) -> S
 
 @router.post("/schedules/{slug}/run", status_code=202, responses=describes(401, 403, 404, 409, 422))
 def run_schedule(slug: SlugPath, caller: Runs, given: RunNow = RunNow()) -> ScheduleRun:
-    """Run a schedule now, paused or not. The run does not count against `remaining_runs`."""
+    """Start a run now, even if the schedule is paused. The run does not count against `remaining_runs`."""
     with caller.writing() as connection:
         run = schedules.run_now(connection, caller.org_id, slug, given.overlap)
     wakeup.hint()
@@ -117,9 +117,7 @@ def run_schedule(slug: SlugPath, caller: Runs, given: RunNow = RunNow()) -> Sche
 
 @router.post("/schedules/{slug}/backfill", status_code=202, responses=describes(401, 403, 404, 422))
 def backfill_schedule(slug: SlugPath, wanted: Backfill, caller: Runs) -> BackfillOutcome:
-    """Start the runs of a period that has passed; with `preview`, only say how many runs there are and what they would
-    cost.
-    """
+    """Start the runs of a past period. With `preview`, only return their number and estimated cost."""
     with caller.writing(start=wanted.start.isoformat(), end=wanted.end.isoformat()) as connection:
         outcome = schedules.backfill(connection, caller.org_id, slug, wanted)
     wakeup.hint()
@@ -132,8 +130,8 @@ def post_event(
     caller: Posts,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=150)] = None,
 ) -> EventOutcome:
-    """Post an event: each schedule that follows events of this name, and whose filter the payload fits, runs once. With
-    an `Idempotency-Key`, posting the event again starts nothing more.
+    """Post an event. Each schedule for this event whose filter matches the payload runs once. Idempotent with an
+    `Idempotency-Key`.
     """
     with caller.writing(event=event.name) as connection:
         outcome = schedules.post_event(connection, caller.org_id, event, idempotency_key)
@@ -146,35 +144,35 @@ def post_event(
 
 @router.get("/scheduler", responses=describes(401, 403))
 def scheduler_status(caller: Reads) -> SchedulerStatus:
-    """Report the state of the scheduler: what is active, paused and overdue, and the results of the last day."""
+    """Return the state of the scheduler: active, paused and overdue schedules, and the runs of the last 24 hours."""
     with caller.reading() as connection:
         return schedules.scheduler_status(connection)
 
 
 @router.get("/scheduler/upcoming", responses=describes(401, 403, 422))
 def upcoming_runs(caller: Reads, limit: Limit = 20) -> list[Upcoming]:
-    """List the next due times over all schedules, the soonest first, without jitter."""
+    """List the next due times of all schedules, soonest first, without jitter."""
     with caller.reading() as connection:
         return schedules.upcoming(connection, limit)
 
 
 @router.post("/scheduler/stop", responses=describes(401, 403, 422))
 def stop_scheduler(caller: Writes, given: Pause = Pause()) -> SchedulerStatus:
-    """Stop the scheduler: nothing comes due until it is started again. Schedules can still be run by hand."""
+    """Stop the scheduler: no schedule comes due until it is started again. Manual runs are still possible."""
     with caller.writing(note=given.note) as connection:
         return schedules.stop(connection, caller.org_id, given.note)
 
 
 @router.post("/scheduler/start", responses=describes(401, 403))
 def start_scheduler(caller: Writes) -> SchedulerStatus:
-    """Start the scheduler again. Runs that came due meanwhile are started within each schedule's catch-up window."""
+    """Start the scheduler again. Missed runs are started within each schedule's catch-up window."""
     with caller.writing() as connection:
         return schedules.start(connection)
 
 
 @router.post("/scheduler/check", responses=describes(401, 403))
 def check_scheduler(caller: Runs) -> Checked:
-    """Start what is due now, instead of within a second."""
+    """Start due runs now, instead of at the next periodic check."""
     found = sweep.sweep(caller.org_id)
     with caller.reading() as connection:
         caller.note(connection, started=found.started)

@@ -35,15 +35,15 @@ Operator = Annotated[Principal, Depends(Needs(GOVERN))]
 
 @router.get("/wallet", responses=describes(401, 403))
 def get_balance(caller: Reads) -> Balance:
-    """Return how many tokens there are, and how many of them are held for tasks at work."""
+    """Return the balance in tokens, and the part that is held for tasks."""
     with caller.reading() as connection:
         return wallet.balance(connection, caller.org_id)
 
 
 @router.post("/organisations/{slug}/top-ups", responses=describes(401, 403, 404, 409, 422))
 def top_up(slug: Slug, wanted: TopUp, caller: Operator, idempotency_key: IdempotencyKey = None) -> Balance:
-    """Add tokens that an organisation bought. Fees that are owed are paid first; tasks that wait for funds then
-    continue by themselves. For operators.
+    """Add tokens that an organisation bought. Pays owed fees first, then resumes tasks that wait for funds. For
+    operators.
     """
     with system_transaction() as connection:
         org = tenants.organisation_called(connection, slug).id
@@ -55,7 +55,7 @@ def top_up(slug: Slug, wanted: TopUp, caller: Operator, idempotency_key: Idempot
 
 @router.post("/organisations/{slug}/corrections", responses=describes(401, 403, 404, 409, 422))
 def correct(slug: Slug, wanted: Correction, caller: Operator) -> Balance:
-    """Correct a mistake by a new entry: entries of the ledger never change. For operators."""
+    """Correct the ledger by a new entry; existing entries never change. For operators."""
     with system_transaction() as connection:
         org = tenants.organisation_called(connection, slug).id
         caller.note(connection, tokens=wanted.tokens, note=wanted.note)
@@ -77,28 +77,28 @@ def statement(
     task: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Statement:
-    """List the ledger's entries, newest first, each with the task and the step that it comes from."""
+    """List the entries of the ledger, newest first, each with its task and step."""
     with caller.reading() as connection:
         return wallet.statement(connection, caller.org_id, before=before, task=task, limit=limit)
 
 
 @router.get("/wallet/reconciliation", responses=describes(401, 403))
 def reconcile(caller: Reads) -> Reconciliation:
-    """Compare the balance with the whole ledger. Reads every entry."""
+    """Compare the balance with the sum of all ledger entries."""
     with caller.reading() as connection:
         return wallet.reconcile(connection, caller.org_id)
 
 
 @router.get("/token-prices", responses=describes(401))
 def price_list(caller: ReadsPrices, history: bool = False) -> list[TokenPrice]:
-    """List what actions cost, in tokens; with `history`, also all earlier prices."""
+    """List the prices of actions in tokens; with `history`, also earlier prices."""
     with caller.reading() as connection:
         return wallet.price_list(connection, history=history)
 
 
 @router.put("/token-prices/{item}", responses=describes(401, 403, 422))
 def set_price(item: PriceItem, wanted: NewTokenPrice, caller: Operator) -> list[TokenPrice]:
-    """Set a price from now on; tokens already spent keep their price. For operators."""
+    """Set a price from now on. Earlier charges do not change. For operators."""
     with system_transaction() as connection:
         caller.note(connection, item=item, tokens=wanted.tokens)
         return wallet.set_price(connection, item, wanted, set_by=str(caller.user_id))

@@ -1,4 +1,4 @@
-"""Workflows: lists of tasks that run one after the other."""
+"""Workflows: sequences of tasks."""
 
 from typing import Annotated
 from uuid import UUID
@@ -22,7 +22,7 @@ SlugPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["
 
 @router.get("/workflows", responses=describes(401, 403))
 def list_workflows(caller: Reads) -> list[Workflow]:
-    """List every workflow."""
+    """List all workflows."""
     with caller.reading() as connection:
         return workflows.list_workflows(connection)
 
@@ -50,10 +50,10 @@ def remove_workflow(slug: SlugPath, caller: Writes) -> None:
 
 @router.post("/workflows/{slug}/runs", status_code=202, responses=describes(401, 403, 404, 409, 422))
 def start_workflow(slug: SlugPath, caller: Runs, given: Variables = Variables()) -> Run:
-    """Start a workflow: each task begins when the one before it has ended, whatever its outcome."""
+    """Start a workflow. Each task starts when the previous one has ended, whatever its outcome."""
     with caller.writing() as connection:
-        terms = SubmissionContext(user_id=caller.user_id, scopes=caller.scopes)
-        run = workflows.start(connection, caller.org_id, slug, given.variables, terms)
+        context = SubmissionContext(user_id=caller.user_id, scopes=caller.scopes)
+        run = workflows.start(connection, caller.org_id, slug, given.variables, context)
     wakeup.hint()
     return run
 

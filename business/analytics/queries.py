@@ -1,14 +1,31 @@
 """All SQL of the reports. No statement filters by organisation: row-level security does."""
 
 from datetime import date
-from typing import Any
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, TextClause, text
 
-from business.analytics.schemas import Span, Unit
+from business.analytics.schemas import (
+    AttendanceOfPart,
+    BookedSession,
+    Cohort,
+    CohortPayments,
+    DayCounts,
+    KeptByClient,
+    KeptByNotice,
+    MemberActivity,
+    MonthMovement,
+    PaymentsOfPart,
+    PaymentsOfPeriod,
+    PlanMovement,
+    RecurringAmounts,
+    Span,
+    Unit,
+)
+from core.rows import fetch_all
 
-Rows = list[dict[str, Any]]
+Record = TypeVar("Record")
 
 _STEP: dict[Unit, str] = {"week": "7 days", "month": "1 month", "quarter": "3 months", "year": "1 year"}
 
@@ -21,9 +38,11 @@ _PERIODS = """
 """
 
 
-def _rows(connection: Connection, statement: TextClause, span: Span, **more: object) -> Rows:
+def _fetch(
+    connection: Connection, statement: TextClause, record: type[Record], span: Span, **more: object
+) -> list[Record]:
     values = {"first": span.first, "last": span.last, "begin": span.begin, "end": span.end, "zone": str(span.zone)}
-    return [dict(row) for row in connection.execute(statement, values | more).mappings()]
+    return fetch_all(connection.execute(statement, values | more), record)
 
 
 # ── payments ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -52,12 +71,12 @@ _PAYMENTS_BY_PERIOD = text(f"""
 """)  # noqa: S608 - built from constants only, no values
 
 
-def payments_by_period(connection: Connection, span: Span, unit: Unit) -> Rows:
+def payments_by_period(connection: Connection, span: Span, unit: Unit) -> list[PaymentsOfPeriod]:
     """Return counts and amounts by status, for each currency and each week, month, quarter or year, even empty ones.
 
     Payments before or after the requested days are left out of the first and last period.
     """
-    return _rows(connection, _PAYMENTS_BY_PERIOD, span, unit=unit, step=_STEP[unit])
+    return _fetch(connection, _PAYMENTS_BY_PERIOD, PaymentsOfPeriod, span, unit=unit, step=_STEP[unit])
 
 
 _PAYMENTS_BY_PART = text(f"""
@@ -72,11 +91,11 @@ _PAYMENTS_BY_PART = text(f"""
 """)  # noqa: S608 - built from constants only, no values
 
 
-def payments_by_part(connection: Connection, span: Span) -> Rows:
+def payments_by_part(connection: Connection, span: Span) -> list[PaymentsOfPart]:
     """Return counts and amounts by status in each currency: of all payments, and by kind, method, day, and week (named
     by its Monday). `part` names the grouping, `value` the group.
     """
-    return _rows(connection, _PAYMENTS_BY_PART, span)
+    return _fetch(connection, _PAYMENTS_BY_PART, PaymentsOfPart, span)
 
 
 _FIRST_PAYMENT = text("SELECT CAST(min(paid_at) AT TIME ZONE CAST(:zone AS text) AS date) FROM payments")
@@ -106,11 +125,11 @@ _RECURRING = text("""
 """)
 
 
-def recurring_amounts(connection: Connection, day: date, today: date) -> Rows:
+def recurring_amounts(connection: Connection, day: date, today: date) -> list[RecurringAmounts]:
     """Return what subscriptions that count on `day` charge by month and by year, in each currency: in total (`plan` and
     `standing` are None), by standing, and by plan.
     """
-    return [dict(row) for row in connection.execute(_RECURRING, {"day": day, "today": today}).mappings()]
+    return fetch_all(connection.execute(_RECURRING, {"day": day, "today": today}), RecurringAmounts)
 
 
 _MEMBERS_OF = """
@@ -135,11 +154,11 @@ _MOVEMENT = text(f"""
 """)  # noqa: S608 - built from constants only, no values
 
 
-def member_movement(connection: Connection, span: Span) -> Rows:
+def member_movement(connection: Connection, span: Span) -> list[MonthMovement]:
     """Return for each month: the members on the day before it began, those of them lost by its end, those gained, and
     the members at its end. A member has a subscription that is not over, even if it is paused.
     """
-    return _rows(connection, _MOVEMENT, span, unit="month", step=_STEP["month"])
+    return _fetch(connection, _MOVEMENT, MonthMovement, span, unit="month", step=_STEP["month"])
 
 
 _MOVEMENT_BY_PLAN = text(f"""
@@ -150,11 +169,11 @@ _MOVEMENT_BY_PLAN = text(f"""
 """)  # noqa: S608 - built from constants only, no values
 
 
-def plan_movement(connection: Connection, span: Span) -> Rows:
+def plan_movement(connection: Connection, span: Span) -> list[PlanMovement]:
     """Return for each plan, over all the days: the members before them, those lost, those gained, and the members at
     their end. A member who changed plans is lost by one and gained by the other.
     """
-    return _rows(connection, _MOVEMENT_BY_PLAN, span)
+    return _fetch(connection, _MOVEMENT_BY_PLAN, PlanMovement, span)
 
 
 # ── cohorts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -174,14 +193,14 @@ _COHORTS_PAID = text("""
 """)
 
 
-def cohorts(connection: Connection, span: Span, unit: Unit, today: date) -> Rows:
+def cohorts(connection: Connection, span: Span, unit: Unit, today: date) -> list[Cohort]:
     """Return how many clients joined in each week, month, quarter or year, and how many are members today."""
-    return _rows(connection, _COHORTS, span, unit=unit, today=today)
+    return _fetch(connection, _COHORTS, Cohort, span, unit=unit, today=today)
 
 
-def paid_by_cohort(connection: Connection, span: Span, unit: Unit) -> Rows:
+def paid_by_cohort(connection: Connection, span: Span, unit: Unit) -> list[CohortPayments]:
     """Return what the clients of each cohort have paid so far, in each currency."""
-    return _rows(connection, _COHORTS_PAID, span, unit=unit)
+    return _fetch(connection, _COHORTS_PAID, CohortPayments, span, unit=unit)
 
 
 # ── classes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,11 +232,11 @@ _ATTENDANCE = text("""
 """)
 
 
-def attendance_by_part(connection: Connection, span: Span) -> Rows:
+def attendance_by_part(connection: Connection, span: Span) -> list[AttendanceOfPart]:
     """Return the sessions that have begun, their places and bookings: in total, and by class, instructor, weekday and
     hour. `part` names the grouping, `value` the group. Bookings of cancelled sessions do not count.
     """
-    return _rows(connection, _ATTENDANCE, span)
+    return _fetch(connection, _ATTENDANCE, AttendanceOfPart, span)
 
 
 _PAST_BOOKINGS = """
@@ -243,14 +262,14 @@ _WHO_MISSES = text(f"""
 """)  # noqa: S608 - built from constants only, no values
 
 
-def attendance_by_notice(connection: Connection, span: Span) -> Rows:
+def attendance_by_notice(connection: Connection, span: Span) -> list[KeptByNotice]:
     """Return bookings kept and missed, by how long before the class they were made."""
-    return _rows(connection, _BY_NOTICE, span)
+    return _fetch(connection, _BY_NOTICE, KeptByNotice, span)
 
 
-def clients_who_miss(connection: Connection, span: Span, *, least: int, limit: int) -> Rows:
+def clients_who_miss(connection: Connection, span: Span, *, least: int, limit: int) -> list[KeptByClient]:
     """Return clients who missed at least `least` booked classes, most missed first."""
-    return _rows(connection, _WHO_MISSES, span, least=least, limit=limit)
+    return _fetch(connection, _WHO_MISSES, KeptByClient, span, least=least, limit=limit)
 
 
 _SESSIONS = text("""
@@ -261,9 +280,9 @@ _SESSIONS = text("""
 """)
 
 
-def sessions_of(connection: Connection, span: Span) -> Rows:
+def sessions_of(connection: Connection, span: Span) -> list[BookedSession]:
     """Return every session, past and future, with the number of bookings."""
-    return _rows(connection, _SESSIONS, span)
+    return _fetch(connection, _SESSIONS, BookedSession, span)
 
 
 # ── members ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -292,9 +311,9 @@ _ACTIVITY = text("""
 """)
 
 
-def activity_of_members(connection: Connection, zone: ZoneInfo) -> Rows:
+def activity_of_members(connection: Connection, zone: ZoneInfo) -> list[MemberActivity]:
     """Return the activity of each active client in the last 30 and 90 days."""
-    return [dict(row) for row in connection.execute(_ACTIVITY, {"zone": str(zone)}).mappings()]
+    return fetch_all(connection.execute(_ACTIVITY, {"zone": str(zone)}), MemberActivity)
 
 
 _CLIENTS_BY_STATUS = text("SELECT status, count(*) AS clients FROM client_contacts GROUP BY status ORDER BY status")
@@ -326,6 +345,7 @@ _DUTIES = text("""
 """)
 
 
-def duties_of_day(connection: Connection, day: Span) -> dict[str, Any]:
+def counts_of_day(connection: Connection, day: Span) -> DayCounts:
     """Return counts of what needs attention on one day: leads, payments and subscriptions."""
-    return _rows(connection, _DUTIES, day)[0]
+    [counts] = _fetch(connection, _DUTIES, DayCounts, day)
+    return counts

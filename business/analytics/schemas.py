@@ -3,13 +3,14 @@
 import calendar
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
-from business.crm.schemas import Activity
+from business.crm.schemas import Activity, SessionStatus
 from core.errors import InvalidInput
 
 Unit = Literal["week", "month", "quarter", "year"]
@@ -80,6 +81,165 @@ class Span:
         if self.first > today:
             raise InvalidInput(f"{self.first} is still to come: today is {today}. Ask for days up to today.")
         return Span(self.first, min(self.last, today), self.zone)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentSums:
+    """Counts and amounts of payments by status, in one currency."""
+
+    currency: str
+    paid_count: int
+    failed_count: int
+    refunded_count: int
+    pending_count: int
+    paid: Decimal
+    failed: Decimal
+    refunded: Decimal
+    pending: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentsOfPeriod(PaymentSums):
+    """The payments of one week, month, quarter or year."""
+
+    starts_on: date
+    ends_on: date
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentsOfPart(PaymentSums):
+    """The payments of one group: `part` names the grouping, `value` the group."""
+
+    part: Literal["all", "kind", "method", "day", "week"]
+    value: str | None
+    """None if the group is all payments"""
+
+
+@dataclass(frozen=True, slots=True)
+class RecurringAmounts:
+    """What subscriptions charge by month and by year: in total, those of one standing, or those of one plan."""
+
+    currency: str
+    plan: str | None
+    standing: Literal["active", "past_due"] | None
+    subscriptions: int
+    members: int
+    monthly: Decimal
+    yearly: Decimal
+
+    @property
+    def is_total(self) -> bool:
+        """Whether these are all subscriptions in the currency."""
+        return self.plan is None and self.standing is None
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """The members before some days, those lost and gained in them, and the members at their end."""
+
+    at_start: int
+    lost: int
+    gained: int
+    at_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class MonthMovement(Movement):
+    """The movement of members in one month, or in the part of it that was asked for."""
+
+    starts_on: date
+    ends_on: date
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlanMovement(Movement):
+    """The movement of members of one plan."""
+
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """The clients who joined in the same period."""
+
+    starts_on: date
+    clients: int
+    members_today: int
+
+
+@dataclass(frozen=True, slots=True)
+class CohortPayments:
+    """What the clients of a cohort have paid in one currency."""
+
+    starts_on: date
+    currency: str
+    paid: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many bookings were kept, and how many missed."""
+
+    attended: int
+    no_shows: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttendanceOfPart(Kept):
+    """The sessions of one group, their places and bookings: `part` names the grouping, `value` the group."""
+
+    part: Literal["all", "class", "instructor", "weekday", "hour"]
+    value: str | None
+    """None if the group is all sessions"""
+    sessions: int
+    cancelled_sessions: int
+    places: int
+    booked: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByNotice(Kept):
+    """Bookings that were made equally long before the class."""
+
+    booked_ahead: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByClient(Kept):
+    """The bookings of one client."""
+
+    client_id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BookedSession:
+    """A class session with the number of its bookings."""
+
+    session_id: UUID
+    class_name: str
+    instructor: str
+    room: str
+    starts_at: datetime
+    status: SessionStatus
+    capacity: int
+    booked: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayCounts:
+    """Counts of what needs attention on one day."""
+
+    new_leads_7_days: int
+    leads_not_contacted: int
+    trials_booked: int
+    failed_payments_7_days: int
+    pending_payments: int
+    subscriptions_past_due: int
+    renewals_next_7_days: int
+    subscriptions_ended_this_month: int
+    new_clients_this_month: int
 
 
 class MemberActivity(Activity):

@@ -1,10 +1,11 @@
 """Reports on the gym's records. They are plain data, which an agent's tool passes on."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any, Protocol, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -12,13 +13,42 @@ from sqlalchemy import Connection
 from business.analytics import formulas, queries
 from business.analytics.comparing import Known, compared
 from business.analytics.formulas import cents, percent
-from business.analytics.schemas import MemberActivity, RiskLevel, Span, Unit, month_start
+from business.analytics.schemas import (
+    AttendanceOfPart,
+    BookedSession,
+    Cohort,
+    CohortPayments,
+    Kept,
+    MemberActivity,
+    MonthMovement,
+    Movement,
+    PaymentsOfPart,
+    PaymentsOfPeriod,
+    PaymentSums,
+    RecurringAmounts,
+    RiskLevel,
+    Span,
+    Unit,
+    month_start,
+)
 from business.crm.engagement import engagement_score
 from business.crm.schemas import EngagementScore
 from core.errors import InvalidInput
+from domain.office.times import in_zone
 
 Row = dict[str, Any]
 Rows = list[Row]
+
+
+class HasPart(Protocol):
+    """A record of one group of a grouping."""
+
+    @property
+    def part(self) -> str:
+        """The name of the grouping."""
+
+
+Part = TypeVar("Part", bound=HasPart)
 
 _DAYS_OF: dict[Unit, int] = {"week": 7, "month": 30, "quarter": 91, "year": 365}
 _MOST_PERIODS = 60
@@ -44,17 +74,12 @@ def _days(span: Span) -> Row:
     return {"from_date": span.first, "to_date": span.last}
 
 
-def _by_part(rows: Rows) -> dict[str, Rows]:
-    """Group rows by their `part`. Each row begins with its `value`, under the part's name."""
-    parts: dict[str, Rows] = {}
-    for row in rows:
-        part, value = row.pop("part"), row.pop("value")
-        parts.setdefault(part, []).append(row if part == "all" else {part: value} | row)
+def _by_part(found: Iterable[Part]) -> dict[str, list[Part]]:
+    """Group records by their `part`."""
+    parts: dict[str, list[Part]] = {}
+    for one in found:
+        parts.setdefault(one.part, []).append(one)
     return parts
-
-
-def _only(row: Row, *names: str) -> Row:
-    return {name: row[name] for name in names if name in row}
 
 
 # ── money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -64,30 +89,41 @@ def revenue_report(connection: Connection, span: Span, unit: Unit, today: date) 
     """Report what was paid in each week, month, quarter or year, with its growth, and in total, by currency."""
     found = queries.payments_by_period(connection, _in_view(span, unit), unit)
     known = Known(span.first, span.last, today, queries.first_payment(connection, span.zone))
-    gaps = [known.gap(row["starts_on"], row["ends_on"]) for row in found]
-    periods = [_revenue(row) | {"is_whole": gap is None} for row, gap in zip(found, gaps, strict=True)]
-    totals = [_revenue(row) for row in _payment_totals(connection, span)]
-    return _days(span) | {"by": unit, "totals": totals, "periods": _with_growth(periods, gaps)}
+    gaps = [known.gap(period.starts_on, period.ends_on) for period in found]
+    totals = [{"currency": total.currency, **_revenue(total)} for total in _payment_totals(connection, span)]
+    periods = [
+        {**_period(period), **_revenue(period), "is_whole": gap is None, **growth}
+        for period, gap, growth in zip(found, gaps, _growth(found, gaps), strict=True)
+    ]
+    return _days(span) | {"by": unit, "totals": totals, "periods": periods}
 
 
-def _payment_totals(connection: Connection, span: Span) -> Rows:
+def _payment_totals(connection: Connection, span: Span) -> list[PaymentsOfPart]:
     return _by_part(queries.payments_by_part(connection, span)).get("all", [])
 
 
-def _revenue(row: Row) -> Row:
-    kept = _only(row, "currency", "starts_on", "ends_on")
-    return kept | {"revenue": row["paid"]} | _only(row, "paid_count", "refunded", "refunded_count")
+def _period(period: PaymentsOfPeriod) -> Row:
+    return {"currency": period.currency, "starts_on": period.starts_on, "ends_on": period.ends_on}
 
 
-def _with_growth(rows: Rows, gaps: list[str | None]) -> Rows:
-    """Return each row with its growth over the previous one in the same currency, or why there is none."""
+def _revenue(sums: PaymentSums) -> Row:
+    return {
+        "revenue": sums.paid,
+        "paid_count": sums.paid_count,
+        "refunded": sums.refunded,
+        "refunded_count": sums.refunded_count,
+    }
+
+
+def _growth(periods: list[PaymentsOfPeriod], gaps: list[str | None]) -> Rows:
+    """Return for each period its growth over the previous one in the same currency, or why there is none."""
     grown: Rows = []
-    for index, row in enumerate(rows):
-        before = rows[index - 1] if index else None
-        if before is None or before["currency"] != row["currency"]:
-            grown.append(row | compared(Decimal(0), row["revenue"], "the period before was not asked for"))
+    for index, period in enumerate(periods):
+        before = periods[index - 1] if index else None
+        if before is None or before.currency != period.currency:
+            grown.append(compared(Decimal(0), period.paid, "the period before was not asked for"))
         else:
-            grown.append(row | compared(before["revenue"], row["revenue"], gaps[index] or gaps[index - 1]))
+            grown.append(compared(before.paid, period.paid, gaps[index] or gaps[index - 1]))
     return grown
 
 
@@ -99,34 +135,34 @@ def turnover_report(connection: Connection, month: Span, today: date) -> Row:
     """
     so_far, is_over = month.until(today), month.last < today
     earlier = Span.month(month.first, month.zone, back=1)
-    before = {row["currency"]: row["paid"] for row in _payment_totals(connection, earlier)}
+    before = {total.currency: total.paid for total in _payment_totals(connection, earlier)}
     known = Known(earlier.first, month.last, today, queries.first_payment(connection, month.zone))
     gap = known.gap(month.first, month.last) or known.gap(earlier.first, earlier.last)
-    currencies: dict[str, Rows] = {}
-    for row in queries.payments_by_part(connection, so_far):
-        currencies.setdefault(row["currency"], []).append(row)
-    reports = [_turnover(rows, before.get(currency, Decimal(0)), gap) for currency, rows in currencies.items()]
+    currencies: dict[str, list[PaymentsOfPart]] = {}
+    for one in queries.payments_by_part(connection, so_far):
+        currencies.setdefault(one.currency, []).append(one)
+    reports = [_turnover(found, before.get(currency, Decimal(0)), gap) for currency, found in currencies.items()]
     return _days(so_far) | {"is_over": is_over, "currencies": reports}
 
 
-def _turnover(rows: Rows, before: Decimal, gap: str | None) -> Row:
-    parts = _by_part(rows)
+def _turnover(found: list[PaymentsOfPart], before: Decimal, gap: str | None) -> Row:
+    parts = _by_part(found)
     [total] = parts["all"]
     report = {
-        "currency": total["currency"],
-        "turnover": total["paid"],
-        "payments": total["paid_count"],
-        "average_payment": cents(formulas.average(total["paid"], total["paid_count"])),
-        "not_counted": _only(total, "refunded", "failed", "pending"),
+        "currency": total.currency,
+        "turnover": total.paid,
+        "payments": total.paid_count,
+        "average_payment": _average_payment(total),
+        "not_counted": {"refunded": total.refunded, "failed": total.failed, "pending": total.pending},
         "month_before": before,
-        **compared(before, total["paid"], gap),
+        **compared(before, total.paid, gap),
     }
     for part in ("kind", "method", "week", "day"):
         report[f"by_{part}"] = [
-            {part: row[part], "turnover": row["paid"], "payments": row["paid_count"]}
-            | {"percent": percent(row["paid"], total["paid"])}
-            for row in parts[part]
-            if row["paid_count"]
+            {part: one.value, "turnover": one.paid, "payments": one.paid_count}
+            | {"percent": percent(one.paid, total.paid)}
+            for one in parts[part]
+            if one.paid_count
         ]
     return report
 
@@ -135,33 +171,62 @@ def payment_trends(connection: Connection, span: Span, unit: Unit, today: date) 
     """Report payments in each period and by method, and against as many days before, by currency."""
     periods = queries.payments_by_period(connection, _in_view(span, unit), unit)
     parts = _by_part(queries.payments_by_part(connection, span))
-    earlier = {row["currency"]: _fares(row) for row in _payment_totals(connection, span.before)}
+    earlier = {total.currency: total for total in _payment_totals(connection, span.before)}
     known = Known(span.before.first, span.last, today, queries.first_payment(connection, span.zone))
     gap = known.gap(span.first, span.last) or known.gap(span.before.first, span.before.last)
     return _days(span) | {
         "by": unit,
-        "totals": [_fares(row) | _against(row, earlier.get(row["currency"]), gap) for row in parts.get("all", [])],
-        "by_method": [_fares(row) for row in parts.get("method", [])],
-        "periods": [_fares(row) for row in periods],
+        "totals": [
+            {"currency": total.currency, **_fares(total), **_against(total, earlier.get(total.currency), gap)}
+            for total in parts.get("all", [])
+        ],
+        "by_method": [
+            {"method": one.value, "currency": one.currency, **_fares(one)} for one in parts.get("method", [])
+        ],
+        "periods": [{**_period(period), **_fares(period)} for period in periods],
     }
 
 
-def _fares(row: Row) -> Row:
-    charged = row["paid_count"] + row["refunded_count"]
-    return row | {
-        "average_payment": cents(formulas.average(row["paid"], row["paid_count"])),
-        "failure_rate_percent": percent(row["failed_count"], row["failed_count"] + charged),
-        "refund_rate_percent": percent(row["refunded_count"], charged),
-    }
-
-
-def _against(row: Row, before: Row | None, gap: str | None) -> Row:
-    names = ("paid", "paid_count", "failed_count", "average_payment", "failure_rate_percent")
-    found = compared(before["paid"] if before else Decimal(0), row["paid"], gap)
+def _fares(sums: PaymentSums) -> Row:
     return {
-        "as_many_days_before": _only(before, *names) if before else None,
+        "paid_count": sums.paid_count,
+        "failed_count": sums.failed_count,
+        "refunded_count": sums.refunded_count,
+        "pending_count": sums.pending_count,
+        "paid": sums.paid,
+        "failed": sums.failed,
+        "refunded": sums.refunded,
+        "pending": sums.pending,
+        "average_payment": _average_payment(sums),
+        "failure_rate_percent": _failure_rate(sums),
+        "refund_rate_percent": percent(sums.refunded_count, sums.paid_count + sums.refunded_count),
+    }
+
+
+def _average_payment(sums: PaymentSums) -> Decimal | None:
+    return cents(formulas.average(sums.paid, sums.paid_count))
+
+
+def _failure_rate(sums: PaymentSums) -> float | None:
+    return percent(sums.failed_count, sums.failed_count + sums.paid_count + sums.refunded_count)
+
+
+def _against(total: PaymentSums, before: PaymentSums | None, gap: str | None) -> Row:
+    found = compared(before.paid if before else Decimal(0), total.paid, gap)
+    return {
+        "as_many_days_before": _earlier(before) if before else None,
         "paid_growth_percent": found["growth_percent"],
         "no_growth_because": found["no_growth_because"],
+    }
+
+
+def _earlier(sums: PaymentSums) -> Row:
+    return {
+        "paid": sums.paid,
+        "paid_count": sums.paid_count,
+        "failed_count": sums.failed_count,
+        "average_payment": _average_payment(sums),
+        "failure_rate_percent": _failure_rate(sums),
     }
 
 
@@ -183,32 +248,28 @@ def annual_recurring_revenue(connection: Connection, day: date, today: date) -> 
     return _recurring(connection, day, today, _arr)
 
 
-def _recurring(connection: Connection, day: date, today: date, amounts_of: Callable[[Row], Row]) -> Row:
+def _recurring(connection: Connection, day: date, today: date, amounts_of: Callable[[RecurringAmounts], Row]) -> Row:
     if day > today:
         raise InvalidInput(f"{day} is still to come. Leave the day out for today, {today}.")
     currencies: dict[str, Row] = {}
-    for row in queries.recurring_amounts(connection, day, today):
-        amounts = amounts_of(row) | {"subscriptions": row["subscriptions"], "paying_members": row["members"]}
-        if _is_total(row):  # is the first row of its currency
-            currencies[row["currency"]] = {"currency": row["currency"]} | amounts | {"by_plan": []}
-        elif row["plan"] is None:
-            currencies[row["currency"]][row["standing"]] = amounts
+    for one in queries.recurring_amounts(connection, day, today):
+        amounts = amounts_of(one) | {"subscriptions": one.subscriptions, "paying_members": one.members}
+        if one.is_total:  # comes first in its currency
+            currencies[one.currency] = {"currency": one.currency} | amounts | {"by_plan": []}
+        elif one.standing is not None:
+            currencies[one.currency][one.standing] = amounts
         else:
-            currencies[row["currency"]]["by_plan"].append({"plan": row["plan"]} | amounts)
+            currencies[one.currency]["by_plan"].append({"plan": one.plan} | amounts)
     return {"day": day, "counted": _COUNTED, "currencies": list(currencies.values())}
 
 
-def _is_total(row: Row) -> bool:
-    return row["plan"] is None and row["standing"] is None
+def _mrr(amounts: RecurringAmounts) -> Row:
+    exact = formulas.mrr(amounts.monthly, amounts.yearly)
+    return {"mrr": cents(exact), "arpu": cents(formulas.arpu(exact, amounts.members))}
 
 
-def _mrr(row: Row) -> Row:
-    exact = formulas.mrr(row["monthly"], row["yearly"])
-    return {"mrr": cents(exact), "arpu": cents(formulas.arpu(exact, row["members"]))}
-
-
-def _arr(row: Row) -> Row:
-    exact = formulas.mrr(row["monthly"], row["yearly"])
+def _arr(amounts: RecurringAmounts) -> Row:
+    exact = formulas.mrr(amounts.monthly, amounts.yearly)
     return {"arr": cents(formulas.arr(exact)), "mrr": cents(exact)}
 
 
@@ -224,48 +285,59 @@ def churn_report(connection: Connection, span: Span, today: date) -> Row:
     span = _in_view(span.until(today), "month")
     months = queries.member_movement(connection, span)
     # A month that is not over may still lose members.
-    whole = [row for row in months if row["is_whole"] and row["ends_on"] < today]
+    whole = [month for month in months if month.is_whole and month.ends_on < today]
     return _days(span) | {
         **_lasting(whole),
         "whole_months": len(whole),
-        "months": [_kept(row) | {"is_whole": row in whole} for row in months],
-        "plans": [_kept(row) for row in queries.plan_movement(connection, span)],
+        "months": [
+            {"starts_on": month.starts_on, "ends_on": month.ends_on, "is_whole": month in whole, **_moved(month)}
+            for month in months
+        ],
+        "plans": [{"plan": one.plan, **_moved(one)} for one in queries.plan_movement(connection, span)],
         "clients_by_status_today": queries.clients_by_status(connection),
     }
 
 
-def _lasting(months: Rows) -> Row:
-    member_months, lost = sum(row["at_start"] for row in months), sum(row["lost"] for row in months)
+def _lasting(months: list[MonthMovement]) -> Row:
+    member_months, lost = sum(month.at_start for month in months), sum(month.lost for month in months)
     return {
         "monthly_churn_percent": formulas.churn_rate(member_months, lost),
         "expected_lifetime_months": formulas.expected_lifetime(member_months, lost),
     }
 
 
-def _kept(row: Row) -> Row:
-    return row | {
-        "churn_percent": formulas.churn_rate(row["at_start"], row["lost"]),
-        "retention_percent": formulas.retention_rate(row["at_start"], row["lost"]),
+def _moved(members: Movement) -> Row:
+    return {
+        "at_start": members.at_start,
+        "lost": members.lost,
+        "gained": members.gained,
+        "at_end": members.at_end,
+        "churn_percent": formulas.churn_rate(members.at_start, members.lost),
+        "retention_percent": formulas.retention_rate(members.at_start, members.lost),
     }
 
 
 def ltv_report(connection: Connection, span: Span, unit: Unit, *, margin_percent: Decimal, today: date) -> Row:
     """Report what clients have paid, by when they joined, and a member's projected lifetime value, by currency."""
     found = queries.cohorts(connection, _in_view(span, unit), unit, today)
-    paid: dict[date, Rows] = {row["starts_on"]: [] for row in found}
-    for row in queries.paid_by_cohort(connection, span, unit):
-        paid[row["starts_on"]].append(_only(row, "currency", "paid"))
+    paid: dict[date, list[CohortPayments]] = {cohort.starts_on: [] for cohort in found}
+    for one in queries.paid_by_cohort(connection, span, unit):
+        paid[one.starts_on].append(one)
     return _days(span) | {
         "by": unit,
-        "cohorts": [_cohort(row, paid[row["starts_on"]]) for row in found],
+        "cohorts": [_cohort(cohort, paid[cohort.starts_on]) for cohort in found],
         "projected": _projected(connection, margin_percent, today, span.zone),
     }
 
 
-def _cohort(row: Row, paid: Rows) -> Row:
-    return row | {
-        "retention_percent": percent(row["members_today"], row["clients"]),
-        "paid_so_far": [one | {"paid_per_client": cents(one["paid"] / row["clients"])} for one in paid],
+def _cohort(cohort: Cohort, paid: list[CohortPayments]) -> Row:
+    return {
+        **asdict(cohort),
+        "retention_percent": percent(cohort.members_today, cohort.clients),
+        "paid_so_far": [
+            {"currency": one.currency, "paid": one.paid, "paid_per_client": cents(one.paid / cohort.clients)}
+            for one in paid
+        ],
     }
 
 
@@ -273,12 +345,12 @@ def _projected(connection: Connection, margin_percent: Decimal, today: date, zon
     """Project the lifetime value from today's ARPU and the churn of the last twelve whole months."""
     year = Span(month_start(today, 12), month_start(today) - timedelta(days=1), zone)
     months = queries.member_movement(connection, year)
-    member_months, lost = sum(row["at_start"] for row in months), sum(row["lost"] for row in months)
+    member_months, lost = sum(month.at_start for month in months), sum(month.lost for month in months)
     currencies = []
-    for row in filter(_is_total, queries.recurring_amounts(connection, today, today)):
-        arpu = formulas.arpu(formulas.mrr(row["monthly"], row["yearly"]), row["members"])
+    for total in [one for one in queries.recurring_amounts(connection, today, today) if one.is_total]:
+        arpu = formulas.arpu(formulas.mrr(total.monthly, total.yearly), total.members)
         value = formulas.lifetime_value(arpu, member_months, lost, margin_percent)
-        currencies.append({"currency": row["currency"], "arpu": cents(arpu), "lifetime_value": cents(value)})
+        currencies.append({"currency": total.currency, "arpu": cents(arpu), "lifetime_value": cents(value)})
     return _lasting(months) | {"margin_percent": margin_percent, "currencies": currencies}
 
 
@@ -290,14 +362,20 @@ def class_attendance(connection: Connection, span: Span) -> Row:
     parts = _by_part(queries.attendance_by_part(connection, span))
     report = _days(span) | {"total": _attended(parts["all"][0])}
     for part in ("class", "instructor", "weekday", "hour"):
-        report[f"by_{part}"] = [_attended(row) for row in parts.get(part, [])]
+        report[f"by_{part}"] = [{part: one.value, **_attended(one)} for one in parts.get(part, [])]
     return report
 
 
-def _attended(row: Row) -> Row:
-    return row | {
-        "occupancy_percent": formulas.occupancy(row["booked"], row["places"]),
-        "attendance_percent": percent(row["attended"], row["attended"] + row["no_shows"]),
+def _attended(part: AttendanceOfPart) -> Row:
+    return {
+        "sessions": part.sessions,
+        "cancelled_sessions": part.cancelled_sessions,
+        "places": part.places,
+        "booked": part.booked,
+        "attended": part.attended,
+        "no_shows": part.no_shows,
+        "occupancy_percent": formulas.occupancy(part.booked, part.places),
+        "attendance_percent": percent(part.attended, part.attended + part.no_shows),
     }
 
 
@@ -306,60 +384,52 @@ def no_show_rates(connection: Connection, span: Span, *, limit: int) -> Row:
     parts = _by_part(queries.attendance_by_part(connection, span))
     report = _days(span) | {"total": _missed(parts["all"][0])}
     for part in ("class", "weekday", "hour"):
-        report[f"by_{part}"] = [_missed(row) for row in parts.get(part, [])]
-    missing = queries.clients_who_miss(connection, span, least=_LEAST_MISSED, limit=limit)
+        report[f"by_{part}"] = [{part: one.value, **_missed(one)} for one in parts.get(part, [])]
+    by_notice = queries.attendance_by_notice(connection, span)
+    clients = queries.clients_who_miss(connection, span, least=_LEAST_MISSED, limit=limit)
     return report | {
-        "by_notice": [_missed(row) for row in queries.attendance_by_notice(connection, span)],
-        "clients": [_missed(row) for row in missing],
+        "by_notice": [{"booked_ahead": one.booked_ahead, **_missed(one)} for one in by_notice],
+        "clients": [{"client_id": one.client_id, "name": one.name, **_missed(one)} for one in clients],
     }
 
 
-def _missed(row: Row) -> Row:
-    whose = _only(row, "class", "weekday", "hour", "booked_ahead", "client_id", "name")
-    rate = formulas.no_show_rate(row["no_shows"], row["attended"])
-    return whose | {"no_shows": row["no_shows"], "attended": row["attended"], "no_show_percent": rate}
+def _missed(bookings: Kept) -> Row:
+    rate = formulas.no_show_rate(bookings.no_shows, bookings.attended)
+    return {"no_shows": bookings.no_shows, "attended": bookings.attended, "no_show_percent": rate}
 
 
 def operations_report(connection: Connection, today: date, zone: ZoneInfo) -> Row:
     """Report one day: its sessions and this week's (Monday to Sunday), clients, and what needs attention."""
     monday = today - timedelta(days=today.weekday())
     week = queries.sessions_of(connection, Span(monday, monday + _WEEK, zone))
-    todays = [row for row in week if row["starts_at"].astimezone(zone).date() == today]
+    todays = [session for session in week if session.starts_at.astimezone(zone).date() == today]
     return {
         "day": today,
-        "today": _filled(todays) | {"list": [_listed(row, zone) for row in todays]},
+        "today": _filled(todays) | {"list": [in_zone(session, zone) for session in todays]},
         "this_week": _days(Span(monday, monday + _WEEK, zone)) | _filled(week),
         "clients_by_status": queries.clients_by_status(connection),
-        **queries.duties_of_day(connection, Span(today, today, zone)),
+        **asdict(queries.counts_of_day(connection, Span(today, today, zone))),
     }
 
 
-def _filled(rows: Rows) -> Row:
-    held = [row for row in rows if row["status"] == "scheduled"]
-    booked, places = sum(row["booked"] for row in held), sum(row["capacity"] for row in held)
+def _filled(sessions: Sequence[BookedSession]) -> Row:
+    held = [session for session in sessions if session.status == "scheduled"]
+    booked, places = sum(session.booked for session in held), sum(session.capacity for session in held)
     return {
         "sessions": len(held),
-        "cancelled_sessions": len(rows) - len(held),
+        "cancelled_sessions": len(sessions) - len(held),
         "booked": booked,
         "places": places,
         "occupancy_percent": formulas.occupancy(booked, places),
     }
 
 
-def _listed(row: Row, zone: ZoneInfo) -> Row:
-    return row | {"starts_at": row["starts_at"].astimezone(zone).isoformat(timespec="minutes")}
-
-
 # ── members ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _active_members(connection: Connection, zone: ZoneInfo) -> list[MemberActivity]:
-    return [MemberActivity.model_validate(row) for row in queries.activity_of_members(connection, zone)]
 
 
 def member_engagement(connection: Connection, today: date, zone: ZoneInfo) -> Row:
     """Report how active members spread over the bands of engagement, and the average parts of their scores."""
-    scores = [engagement_score(member, today).model_dump() for member in _active_members(connection, zone)]
+    scores = [engagement_score(member, today).model_dump() for member in queries.activity_of_members(connection, zone)]
     found = Counter(score["band"] for score in scores)
     bands = get_args(EngagementScore.model_fields["band"].annotation)
     averages = {part: sum(score[part] for score in scores) / len(scores) for part in _SCORED} if scores else {}
@@ -374,7 +444,7 @@ def member_engagement(connection: Connection, today: date, zone: ZoneInfo) -> Ro
 
 def at_risk_members(connection: Connection, *, least: int, limit: int, today: date, zone: ZoneInfo) -> Row:
     """Report active members whose risk of leaving is at least `least`, highest first, with the reasons."""
-    judged = [(member, formulas.at_risk(member, today)) for member in _active_members(connection, zone)]
+    judged = [(member, formulas.at_risk(member, today)) for member in queries.activity_of_members(connection, zone)]
     levels = Counter(risk.level for _, risk in judged)
     named = sorted((one for one in judged if one[1].score >= least), key=lambda one: -one[1].score)
     return {

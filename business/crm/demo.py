@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert
 
 from business.crm import models, queries
 from business.crm.demo_data import CLASSES, FIRST_NAMES, INTERESTS, LAST_NAMES, PEOPLE, PLANS, SOURCES, TIMETABLE
+from business.crm.schemas import ClassCapacity
 from core.bulk import insert_rows
 from domain.contacts import service as contacts
 
@@ -62,12 +63,13 @@ def make_gym(org: UUID, *, zone: ZoneInfo, today: date) -> Gym:
     dice = random.Random(_SEED)
     gym = Gym()
     gym.classes = [{"id": _id(dice, org), "org_id": org, **row} for row in CLASSES]
-    sessions = list(_sessions(dice, org, gym.classes, zone, today))
+    capacities = {row["name"]: ClassCapacity(row["id"], row["name"], row["capacity"]) for row in gym.classes}
+    sessions = list(_sessions(dice, org, capacities, zone, today))
     gym.class_sessions = [row for _, row in sessions]
     people = [_person(dice, org, number, today) for number in range(_CLIENTS)]
     gym.clients = [person.row for person in people]
-    gym.leads = list(_leads(dice, org, today))
-    gym.bookings = list(_bookings(dice, org, people, sessions, today))
+    gym.leads = list(_leads(dice, org, zone, today))
+    gym.bookings = list(_bookings(dice, org, people, sessions, zone, today))
     for person in people:
         subscription = _subscription(dice, org, person, today)
         gym.subscriptions.append(subscription)
@@ -93,9 +95,8 @@ def carry_on(connection: Connection, org: UUID, *, zone: ZoneInfo, today: date) 
     known = queries.classes_by_name(connection)
     if last is None or not {row["name"] for row in CLASSES} <= set(known):
         return  # this gym was customised: leave its timetable alone
-    classes = [{"name": name, "id": class_id, "capacity": capacity} for name, (class_id, capacity) in known.items()]
     dice = random.Random(last.isoformat())
-    rows = [row for _, row in _sessions(dice, org, classes, zone, today) if row["starts_at"] > last]
+    rows = [row for _, row in _sessions(dice, org, known, zone, today) if row["starts_at"] > last]
     if rows:
         connection.execute(insert(models.class_sessions), rows)
 
@@ -106,9 +107,8 @@ def _id(dice: random.Random, org: UUID) -> UUID:
 
 
 def _sessions(
-    dice: random.Random, org: UUID, classes: list[Row], zone: ZoneInfo, today: date
+    dice: random.Random, org: UUID, classes: dict[str, ClassCapacity], zone: ZoneInfo, today: date
 ) -> Iterator[tuple[str, Row]]:
-    by_name = {row["name"]: row for row in classes}
     for offset in range(-_DAYS_BACK, _DAYS_AHEAD + 1):
         day = today + timedelta(days=offset)
         for weekday, hour, minute, name, instructor, room in TIMETABLE:
@@ -119,11 +119,11 @@ def _sessions(
                 {
                     "id": _id(dice, org),
                     "org_id": org,
-                    "class_id": by_name[name]["id"],
+                    "class_id": classes[name].id,
                     "instructor": instructor,
                     "room": room,
                     "starts_at": datetime.combine(day, time(hour, minute), zone).astimezone(UTC),
-                    "capacity": by_name[name]["capacity"],
+                    "capacity": classes[name].capacity,
                     # Now and then an instructor is ill, but never in the days ahead, which a new user would book.
                     "status": "cancelled" if offset < 0 and dice.random() < 0.01 else "scheduled",
                 },
@@ -177,11 +177,12 @@ def _ascii(name: str) -> str:
     return name.lower().translate(str.maketrans("áéíóúüñç", "aeiouunc"))
 
 
-def _leads(dice: random.Random, org: UUID, today: date) -> Iterator[Row]:
+def _leads(dice: random.Random, org: UUID, zone: ZoneInfo, today: date) -> Iterator[Row]:
     for number in range(_LEADS):
         name, _ = _invented_name(dice)
-        age = dice.randint(0, 90)
-        created = datetime.combine(today - timedelta(days=age), time(dice.randint(8, 20), dice.randint(0, 59)), UTC)
+        age = max(1, dice.randint(0, 90))  # today may not have reached the hour yet
+        hour = time(dice.randint(8, 20), dice.randint(0, 59))
+        created = datetime.combine(today - timedelta(days=age), hour, zone).astimezone(UTC)
         likely = ["new", "contacted"] if age < 7 else ["contacted", "trial_booked", "trial_done", "won", "lost"]
         yield {
             "id": _id(dice, org),
@@ -199,11 +200,16 @@ def _leads(dice: random.Random, org: UUID, today: date) -> Iterator[Row]:
 
 
 def _bookings(
-    dice: random.Random, org: UUID, people: list[_Person], sessions: list[tuple[str, Row]], today: date
+    dice: random.Random,
+    org: UUID,
+    people: list[_Person],
+    sessions: list[tuple[str, Row]],
+    zone: ZoneInfo,
+    today: date,
 ) -> Iterator[Row]:
     keen = [person for person in people if person.row["status"] == "active" or person.left]
     for name, session in sessions:
-        day = session["starts_at"].date()
+        day = session["starts_at"].astimezone(zone).date()
         if session["status"] == "cancelled":
             continue
         days_ahead = (day - today).days
@@ -266,7 +272,7 @@ def _payments(dice: random.Random, org: UUID, person: _Person, subscription: Row
     due = person.joined
     while due < min(today, person.left or today):
         if (today - due).days <= _DAYS_BACK:
-            is_late = due + step > today and subscription["status"] == "past_due"
+            is_late = due + step >= today and subscription["status"] == "past_due"
             status = "failed" if is_late or dice.random() < 0.03 else "paid"
             yield _payment(dice, org, person, due, subscription["amount"], "membership", method, status) | {
                 "subscription_id": subscription["id"]
@@ -277,8 +283,11 @@ def _payments(dice: random.Random, org: UUID, person: _Person, subscription: Row
             [("shop", "12.50"), ("shop", "29.90"), ("personal_training", "45.00"), ("day_pass", "15.00")]
         )
         since = max(person.joined, today - timedelta(days=_DAYS_BACK))
-        day = since + timedelta(days=dice.randint(0, max(0, ((person.left or today) - since).days - 1)))
-        yield _payment(dice, org, person, day, Decimal(amount), kind, "card", "paid")
+        until = person.left or today
+        day = since + timedelta(days=dice.randint(0, max(0, (until - since).days - 1)))
+        bought = _payment(dice, org, person, day, Decimal(amount), kind, "card", "paid")
+        if day < until:  # a client may have left before the year begins
+            yield bought
 
 
 def _payment(

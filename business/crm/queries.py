@@ -5,9 +5,27 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
+from business.crm.schemas import (
+    Activity,
+    Attendee,
+    ClassCapacity,
+    ClassSession,
+    ClientBooking,
+    ClientPayment,
+    ClientProfile,
+    FoundClient,
+    FoundLead,
+    GymClass,
+    LeadProfile,
+    Payment,
+    PaymentTotal,
+    Subscription,
+    SubscriptionTotal,
+)
 from core.prepared import PreparedQuery
+from core.rows import fetch_all, fetch_one
 
 # ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -22,12 +40,10 @@ _SEARCH_CLIENTS = PreparedQuery("""
 """)
 
 
-def clients_matching(
-    connection: Connection, words: list[str], *, status: str | None, limit: int
-) -> list[dict[str, Any]]:
+def clients_matching(connection: Connection, words: list[str], *, status: str | None, limit: int) -> list[FoundClient]:
     """Return clients whose name, e-mail or phone contains all of `words`, ignoring case and accents."""
     values = {"words": words, "status": status, "limit": limit}
-    return _SEARCH_CLIENTS.run(connection, values).all
+    return [FoundClient(**row) for row in _SEARCH_CLIENTS.run(connection, values).all]
 
 
 def client_names(connection: Connection, limit: int) -> list[str]:
@@ -50,9 +66,10 @@ _CLIENT = PreparedQuery("""
 """)
 
 
-def client(connection: Connection, client_id: UUID) -> dict[str, Any] | None:
+def client(connection: Connection, client_id: UUID) -> ClientProfile | None:
     """Return a client with the latest subscription, the number of visits and the total paid."""
-    return _CLIENT.run(connection, {"client": client_id}).first()
+    row = _CLIENT.run(connection, {"client": client_id}).first()
+    return ClientProfile(**row) if row else None
 
 
 _CLIENT_BOOKINGS = PreparedQuery("""
@@ -63,10 +80,10 @@ _CLIENT_BOOKINGS = PreparedQuery("""
 """)
 
 
-def bookings_of_client(connection: Connection, client_id: UUID, *, upcoming: bool, limit: int) -> list[dict[str, Any]]:
+def bookings_of_client(connection: Connection, client_id: UUID, *, upcoming: bool, limit: int) -> list[ClientBooking]:
     """Return a client's bookings, latest class first."""
     values = {"client": client_id, "upcoming": upcoming, "limit": limit}
-    return _CLIENT_BOOKINGS.run(connection, values).all
+    return [ClientBooking(**row) for row in _CLIENT_BOOKINGS.run(connection, values).all]
 
 
 _CLIENT_PAYMENTS = text("""
@@ -75,9 +92,9 @@ _CLIENT_PAYMENTS = text("""
 """)
 
 
-def payments_of_client(connection: Connection, client_id: UUID, *, limit: int) -> list[RowMapping]:
+def payments_of_client(connection: Connection, client_id: UUID, *, limit: int) -> list[ClientPayment]:
     """Return a client's payments, latest first."""
-    return list(connection.execute(_CLIENT_PAYMENTS, {"client": client_id, "limit": limit}).mappings())
+    return fetch_all(connection.execute(_CLIENT_PAYMENTS, {"client": client_id, "limit": limit}), ClientPayment)
 
 
 _NOTE_CLIENT_STATUS = text("""
@@ -113,9 +130,9 @@ _ACTIVITY = text("""
 """)
 
 
-def activity_of_client(connection: Connection, client_id: UUID, zone: ZoneInfo) -> RowMapping:
+def activity_of_client(connection: Connection, client_id: UUID, zone: ZoneInfo) -> Activity:
     """Return a client's activity in the last 30 and 90 days, and the day of the last visit in `zone`."""
-    return connection.execute(_ACTIVITY, {"client": client_id, "zone": str(zone)}).mappings().one()
+    return fetch_one(connection.execute(_ACTIVITY, {"client": client_id, "zone": str(zone)}), Activity)
 
 
 # ── leads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,10 +151,10 @@ _SEARCH_LEADS = PreparedQuery("""
 
 def leads_matching(
     connection: Connection, words: list[str], *, status: str | None, source: str | None, limit: int
-) -> list[dict[str, Any]]:
+) -> list[FoundLead]:
     """Return leads whose name, e-mail, phone or interest contains all of `words`, newest first."""
     values = {"words": words, "status": status, "source": source, "limit": limit}
-    return _SEARCH_LEADS.run(connection, values).all
+    return [FoundLead(**row) for row in _SEARCH_LEADS.run(connection, values).all]
 
 
 _LEAD = PreparedQuery("""
@@ -146,9 +163,10 @@ _LEAD = PreparedQuery("""
 """)
 
 
-def lead(connection: Connection, lead_id: UUID) -> dict[str, Any] | None:
+def lead(connection: Connection, lead_id: UUID) -> LeadProfile | None:
     """Return a lead; None if there is none."""
-    return _LEAD.run(connection, {"lead": lead_id}).first()
+    row = _LEAD.run(connection, {"lead": lead_id}).first()
+    return LeadProfile(**row) if row else None
 
 
 _NOTE_LEAD_STATUS = text("""
@@ -178,12 +196,10 @@ _SEARCH_CLASSES = PreparedQuery("""
 """)
 
 
-def classes_matching(
-    connection: Connection, words: list[str], *, level: str | None, limit: int
-) -> list[dict[str, Any]]:
+def classes_matching(connection: Connection, words: list[str], *, level: str | None, limit: int) -> list[GymClass]:
     """Return classes whose name, category or description contains all of `words`."""
     values = {"words": words, "level": level, "limit": limit}
-    return _SEARCH_CLASSES.run(connection, values).all
+    return [GymClass(**row) for row in _SEARCH_CLASSES.run(connection, values).all]
 
 
 _SESSION = """
@@ -207,18 +223,19 @@ _SCHEDULE = PreparedQuery(
 
 def sessions_between(
     connection: Connection, words: list[str], *, begin: datetime, end: datetime, instructor: str | None, limit: int
-) -> list[dict[str, Any]]:
+) -> list[ClassSession]:
     """Return future sessions between two times, of classes whose name or category contains all of `words`."""
     values = {"words": words, "begin": begin, "end": end, "instructor": instructor, "limit": limit}
-    return _SCHEDULE.run(connection, values).all
+    return [ClassSession(**row) for row in _SCHEDULE.run(connection, values).all]
 
 
 _ONE_SESSION = PreparedQuery(_SESSION + " WHERE s.id = :session")
 
 
-def session(connection: Connection, session_id: UUID) -> dict[str, Any] | None:
+def session(connection: Connection, session_id: UUID) -> ClassSession | None:
     """Return a session, with the places left."""
-    return _ONE_SESSION.run(connection, {"session": session_id}).first()
+    row = _ONE_SESSION.run(connection, {"session": session_id}).first()
+    return ClassSession(**row) if row else None
 
 
 _ATTENDEES = text("""
@@ -228,9 +245,9 @@ _ATTENDEES = text("""
 """)
 
 
-def attendees(connection: Connection, session_id: UUID) -> list[RowMapping]:
+def attendees(connection: Connection, session_id: UUID) -> list[Attendee]:
     """Return the clients booked into a session."""
-    return list(connection.execute(_ATTENDEES, {"session": session_id}).mappings())
+    return fetch_all(connection.execute(_ATTENDEES, {"session": session_id}), Attendee)
 
 
 def lock_session(connection: Connection, session_id: UUID) -> None:
@@ -277,15 +294,14 @@ _PAYMENT_TOTALS = text(f"""
 
 def payments_between(
     connection: Connection, *, begin: datetime, end: datetime, limit: int, **wanted: Any
-) -> tuple[list[RowMapping], list[RowMapping]]:
+) -> tuple[list[Payment], list[PaymentTotal]]:
     """Return the latest payments from `begin` to before `end`, and the totals of all of them by status.
 
     `wanted`: status, kind, least (amount); None for any.
     """
     values = {"begin": begin, "end": end, "limit": limit, **wanted}
-    rows = connection.execute(_PAYMENTS, values).mappings()
-    totals = connection.execute(_PAYMENT_TOTALS, values).mappings()
-    return list(rows), list(totals)
+    payments = fetch_all(connection.execute(_PAYMENTS, values), Payment)
+    return payments, fetch_all(connection.execute(_PAYMENT_TOTALS, values), PaymentTotal)
 
 
 _SUBSCRIPTIONS = text("""
@@ -308,12 +324,11 @@ _SUBSCRIPTION_TOTALS = text("""
 
 def subscriptions(
     connection: Connection, *, status: str | None, plan: str | None, limit: int
-) -> tuple[list[RowMapping], list[RowMapping]]:
+) -> tuple[list[Subscription], list[SubscriptionTotal]]:
     """Return the newest subscriptions, and counts and monthly amounts of all of them by plan and status."""
     values = {"status": status, "plan": plan, "limit": limit}
-    rows = connection.execute(_SUBSCRIPTIONS, values).mappings()
-    totals = connection.execute(_SUBSCRIPTION_TOTALS, values).mappings()
-    return list(rows), list(totals)
+    newest = fetch_all(connection.execute(_SUBSCRIPTIONS, values), Subscription)
+    return newest, fetch_all(connection.execute(_SUBSCRIPTION_TOTALS, values), SubscriptionTotal)
 
 
 _SETTLE = text("""
@@ -333,10 +348,10 @@ def last_session_starts(connection: Connection) -> datetime | None:
     return found
 
 
-def classes_by_name(connection: Connection) -> dict[str, tuple[UUID, int]]:
-    """Return each class's id and capacity, by name."""
-    rows = connection.execute(text("SELECT name, id, capacity FROM classes"))
-    return {row.name: (row.id, row.capacity) for row in rows}
+def classes_by_name(connection: Connection) -> dict[str, ClassCapacity]:
+    """Return each class with its capacity, by name."""
+    found = fetch_all(connection.execute(text("SELECT id, name, capacity FROM classes")), ClassCapacity)
+    return {one.name: one for one in found}
 
 
 # ── set-up ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,21 +1,29 @@
-"""Operations on the gym's records. They return plain data, which an agent's tool passes on."""
+"""Operations on the gym's records. What an operation has done is plain data, which an agent's tool passes on."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from business.crm import demo, queries
 from business.crm.engagement import engagement_score
 from business.crm.schemas import (
-    Activity,
     ClassLevel,
+    ClassSession,
+    ClientBooking,
+    ClientPayment,
+    ClientProfile,
     ClientStatus,
+    FoundClient,
+    FoundLead,
+    GymClass,
+    LeadProfile,
     LeadStatus,
     PaymentKind,
     PaymentStatus,
@@ -24,44 +32,43 @@ from business.crm.schemas import (
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
 from domain.contacts import service as contacts
+from domain.office.times import in_zone, shown
 
-Rows = list[dict[str, Any]]
+Record = TypeVar("Record")
 _NAMES_COMPARED = 5_000
 
 
-def _rows(found: Iterable[RowMapping | dict[str, Any]]) -> Rows:
-    return [dict(row) for row in found]
-
-
-def _found(row: RowMapping | dict[str, Any] | None, what: str, row_id: UUID, how_to_find: str) -> dict[str, Any]:
-    if row is None:
-        raise NotFound(f"There is no {what} with id {row_id}. {how_to_find}")
-    return dict(row)
+def _found(record: Record | None, what: str, record_id: UUID, how_to_find: str) -> Record:
+    if record is None:
+        raise NotFound(f"There is no {what} with id {record_id}. {how_to_find}")
+    return record
 
 
 # ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def search_clients(connection: Connection, query: str, *, status: ClientStatus | None, limit: int) -> tuple[Rows, bool]:
+def search_clients(
+    connection: Connection, query: str, *, status: ClientStatus | None, limit: int
+) -> tuple[list[FoundClient], bool]:
     """Return clients whose name, e-mail or phone contains every word of `query`, and whether they match as written.
 
     If none match, return clients with a similar name: people misspell.
     """
     words = query.split()
-    rows = queries.clients_matching(connection, words, status=status, limit=limit)
-    if rows or not words:
-        return _rows(rows), True
+    found = queries.clients_matching(connection, words, status=status, limit=limit)
+    if found or not words:
+        return found, True
     names = queries.client_names(connection, _NAMES_COMPARED)
     close = difflib.get_close_matches(query.lower(), {name.lower() for name in names}, n=3, cutoff=0.75)
     similar = {
-        row["client_id"]: row
+        client.client_id: client
         for name in close
-        for row in queries.clients_matching(connection, name.split(), status=status, limit=limit)
+        for client in queries.clients_matching(connection, name.split(), status=status, limit=limit)
     }
-    return _rows(list(similar.values())[:limit]), False
+    return list(similar.values())[:limit], False
 
 
-def view_client(connection: Connection, client_id: UUID) -> dict[str, Any]:
+def view_client(connection: Connection, client_id: UUID) -> ClientProfile:
     """Return a client with the latest subscription, the number of visits and the total paid.
 
     Raises:
@@ -70,19 +77,16 @@ def view_client(connection: Connection, client_id: UUID) -> dict[str, Any]:
     return _found(queries.client(connection, client_id), "client", client_id, "Find clients with search_clients.")
 
 
-def view_client_bookings(
-    connection: Connection, client_id: UUID, *, upcoming: bool, limit: int, zone: ZoneInfo
-) -> Rows:
+def view_client_bookings(connection: Connection, client_id: UUID, *, upcoming: bool, limit: int) -> list[ClientBooking]:
     """Return a client's bookings, latest class first."""
     view_client(connection, client_id)
-    found = queries.bookings_of_client(connection, client_id, upcoming=upcoming, limit=limit)
-    return [_in_zone(row, zone) for row in found]
+    return queries.bookings_of_client(connection, client_id, upcoming=upcoming, limit=limit)
 
 
-def view_client_payments(connection: Connection, client_id: UUID, *, limit: int, zone: ZoneInfo) -> Rows:
+def view_client_payments(connection: Connection, client_id: UUID, *, limit: int) -> list[ClientPayment]:
     """Return a client's payments, latest first."""
     view_client(connection, client_id)
-    return [_in_zone(row, zone) for row in queries.payments_of_client(connection, client_id, limit=limit)]
+    return queries.payments_of_client(connection, client_id, limit=limit)
 
 
 def update_client_status(
@@ -99,9 +103,9 @@ def update_client_status(
 def calculate_engagement(connection: Connection, client_id: UUID, today: date, zone: ZoneInfo) -> dict[str, Any]:
     """Return a client's engagement score, with the activity it was computed from."""
     who = view_client(connection, client_id)
-    activity = Activity(**queries.activity_of_client(connection, client_id, zone))
+    activity = queries.activity_of_client(connection, client_id, zone)
     score = engagement_score(activity, today)
-    return {"client_id": client_id, "name": who["name"], **score.model_dump(), "activity": activity.model_dump()}
+    return {"client_id": client_id, "name": who.name, **score.model_dump(), "activity": activity.model_dump()}
 
 
 def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
@@ -113,28 +117,20 @@ def clients_behind(connection: Connection, ids: list[UUID]) -> list[UUID]:
 
 
 def search_leads(
-    connection: Connection,
-    query: str | None,
-    *,
-    status: LeadStatus | None,
-    source: str | None,
-    limit: int,
-    zone: ZoneInfo,
-) -> Rows:
+    connection: Connection, query: str | None, *, status: LeadStatus | None, source: str | None, limit: int
+) -> list[FoundLead]:
     """Return leads whose name, e-mail, phone or interest contains every word of `query`, newest first."""
     words = (query or "").split()
-    found = queries.leads_matching(connection, words, status=status, source=source, limit=limit)
-    return [_in_zone(row, zone) for row in found]
+    return queries.leads_matching(connection, words, status=status, source=source, limit=limit)
 
 
-def view_lead(connection: Connection, lead_id: UUID, zone: ZoneInfo | None = None) -> dict[str, Any]:
-    """Return a lead; if `zone` is given, with times in that zone.
+def view_lead(connection: Connection, lead_id: UUID) -> LeadProfile:
+    """Return a lead.
 
     Raises:
         NotFound: there is no such lead.
     """
-    row = _found(queries.lead(connection, lead_id), "lead", lead_id, "Find leads with search_leads.")
-    return _in_zone(row, zone) if zone else row
+    return _found(queries.lead(connection, lead_id), "lead", lead_id, "Find leads with search_leads.")
 
 
 def update_lead_status(connection: Connection, lead_id: UUID, status: LeadStatus, note: str | None) -> dict[str, Any]:
@@ -149,9 +145,11 @@ def update_lead_status(connection: Connection, lead_id: UUID, status: LeadStatus
 # ── classes, sessions, bookings ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def search_classes(connection: Connection, query: str | None, *, level: ClassLevel | None, limit: int) -> Rows:
+def search_classes(
+    connection: Connection, query: str | None, *, level: ClassLevel | None, limit: int
+) -> list[GymClass]:
     """Return classes whose name, category or description contains every word of `query`."""
-    return _rows(queries.classes_matching(connection, (query or "").split(), level=level, limit=limit))
+    return queries.classes_matching(connection, (query or "").split(), level=level, limit=limit)
 
 
 def view_schedule(
@@ -163,29 +161,38 @@ def view_schedule(
     instructor: str | None,
     zone: ZoneInfo,
     limit: int,
-) -> Rows:
+) -> list[ClassSession]:
     """Return future sessions from day `first` to day `last`, in the gym's time zone, with the places left."""
     if last < first:
         raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
     begin = datetime.combine(first, time.min, zone)
     end = datetime.combine(last + timedelta(days=1), time.min, zone)
-    found = queries.sessions_between(
+    return queries.sessions_between(
         connection, (query or "").split(), begin=begin, end=end, instructor=instructor, limit=limit
     )
-    return [_in_zone(row, zone) for row in found]
+
+
+def _session(connection: Connection, session_id: UUID) -> ClassSession:
+    found = queries.session(connection, session_id)
+    return _found(found, "class session", session_id, "Find sessions with view_class_schedule.")
+
+
+def _is_open(connection: Connection, session: ClassSession) -> bool:
+    """Whether a session is still to come and was not cancelled. It may be full."""
+    return session.status == "scheduled" and not queries.is_past(connection, session.starts_at)
 
 
 def view_session(connection: Connection, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
     """Return a session with the places left, and whether it can still be booked."""
-    found = queries.session(connection, session_id)
-    row = _found(found, "class session", session_id, "Find sessions with view_class_schedule.")
-    is_open = row["status"] == "scheduled" and not queries.is_past(connection, row["starts_at"])
-    return _in_zone(row, zone) | {"is_available": is_open and row["places_left"] > 0}
+    session = _session(connection, session_id)
+    is_available = _is_open(connection, session) and session.places_left > 0
+    return {**in_zone(session, zone), "is_available": is_available}
 
 
 def view_attendees(connection: Connection, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
     """Return a session and the clients booked into it."""
-    return view_session(connection, session_id, zone) | {"bookings": _rows(queries.attendees(connection, session_id))}
+    session = view_session(connection, session_id, zone)
+    return {**session, "bookings": [asdict(one) for one in queries.attendees(connection, session_id)]}
 
 
 def book_class(connection: Connection, client_id: UUID, session_id: UUID, zone: ZoneInfo) -> dict[str, Any]:
@@ -196,40 +203,32 @@ def book_class(connection: Connection, client_id: UUID, session_id: UUID, zone: 
         Conflict: it is full, over, cancelled, or the client is booked already or may not book.
     """
     who = view_client(connection, client_id)
-    if who["status"] != "active":
-        raise Conflict(f"{who['name']} is {who['status']} and cannot book; only active clients can.")
+    if who.status != "active":
+        raise Conflict(f"{who.name} is {who.status} and cannot book; only active clients can.")
     queries.lock_session(connection, session_id)
-    wanted = view_session(connection, session_id, zone)
-    if wanted["status"] != "scheduled" or queries.is_past(connection, datetime.fromisoformat(wanted["starts_at"])):
+    wanted = _session(connection, session_id)
+    if not _is_open(connection, wanted):
         raise Conflict("This session is over or was cancelled. Choose another with view_class_schedule.")
     booking_id = new_id()
     # A client who is booked already gets that message, even if the class is full.
-    is_new = wanted["places_left"] > 0 and queries.insert_booking(connection, booking_id, client_id, session_id)
+    is_new = wanted.places_left > 0 and queries.insert_booking(connection, booking_id, client_id, session_id)
     if not is_new:
-        booked = any(row["client_id"] == client_id for row in queries.attendees(connection, session_id))
+        booked = any(one.client_id == client_id for one in queries.attendees(connection, session_id))
         raise Conflict(
-            f"{who['name']} is booked into this session already."
+            f"{who.name} is booked into this session already."
             if booked
             else "This session is full. Offer another with view_class_schedule."
         )
     return {
         "booking_id": booking_id,
         "client_id": client_id,
-        "client": who["name"],
+        "client": who.name,
         "session_id": session_id,
-        "class_name": wanted["class_name"],
-        "starts_at": wanted["starts_at"],
-        "instructor": wanted["instructor"],
-        "room": wanted["room"],
-        "places_left": wanted["places_left"] - 1,
-    }
-
-
-def _in_zone(row: RowMapping | dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
-    """Return the row with its times in the gym's time zone."""
-    return {
-        name: value.astimezone(zone).isoformat(timespec="minutes") if isinstance(value, datetime) else value
-        for name, value in row.items()
+        "class_name": wanted.class_name,
+        "starts_at": shown(wanted.starts_at, zone),
+        "instructor": wanted.instructor,
+        "room": wanted.room,
+        "places_left": wanted.places_left - 1,
     }
 
 
@@ -250,7 +249,7 @@ def query_payments(
     """Return payments from day `first` to day `last`: totals by status over all of them, and the latest `limit`."""
     if last < first:
         raise InvalidInput(f"The last day ({last}) is before the first ({first}). Swap them.")
-    rows, totals = queries.payments_between(
+    payments, totals = queries.payments_between(
         connection,
         begin=datetime.combine(first, time.min, zone),
         end=datetime.combine(last + timedelta(days=1), time.min, zone),
@@ -262,8 +261,8 @@ def query_payments(
     return {
         "from_date": first,
         "to_date": last,
-        "totals": _rows(totals),
-        "payments": [_in_zone(row, zone) for row in rows],
+        "totals": [asdict(total) for total in totals],
+        "payments": [in_zone(payment, zone) for payment in payments],
     }
 
 
@@ -271,8 +270,8 @@ def query_subscriptions(
     connection: Connection, *, status: SubscriptionStatus | None, plan: str | None, limit: int
 ) -> dict[str, Any]:
     """Return counts and monthly amounts of subscriptions by plan and status, and the newest `limit`."""
-    rows, totals = queries.subscriptions(connection, status=status, plan=plan, limit=limit)
-    return {"totals": _rows(totals), "subscriptions": _rows(rows)}
+    newest, totals = queries.subscriptions(connection, status=status, plan=plan, limit=limit)
+    return {"totals": [asdict(total) for total in totals], "subscriptions": [asdict(one) for one in newest]}
 
 
 # ── demonstration ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,9 +4,24 @@ from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, TextClause, text
+from sqlalchemy import Connection, TextClause, text
 
-from business.office.schemas import Audience, ExportWhat
+from business.crm.schemas import FoundLead, Payment
+from business.office.schemas import (
+    Audience,
+    ExportedBooking,
+    ExportedClient,
+    ExportedSubscription,
+    ExportWhat,
+    LapsedCharge,
+    LockedBooking,
+    LockedPayment,
+    OfferedSession,
+    Trial,
+)
+from core.rows import fetch_all, fetch_optional
+
+Exported = ExportedClient | FoundLead | Payment | ExportedBooking | ExportedSubscription
 
 _NOTE_TRIAL = text("""
     UPDATE trial_bookings SET status = :status WHERE id = :id AND status IN ('booked', :status)
@@ -20,10 +35,10 @@ def note_trial(connection: Connection, trial_id: UUID, status: str) -> UUID | No
     return lead
 
 
-def trial(connection: Connection, trial_id: UUID) -> RowMapping | None:
+def trial(connection: Connection, trial_id: UUID) -> Trial | None:
     """Return a lead's place in a session; None if there is none."""
     statement = text("SELECT id, lead_id, session_id, status FROM trial_bookings WHERE id = :id")
-    return connection.execute(statement, {"id": trial_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"id": trial_id}), Trial)
 
 
 def lock_client_tags(connection: Connection, client_id: UUID) -> list[str]:
@@ -73,9 +88,9 @@ _SESSION = text("""
 """)
 
 
-def session(connection: Connection, session_id: UUID) -> RowMapping | None:
+def session(connection: Connection, session_id: UUID) -> OfferedSession | None:
     """Return a session, with the places that neither bookings nor trials have taken."""
-    return connection.execute(_SESSION, {"session": session_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_SESSION, {"session": session_id}), OfferedSession)
 
 
 _LOCK_BOOKING = text("""
@@ -87,9 +102,9 @@ _LOCK_BOOKING = text("""
 """)
 
 
-def lock_booking(connection: Connection, booking_id: UUID) -> RowMapping | None:
+def lock_booking(connection: Connection, booking_id: UUID) -> LockedBooking | None:
     """Return a booking with its client and session, and lock it until the transaction ends."""
-    return connection.execute(_LOCK_BOOKING, {"booking": booking_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_LOCK_BOOKING, {"booking": booking_id}), LockedBooking)
 
 
 def cancel_booking(connection: Connection, booking_id: UUID) -> None:
@@ -145,9 +160,9 @@ _LOCK_PAYMENT = text("""
 """)
 
 
-def lock_payment(connection: Connection, payment_id: UUID) -> RowMapping | None:
+def lock_payment(connection: Connection, payment_id: UUID) -> LockedPayment | None:
     """Return a payment, and lock it until the transaction ends."""
-    return connection.execute(_LOCK_PAYMENT, {"payment": payment_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_LOCK_PAYMENT, {"payment": payment_id}), LockedPayment)
 
 
 def mark_refunded(connection: Connection, payment_id: UUID) -> None:
@@ -202,15 +217,22 @@ _EXPORTS: dict[ExportWhat, TextClause] = {
         "started_on",
     ),
 }
+_EXPORTED: dict[ExportWhat, type[Exported]] = {
+    "clients": ExportedClient,
+    "leads": FoundLead,
+    "payments": Payment,
+    "bookings": ExportedBooking,
+    "subscriptions": ExportedSubscription,
+}
 
 
 def exported(
     connection: Connection, what: ExportWhat, *, first: date | None, last: date | None, zone: str, limit: int
-) -> tuple[list[str], list[RowMapping]]:
-    """Return column names, and the rows of the days from `first` to `last`, oldest first."""
+) -> tuple[list[str], list[Exported]]:
+    """Return column names, and the records of the days from `first` to `last`, oldest first."""
     values = {"first": first, "last": last, "zone": zone, "limit": limit}
     found = connection.execute(_EXPORTS[what], values)
-    return list(found.keys()), list(found.mappings())
+    return list(found.keys()), fetch_all(found, _EXPORTED[what])
 
 
 _LAPSE = text("""
@@ -218,13 +240,13 @@ _LAPSE = text("""
      WHERE id IN (SELECT id FROM payments
                    WHERE status = 'pending' AND paid_at <= rota_now() - CAST(:patience AS interval)
                    LIMIT :limit FOR UPDATE SKIP LOCKED)
-    RETURNING id, client_id, amount, currency, kind
+    RETURNING id, client_id, amount, currency
 """)
 
 
-def lapse_charges(connection: Connection, patience: timedelta, limit: int) -> list[RowMapping]:
+def lapse_charges(connection: Connection, patience: timedelta, limit: int) -> list[LapsedCharge]:
     """Mark payments that were not collected in time as `lapsed`, and return them."""
-    return list(connection.execute(_LAPSE, {"patience": patience, "limit": limit}).mappings())
+    return fetch_all(connection.execute(_LAPSE, {"patience": patience, "limit": limit}), LapsedCharge)
 
 
 _CHARGES_DUE = text("""

@@ -1,14 +1,21 @@
 """Types for what agents do to clients, places and payments."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from business.crm.schemas import ClientStatus, PaymentStatus
+from business.crm.schemas import (
+    BookingStatus,
+    ClientStatus,
+    PaymentKind,
+    PaymentStatus,
+    SessionStatus,
+    Subscription,
+)
 from core.text import Storable
 from domain.office.schemas import Note
 
@@ -19,8 +26,7 @@ CollectedBy = Literal["card", "direct_debit"]
 """How a payment provider can collect a payment. It cannot collect cash."""
 TrialOutcome = Literal["attended", "no_show", "cancelled"]
 Tone = Literal["friendly", "energetic", "informative"]
-TrialStatus = Literal["booked", "attended", "no_show", "cancelled"]
-BookingStatus = TrialStatus
+TrialStatus = BookingStatus
 
 
 class NotedTrial(BaseModel):
@@ -58,6 +64,95 @@ class Subject:
     description: str
     when: str | None
     """its next session, in words"""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedSession:
+    """A class session with the places left, as it is offered to clients and leads."""
+
+    session_id: UUID
+    class_name: str
+    starts_at: datetime
+    instructor: str
+    room: str
+    status: SessionStatus
+    is_over: bool
+    """whether it has begun"""
+    places_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockedBooking:
+    """A booking with its client and session, locked until the transaction ends."""
+
+    booking_id: UUID
+    client_id: UUID
+    client: str
+    client_status: ClientStatus
+    session_id: UUID
+    status: BookingStatus
+    class_name: str
+    starts_at: datetime
+    is_over: bool
+    """whether the class has begun"""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPayment:
+    """A payment with its client, locked until the transaction ends."""
+
+    payment_id: UUID
+    client_id: UUID
+    client: str
+    amount: Decimal
+    currency: str
+    kind: PaymentKind
+    status: PaymentStatus
+
+
+@dataclass(frozen=True, slots=True)
+class LapsedCharge:
+    """A charge that was not collected in time."""
+
+    id: UUID
+    client_id: UUID
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedClient:
+    """A client as a line of an export."""
+
+    client_id: UUID
+    name: str
+    email: str
+    phone: str | None
+    status: ClientStatus
+    language: str
+    tags: list[str]
+    joined_on: date
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedBooking:
+    """A booking as a line of an export."""
+
+    booking_id: UUID
+    client_id: UUID
+    client: str
+    class_name: str
+    starts_at: datetime
+    instructor: str
+    room: str
+    status: BookingStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedSubscription(Subscription):
+    """A subscription as a line of an export."""
+
+    ended_on: date | None
 
 
 class Charge(BaseModel):

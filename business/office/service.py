@@ -7,12 +7,14 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from business.crm import service as crm
+from business.crm.schemas import ClassSession
 from business.office import content, queries
 from business.office.schemas import Audience, ExportWhat, Subject, Tone
 from core.errors import InvalidInput, NotFound
 from domain.office import service as office
 from domain.office import sheets
 from domain.office.schemas import EventKind, ExportFormat, Language, Maker, Platform
+from domain.office.times import shown
 
 Row = dict[str, Any]
 _SESSIONS_LOOKED_AT = 500
@@ -54,11 +56,11 @@ def write_posts(
         NotFound: the gym has no such class.
     """
     coming: dict[str, str] = {}
-    rows = crm.view_schedule(
+    sessions = crm.view_schedule(
         connection, class_name, first=today, last=today + _WEEK, instructor=None, zone=zone, limit=_SESSIONS_LOOKED_AT
     )
-    for row in rows:
-        coming.setdefault(row["class_name"], content.in_words(datetime.fromisoformat(row["starts_at"]), language))
+    for session in sessions:
+        coming.setdefault(session.class_name, content.in_words(session.starts_at.astimezone(zone), language))
     subjects = _subjects(connection, class_name, count, coming)
     if not subjects:
         raise NotFound(f"The gym has no class like {class_name!r}. Find classes with search_classes.")
@@ -74,8 +76,8 @@ def write_hashtags(
 
 def _subjects(connection: Connection, class_name: str | None, count: int, coming: dict[str, str]) -> list[Subject]:
     return [
-        Subject(row["name"], row["category"], row["description"], coming.get(row["name"]))
-        for row in crm.search_classes(connection, class_name, level=None, limit=count)
+        Subject(found.name, found.category, found.description, coming.get(found.name))
+        for found in crm.search_classes(connection, class_name, level=None, limit=count)
     ]
 
 
@@ -90,19 +92,19 @@ def view_calendar(
         events += office.view_calendar(connection, first=first, last=last, kind=kind, zone=zone, limit=limit)
     if kind in {None, "class"}:
         sessions = crm.view_schedule(connection, None, first=first, last=last, instructor=None, zone=zone, limit=limit)
-        events += [_as_event(row) for row in sessions]
+        events += [_as_event(session, zone) for session in sessions]
     return sorted(events, key=lambda event: datetime.fromisoformat(event["starts_at"]))[:limit]
 
 
-def _as_event(session: Row) -> Row:
+def _as_event(session: ClassSession, zone: ZoneInfo) -> Row:
     return {
-        "session_id": session["session_id"],
+        "session_id": session.session_id,
         "kind": "class",
-        "title": session["class_name"],
-        "starts_at": session["starts_at"],
-        "location": session["room"],
-        "instructor": session["instructor"],
-        "places_left": session["places_left"],
+        "title": session.class_name,
+        "starts_at": shown(session.starts_at, zone),
+        "location": session.room,
+        "instructor": session.instructor,
+        "places_left": session.places_left,
     }
 
 

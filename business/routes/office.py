@@ -5,12 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from business.crm.schemas import PaymentStatus
+from business.crm.schemas import BookingStatus, PaymentStatus
 from business.office import records
 from business.office.schemas import (
     Booking,
     BookingOutcome,
-    BookingStatus,
     Charge,
     ChargeOutcome,
     Trial,
@@ -22,8 +21,8 @@ from web.listing import LOOK, MOVE, ONE, Before, Limit, may
 
 router = APIRouter(prefix="/v1", tags=["office"])
 
-Client = Annotated[UUID | None, Query(description="only about this client")]
-Lead = Annotated[UUID | None, Query(description="only about this lead")]
+Client = Annotated[UUID | None, Query(description="only of this client")]
+Lead = Annotated[UUID | None, Query(description="only of this lead")]
 
 
 @router.get("/payments", responses=LOOK)
@@ -34,7 +33,7 @@ def list_payments(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Charge]:
-    """List payments, the latest id first. Those with `status=pending` are to be collected."""
+    """List payments by id, descending. Those with `status=pending` are to be collected."""
     with caller.reading() as connection:
         return list_records(connection, records.CHARGES, before=before, limit=limit, status=status, client_id=client)
 
@@ -50,7 +49,7 @@ def get_payment(payment_id: UUID, caller: Annotated[Principal, may("payments:rea
 def settle_payment(
     payment_id: UUID, said: ChargeOutcome, caller: Annotated[Principal, may("payments:settle")]
 ) -> Charge:
-    """Report the outcome of a requested payment. The webhook `payment.wanted` tells payment systems of requests."""
+    """Record the outcome of a requested payment. The webhook event `payment.wanted` announces requests."""
     with caller.writing(outcome=said.outcome, reference=said.reference) as connection:
         return records.settle_charge(connection, payment_id, said)
 
@@ -60,11 +59,11 @@ def list_bookings(
     caller: Annotated[Principal, may("bookings:read")],
     status: BookingStatus | None = None,
     client: Client = None,
-    session: Annotated[UUID | None, Query(description="only in this class session")] = None,
+    session: Annotated[UUID | None, Query(description="only of this class session")] = None,
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Booking]:
-    """List clients' places in class sessions, the latest id first."""
+    """List bookings of class sessions by id, descending."""
     wanted = {"status": status, "client_id": client, "session_id": session}
     with caller.reading() as connection:
         return list_records(connection, records.BOOKINGS, before=before, limit=limit, **wanted)
@@ -74,7 +73,7 @@ def list_bookings(
 def settle_booking(
     booking_id: UUID, said: BookingOutcome, caller: Annotated[Principal, may("bookings:write")]
 ) -> Booking:
-    """Report whether a client came to a class that has begun."""
+    """Record whether a client attended a class session that has begun."""
     with caller.writing(outcome=said.outcome) as connection:
         return records.settle_booking(connection, booking_id, said)
 
@@ -87,6 +86,6 @@ def list_trials(
     before: Before = None,
     limit: Limit = 50,
 ) -> list[Trial]:
-    """List leads' trial places, the latest first. To report how one ended: `PUT /v1/trials/{trial_id}/outcome`."""
+    """List bookings of trial classes by id, descending. `PUT /v1/trials/{trial_id}/outcome` records the outcome."""
     with caller.reading() as connection:
         return list_records(connection, records.TRIALS, before=before, limit=limit, status=status, lead_id=lead)

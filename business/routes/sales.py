@@ -17,13 +17,13 @@ router = APIRouter(prefix="/v1", tags=["sales"])
 Reads = Annotated[Principal, Depends(Needs("sales:read"))]
 Writes = Annotated[Principal, Depends(Needs("sales:write"))]
 Limit = Annotated[int, Query(ge=1, le=200)]
-Before = Annotated[UUID | None, Query(description="the last id of the page before")]
+Before = Annotated[UUID | None, Query(description="last id of the previous page")]
 Contact = Annotated[UUID | None, Query(description="only of this client or lead")]
 
 
 @router.get("/products", responses=describes(401, 403, 422))
 def list_products(caller: Reads, before: Before = None, limit: Limit = 50) -> list[Product]:
-    """List products, the latest id first."""
+    """List products by id, descending."""
     with caller.reading() as connection:
         return sales.list_products(connection, before=before, limit=limit)
 
@@ -44,14 +44,14 @@ def get_product(product_id: UUID, caller: Reads) -> Product:
 
 @router.get("/quotes", responses=describes(401, 403, 422))
 def list_quotes(caller: Reads, contact: Contact = None, before: Before = None, limit: Limit = 50) -> list[Quote]:
-    """List quotes, the latest id first."""
+    """List quotes by id, descending."""
     with caller.reading() as connection:
         return sales.list_quotes(connection, contact=contact, before=before, limit=limit)
 
 
 @router.put("/quotes/{quote_id}", responses=describes(401, 403, 404, 422))
 def put_quote(quote_id: UUID, fields: QuoteFields, caller: Writes) -> Quote:
-    """Add or change a quote, under an id that you choose. Also reports that it was accepted or declined."""
+    """Add or change a quote, under an id that you choose. `status` records that it was accepted or declined."""
     with caller.writing() as connection:
         return sales.put_quote(connection, caller.org_id, quote_id, fields)
 
@@ -67,21 +67,21 @@ def get_quote(quote_id: UUID, caller: Reads) -> Quote:
 def note_trial(
     trial_id: UUID, noted: NotedTrial, caller: Annotated[Principal, Depends(Needs("bookings:write"))]
 ) -> Trial:
-    """Report whether a lead came to a trial class or cancelled it. A lead who did not come may get a follow-up."""
+    """Record the outcome of a trial class: attended, no-show or cancelled. A no-show can start follow-ups."""
     with caller.writing() as connection:
         return dealings.note_trial(connection, trial_id, noted.outcome)
 
 
 @router.get("/carts", responses=describes(401, 403, 422))
 def list_carts(caller: Reads, contact: Contact = None, before: Before = None, limit: Limit = 50) -> list[Cart]:
-    """List carts, the latest id first."""
+    """List carts by id, descending."""
     with caller.reading() as connection:
         return sales.list_carts(connection, contact=contact, before=before, limit=limit)
 
 
 @router.put("/carts/{cart_id}", responses=describes(401, 403, 404, 422))
 def put_cart(cart_id: UUID, fields: CartFields, caller: Writes) -> Cart:
-    """Add or change a cart, under an id that you choose. Also reports that it was bought or emptied."""
+    """Add or change a cart, under an id that you choose. `status` records that it was bought or emptied."""
     with caller.writing() as connection:
         return sales.put_cart(connection, caller.org_id, cart_id, fields)
 

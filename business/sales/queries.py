@@ -1,11 +1,15 @@
 """All SQL about products, quotes and carts."""
 
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
+from business.sales.schemas import Cart, Product, Quote
 from core.json_text import dump_json
+from core.rows import fetch_all, fetch_optional
+
+Stored = TypeVar("Stored", Product, Quote, Cart)
 
 _PUT_PRODUCT = text("""
     INSERT INTO products (id, org_id, name, category, description, price, currency, is_active)
@@ -54,24 +58,26 @@ def put_cart(connection: Connection, row: dict[str, Any]) -> None:
     connection.execute(_PUT_CART, row | {"items": dump_json(row["items"])})
 
 
-_COLUMNS = {
-    "products": "id, name, category, description, price, currency, is_active, changed_at",
-    "quotes": "id, contact, title, amount, currency, status, sent_at, valid_until, decided_at, changed_at",
-    "carts": "id, contact, items, amount, currency, status, touched_at, decided_at",
+_SELECT: dict[type, str] = {
+    Product: "SELECT id, name, category, description, price, currency, is_active, changed_at FROM products",
+    Quote: """
+        SELECT id, contact, title, amount, currency, status, sent_at, valid_until, decided_at, changed_at FROM quotes
+    """,
+    Cart: "SELECT id, contact, items, amount, currency, status, touched_at, decided_at FROM carts",
 }
 
 
-def one(connection: Connection, table: str, row_id: UUID) -> RowMapping | None:
+def one(connection: Connection, kind: type[Stored], row_id: UUID) -> Stored | None:
     """Return the product, quote or cart with this id; None if there is none."""
-    statement = text(f"SELECT {_COLUMNS[table]} FROM {table} WHERE id = :id")  # noqa: S608
-    return connection.execute(statement, {"id": row_id}).mappings().one_or_none()
+    statement = text(f"{_SELECT[kind]} WHERE id = :id")
+    return fetch_optional(connection.execute(statement, {"id": row_id}), kind)
 
 
 def latest(
-    connection: Connection, table: str, *, contact: UUID | None, before: UUID | None, limit: int
-) -> list[RowMapping]:
+    connection: Connection, kind: type[Stored], *, contact: UUID | None, before: UUID | None, limit: int
+) -> list[Stored]:
     """Return products, quotes or carts, the latest id first."""
     conditions = [*(["contact = :contact"] if contact else []), *(["id < :before"] if before else [])]
     wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    statement = text(f"SELECT {_COLUMNS[table]} FROM {table} {wanted} ORDER BY id DESC LIMIT :limit")  # noqa: S608
-    return list(connection.execute(statement, {"contact": contact, "before": before, "limit": limit}).mappings())
+    statement = text(f"{_SELECT[kind]} {wanted} ORDER BY id DESC LIMIT :limit")
+    return fetch_all(connection.execute(statement, {"contact": contact, "before": before, "limit": limit}), kind)

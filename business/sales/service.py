@@ -13,7 +13,7 @@ from domain.contacts import service as contacts
 def put_product(connection: Connection, org: UUID, product_id: UUID, fields: ProductFields) -> Product:
     """Add or change a product."""
     queries.put_product(connection, {"id": product_id, "org": org, **fields.model_dump()})
-    return Product(**_get(connection, "products", product_id))
+    return _get(connection, Product, product_id)
 
 
 def put_quote(connection: Connection, org: UUID, quote_id: UUID, fields: QuoteFields) -> Quote:
@@ -24,7 +24,7 @@ def put_quote(connection: Connection, org: UUID, quote_id: UUID, fields: QuoteFi
     """
     contacts.require(connection, [fields.contact])
     queries.put_quote(connection, {"id": quote_id, "org": org, **fields.model_dump()})
-    return Quote(**_get(connection, "quotes", quote_id))
+    return _get(connection, Quote, quote_id)
 
 
 def put_cart(connection: Connection, org: UUID, cart_id: UUID, fields: CartFields) -> Cart:
@@ -36,14 +36,14 @@ def put_cart(connection: Connection, org: UUID, cart_id: UUID, fields: CartField
     contacts.require(connection, [fields.contact])
     row = fields.model_dump() | {"items": [item.model_dump(mode="json") for item in fields.items]}
     queries.put_cart(connection, {"id": cart_id, "org": org, "amount": fields.amount, **row})
-    return Cart(**_get(connection, "carts", cart_id))
+    return _get(connection, Cart, cart_id)
 
 
-def _get(connection: Connection, table: str, row_id: UUID) -> dict[str, object]:
-    row = queries.one(connection, table, row_id)
-    if row is None:
-        raise NotFound(f"There is no {table.removesuffix('s')} {row_id}.")
-    return dict(row)
+def _get(connection: Connection, kind: type[queries.Stored], row_id: UUID) -> queries.Stored:
+    found = queries.one(connection, kind, row_id)
+    if found is None:
+        raise NotFound(f"There is no {kind.__name__.lower()} {row_id}.")
+    return found
 
 
 def get_product(connection: Connection, product_id: UUID) -> Product:
@@ -52,7 +52,7 @@ def get_product(connection: Connection, product_id: UUID) -> Product:
     Raises:
         NotFound: there is none.
     """
-    return Product(**_get(connection, "products", product_id))
+    return _get(connection, Product, product_id)
 
 
 def get_quote(connection: Connection, quote_id: UUID) -> Quote:
@@ -61,7 +61,7 @@ def get_quote(connection: Connection, quote_id: UUID) -> Quote:
     Raises:
         NotFound: there is none.
     """
-    return Quote(**_get(connection, "quotes", quote_id))
+    return _get(connection, Quote, quote_id)
 
 
 def get_cart(connection: Connection, cart_id: UUID) -> Cart:
@@ -70,23 +70,23 @@ def get_cart(connection: Connection, cart_id: UUID) -> Cart:
     Raises:
         NotFound: there is none.
     """
-    return Cart(**_get(connection, "carts", cart_id))
+    return _get(connection, Cart, cart_id)
 
 
 def list_products(connection: Connection, *, before: UUID | None = None, limit: int = 50) -> list[Product]:
     """Return products, the latest id first."""
-    return [Product(**row) for row in queries.latest(connection, "products", contact=None, before=before, limit=limit)]
+    return queries.latest(connection, Product, contact=None, before=before, limit=limit)
 
 
 def list_quotes(
     connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Quote]:
     """Return quotes, the latest id first."""
-    return [Quote(**row) for row in queries.latest(connection, "quotes", contact=contact, before=before, limit=limit)]
+    return queries.latest(connection, Quote, contact=contact, before=before, limit=limit)
 
 
 def list_carts(
     connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Cart]:
     """Return carts, the latest id first."""
-    return [Cart(**row) for row in queries.latest(connection, "carts", contact=contact, before=before, limit=limit)]
+    return queries.latest(connection, Cart, contact=contact, before=before, limit=limit)

@@ -9,7 +9,7 @@ from pydantic import Field
 from agents.tools.registry import Day, Parameters, ToolContext, Wording, reading_tool, tool
 from business.office import dealings
 from business.office import service as gym
-from domain.office import service as office
+from business.office.tours import schedule_tour
 from domain.office.schemas import EventKind
 
 _WEEK = timedelta(days=6)
@@ -90,7 +90,7 @@ def schedule_facility_tour(context: ToolContext, wanted: ScheduleFacilityTour) -
     """Schedule a facility tour (visit, showing round the gym) with a lead or a client at a time to come. Returns the
     event_id. Refuses a time at which there is another tour.
     """
-    return office.schedule_tour(
+    return schedule_tour(
         context.connection,
         context.acting,
         lead_id=wanted.lead_id,

@@ -1,5 +1,6 @@
 """CRM tools about clients, the gym's members."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from pydantic import Field
 from agents.tools.registry import Parameters, ToolContext, Wording, reading_tool, tool
 from business.crm import service as crm
 from business.crm.schemas import ClientStatus
+from domain.office.times import in_zone
 
 ClientId = Annotated[UUID, Field(description="The client's id, as search_clients returns it")]
 Limit = Annotated[int, Field(ge=1, le=100, description="At most so many rows")]
@@ -54,11 +56,11 @@ def search_clients(context: ToolContext, wanted: SearchClients) -> dict[str, Any
     """Search clients (members, customers) by name, e-mail or phone number. Returns client_id, name, contact details
     and membership status of each client found.
     """
-    rows, is_exact = crm.search_clients(context.connection, wanted.query, status=wanted.status, limit=wanted.limit)
+    found, is_exact = crm.search_clients(context.connection, wanted.query, status=wanted.status, limit=wanted.limit)
     note = (
         {} if is_exact else {"note": f"Nobody is called {wanted.query!r}; these names are similar. Ask which is meant."}
     )
-    return {"clients": rows, "count": len(rows)} | (note if rows else {})
+    return {"clients": [asdict(one) for one in found], "count": len(found)} | (note if found else {})
 
 
 @reading_tool("view_client_profile", category="crm", parameters=OneClient, permission="clients:read")
@@ -66,22 +68,24 @@ def view_client_profile(context: ToolContext, wanted: OneClient) -> dict[str, An
     """View one client's profile (member details): contact data, membership plan and subscription, renewal date, tags,
     notes, total visits and total paid.
     """
-    return crm.view_client(context.connection, wanted.client_id)
+    return asdict(crm.view_client(context.connection, wanted.client_id))
 
 
 @reading_tool("view_client_bookings", category="crm", parameters=ClientBookings, permission="bookings:read")
 def view_client_bookings(context: ToolContext, wanted: ClientBookings) -> dict[str, Any]:
     """View one client's bookings: the booking and attendance history of classes, past and upcoming, with no-shows."""
-    rows = crm.view_client_bookings(
-        context.connection, wanted.client_id, upcoming=wanted.upcoming_only, limit=wanted.limit, zone=context.zone
+    found = crm.view_client_bookings(
+        context.connection, wanted.client_id, upcoming=wanted.upcoming_only, limit=wanted.limit
     )
+    rows = [in_zone(booking, context.zone) for booking in found]
     return {"client_id": wanted.client_id, "bookings": rows, "count": len(rows)}
 
 
 @reading_tool("view_client_payments", category="crm", parameters=ClientPayments, permission="payments:read")
 def view_client_payments(context: ToolContext, wanted: ClientPayments) -> dict[str, Any]:
     """View one client's payments: payment and billing history, charges, invoices, failed and refunded payments."""
-    rows = crm.view_client_payments(context.connection, wanted.client_id, limit=wanted.limit, zone=context.zone)
+    found = crm.view_client_payments(context.connection, wanted.client_id, limit=wanted.limit)
+    rows = [in_zone(payment, context.zone) for payment in found]
     return {"client_id": wanted.client_id, "payments": rows, "count": len(rows)}
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from agents.tools.registry import Parameters, ToolContext, Wording, reading_tool, tool
 from business.crm import service as crm
 from business.crm.schemas import LeadStatus
+from domain.office.times import in_zone
 
 
 class SearchLeads(Parameters):
@@ -41,21 +42,16 @@ def search_leads(context: ToolContext, wanted: SearchLeads) -> dict[str, Any]:
     """Search leads (prospects, people interested in joining) by name, e-mail, phone, interest, stage or source, newest
     first. Returns lead_id, name, contact details, interest, source and pipeline status of each lead found.
     """
-    rows = crm.search_leads(
-        context.connection,
-        wanted.query,
-        status=wanted.status,
-        source=wanted.source,
-        limit=wanted.limit,
-        zone=context.zone,
+    found = crm.search_leads(
+        context.connection, wanted.query, status=wanted.status, source=wanted.source, limit=wanted.limit
     )
-    return {"leads": rows, "count": len(rows)}
+    return {"leads": [in_zone(lead, context.zone) for lead in found], "count": len(found)}
 
 
 @reading_tool("view_lead_profile", category="crm", parameters=OneLead, permission="leads:read")
 def view_lead_profile(context: ToolContext, wanted: OneLead) -> dict[str, Any]:
     """View one lead's profile (prospect details): contact data, interest, source, pipeline status and notes."""
-    return crm.view_lead(context.connection, wanted.lead_id, context.zone)
+    return in_zone(crm.view_lead(context.connection, wanted.lead_id), context.zone)
 
 
 @tool(

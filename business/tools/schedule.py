@@ -1,5 +1,6 @@
 """CRM tools about classes and their sessions."""
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,6 +10,7 @@ from pydantic import Field
 from agents.tools.registry import Day, Parameters, ToolContext, reading_tool
 from business.crm import service as crm
 from business.crm.schemas import ClassLevel
+from domain.office.times import in_zone
 
 _WEEK = timedelta(days=6)
 
@@ -50,8 +52,8 @@ def search_classes(context: ToolContext, wanted: SearchClasses) -> dict[str, Any
     """Search the classes (programmes) that the gym offers, by name, kind or level. Returns class_id, name, description,
     level, duration and capacity of each class; for dates and times see view_class_schedule.
     """
-    rows = crm.search_classes(context.connection, wanted.query, level=wanted.level, limit=wanted.limit)
-    return {"classes": rows, "count": len(rows)}
+    found = crm.search_classes(context.connection, wanted.query, level=wanted.level, limit=wanted.limit)
+    return {"classes": [asdict(one) for one in found], "count": len(found)}
 
 
 @reading_tool(
@@ -63,7 +65,7 @@ def view_class_schedule(context: ToolContext, wanted: ViewClassSchedule) -> dict
     """
     first = wanted.from_date or context.today
     last = wanted.to_date or (first if wanted.from_date else first + _WEEK)
-    rows = crm.view_schedule(
+    found = crm.view_schedule(
         context.connection,
         wanted.class_name,
         first=first,
@@ -72,6 +74,7 @@ def view_class_schedule(context: ToolContext, wanted: ViewClassSchedule) -> dict
         zone=context.zone,
         limit=wanted.limit,
     )
+    rows = [in_zone(session, context.zone) for session in found]
     note = {} if rows else {"note": f"No such session from {first} to {last} that is still to come."}
     return {"from_date": first, "to_date": last, "sessions": rows, "count": len(rows)} | note
 

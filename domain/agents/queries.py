@@ -3,28 +3,30 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
+from core.rows import fetch_all, fetch_optional
 from domain.agents.models import agents
+from domain.agents.schemas import Agent
 
 _VISIBLE = [column for column in agents.c if column.name not in {"org_id", "deleted_at"}]
 
 
-def agents_by_name(connection: Connection) -> list[RowMapping]:
+def agents_by_name(connection: Connection) -> list[Agent]:
     """Return every agent, ordered by name."""
     statement = select(*_VISIBLE).where(agents.c.deleted_at.is_(None)).order_by(agents.c.name)
-    return list(connection.execute(statement).mappings())
+    return fetch_all(connection.execute(statement), Agent)
 
 
-def agent_by_slug(connection: Connection, slug: str) -> RowMapping | None:
+def agent_by_slug(connection: Connection, slug: str) -> Agent | None:
     """Return the agent called `slug`."""
     statement = select(*_VISIBLE).where(agents.c.slug == slug, agents.c.deleted_at.is_(None))
-    return connection.execute(statement).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement), Agent)
 
 
-def agent_by_id(connection: Connection, agent_id: UUID) -> RowMapping | None:
+def agent_by_id(connection: Connection, agent_id: UUID) -> Agent | None:
     """Return the agent with this id, even if it has been deleted: its tasks may still run."""
-    return connection.execute(select(*_VISIBLE).where(agents.c.id == agent_id)).mappings().one_or_none()
+    return fetch_optional(connection.execute(select(*_VISIBLE).where(agents.c.id == agent_id)), Agent)
 
 
 def slugs(connection: Connection) -> set[str]:

@@ -19,7 +19,7 @@ Check = Callable[[AgentFields], None]
 
 def list_agents(connection: Connection) -> list[Agent]:
     """Return every agent, ordered by name."""
-    return [Agent(**row) for row in queries.agents_by_name(connection)]
+    return queries.agents_by_name(connection)
 
 
 def get_agent(connection: Connection, slug: str) -> Agent:
@@ -28,18 +28,18 @@ def get_agent(connection: Connection, slug: str) -> Agent:
     Raises:
         NotFound: there is none; the message lists the agents that exist.
     """
-    row = queries.agent_by_slug(connection, slug)
-    if row is None:
+    found = queries.agent_by_slug(connection, slug)
+    if found is None:
         raise unknown_agent(connection, slug)
-    return Agent(**row)
+    return found
 
 
 def agent_of_task(connection: Connection, agent_id: UUID) -> Agent:
     """Return the agent of a task, even if it has been deleted."""
-    row = queries.agent_by_id(connection, agent_id)
-    if row is None:
+    found = queries.agent_by_id(connection, agent_id)
+    if found is None:
         raise NotFound("The agent of this task is gone.")
-    return Agent(**row)
+    return found
 
 
 def unknown_agent(connection: Connection, slug: str) -> NotFound:

@@ -1,18 +1,24 @@
 """All SQL about policies, approvals and votes."""
 
+from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.json_text import dump_json
+from core.rows import fetch_all, fetch_one, fetch_optional
+from domain.approvals.schemas import Approval, Count, Done, Performance, Policy, WithdrawnApproval
+
+_POLICY = text("SELECT rules, asks, caps FROM policies WHERE org_id = :org")
 
 
-def policy(connection: Connection, org: UUID) -> RowMapping | None:
-    """Return the organisation's own policy, or None if it has none."""
-    statement = text("SELECT rules, asks, caps FROM policies WHERE org_id = :org")
-    return connection.execute(statement, {"org": org}).mappings().one_or_none()
+def policy(connection: Connection, org: UUID) -> Policy | None:
+    """Return the organisation's own policy, or None if it has none. A part that it does not set has its default."""
+    row = connection.execute(_POLICY, {"org": org}).mappings().one_or_none()
+    return Policy(**{name: value for name, value in row.items() if value is not None}) if row else None
 
 
 def put_policy(connection: Connection, org: UUID, rules: str, asks: str, caps: str) -> None:
@@ -72,21 +78,21 @@ _LOCK = text("SELECT FROM approvals WHERE id = :id FOR UPDATE")
 _USED_IN = text(f"{_SELECT} WHERE a.used_by_task = :task AND a.used_by_seq = :seq")
 
 
-def approval_used_in(connection: Connection, task: UUID, seq: int) -> RowMapping | None:
+def approval_used_in(connection: Connection, task: UUID, seq: int) -> Approval | None:
     """Return the approval that a step has used."""
-    return connection.execute(_USED_IN, {"task": task, "seq": seq}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_USED_IN, {"task": task, "seq": seq}), Approval)
 
 
-def approvals_of_task(connection: Connection, task: UUID) -> list[RowMapping]:
+def approvals_of_task(connection: Connection, task: UUID) -> list[Approval]:
     """Return the approvals of a task, ordered by step."""
-    return list(connection.execute(_OF_TASK, {"task": task}).mappings())
+    return fetch_all(connection.execute(_OF_TASK, {"task": task}), Approval)
 
 
-def approval(connection: Connection, approval_id: UUID, *, locked: bool = False) -> RowMapping | None:
+def approval(connection: Connection, approval_id: UUID, *, locked: bool = False) -> Approval | None:
     """Return one approval; with `locked`, lock its row until this transaction ends."""
     if locked:
         connection.execute(_LOCK, {"id": approval_id})
-    return connection.execute(_ONE, {"id": approval_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_ONE, {"id": approval_id}), Approval)
 
 
 # Whether a user is asked at the current stage: by role (held everywhere, or at the task's location) or by e-mail. A
@@ -116,11 +122,11 @@ _PAGE = text(f"""{_SELECT}
 _MAY_DECIDE = text(f"SELECT {_IS_ASKED} FROM approvals a WHERE a.id = :id")  # noqa: S608
 
 
-def page(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
+def page(connection: Connection, wanted: dict[str, Any]) -> list[Approval]:
     """Return the approvals that match, newest first. Open ones are left out once their task has ended, except
     suggestions.
     """
-    return list(connection.execute(_PAGE, wanted).mappings())
+    return fetch_all(connection.execute(_PAGE, wanted), Approval)
 
 
 def is_asked(connection: Connection, approval_id: UUID, user: UUID) -> bool:
@@ -237,7 +243,7 @@ _WITHDRAW = text("""
     UPDATE approvals a SET status = 'withdrawn', decided_at = rota_now(), reason = 'Its task has ended.'
      WHERE a.status = 'open' AND a.kind <> 'suggestion'
        AND NOT EXISTS (SELECT FROM tasks t WHERE t.id = a.task_id AND t.finished_at IS NULL)
-    RETURNING a.id, a.org_id, a.task_id, a.seq, a.agent, a.tool, a.kind
+    RETURNING a.id, a.org_id, a.task_id, a.seq, a.kind, a.agent, a.tool
 """)
 
 
@@ -252,9 +258,9 @@ def withdraw(connection: Connection, approval_id: UUID, reason: str) -> None:
     connection.execute(_WITHDRAW_ONE, {"id": approval_id, "reason": reason})
 
 
-def withdraw_ended(connection: Connection) -> list[RowMapping]:
+def withdraw_ended(connection: Connection) -> list[WithdrawnApproval]:
     """Withdraw the open approvals of tasks that have ended, except suggestions. Return the approvals withdrawn."""
-    return list(connection.execute(_WITHDRAW).mappings())
+    return fetch_all(connection.execute(_WITHDRAW), WithdrawnApproval)
 
 
 _WAITING_FOR_NOTHING = text("""
@@ -303,12 +309,33 @@ _FORGET_UNATTENDED = text("""
 """)
 
 
-def tally(connection: Connection, org: UUID, values: dict[str, Any]) -> list[RowMapping]:
+@dataclass(frozen=True, slots=True)
+class RuleDone:
+    """What one rule let pass: times and amounts of the task's tree, towards the contact, and of the day."""
+
+    rule: str
+    task_times: int
+    task_amount: Decimal
+    contact_times: int
+    contact_amount: Decimal
+    day_times: int
+    day_amount: Decimal
+
+
+def tally(connection: Connection, org: UUID, values: dict[str, Any]) -> dict[str, Done]:
     """Return what agents have done without a person, by rule, excluding the step that asks. Take the organisation's
     lock on caps until this transaction ends: other tallies of the organisation wait.
     """
     connection.execute(_LOCK_CAPS, {"org": str(org)})
-    return list(connection.execute(_TALLY, values | {"org": org}).mappings())
+    found = fetch_all(connection.execute(_TALLY, values | {"org": org}), RuleDone)
+    return {
+        one.rule: Done(
+            Count(one.task_times, one.task_amount),
+            Count(one.contact_times, one.contact_amount),
+            Count(one.day_times, one.day_amount),
+        )
+        for one in found
+    }
 
 
 def note_unattended(connection: Connection, row: dict[str, Any]) -> None:
@@ -333,7 +360,7 @@ _PERFORMANCE = text("""
 """)
 
 
-def performance(connection: Connection, org: UUID, agent: str, tool: str) -> RowMapping:
+def performance(connection: Connection, org: UUID, agent: str, tool: str) -> Performance:
     """Return what became of an agent's calls of a tool in the last 30 days."""
     values = {"org": org, "agent": agent, "tool": tool, "subject": f"tool/{tool}"}
-    return connection.execute(_PERFORMANCE, values).mappings().one()
+    return fetch_one(connection.execute(_PERFORMANCE, values), Performance)

@@ -36,10 +36,10 @@ class Conditions(BaseModel):
         default=None,
         ge=0,
         description="more than this is at stake, counting what the task, or any task towards this contact within 24 "
-        "hours, has moved without a person; an amount that nobody knows counts as more",
+        "hours, has moved without a person; an unknown amount counts as more",
     )
     amount_up_to: PlainDecimal | None = Field(
-        default=None, ge=0, description="no more than this is at stake; an amount that nobody knows is more"
+        default=None, ge=0, description="no more than this is at stake; an unknown amount is more"
     )
     confidence_below: float | None = Field(
         default=None,
@@ -52,7 +52,7 @@ class Conditions(BaseModel):
     moves_money: bool | None = None
     read_untrusted: bool | None = Field(default=None, description="decided after reading what strangers wrote")
     to_contact: bool | None = Field(
-        default=None, description="it goes to the contact that the task is about, and to nobody else"
+        default=None, description="it goes to the contact that the task is about, and to no other"
     )
 
 
@@ -78,7 +78,7 @@ class Ask(BaseModel):
     @model_validator(mode="after")
     def _asks_somebody(self) -> Self:
         if not self.roles and not self.users:
-            raise ValueError("names nobody to ask: give roles, users or both")
+            raise ValueError("names no one to ask: give roles, users or both")
         return self
 
 
@@ -87,7 +87,7 @@ Asks = Annotated[list[Ask], Field(min_length=1, max_length=10)]
 
 def _ends(asks: list[Ask]) -> list[Ask]:
     if asks[-1].then == "escalate":
-        raise ValueError("the last stage has nobody to escalate to: let it deny or expire")
+        raise ValueError("the last stage has no next stage to escalate to: let it deny or expire")
     return asks
 
 
@@ -225,7 +225,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Step:
+class CountedStep:
     """The step of a task in which an action is proposed, and the contacts that the action concerns."""
 
     task_id: UUID
@@ -343,10 +343,23 @@ class Approval(BaseModel):
     used_at: datetime | None = Field(description="when the action was carried out, or begun")
     used_by_task: UUID | None
     used_by_seq: int | None
-    is_overdue: bool = Field(description="nobody decided in time, and beat has not seen to it yet")
+    is_overdue: bool = Field(description="its time has passed, and the duty that ends it has not run yet")
     edits: list[Edit] = Field(description="the versions before the present one")
     linked_task: UUID | None = Field(description="the task that carries out an accepted suggestion")
     votes: list[Vote]
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawnApproval:
+    """An approval that was withdrawn because its task has ended."""
+
+    id: UUID
+    org_id: UUID
+    task_id: UUID
+    seq: int
+    kind: Kind
+    agent: str
+    tool: str
 
 
 class ApprovalPage(BaseModel):

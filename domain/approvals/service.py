@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core import canonical
 from core.errors import Conflict, InvalidInput, NotFound, NotPermitted, PreconditionRequired
@@ -20,19 +20,19 @@ from domain.approvals.schemas import (
     ApprovalStatus,
     Ask,
     Count,
+    CountedStep,
     Done,
     Kind,
     Performance,
     Policy,
     Proposal,
-    Step,
     Tally,
     Verdict,
 )
 from domain.audit import service as audit
 from domain.audit.schemas import Actor, AuditEvent
 from domain.channels import service as channels
-from domain.channels.schemas import Event
+from domain.channels.schemas import Notice
 from domain.tasks import service as tasks
 from domain.tenants import service as tenants
 
@@ -44,8 +44,7 @@ _BATCH = 100
 
 def policy(connection: Connection, org: UUID) -> Policy:
     """Return the organisation's policy, or the default policy if it has none of its own."""
-    row = queries.policy(connection, org)
-    return Policy(**{name: value for name, value in row.items() if value is not None}) if row else DEFAULT_POLICY
+    return queries.policy(connection, org) or DEFAULT_POLICY
 
 
 def set_policy(connection: Connection, org: UUID, wanted: Policy) -> Policy:
@@ -72,7 +71,7 @@ def _refuse_strangers(connection: Connection, org: UUID, wanted: Policy) -> None
 
 def performance(connection: Connection, org: UUID, agent: str, tool: str) -> Performance:
     """Return what became of an agent's calls of a tool in the last 30 days."""
-    return Performance(**queries.performance(connection, org, agent, tool))
+    return queries.performance(connection, org, agent, tool)
 
 
 # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -109,14 +108,10 @@ def propose(connection: Connection, org: UUID, proposal: Proposal) -> UUID | Non
 
 def _tell_the_asked(connection: Connection, org: UUID, approval_id: UUID, ask: Ask) -> None:
     asked = get(connection, approval_id)
-    if asked.kind == "suggestion":
-        people = [asked.user_id]
-    else:
-        people = [person["id"] for person in tenants.holders_of(connection, org, ask.roles, asked.location_id)]
-        people += [user.id for email in ask.users if (user := tenants.find_user(connection, org, email))]
+    people = [asked.user_id] if asked.kind == "suggestion" else _people_of(connection, org, ask, asked.location_id)
     verb = {"approval": "asks for approval", "advice": "asks for advice", "suggestion": "suggests"}[asked.kind]
     given = "\n".join(f"  {name}: {value}" for name, value in asked.arguments.items())
-    event = Event(
+    notice = Notice(
         kind=f"{asked.kind}.requested",
         title=f"{asked.agent} {verb}: {asked.tool}",
         body=f"{asked.decision.why or asked.decision.reasoning}\n\n{asked.tool}\n{given}\n\n"
@@ -128,16 +123,23 @@ def _tell_the_asked(connection: Connection, org: UUID, approval_id: UUID, ask: A
             "agent": asked.agent,
             "digest": asked.digest,
         },
+        is_told=True,
     )
-    channels.tell(connection, org, people, event, written_by=asked.task_id)
+    channels.tell(connection, org, people, notice, written_by=asked.task_id)
 
 
 def tell_coordinators(
-    connection: Connection, org: UUID, ask: Ask, location: UUID | None, event: Event, task: UUID
+    connection: Connection, org: UUID, ask: Ask, location: UUID | None, notice: Notice, task: UUID
 ) -> None:
-    """Notify the users with a role of `ask` of an action that a task did without asking them."""
-    people = [person["id"] for person in tenants.holders_of(connection, org, ask.roles, location)]
-    channels.tell(connection, org, people, event, written_by=task)
+    """Notify the people of `ask` of an action that a task did without asking them."""
+    channels.tell(connection, org, _people_of(connection, org, ask, location), notice, written_by=task)
+
+
+def _people_of(connection: Connection, org: UUID, ask: Ask, location: UUID | None) -> list[UUID]:
+    """Return the users whom a stage asks: those with its roles at the location, and those it names."""
+    people = [person.id for person in tenants.holders_of(connection, org, ask.roles, location)]
+    people += [user.id for email in ask.users if (user := tenants.find_user(connection, org, email))]
+    return people
 
 
 # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,15 +163,15 @@ def get_locked(connection: Connection, approval_id: UUID) -> Approval:
     return _read(queries.approval(connection, approval_id, locked=True), approval_id)
 
 
-def _read(row: RowMapping | None, approval_id: UUID) -> Approval:
-    if row is None:
+def _read(found: Approval | None, approval_id: UUID) -> Approval:
+    if found is None:
         raise NotFound(f"There is no approval {approval_id}.")
-    return Approval(**row)
+    return found
 
 
 def of_task(connection: Connection, task: UUID) -> dict[int, Approval]:
     """Return the approvals of a task, by step."""
-    return {row["seq"]: Approval(**row) for row in queries.approvals_of_task(connection, task)}
+    return {one.seq: one for one in queries.approvals_of_task(connection, task)}
 
 
 def listed(
@@ -187,7 +189,7 @@ def listed(
     wanted = {
         "user": user, "mine": mine, "status": status, "kind": kind, "task": task, "before": before, "limit": limit,
     }  # fmt: skip
-    found = [Approval(**row) for row in queries.page(connection, wanted)]
+    found = queries.page(connection, wanted)
     return ApprovalPage(approvals=found, next_before=found[-1].id if len(found) == limit else None)
 
 
@@ -348,8 +350,7 @@ def use(connection: Connection, approval_id: UUID, task: UUID, seq: int) -> None
 
 def used_in(connection: Connection, task: UUID, seq: int) -> Approval | None:
     """Return the approval that a step used for its action, or None if it needed none."""
-    row = queries.approval_used_in(connection, task, seq)
-    return Approval(**row) if row else None
+    return queries.approval_used_in(connection, task, seq)
 
 
 def link(connection: Connection, approval_id: UUID, task: UUID) -> None:
@@ -395,10 +396,10 @@ def wake_decided(connection: Connection) -> int:
 def withdraw_ended(connection: Connection) -> int:
     """Withdraw the open approvals of tasks that have ended, except suggestions. Return how many."""
     closed = queries.withdraw_ended(connection)
-    for row in closed:
-        actor = Actor(org_id=row["org_id"], agent=row["agent"], task_id=row["task_id"], seq=row["seq"])
-        details = {"approval": row["id"], "kind": row["kind"], "reason": "Its task has ended."}
-        audit.record(connection, actor, AuditEvent("withdrawn", f"tool/{row['tool']}", details))
+    for one in closed:
+        actor = Actor(org_id=one.org_id, agent=one.agent, task_id=one.task_id, seq=one.seq)
+        details = {"approval": one.id, "kind": one.kind, "reason": "Its task has ended."}
+        audit.record(connection, actor, AuditEvent("withdrawn", f"tool/{one.tool}", details))
     return len(closed)
 
 
@@ -411,15 +412,12 @@ def withdraw(connection: Connection, org: UUID, approval: Approval, reason: str)
 # ── what was done without a person ───────────────────────────────────────────────────────────────────────────────────
 
 
-def tally(connection: Connection, org: UUID, step: Step) -> Tally:
+def tally(connection: Connection, org: UUID, step: CountedStep) -> Tally:
     """Return what agents did without a person, excluding `step`, in total and by rule. Other steps of the organisation
     wait until this transaction ends, so that two of them cannot both use the last room under a cap.
     """
     values = {"task": step.task_id, "seq": step.seq, "root": step.root_id, "contacts": list(step.contacts)}
-    by_rule = {
-        row["rule"]: Done(*(Count(row[f"{span}_times"], row[f"{span}_amount"]) for span in ("task", "contact", "day")))
-        for row in queries.tally(connection, org, values)
-    }
+    by_rule = queries.tally(connection, org, values)
     return Tally(in_all=_sum(by_rule.values()), by_rule=by_rule)
 
 
@@ -435,7 +433,7 @@ def _sum(parts: Iterable[Done]) -> Done:
     )  # fmt: skip
 
 
-def note_unattended(connection: Connection, org: UUID, step: Step, rule: str, amount: Decimal | None) -> None:
+def note_unattended(connection: Connection, org: UUID, step: CountedStep, rule: str, amount: Decimal | None) -> None:
     """Count an action that is about to be done without a person, under the rule that let it pass."""
     row = {
         "org": org, "task": step.task_id, "seq": step.seq, "root": step.root_id, "rule": rule,

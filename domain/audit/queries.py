@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.json_text import dump_json
+from core.rows import fetch_all
+from domain.audit.schemas import AuditLine
 
 _INSERT = text("""
     INSERT INTO audit_log (id, org_id, user_id, key_id, agent, verb, subject, task_id, seq, details)
@@ -28,6 +30,6 @@ _PAGE = text("""
 """)
 
 
-def page(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
+def page(connection: Connection, wanted: dict[str, Any]) -> list[AuditLine]:
     """Return the lines that match, newest first."""
-    return list(connection.execute(_PAGE, wanted).mappings())
+    return fetch_all(connection.execute(_PAGE, wanted), AuditLine)

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from core.ids import new_id
 from domain.audit import queries
-from domain.audit.schemas import Actor, AuditEvent, AuditLine, AuditPage
+from domain.audit.schemas import Actor, AuditEvent, AuditPage
 
 
 def record(connection: Connection, actor: Actor, event: AuditEvent) -> None:
@@ -39,5 +39,5 @@ def read(
 ) -> AuditPage:
     """Return a page of the audit log, newest first."""
     wanted = {"before": before, "subject": subject, "verb": verb, "task": task, "limit": limit}
-    lines = [AuditLine(**row) for row in queries.page(connection, wanted)]
+    lines = queries.page(connection, wanted)
     return AuditPage(lines=lines, next_before=lines[-1].id if len(lines) == limit else None)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from decimal import Decimal
 
 from domain.billing.schemas import Bill
 
@@ -25,7 +26,11 @@ def as_csv(bill: Bill) -> str:
     rows = [("total", "", bill.total), *((part, line.name, line) for part, found in parts.items() for line in found)]
     for part, name, line in rows:
         safe = f"'{name}" if name.startswith(_FORMULA) else name
-        lines.writerow(
-            [f"{bill.month:%Y-%m}", part, safe, *(getattr(line, column) for column in _COLUMNS), bill.currency]
-        )
+        numbers = (_in_digits(getattr(line, column)) for column in _COLUMNS)
+        lines.writerow([f"{bill.month:%Y-%m}", part, safe, *numbers, bill.currency])
     return written.getvalue()
+
+
+def _in_digits(number: int | Decimal) -> str:
+    """Write a number without an exponent, which small amounts would have (`1E-10`)."""
+    return f"{number:f}" if isinstance(number, Decimal) else str(number)

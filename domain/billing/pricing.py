@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from genai_prices import Usage, calc_price
-from genai_prices.types import ModelPrice, TieredPrices
+from genai_prices.types import ModelPrice, PriceCalculation, TieredPrices
 
 from core.errors import InvalidInput
 from core.money import exact
@@ -44,7 +44,7 @@ def ensure_priced(*, provider: str, model: str, own: Price | None, may_be_unpric
         InvalidInput: no price is known for the model.
     """
     if own is None and not may_be_unpriced:
-        _public_price(Tokens(input=1), provider, model)
+        _look_up(Usage(), provider, model)
 
 
 def is_priced(*, provider: str, model: str, own: Price | None) -> bool:
@@ -60,7 +60,7 @@ def is_priced(*, provider: str, model: str, own: Price | None) -> bool:
 def context_window(provider: str, model: str) -> int | None:
     """Return the context window of `model` in tokens, or None if the public table does not give it."""
     try:
-        return calc_price(Usage(input_tokens=1), model, provider_id=provider).model.context_window
+        return calc_price(Usage(), model, provider_id=provider).model.context_window
     except LookupError:
         return None
 
@@ -71,14 +71,14 @@ def applied_price(*, provider: Provider, model: str, own: Price | None, markup: 
     Raises:
         InvalidInput: no price is known for the model.
     """
-    base, *long = [(0, _own_rates(own))] if own else _public_rates(provider, model)
+    base, long = (_own_rates(own), []) if own else _public_rates(provider, model)
     return AppliedPrice(
-        **_marked_up(base[1], markup),
+        **_marked_up(base, markup),
         model=model,
         provider=provider,
         source="organisation" if own else "public",
         markup=markup,
-        base=base[1],
+        base=base,
         long_prompts=[LongPromptRates(**_marked_up(rates, markup), above_input_tokens=above) for above, rates in long],
         context_window=own.context_window if own else context_window(provider, model),
         updated_at=own.updated_at if own else None,
@@ -99,16 +99,16 @@ def _own_rates(own: Price) -> Rates:
     )
 
 
-def _public_rates(provider: str, model: str) -> list[tuple[int, Rates]]:
-    """Return the public rates, each with the prompt length in tokens above which it applies, shortest first.
+def _public_rates(provider: str, model: str) -> tuple[Rates, list[tuple[int, Rates]]]:
+    """Return the public rates: the base rates, and those of long prompts, each with the prompt length in tokens above
+    which they apply, shortest first.
 
     Raises:
         InvalidInput: no price is known for the model.
     """
-    _public_price(Tokens(input=1), provider, model)  # raises an error that says what to do if there is none
-    public = calc_price(Usage(input_tokens=1), model, provider_id=provider).model_price
+    public = _look_up(Usage(), provider, model).model_price
     starts = {tier.start for rate in vars(public).values() for tier in getattr(rate, "tiers", ())}
-    return [(start, _rates_above(public, start)) for start in sorted({0, *starts})]
+    return _rates_above(public, 0), [(start, _rates_above(public, start)) for start in sorted(starts)]
 
 
 def _rates_above(public: ModelPrice, start: int) -> Rates:
@@ -152,11 +152,15 @@ def _public_price(tokens: Tokens, provider: str, model: str) -> tuple[Decimal, d
         cache_write_tokens=tokens.cache_write,
         output_tokens=tokens.output,
     )
+    found = _look_up(used, provider, model)
+    return found.total_price, {"source": "genai-prices", "model": found.model.id, "rates": str(found.model_price)}
+
+
+def _look_up(used: Usage, provider: str, model: str) -> PriceCalculation:
     try:
-        found = calc_price(used, model, provider_id=provider)
+        return calc_price(used, model, provider_id=provider)
     except LookupError as error:
         raise InvalidInput(
             f"No price is known for the model {model!r} of {provider}. Check its name, set your own price (PUT "
             f"/v1/prices/{model}), or say which server of yours serves it (rota providers set)."
         ) from error
-    return found.total_price, {"source": "genai-prices", "model": found.model.id, "rates": str(found.model_price)}

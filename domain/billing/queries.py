@@ -5,41 +5,62 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, delete, func, select, text
+from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from core.prepared import PreparedQuery, SingleStatement
+from core.rows import fetch_all, fetch_optional
 from domain.billing.models import prices
+from domain.billing.schemas import (
+    BudgetOfTask,
+    ClosedBill,
+    CrossedBudget,
+    MonthToClose,
+    MonthTotal,
+    Price,
+    StoredBudget,
+    StoredMoneyFacts,
+    UsageLine,
+)
 from domain.providers import service as providers
+from domain.providers.schemas import StoredEndpoint
 
 _PRICE = [column for column in prices.c if column.name != "org_id"]
 
 
-def own_price(connection: Connection, model: str) -> RowMapping | None:
+def own_price(connection: Connection, model: str) -> Price | None:
     """Return the organisation's own price for `model`."""
-    return connection.execute(select(*_PRICE).where(prices.c.model == model)).mappings().one_or_none()
+    return fetch_optional(connection.execute(select(*_PRICE).where(prices.c.model == model)), Price)
 
 
 _MINE = "nullif(current_setting('app.org', true), '')::uuid"
+_SERVING = providers.SERVING
 _MONEY = PreparedQuery(f"""
-    SELECT b.has_budgets, {", ".join(f"p.{column.name} AS price_{column.name}" for column in _PRICE)}, s.*
+    SELECT b.has_budgets, {", ".join(f"p.{column.name} AS price_{column.name}" for column in _PRICE)},
+           {", ".join(f"{_SERVING.column(name)} AS endpoint_{name}" for name in _SERVING.columns)}
       FROM (SELECT EXISTS (SELECT FROM budgets) AS has_budgets, CAST(:model AS text) AS wanted) b
       LEFT JOIN prices p ON p.model = b.wanted
-      LEFT JOIN LATERAL ({providers.SERVING.format(org=_MINE, model="b.wanted")}) s ON true
+      LEFT JOIN LATERAL ({_SERVING.fill(org=_MINE, model="b.wanted")}) {_SERVING.name} ON true
 """)  # noqa: S608
 
 
-def money_facts(at: Connection | SingleStatement, model: str) -> dict[str, Any]:
-    """Return the organisation's own price for `model` in columns named `price_…`, whether the organisation has any
-    budget, and its endpoint that serves the model. A price or an endpoint that does not exist is null.
+def money_facts(at: Connection | SingleStatement, model: str) -> StoredMoneyFacts:
+    """Return the organisation's own price for `model`, whether the organisation has any budget, and its endpoint that
+    serves the model.
     """
-    facts: dict[str, Any] = _MONEY.run(at, {"model": model}).first() or {}
-    return facts
+    row = _MONEY.run(at, {"model": model}).all[0]
+    price = {column.name: row[f"price_{column.name}"] for column in _PRICE}
+    endpoint = {name: row[f"endpoint_{name}"] for name in _SERVING.columns}
+    return StoredMoneyFacts(
+        price=Price(**price) if price["model"] else None,
+        has_budgets=row["has_budgets"],
+        endpoint=StoredEndpoint(**endpoint) if endpoint["name"] else None,
+    )
 
 
-def own_prices(connection: Connection) -> list[RowMapping]:
+def own_prices(connection: Connection) -> list[Price]:
     """Return all of the organisation's own prices."""
-    return list(connection.execute(select(*_PRICE).order_by(prices.c.model)).mappings())
+    return fetch_all(connection.execute(select(*_PRICE).order_by(prices.c.model)), Price)
 
 
 def put_price(connection: Connection, row: dict[str, Any]) -> None:
@@ -106,12 +127,12 @@ def current_month(connection: Connection, org: UUID) -> date:
     return found
 
 
-def usage_of_month(connection: Connection, org: UUID, month: date, dimension: str, limit: int) -> list[RowMapping]:
+def usage_of_month(connection: Connection, org: UUID, month: date, dimension: str, limit: int) -> list[UsageLine]:
     """Return the usage of the month that begins on `month`, by `dimension` (`all` for one line with everything),
     highest cost first.
     """
     values = {"org": org, "month": month, "dimension": dimension, "limit": limit}
-    return list(connection.execute(_MONTH, values).mappings())
+    return fetch_all(connection.execute(_MONTH, values), UsageLine)
 
 
 _BY_MONTH = text(f"""
@@ -126,9 +147,9 @@ _BY_MONTH = text(f"""
 """)  # noqa: S608
 
 
-def usage_by_month(connection: Connection, org: UUID, months: int) -> list[RowMapping]:
+def usage_by_month(connection: Connection, org: UUID, months: int) -> list[MonthTotal]:
     """Return the usage of the last `months` months that have any, newest first."""
-    return list(connection.execute(_BY_MONTH, {"org": org, "months": months}).mappings())
+    return fetch_all(connection.execute(_BY_MONTH, {"org": org, "months": months}), MonthTotal)
 
 
 # Totals are written in key order, so that two concurrent runs cannot deadlock.
@@ -176,11 +197,11 @@ _TO_CLOSE = text("""
 """)
 
 
-def months_to_close(connection: Connection, grace: timedelta) -> list[RowMapping]:
+def months_to_close(connection: Connection, grace: timedelta) -> list[MonthToClose]:
     """Return up to 100 organisations and months that ended more than `grace` ago, are fully totalled and have no
     bill.
     """
-    return list(connection.execute(_TO_CLOSE, {"grace": grace}).mappings())
+    return fetch_all(connection.execute(_TO_CLOSE, {"grace": grace}), MonthToClose)
 
 
 def insert_bill(connection: Connection, org: UUID, month: date, body: str) -> None:
@@ -191,17 +212,17 @@ def insert_bill(connection: Connection, org: UUID, month: date, body: str) -> No
     connection.execute(statement, {"org": org, "month": month, "body": body})
 
 
-def bill(connection: Connection, org: UUID, month: date) -> RowMapping | None:
+def bill(connection: Connection, org: UUID, month: date) -> ClosedBill | None:
     """Return the bill of a closed month."""
     statement = text("SELECT closed_at, body FROM bills WHERE org_id = :org AND month = :month")
-    return connection.execute(statement, {"org": org, "month": month}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"org": org, "month": month}), ClosedBill)
 
 
 # ── budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _BUDGETS = text("""
     SELECT b.agent, b.monthly_limit, coalesce(m.spent + h.spent, 0) AS spent,
-           coalesce(m.held - h.spent, 0) AS held, coalesce(m.alerted, 0) AS alerted
+           coalesce(m.held - h.spent, 0) AS held
       FROM budgets b
       LEFT JOIN budget_months m ON m.org_id = b.org_id AND m.agent = b.agent
                                AND m.month = rota_month(b.org_id, rota_now())
@@ -211,9 +232,9 @@ _BUDGETS = text("""
 """)
 
 
-def budgets(connection: Connection, org: UUID) -> list[RowMapping]:
+def budgets(connection: Connection, org: UUID) -> list[StoredBudget]:
     """Return the budgets with what is spent and reserved of them in the current month."""
-    return list(connection.execute(_BUDGETS, {"org": org}).mappings())
+    return fetch_all(connection.execute(_BUDGETS, {"org": org}), StoredBudget)
 
 
 def has_budgets(connection: Connection, org: UUID) -> bool:
@@ -251,9 +272,9 @@ _CONCERNED = text("""
 """)
 
 
-def budgets_concerned(connection: Connection, org: UUID, agent: str, task: UUID) -> list[RowMapping]:
+def budgets_concerned(connection: Connection, org: UUID, agent: str, task: UUID) -> list[BudgetOfTask]:
     """Return the budgets that a task of `agent` draws on, with what is left of the task's reserves."""
-    return list(connection.execute(_CONCERNED, {"org": org, "agent": agent, "task": task}).mappings())
+    return fetch_all(connection.execute(_CONCERNED, {"org": org, "agent": agent, "task": task}), BudgetOfTask)
 
 
 # A month's row starts with what the month has used so far: a budget may be set on any day.
@@ -278,13 +299,13 @@ _RESERVE_BUDGET = text("""
 """)
 
 
-def budget_month(connection: Connection, org: UUID, agent: str) -> RowMapping | None:
+def budget_month(connection: Connection, org: UUID, agent: str) -> date | None:
     """Return the current month of a budget, or None if its row does not exist yet."""
     statement = text(
         "SELECT month FROM budget_months WHERE org_id = :org AND agent = :agent "
         "AND month = rota_month(:org, rota_now())"
     )
-    return connection.execute(statement, {"org": org, "agent": agent}).mappings().one_or_none()
+    return connection.execute(statement, {"org": org, "agent": agent}).scalar_one_or_none()
 
 
 def begin_budget_month(connection: Connection, org: UUID, agent: str, used: Decimal) -> date:
@@ -352,9 +373,9 @@ _TOLD = text("""
 """)
 
 
-def crossed_budgets(connection: Connection) -> list[RowMapping]:
+def crossed_budgets(connection: Connection) -> list[CrossedBudget]:
     """Return the budgets that reached 50, 80 or 100 percent and for which no alert at that mark was recorded yet."""
-    return list(connection.execute(_CROSSED).mappings())
+    return fetch_all(connection.execute(_CROSSED), CrossedBudget)
 
 
 def note_told(connection: Connection, org: UUID, agent: str, share: int) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from core.model_providers import ProviderName
 from core.numbers import PlainDecimal
-from domain.providers.schemas import Endpoint
+from domain.providers.schemas import Endpoint, StoredEndpoint
 
 Provider = ProviderName
 PerMillion = Annotated[PlainDecimal, Field(ge=0, max_digits=20, decimal_places=10)]
@@ -84,6 +84,15 @@ class AppliedPrice(Rates):
     updated_at: datetime | None = Field(description="null for the public price")
 
 
+@dataclass(frozen=True, slots=True)
+class StoredMoneyFacts:
+    """Price, budgets and endpoint of a model, as stored."""
+
+    price: Price | None
+    has_budgets: bool
+    endpoint: StoredEndpoint | None
+
+
 @dataclass(frozen=True)
 class MoneyFacts:
     """Price, budgets and endpoint of a model, read before a call is made."""
@@ -123,7 +132,7 @@ class UsageLine(BaseModel):
 
     name: str = Field(description="the model, the agent, the conversation's key or the workflow's run")
     model_calls: int
-    rehearsal_calls: int = Field(description="of the calls, answered by the rehearsal model: nobody charged for them")
+    rehearsal_calls: int = Field(description="calls answered by the rehearsal model, which charges nothing")
     estimated_calls: int = Field(default=0, description=_ESTIMATED)
     unpriced_calls: int = Field(default=0, description=_UNPRICED)
     input_tokens: int
@@ -162,6 +171,22 @@ class Bill(BaseModel):
     by_workflow: list[UsageLine] = Field(description="by run, the 100 dearest")
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedBill:
+    """The bill of a closed month, as stored: its body is the JSON of a `Bill`."""
+
+    closed_at: datetime
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MonthToClose:
+    """A month of an organisation that is over and has no bill yet."""
+
+    org_id: UUID
+    month: date
+
+
 class UsageReport(Bill):
     """A month's bill, and the months before it."""
 
@@ -185,6 +210,26 @@ class Budget(BudgetFields):
     spent: Decimal
     held: Decimal = Field(description="reserved for calls under way")
     share: float = Field(description="of the limit that is spent")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBudget:
+    """A budget, and what its row of the current month says; zero if that row does not exist yet."""
+
+    agent: str
+    monthly_limit: Decimal
+    spent: Decimal
+    held: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetOfTask:
+    """A budget that a task draws on."""
+
+    agent: str
+    monthly_limit: Decimal
+    free: Decimal
+    """what is left of the task's reserve"""
 
 
 class CrossedBudget(BaseModel):

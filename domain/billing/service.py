@@ -1,13 +1,12 @@
 """Operations on prices, usage, bills and budgets."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.errors import InvalidInput, NotFound, RotaError
 from core.prepared import SingleStatement
@@ -23,6 +22,7 @@ from domain.billing.schemas import (
     MonthTotal,
     Price,
     PriceFields,
+    StoredBudget,
     UsageLine,
     UsageReport,
 )
@@ -34,19 +34,14 @@ _HISTORY_MONTHS = 24
 
 def own_price(connection: Connection, model: str) -> Price | None:
     """Return the organisation's own price for `model`, or None if it has none."""
-    row = queries.own_price(connection, model)
-    return Price(**row) if row else None
+    return queries.own_price(connection, model)
 
 
 def money_facts(at: Connection | SingleStatement, model: str) -> MoneyFacts:
     """Return an organisation's own price for `model`, whether it has any budget, and its endpoint for the model."""
-    row = queries.money_facts(at, model)
-    price = {name.removeprefix("price_"): value for name, value in row.items() if name.startswith("price_")}
-    return MoneyFacts(
-        price=Price(**price) if price["model"] else None,
-        has_budgets=bool(row["has_budgets"]),
-        endpoint=providers.endpoint_of(row, model),
-    )
+    stored = queries.money_facts(at, model)
+    endpoint = providers.endpoint_of(stored.endpoint, model)
+    return MoneyFacts(price=stored.price, has_budgets=stored.has_budgets, endpoint=endpoint)
 
 
 def list_prices(connection: Connection, org: UUID, models: Iterable[str] = ()) -> list[AppliedPrice]:
@@ -54,7 +49,7 @@ def list_prices(connection: Connection, org: UUID, models: Iterable[str] = ()) -
     without a known price are left out.
     """
     markup = tenants.get_organisation(connection, org).markup
-    own = {row["model"]: Price(**row) for row in queries.own_prices(connection)}
+    own = {price.model: price for price in queries.own_prices(connection)}
     found = []
     for model in sorted({*own, *models}):
         price = own.get(model)
@@ -68,10 +63,10 @@ def list_prices(connection: Connection, org: UUID, models: Iterable[str] = ()) -
 def set_price(connection: Connection, org: UUID, model: str, fields: PriceFields) -> Price:
     """Set the organisation's own price for `model`. Usage that was billed before keeps its price."""
     queries.put_price(connection, {"org_id": org, "model": model, **fields.model_dump()})
-    row = queries.own_price(connection, model)
-    if row is None:
+    price = queries.own_price(connection, model)
+    if price is None:
         raise NotFound("The price was removed again at once.")
-    return Price(**row)
+    return price
 
 
 def remove_price(connection: Connection, model: str) -> None:
@@ -94,7 +89,7 @@ _GRACE = timedelta(hours=1)
 
 def usage_report(connection: Connection, org: UUID, month: date | None = None) -> UsageReport:
     """Return the usage of the month that contains `month` (default: the current one), with the history by month."""
-    history = [_month_total(row) for row in queries.usage_by_month(connection, org, _HISTORY_MONTHS)]
+    history = queries.usage_by_month(connection, org, _HISTORY_MONTHS)
     return UsageReport(**bill(connection, org, month).model_dump(), history=history)
 
 
@@ -103,32 +98,34 @@ def bill(connection: Connection, org: UUID, month: date | None = None) -> Bill:
     first = (month or queries.current_month(connection, org)).replace(day=1)
     closed = queries.bill(connection, org, first)
     if closed is not None:
-        return Bill(**closed["body"] | {"closed_at": closed["closed_at"]})
+        return Bill(**closed.body | {"closed_at": closed.closed_at})
     return _bill_so_far(connection, org, first)
 
 
 def _bill_so_far(connection: Connection, org: UUID, first: date, most: int = _MOST_LINES) -> Bill:
-    found = queries.usage_of_month(connection, org, first, "all", 1)
-    whole = dict(found[0]) if found else dict.fromkeys(_NUMBERS, Decimal(0))
-    base, billed = Decimal(whole["base_cost"]), Decimal(whole["billed_cost"])
-    lines = {
-        f"by_{dimension}": [UsageLine(**row) for row in queries.usage_of_month(connection, org, first, dimension, most)]
-        for dimension in ("model", "agent", "conversation", "workflow")
-    }
+    """Compute the bill of a month from its usage so far, with at most `most` lines in each part."""
+
+    def by(dimension: str) -> list[UsageLine]:
+        return queries.usage_of_month(connection, org, first, dimension, most)
+
+    whole = next(iter(by("all")), _NO_USAGE)
+    base, billed = whole.base_cost, whole.billed_cost
     return Bill(
         month=first,
         closed_at=None,
         markup=(billed / base - 1).quantize(Decimal("0.0001")) if base else Decimal(0),
-        total=_month_total({**whole, "month": first}),
-        **lines,
+        total=MonthTotal(month=first, **whole.model_dump(exclude={"name"})),
+        by_model=by("model"),
+        by_agent=by("agent"),
+        by_conversation=by("conversation"),
+        by_workflow=by("workflow"),
     )
 
 
-_NUMBERS = [name for name in MonthTotal.model_fields if name != "month"]
-
-
-def _month_total(row: Mapping[Any, Any]) -> MonthTotal:
-    return MonthTotal(**{name: row[name] for name in MonthTotal.model_fields})
+_NO_USAGE = UsageLine(
+    name="", model_calls=0, rehearsal_calls=0, input_tokens=0, cached_tokens=0, output_tokens=0, base_cost=Decimal(0),
+    billed_cost=Decimal(0),
+)  # fmt: skip
 
 
 def total_usage(connection: Connection) -> int:
@@ -139,9 +136,9 @@ def total_usage(connection: Connection) -> int:
 def close_months(connection: Connection) -> int:
     """Store the bills of the months that are over, each once. Return how many months were due."""
     due = queries.months_to_close(connection, _GRACE)
-    for row in due:
-        body = _bill_so_far(connection, row["org_id"], row["month"], _ALL_LINES).model_dump_json()
-        queries.insert_bill(connection, row["org_id"], row["month"], body)
+    for one in due:
+        body = _bill_so_far(connection, one.org_id, one.month, _ALL_LINES).model_dump_json()
+        queries.insert_bill(connection, one.org_id, one.month, body)
     return len(due)
 
 
@@ -157,14 +154,14 @@ class BudgetExhausted(RotaError):
 
 def list_budgets(connection: Connection, org: UUID) -> list[Budget]:
     """Return the budgets with what the current month has used of them."""
-    return [_budget(connection, org, row) for row in queries.budgets(connection, org)]
+    return [_budget(connection, org, stored) for stored in queries.budgets(connection, org)]
 
 
-def _budget(connection: Connection, org: UUID, row: RowMapping) -> Budget:
-    spent = row["spent"] or _used(connection, org, row["agent"])
-    limit = row["monthly_limit"]
+def _budget(connection: Connection, org: UUID, stored: StoredBudget) -> Budget:
+    spent = stored.spent or _used(connection, org, stored.agent)
+    limit = stored.monthly_limit
     share = float(spent / limit) if limit else 1.0
-    return Budget(agent=row["agent"], monthly_limit=limit, spent=spent, held=row["held"], share=share)
+    return Budget(agent=stored.agent, monthly_limit=limit, spent=spent, held=stored.held, share=share)
 
 
 def set_budget(connection: Connection, org: UUID, agent: str, fields: BudgetFields) -> list[Budget]:
@@ -209,26 +206,23 @@ def reserve(connection: Connection, org: UUID, agent: str, task: UUID, most: Cal
     """
     concerned = queries.budgets_concerned(connection, org, agent, task)
     amount = most() if concerned else Decimal(0)
-    for row in concerned:
-        missing = amount - row["free"]
+    for budget in concerned:
+        missing = amount - budget.free
         if missing <= 0:
             continue
-        found = queries.budget_month(connection, org, row["agent"])
-        month = (
-            found["month"]
-            if found
-            else queries.begin_budget_month(connection, org, row["agent"], _used(connection, org, row["agent"]))
+        month = queries.budget_month(connection, org, budget.agent) or queries.begin_budget_month(
+            connection, org, budget.agent, _used(connection, org, budget.agent)
         )
         wanted = {
-            "org": org, "agent": row["agent"], "month": month, "task": task, "limit": row["monthly_limit"],
+            "org": org, "agent": budget.agent, "month": month, "task": task, "limit": budget.monthly_limit,
         }  # fmt: skip
         if not (
             (missing < _CHUNK and queries.reserve_budget(connection, wanted | {"amount": _CHUNK}))
             or queries.reserve_budget(connection, wanted | {"amount": missing})
         ):
-            whose = f"of the agent {row['agent']}" if row["agent"] else "of the organisation"
+            whose = f"of the agent {budget.agent}" if budget.agent else "of the organisation"
             raise BudgetExhausted(
-                f"The monthly budget {whose} (${row['monthly_limit']:f}) does not cover another call of up to "
+                f"The monthly budget {whose} (${budget.monthly_limit:f}) does not cover another call of up to "
                 f"${amount:.4f}. It goes on when the budget is raised, or next month.",
                 needed=amount,
             )
@@ -238,7 +232,7 @@ def _used(connection: Connection, org: UUID, agent: str) -> Decimal:
     """Return what the current month has been billed so far, from usage: the start value of a budget's month."""
     month = queries.current_month(connection, org)
     lines = queries.usage_of_month(connection, org, month, "agent" if agent else "all", 10_000)
-    return sum((row["billed_cost"] for row in lines if row["name"] == agent), start=Decimal(0))
+    return sum((line.billed_cost for line in lines if line.name == agent), start=Decimal(0))
 
 
 def draw(connection: Connection, task: UUID, amount: Decimal) -> None:
@@ -254,7 +248,7 @@ def release_reserves(connection: Connection, task: UUID) -> None:
 
 def crossed_budgets(connection: Connection) -> list[CrossedBudget]:
     """Return the budgets that reached 50, 80 or 100 percent and for which no alert at that mark was recorded yet."""
-    return [CrossedBudget(**row) for row in queries.crossed_budgets(connection)]
+    return queries.crossed_budgets(connection)
 
 
 def note_told(connection: Connection, crossed: CrossedBudget) -> bool:

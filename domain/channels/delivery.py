@@ -118,7 +118,7 @@ class _Hands:
             if room.messages == 0 or self.is_stopped:
                 return
             with system_transaction() as connection:
-                taken = [Outgoing(**row) for row in queries.take_due(connection, room)]
+                taken = queries.take_due(connection, room)
             with self._changed:
                 self._count += len(taken)
                 self._running += len(taken)
@@ -250,9 +250,8 @@ def _pause(message: Outgoing, trouble: ReceiverInTrouble) -> timedelta:
     return pause_after(message.receiver_failures + 1, trouble.retry_after)
 
 
-def reclaim_left_behind(senders: Senders) -> dict[UUID, str]:
+def reclaim_left_behind(senders: Senders) -> dict[UUID, MessageStatus]:
     """Reclaim the messages whose sender died: queue them again or mark them as unknown. Return their new statuses."""
     harmless: list[str] = [kind for kind, sender in senders.items() if sender.repeat_is_harmless]
     with system_transaction() as connection:
-        rows = queries.reclaim_left_behind(connection, _LEASE, harmless)
-    return {row["id"]: row["status"] for row in rows}
+        return queries.reclaim_left_behind(connection, _LEASE, harmless)

@@ -145,7 +145,7 @@ def _as_bytes(settings: EmailSettings, message: Outgoing) -> bytes:
 
 def _written(settings: EmailSettings, message: Outgoing) -> EmailMessage:
     mail = EmailMessage()
-    mail["From"] = formataddr((settings.sender_name or "", settings.sender))
+    mail["From"] = formataddr((" ".join((settings.sender_name or "").split()), settings.sender))
     mail["To"] = message.recipient
     mail["Subject"] = " ".join(message.subject.split())
     mail["Date"] = formatdate()

@@ -1,23 +1,41 @@
 """All SQL about channels, webhooks, templates, the outbox, the inbox and notifications."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.json_text import dump_json
-from domain.channels.schemas import Payer, Room
+from core.rows import fetch_all, fetch_one, fetch_optional
+from domain.channels.schemas import (
+    ChannelView,
+    FeedWebhook,
+    Letter,
+    Message,
+    MessageStatus,
+    Notification,
+    Outgoing,
+    Payer,
+    Received,
+    Room,
+    StoredSecret,
+    Template,
+    Webhook,
+    Withdrawn,
+)
 
 # ── channels, webhooks, templates ────────────────────────────────────────────────────────────────────────────────────
 
 _CHANNEL = "kind, settings, secret IS NOT NULL AS has_secret, changed_at"
 
 
-def channels(connection: Connection) -> list[RowMapping]:
+def channels(connection: Connection) -> list[ChannelView]:
     """Return the channels that are set up, without secrets."""
-    return list(connection.execute(text(f"SELECT {_CHANNEL} FROM channels ORDER BY kind")).mappings())  # noqa: S608
+    statement = text(f"SELECT {_CHANNEL} FROM channels ORDER BY kind")  # noqa: S608
+    return fetch_all(connection.execute(statement), ChannelView)
 
 
 def has_channel(connection: Connection, org: UUID, kind: str) -> bool:
@@ -42,7 +60,7 @@ def delete_channel(connection: Connection, kind: str) -> bool:
 
 
 _WEBHOOK = """
-    SELECT w.id, w.url, w.events, w.created_at, w.disabled_at, w.disabled_because,
+    SELECT w.id, w.url, w.events, w.agents, w.created_at, w.disabled_at, w.disabled_because,
            CASE WHEN t.failures > 0 THEN t.since END AS failing_since, t.error AS last_error,
            CASE WHEN t.failures > 0 THEN t.retry_at END AS retry_at
       FROM webhooks w LEFT JOIN troubled_receivers t ON t.org_id = w.org_id AND t.receiver = w.id::text
@@ -51,22 +69,67 @@ _WEBHOOKS = text(f"{_WEBHOOK} WHERE w.org_id = :org ORDER BY w.id")
 _ONE_WEBHOOK = text(f"{_WEBHOOK} WHERE w.id = :id")
 
 
-def webhooks(connection: Connection, org: UUID) -> list[RowMapping]:
+def webhooks(connection: Connection, org: UUID) -> list[Webhook]:
     """Return an organisation's webhooks, without secrets."""
-    return list(connection.execute(_WEBHOOKS, {"org": org}).mappings())
+    return fetch_all(connection.execute(_WEBHOOKS, {"org": org}), Webhook)
 
 
-def webhook(connection: Connection, webhook_id: UUID) -> RowMapping | None:
+def webhook(connection: Connection, webhook_id: UUID) -> Webhook | None:
     """Return one webhook, without its secret."""
-    return connection.execute(_ONE_WEBHOOK, {"id": webhook_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_ONE_WEBHOOK, {"id": webhook_id}), Webhook)
 
 
 def insert_webhook(connection: Connection, row: dict[str, Any]) -> None:
     """Add a webhook."""
     statement = text(
-        "INSERT INTO webhooks (id, org_id, url, events, secret) VALUES (:id, :org, :url, :events, :secret)"
+        "INSERT INTO webhooks (id, org_id, url, events, agents, secret) "
+        "VALUES (:id, :org, :url, :events, :agents, :secret)"
     )
     connection.execute(statement, row)
+
+
+_BEHIND = text("""
+    SELECT w.id FROM webhooks w
+     WHERE w.disabled_at IS NULL AND (w.cursor_xid > pg_snapshot_xmax(pg_current_snapshot()) OR EXISTS (
+           SELECT FROM events e
+            WHERE e.org_id = w.org_id AND (e.xid, e.seq) > (w.cursor_xid, w.cursor_seq)
+              AND e.xid < pg_snapshot_xmin(pg_current_snapshot())))
+     ORDER BY w.cursor_xid LIMIT 200
+""")
+
+
+def webhooks_behind(connection: Connection) -> list[UUID]:
+    """Return the webhooks with new events in the feed of their organisation, those that are furthest behind first."""
+    return list(connection.execute(_BEHIND).scalars())
+
+
+_LOCK_FEED_WEBHOOK = text("""
+    SELECT id, org_id, url, events, agents, CAST(CAST(cursor_xid AS text) AS bigint) AS cursor_xid, cursor_seq
+      FROM webhooks WHERE id = :id AND disabled_at IS NULL FOR UPDATE SKIP LOCKED
+""")
+
+
+def lock_feed_webhook(connection: Connection, webhook_id: UUID) -> FeedWebhook | None:
+    """Lock a webhook, and return it with its cursor; None if it is disabled or locked."""
+    return fetch_optional(connection.execute(_LOCK_FEED_WEBHOOK, {"id": webhook_id}), FeedWebhook)
+
+
+_SET_CURSOR = text("""
+    UPDATE webhooks SET cursor_xid = CAST(CAST(:xid AS text) AS xid8), cursor_seq = :seq WHERE id = :id
+""")
+
+
+def set_webhook_cursor(connection: Connection, webhook_id: UUID, cursor: tuple[int, int]) -> None:
+    """Note up to where events were put into the outbox."""
+    connection.execute(_SET_CURSOR, {"id": webhook_id, "xid": str(cursor[0]), "seq": cursor[1]})
+
+
+_NOTIFIED = text("SELECT id, notify FROM tasks WHERE id = ANY(:tasks) AND notify IS NOT NULL")
+
+
+def notified_tasks(connection: Connection, tasks: Sequence[UUID | None]) -> dict[UUID | None, str]:
+    """Return the URLs that the submissions of these tasks name, by task."""
+    return {row.id: row.notify for row in connection.execute(_NOTIFIED, {"tasks": [one for one in tasks if one]})}
 
 
 def set_webhook_secret(connection: Connection, webhook_id: UUID, secret: bytes) -> None:
@@ -75,7 +138,15 @@ def set_webhook_secret(connection: Connection, webhook_id: UUID, secret: bytes) 
     connection.execute(statement, {"id": webhook_id, "secret": secret})
 
 
-_ENABLE = text("UPDATE webhooks SET disabled_at = NULL, disabled_because = NULL WHERE id = :id")
+# What happened while it was disabled is not posted afterwards: it would be old news, and only in part.
+_ENABLE = text("""
+    UPDATE webhooks
+       SET cursor_xid = CASE WHEN disabled_at IS NULL THEN cursor_xid
+                             ELSE pg_snapshot_xmin(pg_current_snapshot()) END,
+           cursor_seq = CASE WHEN disabled_at IS NULL THEN cursor_seq ELSE 0 END,
+           disabled_at = NULL, disabled_because = NULL
+     WHERE id = :id
+""")
 _DISABLE = text("""
     UPDATE webhooks SET disabled_at = rota_now(), disabled_because = :because WHERE id = :id AND disabled_at IS NULL
     RETURNING url
@@ -102,15 +173,16 @@ def delete_webhook(connection: Connection, webhook_id: UUID) -> bool:
 _TEMPLATE = "name, subject, body, changed_at"
 
 
-def templates(connection: Connection) -> list[RowMapping]:
+def templates(connection: Connection) -> list[Template]:
     """Return every template."""
-    return list(connection.execute(text(f"SELECT {_TEMPLATE} FROM templates ORDER BY name")).mappings())  # noqa: S608
+    statement = text(f"SELECT {_TEMPLATE} FROM templates ORDER BY name")  # noqa: S608
+    return fetch_all(connection.execute(statement), Template)
 
 
-def template(connection: Connection, name: str) -> RowMapping | None:
+def template(connection: Connection, name: str) -> Template | None:
     """Return the template called `name`."""
     statement = text(f"SELECT {_TEMPLATE} FROM templates WHERE name = :name")  # noqa: S608
-    return connection.execute(statement, {"name": name}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"name": name}), Template)
 
 
 def put_template(connection: Connection, row: dict[str, Any]) -> None:
@@ -130,20 +202,20 @@ def delete_template(connection: Connection, name: str) -> bool:
 
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_SECRETS = {"channels": ("org_id", "kind"), "webhooks": ("org_id", "id")}
+_KEYS = {"channels": "kind", "webhooks": "id"}
 
 
-def secrets(connection: Connection, table: str) -> list[RowMapping]:
+def secrets(connection: Connection, table: str) -> list[StoredSecret]:
     """Return every secret of `table` with the key of its row, and lock the rows."""
-    names = ", ".join(_SECRETS[table])
-    statement = text(f"SELECT {names}, secret FROM {table} WHERE secret IS NOT NULL FOR UPDATE")  # noqa: S608
-    return list(connection.execute(statement).mappings())
+    key = _KEYS[table]
+    statement = text(f"SELECT org_id, {key} AS key, secret FROM {table} WHERE secret IS NOT NULL FOR UPDATE")  # noqa: S608
+    return fetch_all(connection.execute(statement), StoredSecret)
 
 
-def set_secret(connection: Connection, table: str, row: dict[str, Any]) -> None:
+def set_secret(connection: Connection, table: str, row: StoredSecret) -> None:
     """Replace a secret."""
-    where = " AND ".join(f"{name} = :{name}" for name in _SECRETS[table])
-    connection.execute(text(f"UPDATE {table} SET secret = :secret WHERE {where}"), row)  # noqa: S608
+    statement = text(f"UPDATE {table} SET secret = :secret WHERE org_id = :org_id AND {_KEYS[table]} = :key")  # noqa: S608
+    connection.execute(statement, asdict(row))
 
 
 # ── the outbox ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,6 +237,15 @@ _INSERT = text(f"""
 _MUST_STAY = text(f"""
     SELECT NOT is_demonstration AND {_IS_REHEARSED} FROM organisations WHERE id = :org
 """)  # noqa: S608
+_REHEARSED = text("""
+    SELECT s.task_id FROM steps s
+     WHERE s.task_id = ANY(:tasks) AND s.stage = 'decide' AND s.output ->> 'is_rehearsal' = 'true'
+       AND NOT (SELECT is_demonstration FROM organisations WHERE id = :org)
+     UNION
+    SELECT u.task_id FROM usage u
+     WHERE u.task_id = ANY(:tasks) AND u.is_rehearsal
+       AND NOT (SELECT is_demonstration FROM organisations WHERE id = :org)
+""")
 _MESSAGE = """
     SELECT id, channel, recipient, contact, webhook_id, is_rehearsal, subject, body, status, send_after, attempts,
            error, task_id, seq, created_at, sent_at FROM outbox
@@ -190,14 +271,19 @@ def must_stay(connection: Connection, org: UUID, writers: list[UUID]) -> bool:
     return bool(connection.execute(_MUST_STAY, {"org": org, "writers": writers}).scalar_one())
 
 
-def messages(connection: Connection, wanted: dict[str, Any]) -> list[RowMapping]:
+def rehearsed(connection: Connection, org: UUID, tasks: list[UUID]) -> set[UUID]:
+    """Return the tasks in which the rehearsal model answered, unless the organisation is a demonstration."""
+    return set(connection.execute(_REHEARSED, {"org": org, "tasks": tasks}).scalars())
+
+
+def messages(connection: Connection, wanted: dict[str, Any]) -> list[Message]:
     """Return the messages that match, newest first."""
-    return list(connection.execute(_PAGE, wanted).mappings())
+    return fetch_all(connection.execute(_PAGE, wanted), Message)
 
 
-def message(connection: Connection, message_id: UUID) -> RowMapping | None:
+def message(connection: Connection, message_id: UUID) -> Message | None:
     """Return one message."""
-    return connection.execute(_ONE, {"id": message_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_ONE, {"id": message_id}), Message)
 
 
 # A lane is the queue of one receiver. The recursion reads one index entry per lane (a loose index scan), so neither a
@@ -253,12 +339,12 @@ _TAKE = text("""
 """)
 
 
-def take_due(connection: Connection, room: Room) -> list[RowMapping]:
+def take_due(connection: Connection, room: Room) -> list[Outgoing]:
     """Mark the next due messages as being sent and return them with what their channels need. Every organisation gets
     one message before any gets a second; organisations whose last turn is longest ago come first.
     """
     connection.execute(_TAKE_LOCK)
-    return list(connection.execute(_TAKE, asdict(room)).mappings())
+    return fetch_all(connection.execute(_TAKE, asdict(room)), Outgoing)
 
 
 _TROUBLE = text("""
@@ -313,15 +399,16 @@ _LEFT_BEHIND = text("""
     UPDATE outbox SET sending_since = NULL, error = 'Its sender died while it was being sent.',
            status = CASE WHEN channel = ANY(:harmless) AND NOT is_unwanted THEN 'queued' ELSE 'unknown' END
      WHERE status = 'sending' AND sending_since < rota_now() - CAST(:lease AS interval)
-    RETURNING id, org_id, status
+    RETURNING id, status
 """)
 
 
-def reclaim_left_behind(connection: Connection, lease: timedelta, harmless: list[str]) -> list[RowMapping]:
-    """Reclaim the messages whose sender died and return them: queued again on the `harmless` channels, where receivers
-    recognise duplicates, unless withdrawn; otherwise of unknown outcome.
+def reclaim_left_behind(connection: Connection, lease: timedelta, harmless: list[str]) -> dict[UUID, MessageStatus]:
+    """Reclaim the messages whose sender died and return their new statuses: queued on the `harmless` channels, where
+    receivers recognise duplicates, unless withdrawn; otherwise unknown.
     """
-    return list(connection.execute(_LEFT_BEHIND, {"lease": lease, "harmless": harmless}).mappings())
+    rows = connection.execute(_LEFT_BEHIND, {"lease": lease, "harmless": harmless})
+    return {row.id: row.status for row in rows}
 
 
 _CHANGE = text("UPDATE outbox SET status = :to, sent_at = CASE WHEN :to = 'sent' THEN rota_now() END "
@@ -370,9 +457,10 @@ _NOTIFICATIONS = text("""
 """)
 
 
-def notifications(connection: Connection, user: UUID, *, unread: bool, limit: int) -> list[RowMapping]:
+def notifications(connection: Connection, user: UUID, *, unread: bool, limit: int) -> list[Notification]:
     """Return a user's notifications, newest first."""
-    return list(connection.execute(_NOTIFICATIONS, {"user": user, "unread": unread, "limit": limit}).mappings())
+    bound = {"user": user, "unread": unread, "limit": limit}
+    return fetch_all(connection.execute(_NOTIFICATIONS, bound), Notification)
 
 
 def mark_read(connection: Connection, user: UUID, notification_id: UUID | None) -> int:
@@ -454,9 +542,9 @@ def claim_payment(connection: Connection, payer: Payer) -> bool:
     return connection.execute(_CLAIM_PAYMENT, payer.model_dump()).rowcount == 1
 
 
-def unclaim_payment(connection: Connection, message_id: UUID) -> RowMapping | None:
+def unclaim_payment(connection: Connection, message_id: UUID) -> Payer | None:
     """Mark the conversation of a message as unpaid if no other message of ours is left in it. Return what had paid."""
-    return connection.execute(_UNCLAIM_PAYMENT, {"message": message_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_UNCLAIM_PAYMENT, {"message": message_id}), Payer)
 
 
 def number_of(connection: Connection, message_id: UUID) -> str | None:
@@ -496,28 +584,29 @@ def receive(connection: Connection, row: dict[str, Any]) -> bool:
     return connection.execute(_RECEIVE, row).rowcount == 1
 
 
-def received(connection: Connection, row_id: UUID) -> RowMapping | None:
+def received(connection: Connection, row_id: UUID) -> Received:
     """Return an inbound message."""
-    return connection.execute(text(f"{_RECEIVED} WHERE id = :id"), {"id": row_id}).mappings().one_or_none()
+    return fetch_one(connection.execute(text(f"{_RECEIVED} WHERE id = :id"), {"id": row_id}), Received)
 
 
-def received_as(connection: Connection, channel: str, outside_id: str) -> RowMapping | None:
+def received_as(connection: Connection, channel: str, outside_id: str) -> Received:
     """Return the inbound message that was delivered under an external id."""
     statement = text(f"{_RECEIVED} WHERE channel = :channel AND outside_id = :id")
-    return connection.execute(statement, {"channel": channel, "id": outside_id}).mappings().one_or_none()
+    return fetch_one(connection.execute(statement, {"channel": channel, "id": outside_id}), Received)
 
 
-def all_received(connection: Connection, *, contact: UUID | None, before: UUID | None, limit: int) -> list[RowMapping]:
+def all_received(connection: Connection, *, contact: UUID | None, before: UUID | None, limit: int) -> list[Received]:
     """Return the inbound messages, newest first."""
     conditions = [*(["contact = :contact"] if contact else []), *(["id < :before"] if before else [])]
     wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = text(f"{_RECEIVED} {wanted} ORDER BY id DESC LIMIT :limit")
-    return list(connection.execute(statement, {"contact": contact, "before": before, "limit": limit}).mappings())
+    bound = {"contact": contact, "before": before, "limit": limit}
+    return fetch_all(connection.execute(statement, bound), Received)
 
 
-def correspondence(connection: Connection, contact: UUID, limit: int) -> list[RowMapping]:
+def correspondence(connection: Connection, contact: UUID, limit: int) -> list[Letter]:
     """Return the messages sent to a contact and received from them, newest first."""
-    return list(connection.execute(_CORRESPONDENCE, {"contact": contact, "limit": limit}).mappings())
+    return fetch_all(connection.execute(_CORRESPONDENCE, {"contact": contact, "limit": limit}), Letter)
 
 
 def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None) -> None:
@@ -525,11 +614,11 @@ def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: d
     connection.execute(_POSTPONE, {"id": message_id, "to": to, "leave_by": leave_by})
 
 
-def withdraw(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
+def withdraw(connection: Connection, ids: list[UUID]) -> list[Withdrawn]:
     """Cancel the queued ones of these messages. Those that are being sent, or may have been sent, are marked so that
     they are not sent again. Return both.
     """
-    return list(connection.execute(_WITHDRAW, {"ids": ids}).mappings())
+    return fetch_all(connection.execute(_WITHDRAW, {"ids": ids}), Withdrawn)
 
 
 def is_unwanted(connection: Connection, message_id: UUID) -> bool:

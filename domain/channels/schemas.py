@@ -94,6 +94,16 @@ class SetUpChannel(ChannelView):
     signing_secret: str | None = Field(description="of a gateway, shown this once: it verifies what is posted to it")
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """An encrypted secret of a channel or webhook, with the key of its row."""
+
+    org_id: UUID
+    key: ChannelKind | UUID
+    """the kind of the channel, or the id of the webhook"""
+    secret: bytes
+
+
 class NewWebhook(BaseModel):
     """A webhook to be added: where to post which events."""
 
@@ -101,7 +111,15 @@ class NewWebhook(BaseModel):
 
     url: Url
     events: list[Annotated[str, StringConstraints(pattern=r"^(\*|[a-z_]+\.(\*|[a-z_]+))$")]] = Field(
-        default=["*"], min_length=1, max_length=50, examples=[["approval.*", "budget.crossed"]]
+        default=["*"],
+        min_length=1,
+        max_length=50,
+        description="types of events, or patterns such as task.*; `*` alone leaves out what is frequent: task.*, "
+        "decision.*, action.* and message.*",
+        examples=[["approval.*", "budget.crossed", "task.ended"]],
+    )
+    agents: list[Annotated[str, StringConstraints(min_length=1, max_length=63), Storable]] | None = Field(
+        default=None, min_length=1, max_length=100, description="only events of these agents, by slug; null for all"
     )
 
 
@@ -111,6 +129,7 @@ class Webhook(BaseModel):
     id: UUID
     url: str
     events: list[str]
+    agents: list[str] | None = Field(description="only events of these agents are posted; null for all")
     created_at: datetime
     disabled_at: datetime | None
     disabled_because: str | None
@@ -119,6 +138,19 @@ class Webhook(BaseModel):
     )
     last_error: str | None = Field(description="what the latest of these failures was")
     retry_at: datetime | None = Field(description="until when nothing is posted there because of these failures")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedWebhook:
+    """A webhook with its cursor in the feed of events."""
+
+    id: UUID
+    org_id: UUID
+    url: str
+    events: list[str]
+    agents: list[str] | None
+    cursor_xid: int
+    cursor_seq: int
 
 
 class MadeWebhook(Webhook):
@@ -193,6 +225,18 @@ class MessagePage(BaseModel):
     next_before: UUID | None
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A message that is not wanted any more: cancelled, or marked so that it is not sent again."""
+
+    id: UUID
+    status: MessageStatus
+    task_id: UUID | None
+    seq: int | None
+    channel: Carrier
+    recipient: str
+
+
 class FailedDeliveries(BaseModel):
     """Which failed deliveries of a webhook to send again."""
 
@@ -241,13 +285,15 @@ class MessageOutcome(BaseModel):
     )
 
 
-class Event(BaseModel):
-    """An event that users are notified of."""
+class Notice(BaseModel):
+    """Something that users are notified of. Unless the change itself `is_told` as an event, the notice becomes one."""
 
     kind: str
     title: str
     body: str
     data: dict[str, Any] = {}
+    location_id: UUID | None = None
+    is_told: bool = False
 
 
 class Notification(BaseModel):

@@ -3,6 +3,7 @@
 import base64
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -24,7 +25,6 @@ from domain.channels.schemas import (
     ChannelKind,
     ChannelView,
     EmailChannel,
-    Event,
     GatewaySettings,
     Letter,
     MadeWebhook,
@@ -34,6 +34,7 @@ from domain.channels.schemas import (
     MessageStatus,
     NewMessage,
     NewWebhook,
+    Notice,
     Notification,
     Outgoing,
     Payer,
@@ -44,6 +45,7 @@ from domain.channels.schemas import (
     TemplateFields,
     Webhook,
 )
+from domain.events import service as events
 from domain.tenants import service as tenants
 from domain.wallet import service as wallet
 
@@ -52,7 +54,7 @@ from domain.wallet import service as wallet
 
 def list_channels(connection: Connection) -> list[ChannelView]:
     """Return the channels that are set up."""
-    return [ChannelView(**row) for row in queries.channels(connection)]
+    return queries.channels(connection)
 
 
 def set_up_email(connection: Connection, org: UUID, wanted: EmailChannel) -> SetUpChannel:
@@ -123,7 +125,7 @@ def ensure_channel(connection: Connection, org: UUID, kind: Carrier) -> None:
         Conflict: the channel was not set up.
     """
     if kind in {"email", "sms", "whatsapp"} and not queries.has_channel(connection, org, kind):
-        raise Conflict(f"This organisation has no {kind} channel; somebody must set it up: PUT /v1/channels/{kind}")
+        raise Conflict(f"This organisation has no {kind} channel. Set one up: PUT /v1/channels/{kind}")
 
 
 def _new_signing_secret() -> str:
@@ -135,22 +137,39 @@ def _new_signing_secret() -> str:
 
 def list_webhooks(connection: Connection, org: UUID) -> list[Webhook]:
     """Return the organisation's webhooks."""
-    return [Webhook(**row) for row in queries.webhooks(connection, org)]
+    return queries.webhooks(connection, org)
 
 
 def add_webhook(connection: Connection, org: UUID, wanted: NewWebhook) -> MadeWebhook:
     """Add a webhook. Its signing secret is in the returned value and cannot be read again."""
     secret, webhook_id = _new_signing_secret(), new_id()
-    row = {"id": webhook_id, "org": org, "url": wanted.url, "events": wanted.events, "secret": vault().lock(secret)}
+    row = {
+        "id": webhook_id,
+        "org": org,
+        "url": wanted.url,
+        "events": wanted.events,
+        "agents": wanted.agents,
+        "secret": vault().lock(secret),
+    }
     queries.insert_webhook(connection, row)
     return MadeWebhook(**_webhook(connection, webhook_id).model_dump(), signing_secret=secret)
 
 
+def ensure_webhook(connection: Connection, org: UUID, url: str) -> None:
+    """Refuse the URL of a webhook that does not exist.
+
+    Raises:
+        InvalidInput: there is no webhook with this URL.
+    """
+    if url not in {webhook.url for webhook in queries.webhooks(connection, org)}:
+        raise InvalidInput(f"There is no webhook to {url}. Add it first: rota webhooks add {url}")
+
+
 def _webhook(connection: Connection, webhook_id: UUID) -> Webhook:
-    row = queries.webhook(connection, webhook_id)
-    if row is None:
+    found = queries.webhook(connection, webhook_id)
+    if found is None:
         raise NotFound(f"There is no webhook {webhook_id}.")
-    return Webhook(**row)
+    return found
 
 
 def renew_webhook_secret(connection: Connection, webhook_id: UUID) -> MadeWebhook:
@@ -191,14 +210,14 @@ def disable_webhook(connection: Connection, org: UUID, webhook_id: UUID, because
     url = queries.disable_webhook(connection, webhook_id, because)
     if url is None:
         return
-    event = Event(
+    notice = Notice(
         kind="webhook.disabled",
         title=f"The webhook to {url} was disabled",
         body=f"{because} Nothing more is posted there. Once the receiver takes posts again: rota webhooks enable "
         f"{webhook_id}, then rota webhooks send-again {webhook_id}",
         data={"webhook_id": str(webhook_id), "url": url, "because": because},
     )
-    tell(connection, org, [person["id"] for person in tenants.holders_of(connection, org, ["owner", "manager"])], event)
+    tell(connection, org, [person.id for person in tenants.holders_of(connection, org, ["owner", "manager"])], notice)
 
 
 def deliveries(
@@ -273,7 +292,7 @@ def rotate_secrets(connection: Connection, keys: Vault) -> int:
     count = 0
     for table in ("channels", "webhooks"):
         for row in queries.secrets(connection, table):
-            queries.set_secret(connection, table, dict(row) | {"secret": keys.relock(row["secret"])})
+            queries.set_secret(connection, table, replace(row, secret=keys.relock(row.secret)))
             count += 1
     return count
 
@@ -283,7 +302,7 @@ def rotate_secrets(connection: Connection, keys: Vault) -> int:
 
 def list_templates(connection: Connection) -> list[Template]:
     """Return every template."""
-    return [Template(**row) for row in queries.templates(connection)]
+    return queries.templates(connection)
 
 
 def put_template(connection: Connection, org: UUID, name: str, fields: TemplateFields) -> Template:
@@ -298,11 +317,11 @@ def get_template(connection: Connection, name: str) -> Template:
     Raises:
         NotFound: there is none.
     """
-    row = queries.template(connection, name)
-    if row is None:
+    found = queries.template(connection, name)
+    if found is None:
         known = ", ".join(template.name for template in list_templates(connection)) or "none yet"
         raise NotFound(f"There is no template called {name!r}. There are: {known}.")
-    return Template(**row)
+    return found
 
 
 def remove_template(connection: Connection, name: str) -> None:
@@ -396,31 +415,36 @@ def refuse_rehearsed(connection: Connection, org: UUID, tasks: list[UUID]) -> No
 
 
 def tell(
-    connection: Connection, org: UUID, people: Iterable[UUID], event: Event, *, written_by: UUID | None = None
+    connection: Connection, org: UUID, people: Iterable[UUID], notice: Notice, *, written_by: UUID | None = None
 ) -> None:
-    """Notify users of an event in the app and, if the channel is set up, by e-mail; post it to the webhooks that
+    """Notify users of something in the app and, if the channel is set up, by e-mail; post it to the webhooks that
     subscribe to it. `written_by` is the task that wrote the event's text. If the rehearsal model answered in that task
-    and the organisation is not a demonstration, the event is shown in the app only.
+    and the organisation is not a demonstration, the notice is shown in the app only.
     """
-    body = event.model_dump_json()
+    if not notice.is_told:
+        told = {"title": notice.title} | notice.data
+        events.record(connection, org, notice.kind, told, task=written_by, location=notice.location_id)
+    body = notice.model_dump_json(include={"kind", "title", "body", "data"})
     stays = written_by is not None and queries.must_stay(connection, org, [written_by])
     by_email = not stays and queries.has_channel(connection, org, "email")
     for person in dict.fromkeys(people):
         note = NewMessage(
-            channel="in_app", recipient=str(person), subject=event.title, body=body, written_by=written_by
+            channel="in_app", recipient=str(person), subject=notice.title, body=body, written_by=written_by
         )
         enqueue(connection, org, note)
         if by_email:
             address = tenants.get_user(connection, person).email
             mail = NewMessage(
-                channel="email", recipient=address, subject=event.title, body=event.body, written_by=written_by
+                channel="email", recipient=address, subject=notice.title, body=notice.body, written_by=written_by
             )
             enqueue(connection, org, mail)
     if stays:
         return
-    posted = dump_json({"type": event.kind, "data": {"title": event.title, **event.data}})
+    posted = dump_json({"type": notice.kind, "data": {"title": notice.title, **notice.data}})
     for webhook in list_webhooks(connection, org):
-        if webhook.disabled_at is None and any(fnmatchcase(event.kind, pattern) for pattern in webhook.events):
+        is_theirs = webhook.agents is None or notice.data.get("agent") in webhook.agents
+        fits = any(fnmatchcase(notice.kind, pattern) for pattern in webhook.events)
+        if webhook.disabled_at is None and fits and is_theirs:
             wanted = NewMessage(
                 channel="webhook", recipient=webhook.url, body=posted, webhook_id=webhook.id, written_by=written_by
             )
@@ -439,7 +463,7 @@ def list_messages(
 ) -> MessagePage:
     """Return a page of the outbox's messages, newest first."""
     wanted = {"status": status, "channel": channel, "task": task, "webhook": webhook, "before": before, "limit": limit}
-    found = [Message(**row) for row in queries.messages(connection, wanted)]
+    found = queries.messages(connection, wanted)
     return MessagePage(messages=found, next_before=found[-1].id if len(found) == limit else None)
 
 
@@ -449,10 +473,10 @@ def get_message(connection: Connection, message_id: UUID) -> Message:
     Raises:
         NotFound: there is none.
     """
-    row = queries.message(connection, message_id)
-    if row is None:
+    found = queries.message(connection, message_id)
+    if found is None:
         raise NotFound(f"There is no message {message_id}.")
-    return Message(**row)
+    return found
 
 
 def settle_message(connection: Connection, org: UUID, message_id: UUID, said: MessageOutcome) -> Message:
@@ -503,11 +527,11 @@ def withdraw(connection: Connection, org: UUID, ids: list[UUID]) -> set[UUID]:
     sent may still arrive, but is not retried.
     """
     rows = queries.withdraw(connection, ids) if ids else []
-    cancelled = [row for row in rows if row["status"] == "cancelled"]
-    whatsapp.lock_numbers(connection, org, [row["recipient"] for row in cancelled if row["channel"] == "whatsapp"])
+    cancelled = [row for row in rows if row.status == "cancelled"]
+    whatsapp.lock_numbers(connection, org, [row.recipient for row in cancelled if row.channel == "whatsapp"])
     for row in cancelled:
-        pay_back(connection, org, row["id"], row["task_id"], row["seq"], "the message was cancelled")
-    return {row["id"] for row in cancelled}
+        pay_back(connection, org, row.id, row.task_id, row.seq, "the message was cancelled")
+    return {row.id for row in cancelled}
 
 
 def postpone(connection: Connection, message_id: UUID, to: datetime, leave_by: datetime | None = None) -> None:
@@ -542,19 +566,19 @@ def receive(
         found = queries.received(connection, row_id)
     else:
         found = queries.received_as(connection, channel, outside_id)
-    return Received(**dict(found or {})), is_new
+    return found, is_new
 
 
 def list_received(
     connection: Connection, *, contact: UUID | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Received]:
     """Return the inbound messages, newest first."""
-    return [Received(**row) for row in queries.all_received(connection, contact=contact, before=before, limit=limit)]
+    return queries.all_received(connection, contact=contact, before=before, limit=limit)
 
 
 def correspondence(connection: Connection, contact: UUID, limit: int = 20) -> list[Letter]:
     """Return the latest `limit` messages between the organisation and a contact, oldest first."""
-    return [Letter(**row) for row in reversed(queries.correspondence(connection, contact, limit))]
+    return queries.correspondence(connection, contact, limit)[::-1]
 
 
 # ── notifications ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -562,7 +586,7 @@ def correspondence(connection: Connection, contact: UUID, limit: int = 20) -> li
 
 def notifications(connection: Connection, user: UUID, *, unread: bool = False, limit: int = 50) -> list[Notification]:
     """Return a user's notifications, newest first."""
-    return [Notification(**row) for row in queries.notifications(connection, user, unread=unread, limit=limit)]
+    return queries.notifications(connection, user, unread=unread, limit=limit)
 
 
 def mark_read(connection: Connection, user: UUID, notification_id: UUID | None = None) -> int:

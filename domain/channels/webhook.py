@@ -124,7 +124,7 @@ def pause_asked_for(header: str | None, now: datetime) -> timedelta:
         return min(timedelta(seconds=int(header.strip()[:9])), _LONGEST_PAUSE)
     try:
         until = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):  # not a date, or a date with numbers that none can have
         return timedelta(0)
     until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
     return min(max(until - now, timedelta(0)), _LONGEST_PAUSE)

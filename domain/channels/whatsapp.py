@@ -54,5 +54,4 @@ def refund(connection: Connection, org: UUID, message_id: UUID) -> Payer | None:
     if number is None:
         return None
     queries.lock_numbers(connection, org, [number])
-    row = queries.unclaim_payment(connection, message_id)
-    return Payer(**row) if row is not None else None
+    return queries.unclaim_payment(connection, message_id)

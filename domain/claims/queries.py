@@ -6,8 +6,8 @@ that lost its task cannot write. A step, its usage row and the check of the fenc
 an open intent: a step that was begun and not recorded becomes `unknown`, and its task waits for a person.
 
 In the order of a task's life: `_CLAIM` takes the task and its first hold; `_RECORD` writes steps, usage rows and
-payments; `_FINISH` does that and ends a task that succeeded; `_LEAVE` ends any other claim; `_REAP` ends the claims of
-silent workers.
+payments; `_FINISH` does that and ends a task that succeeded; `_END_CLAIM` ends any other claim; `_REAP` ends the claims
+of silent workers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,22 +15,28 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.json_text import dump_json
 from core.prepared import PreparedQuery, SingleStatement
-from domain.tasks.schemas import STEP_COLUMNS
+from core.rows import fetch_all, fetch_one, fetch_optional
+from domain.claims.schemas import Claimed, Spell, Spent
+from domain.tasks.schemas import STEP_COLUMNS, Status, Step
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment
+
+# The wallet's SQL that holds and pays tokens in the same statement as a task's other writes.
+_HOLD, _PAID = wallet.HOLD, wallet.PAID
+_TOKENS = _PAID.parameter("tokens")
 
 _STANDING_STEPS = text(f"""
     SELECT {STEP_COLUMNS} FROM steps WHERE task_id = :task AND status <> 'failed' ORDER BY seq
 """)  # noqa: S608
 
 
-def standing_steps(connection: Connection, task_id: UUID) -> list[RowMapping]:
+def standing_steps(connection: Connection, task_id: UUID) -> list[Step]:
     """Return the steps that are done and are not done again, and those whose outcome is unknown."""
-    return list(connection.execute(_STANDING_STEPS, {"task": task_id}).mappings())
+    return fetch_all(connection.execute(_STANDING_STEPS, {"task": task_id}), Step)
 
 
 _STEP_BY_ID = text(f"SELECT {STEP_COLUMNS} FROM steps WHERE id = :id")  # noqa: S608
@@ -40,15 +46,15 @@ _STEP_UNDER_CLAIM = text(f"""
 """)  # noqa: S608
 
 
-def step_by_id(connection: Connection, step_id: UUID) -> RowMapping | None:
+def step_by_id(connection: Connection, step_id: UUID) -> Step | None:
     """Return the step with this id."""
-    return connection.execute(_STEP_BY_ID, {"id": step_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_STEP_BY_ID, {"id": step_id}), Step)
 
 
-def step_under_claim(connection: Connection, task_id: UUID, seq: int, claim: int) -> RowMapping | None:
+def step_under_claim(connection: Connection, task_id: UUID, seq: int, claim: int) -> Step | None:
     """Return the latest entry of the journal for step `seq` that this claim wrote."""
     values = {"task": task_id, "seq": seq, "claim": claim}
-    return connection.execute(_STEP_UNDER_CLAIM, values).mappings().one_or_none()
+    return fetch_optional(connection.execute(_STEP_UNDER_CLAIM, values), Step)
 
 
 _SPENT = text("""
@@ -57,9 +63,9 @@ _SPENT = text("""
 """)
 
 
-def spent_on(connection: Connection, task_id: UUID) -> RowMapping:
+def spent_on(connection: Connection, task_id: UUID) -> Spent:
     """Return the tokens used and dollars billed for a task so far, including failed attempts."""
-    return connection.execute(_SPENT, {"task": task_id}).mappings().one()
+    return fetch_one(connection.execute(_SPENT, {"task": task_id}), Spent)
 
 
 # A successful turn is progress: outages before it do not count. Neither do those before a user's retry of the task.
@@ -80,14 +86,15 @@ _SPELL = text("""
 """)
 
 
-def spell(connection: Connection, task_id: UUID, kinds: Iterable[str]) -> RowMapping:
+def spell(connection: Connection, task_id: UUID, kinds: Iterable[str]) -> Spell:
     """Return the outages of a task since its last progress: attempts that ended with an error of one of `kinds` and
     were not counted.
     """
-    return connection.execute(_SPELL, {"task": task_id, "kinds": list(kinds)}).mappings().one()
+    return fetch_one(connection.execute(_SPELL, {"task": task_id, "kinds": list(kinds)}), Spell)
 
 
-# Uses the clock, not the start of the transaction, which may lie long before this task was dispatched.
+# When it was claimed is read from the clock: the transaction may have begun long before this task was dispatched.
+# Whether it may still start is judged by the transaction's time, as everywhere.
 _CLAIM = PreparedQuery(f"""
     WITH claimed AS (
         UPDATE tasks
@@ -100,30 +107,30 @@ _CLAIM = PreparedQuery(f"""
            AND EXISTS (SELECT FROM users u WHERE u.id = user_id AND u.disabled_at IS NULL)
         RETURNING id, org_id, agent_id, agent, claim, attempts, max_attempts, input, provider, model, queue, run_after,
                   user_id, location_id, contact, scopes, action, wakes, root_id, depth, bounds, approvals_from,
-                  deadline - rota_now() AS remaining, rota_clock() AS claimed_at
+                  is_streamed, message_id, deadline - rota_now() AS remaining, rota_clock() AS claimed_at
     ), attempt AS (
         INSERT INTO attempts (task_id, claim, org_id, worker, started_at, provider, model, queue, waited)
         SELECT id, claim, org_id, :worker, claimed_at, provider, model, queue, claimed_at - greatest(run_after, (
                    SELECT ended_at FROM attempts before WHERE before.task_id = c.id AND before.claim = c.claim - 1))
           FROM claimed c
-    ), {wallet.promised("(SELECT org_id FROM claimed WHERE :tokens > 0)")}
+    ), {_HOLD.fill(org=f"(SELECT org_id FROM claimed WHERE {_HOLD.parameter('tokens')} > 0)")}
     SELECT id, org_id, agent_id, agent, claim, attempts, max_attempts, input, remaining, user_id, location_id, contact,
-           scopes, action, wakes, root_id, depth, bounds, approvals_from, rota_now() AS now,
-           coalesce((SELECT tokens FROM promised), 0) AS promised,
+           scopes, action, wakes, root_id, depth, bounds, approvals_from, is_streamed, message_id,
+           rota_now() AS now,
+           coalesce((SELECT {_HOLD.column("tokens")} FROM {_HOLD.name}), 0) AS held_tokens,
            (SELECT CAST(o.xmin AS text) FROM organisations o WHERE o.id = c.org_id) AS organisation_version,
            (SELECT CAST(a.xmin AS text) FROM agents a WHERE a.id = c.agent_id) AS agent_version
       FROM claimed c
 """)  # noqa: S608
 
 
-def claim_task(
-    at: Connection | SingleStatement, task_id: UUID, claim: int, worker: str, tokens: int
-) -> dict[str, Any] | None:
+def claim_task(at: Connection | SingleStatement, task_id: UUID, claim: int, worker: str, tokens: int) -> Claimed | None:
     """Make `worker` the owner of the task under the next claim number, and reserve `tokens` in the task's hold if the
     wallet has them. Return None if the message is out of date.
     """
     values = {"task": task_id, "claim": claim, "worker": worker, "tokens": tokens}
-    return _CLAIM.run(at, values).first()
+    row = _CLAIM.run(at, values).first()
+    return Claimed(**row) if row else None
 
 
 _UNDO_DISPATCH = text("UPDATE tasks SET dispatched_at = NULL WHERE id = :task AND claim = :claim AND status = 'queued'")
@@ -175,8 +182,8 @@ _RECORD = PreparedQuery(f"""
     WITH fence AS (
         SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
          WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
-    ), {wallet.paid(":tokens > 0 AND EXISTS (SELECT FROM fence)")}, {_JOURNAL}
-    SELECT EXISTS (SELECT FROM paid) AS is_paid FROM fence
+    ), {_PAID.fill(condition=f"{_TOKENS} > 0 AND EXISTS (SELECT FROM fence)", is_last="false")}, {_JOURNAL}
+    SELECT EXISTS (SELECT FROM {_PAID.name}) AS is_paid FROM fence
 """)  # noqa: S608
 # The conditions on the task hold for its row as of when the lock is acquired. The condition on its steps is safe
 # because only a task's own worker writes the journal while the task runs, and that worker runs this statement.
@@ -186,8 +193,8 @@ _FINISH = PreparedQuery(f"""
          WHERE id = :task AND claim = :claim AND status::text = 'running'
            AND NOT EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown'))
            FOR UPDATE
-    ), {wallet.paid("EXISTS (SELECT FROM held)", is_last=True)}, fence AS (
-        SELECT * FROM held WHERE :tokens = 0 OR EXISTS (SELECT FROM paid)
+    ), {_PAID.fill(condition="EXISTS (SELECT FROM held)", is_last="true")}, fence AS (
+        SELECT * FROM held WHERE {_TOKENS} = 0 OR EXISTS (SELECT FROM {_PAID.name})
     ), {_JOURNAL}, spent AS (
         SELECT count(*) AS calls, coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output,
                coalesce(sum(billed_cost), 0) AS cost
@@ -271,7 +278,7 @@ def _next_status(wanted: str, *, has_ended: str = "false", was_woken: str = "fal
 _LOCK_EXCLUSIVELY = PreparedQuery(
     "SELECT true FROM tasks WHERE id = :task AND claim = :claim AND status::text = 'running' FOR UPDATE"
 )
-_LEAVE = PreparedQuery(f"""
+_END_CLAIM = PreparedQuery(f"""
     WITH held AS (
         SELECT id, cancel_requested_at, coalesce(wakes <> CAST(:wakes AS integer), false) AS was_woken,
                EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown')) AS is_in_doubt
@@ -285,12 +292,13 @@ _LEAVE = PreparedQuery(f"""
           FROM held WHERE s.task_id = :task AND s.status = 'begun'
     ), decided AS (
         SELECT id, {_next_status("CAST(:status AS text)", has_ended="CAST(:ended AS boolean)", was_woken="was_woken")}
-                   AS status
+                   AS status, is_in_doubt
           FROM held
     ), departed AS (
         UPDATE tasks t
            SET status = decided.status::task_status, worker = NULL, dispatched_at = NULL,
-               waiting_for = CASE WHEN decided.status = 'waiting' THEN coalesce(:waiting_for, 'outcome') END,
+               waiting_for = CASE WHEN decided.status = 'waiting'
+                                  THEN CASE WHEN decided.is_in_doubt THEN 'outcome' ELSE :waiting_for END END,
                waiting_amount = :waiting_amount,
                attempts = CASE WHEN CAST(:counts_anew AS boolean) THEN 0 ELSE attempts END
                           + CAST(:counted AS boolean)::int,
@@ -316,14 +324,14 @@ def lock_exclusively(connection: Connection, task_id: UUID, claim: int) -> bool:
     return _LOCK_EXCLUSIVELY.run(connection, {"task": task_id, "claim": claim}).first() is not None
 
 
-def leave_task(connection: Connection, values: dict[str, Any]) -> str | None:
+def end_claim(connection: Connection, values: dict[str, Any]) -> Status | None:
     """End a claim that is locked: set the task's next status and close the attempt. Return that status, or None if the
     claim is lost.
     """
     prepared = values | {
         name: None if values[name] is None else dump_json(values[name]) for name in ("result", "error")
     }
-    found = _LEAVE.run(connection, prepared).first()
+    found = _END_CLAIM.run(connection, prepared).first()
     return found["status"] if found else None
 
 
@@ -370,15 +378,15 @@ _REAP = text(f"""
                error = jsonb_build_object('kind', 'worker_lost', 'message', CAST(:message AS text))
           FROM taken WHERE a.task_id = taken.id AND a.claim = taken.claim
     )
-    SELECT id, status FROM taken
+    SELECT status FROM taken
 """)  # noqa: S608
 
 
-def reap_orphaned(connection: Connection, lease: timedelta, message: str) -> list[RowMapping]:
+def reap_orphaned(connection: Connection, lease: timedelta, message: str) -> list[Status]:
     """Reap the tasks of workers that have been silent for longer than `lease`: queued again, waiting for a person if an
-    effect was under way, cancelled if that was requested, or failed if no attempt is left.
+    effect was under way, cancelled if that was requested, or failed if no attempt is left. Return their new statuses.
     """
     orphaned = list(connection.execute(_LOCK_ORPHANED, {"lease": lease}).scalars())
     if not orphaned:
         return []
-    return list(connection.execute(_REAP, {"tasks": orphaned, "message": message}).mappings())
+    return list(connection.execute(_REAP, {"tasks": orphaned, "message": message}).scalars())

@@ -39,7 +39,9 @@ class Claimed(BaseModel):
     now: datetime = Field(description="when it was claimed, by the database's clock")
     organisation_version: str | None = Field(description="of the organisation's row; another one, another row")
     agent_version: str | None = Field(description="of the agent's row")
-    promised: int = Field(default=0, description="tokens that were held for it with the claim")
+    is_streamed: bool = Field(default=False, description="its models' words are passed on from the first one")
+    message_id: UUID | None = Field(default=None, description="the answer in a conversation that it gives")
+    held_tokens: int = Field(default=0, description="tokens of the wallet that were held for it with the claim")
 
 
 class Charge(BaseModel):
@@ -73,7 +75,16 @@ class JournalLine(NamedTuple):
     age_ms: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a task has used so far, including failed attempts."""
+
+    tokens: int
+    cost: Decimal
+    """US dollars billed"""
+
+
+@dataclass(frozen=True, slots=True)
 class Spell:
     """The outages of a task since its last progress. A successful turn of its model is progress."""
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -15,7 +15,7 @@ from core.errors import RotaError
 from core.ids import new_id
 from core.prepared import SingleStatement
 from domain.claims import queries
-from domain.claims.schemas import Claimed, ClaimOutcome, JournalLine, Spell, StepRecord
+from domain.claims.schemas import Claimed, ClaimOutcome, JournalLine, Spell, Spent, StepRecord
 from domain.tasks.schemas import ENDED, Status, Step
 from domain.wallet.schemas import Payment
 
@@ -32,8 +32,7 @@ def claim(
     With `tokens`, the same statement also reserves that many tokens of the organisation's wallet in the task's hold, if
     the wallet has them.
     """
-    row = queries.claim_task(at, task_id, number, worker, tokens)
-    return Claimed(**row) if row else None
+    return queries.claim_task(at, task_id, number, worker, tokens)
 
 
 def decline(connection: Connection, task_id: UUID, number: int) -> None:
@@ -43,23 +42,22 @@ def decline(connection: Connection, task_id: UUID, number: int) -> None:
 
 def journal(connection: Connection, task_id: UUID) -> dict[int, Step]:
     """Return the steps that are done, and those that were begun but have no recorded outcome, by sequence number."""
-    return {row["seq"]: Step(**row) for row in queries.standing_steps(connection, task_id)}
+    return {step.seq: step for step in queries.standing_steps(connection, task_id)}
 
 
-def spent_on(connection: Connection, task_id: UUID) -> tuple[int, Decimal]:
+def spent_on(connection: Connection, task_id: UUID) -> Spent:
     """Return the tokens used and dollars billed for a task so far, including failed attempts."""
-    row = queries.spent_on(connection, task_id)
-    return row["tokens"], row["cost"]
+    return queries.spent_on(connection, task_id)
 
 
 def spell(connection: Connection, task: Claimed, outages: Iterable[str]) -> Spell:
     """Return the outages of a task since its last progress. `outages` are the error kinds that mean that its provider
     is down.
     """
-    return Spell(**queries.spell(connection, task.id, outages))
+    return queries.spell(connection, task.id, outages)
 
 
-def lock_claim(connection: Connection, task: Claimed) -> None:
+def lock_shared(connection: Connection, task: Claimed) -> None:
     """Lock the claim in share mode until this transaction ends.
 
     Raises:
@@ -71,25 +69,13 @@ def lock_claim(connection: Connection, task: Claimed) -> None:
 
 def written_step(connection: Connection, step_id: UUID) -> Step | None:
     """Return the step with this id, or None if it was not written."""
-    row = queries.step_by_id(connection, step_id)
-    return Step(**row) if row else None
+    return queries.step_by_id(connection, step_id)
 
 
 def has_finished(connection: Connection, task: Claimed, record: StepRecord) -> bool:
     """Whether the journal has the step of `record`, under this claim, with the record's status and output."""
-    row = queries.step_under_claim(connection, task.id, record.seq, task.claim)
-    return row is not None and row["status"] == record.status and row["output"] == record.output
-
-
-def record_step(connection: Connection, task: Claimed, record: StepRecord, step_id: UUID) -> Step:
-    """Write a step into the journal, with a usage row if it called a model: a call is charged exactly when it is
-    recorded.
-
-    Raises:
-        ClaimLost: another worker has the task, or it has ended; nothing is written.
-    """
-    record_steps(connection, task, [JournalLine(record, step_id)])
-    return as_step(task, record)
+    step = queries.step_under_claim(connection, task.id, record.seq, task.claim)
+    return step is not None and step.status == record.status and step.output == record.output
 
 
 def record_steps(
@@ -176,7 +162,7 @@ def finish_begun_step(connection: Connection, task: Claimed, record: StepRecord)
         raise ClaimLost
 
 
-def leave(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Status:
+def end(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Status:
     """End the claim: set the task's next status and the attempt's outcome. Return the status.
 
     `outcome` gives the status, with three exceptions. A task with a request to cancel is cancelled, unless it has
@@ -186,11 +172,11 @@ def leave(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Statu
     Raises:
         ClaimLost: another worker has the task, or it has ended; nothing is written.
     """
-    lock(connection, task)
-    return leave_locked(connection, task, outcome)
+    lock_exclusively(connection, task)
+    return end_locked(connection, task, outcome)
 
 
-def lock(connection: Connection, task: Claimed) -> None:
+def lock_exclusively(connection: Connection, task: Claimed) -> None:
     """Lock the task exclusively under its claim until this transaction ends.
 
     Raises:
@@ -200,9 +186,9 @@ def lock(connection: Connection, task: Claimed) -> None:
         raise ClaimLost
 
 
-def leave_locked(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Status:
-    """End the claim as `leave` does. The caller must have called `lock` in this transaction."""
-    return _leave(connection, task.id, task.claim, outcome, task.wakes)
+def end_locked(connection: Connection, task: Claimed, outcome: ClaimOutcome) -> Status:
+    """End the claim as `end` does. The caller must have called `lock_exclusively` in this transaction."""
+    return _end(connection, task.id, task.claim, outcome, task.wakes)
 
 
 def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
@@ -210,12 +196,10 @@ def release_stray(connection: Connection, task_id: UUID, claim: int) -> None:
     changed since.
     """
     if queries.lock_exclusively(connection, task_id, claim):
-        _leave(connection, task_id, claim, ClaimOutcome(status="queued", outcome="released", delay=timedelta(0)))
+        _end(connection, task_id, claim, ClaimOutcome(status="queued", outcome="released", delay=timedelta(0)))
 
 
-def _leave(
-    connection: Connection, task_id: UUID, claim: int, outcome: ClaimOutcome, wakes: int | None = None
-) -> Status:
+def _end(connection: Connection, task_id: UUID, claim: int, outcome: ClaimOutcome, wakes: int | None = None) -> Status:
     values = {
         "wakes": wakes,
         "task": task_id,
@@ -224,10 +208,10 @@ def _leave(
         **outcome.model_dump(exclude={"error"}),
         "error": outcome.error.model_dump() if outcome.error else None,
     }
-    status: Any = queries.leave_task(connection, values)
+    status = queries.end_claim(connection, values)
     if status is None:
         raise ClaimLost
-    return cast("Status", status)
+    return status
 
 
 def reap_orphaned(connection: Connection, lease: timedelta) -> dict[str, int]:
@@ -235,4 +219,4 @@ def reap_orphaned(connection: Connection, lease: timedelta) -> dict[str, int]:
     effect was under way, cancelled if that was requested, failed if no attempt was left.
     """
     message = f"The worker went silent for more than {lease.total_seconds():g} s while it had this task."
-    return dict(Counter(row["status"] for row in queries.reap_orphaned(connection, lease, message)))
+    return dict(Counter(queries.reap_orphaned(connection, lease, message)))

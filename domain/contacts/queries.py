@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.bulk import insert_rows
+from core.rows import fetch_all, fetch_optional
+from domain.contacts.schemas import Contact, KnownContact, Preferences
 
 _LOCAL = 9  # digits of a telephone number without its country code
 
@@ -37,11 +39,11 @@ _AT_ADDRESS = text("""
      WHERE lower(email) = ANY(:spelled) OR regexp_replace(phone, '[^0-9+]', '', 'g') = ANY(:spelled)
      ORDER BY kind, id LIMIT 20
 """)
-_PREFERENCES = text("""
+_PREFERENCES = """
     SELECT id AS contact, time_zone, has_consented, opted_out_at IS NOT NULL AS has_opted_out, opted_out_at,
            preferences_changed_at AS changed_at
       FROM contacts WHERE id = :contact
-""")
+"""
 _PUT_PREFERENCES = text("""
     UPDATE contacts
        SET time_zone = :time_zone, has_consented = :has_consented, preferences_changed_at = rota_now(),
@@ -57,9 +59,9 @@ _OPT_OUT = text("""
 """)
 
 
-def contacts(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
+def contacts(connection: Connection, ids: Iterable[UUID]) -> list[Contact]:
     """Return the contacts with these ids, ordered by name."""
-    return list(connection.execute(_CONTACTS, {"ids": list(ids)}).mappings())
+    return fetch_all(connection.execute(_CONTACTS, {"ids": list(ids)}), Contact)
 
 
 def addresses(connection: Connection, contact: UUID) -> list[str]:
@@ -67,7 +69,7 @@ def addresses(connection: Connection, contact: UUID) -> list[str]:
     return [way for way in connection.execute(_ADDRESSES, {"contact": contact}).scalars() if way]
 
 
-def known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> list[RowMapping]:
+def known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> list[KnownContact]:
     """Return the contacts with these ids, e-mail addresses or telephone numbers (in any spelling, with or without
     country code), each with the number of other people whose name is the same or begins with it. A contact of another
     kind with the same e-mail address is the same person.
@@ -75,7 +77,7 @@ def known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> l
     numbers = ["".join(letter for letter in one if letter.isdigit())[-_LOCAL:] for one in addresses if "@" not in one]
     numbers = [number for number in numbers if len(number) == _LOCAL]
     bound = {"ids": ids, "addresses": addresses, "numbers": numbers, "local": _LOCAL}
-    return list(connection.execute(_KNOWN_BY, bound).mappings())
+    return fetch_all(connection.execute(_KNOWN_BY, bound), KnownContact)
 
 
 def search(connection: Connection, words: str, kinds: list[str], limit: int) -> list[UUID]:
@@ -92,9 +94,10 @@ def at_address(connection: Connection, spelled: Iterable[str]) -> list[UUID]:
     return list(connection.execute(_AT_ADDRESS, {"spelled": list(spelled)}).scalars())
 
 
-def preferences(connection: Connection, contact: UUID) -> RowMapping | None:
-    """Return what a contact allows."""
-    return connection.execute(_PREFERENCES, {"contact": contact}).mappings().one_or_none()
+def preferences(connection: Connection, contact: UUID, *, locked: bool = False) -> Preferences | None:
+    """Return what a contact allows; with `locked`, lock the contact."""
+    statement = text(_PREFERENCES + ("FOR UPDATE" if locked else ""))
+    return fetch_optional(connection.execute(statement, {"contact": contact}), Preferences)
 
 
 def put_preferences(connection: Connection, row: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from domain.contacts.schemas import Contact, KnownContact, PreferenceChange, Pre
 
 def get_many(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Contact]:
     """Return contacts by id, ordered by name. Unknown ids are left out."""
-    return {row["id"]: Contact(**row) for row in queries.contacts(connection, ids)}
+    return {contact.id: contact for contact in queries.contacts(connection, ids)}
 
 
 def require(connection: Connection, ids: Iterable[UUID]) -> list[Contact]:
@@ -45,18 +45,27 @@ def at_address(connection: Connection, address: str) -> list[UUID]:
     Raises:
         NotFound: there is none.
     """
-    cleaned = address.strip().lower()
-    if "@" not in cleaned:
-        cleaned = "".join(letter for letter in cleaned if letter.isdigit() or letter == "+")
-    found = queries.at_address(connection, spellings(cleaned))
+    found = with_address(connection, address)
     if not found:
         raise NotFound(f"No contact has the address {address!r}.")
     return found
 
 
+def with_address(connection: Connection, address: str) -> list[UUID]:
+    """Return the contacts with an e-mail address or telephone number. Empty for a text that is neither, such as the
+    name of a company as the sender of a text message.
+    """
+    cleaned = address.strip().lower()
+    if "@" not in cleaned:
+        cleaned = "".join(letter for letter in cleaned if letter in "+0123456789")
+        if not cleaned.strip("+"):
+            return []
+    return queries.at_address(connection, spellings(cleaned))
+
+
 def known_by(connection: Connection, ids: list[UUID], addresses: list[str]) -> list[KnownContact]:
     """Return the contacts with these ids, e-mail addresses or telephone numbers."""
-    return [KnownContact(**row) for row in queries.known_by(connection, ids, addresses)]
+    return queries.known_by(connection, ids, addresses)
 
 
 def addresses(connection: Connection, contact: UUID) -> set[str]:
@@ -88,10 +97,14 @@ def get_preferences(connection: Connection, contact: UUID) -> Preferences:
     Raises:
         NotFound: there is no such contact.
     """
-    row = queries.preferences(connection, contact)
-    if row is None:
+    return _preferences(connection, contact)
+
+
+def _preferences(connection: Connection, contact: UUID, *, locked: bool = False) -> Preferences:
+    found = queries.preferences(connection, contact, locked=locked)
+    if found is None:
         raise NotFound(f"There is no contact with id {contact}.")
-    return Preferences(**row)
+    return found
 
 
 def change_preferences(connection: Connection, contact: UUID, change: PreferenceChange) -> Preferences:
@@ -100,7 +113,7 @@ def change_preferences(connection: Connection, contact: UUID, change: Preference
     Raises:
         NotFound: there is no such contact.
     """
-    before = get_preferences(connection, contact)
+    before = _preferences(connection, contact, locked=True)  # or a concurrent change would be undone
     sent = change.model_dump(exclude_unset=True).items()
     wanted = before.model_dump(include=set(PreferenceChange.model_fields)) | {
         name: value for name, value in sent if value is not None or name == "time_zone"

@@ -1,7 +1,7 @@
 """Read the input of dispatch from the database: lanes, counts and rules."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,13 +9,19 @@ from sqlalchemy import Connection
 
 from domain.billing.routing import provider_of
 from domain.dispatch import queries
-from domain.dispatch.schemas import Counts, Lane, OrganisationLimit, ProviderLimit, Rules
+from domain.dispatch.schemas import (
+    Counts,
+    InFlight,
+    Lane,
+    OrganisationLimit,
+    ProviderLimit,
+    Rules,
+    StoredLane,
+    StoredProviderLimit,
+)
 from domain.pacing.rules import room
 from domain.providers import service as providers
 from domain.tasks.schemas import Priority
-
-Row = Any
-"""a row of the database, by column name"""
 
 
 def read_counts(connection: Connection, crowding: Mapping[str, int] | None = None) -> Counts:
@@ -23,20 +29,20 @@ def read_counts(connection: Connection, crowding: Mapping[str, int] | None = Non
     return _counts(queries.in_flight(connection), crowding or {})
 
 
-def lane_of(row: Row, usable: Collection[str]) -> Lane:
-    """Build a lane from a row. `usable` lists the providers that can be called."""
+def lane_of(stored: StoredLane, usable: Collection[str]) -> Lane:
+    """Build a lane as the planner needs it. `usable` lists the providers that can be called."""
     return Lane(
-        priority=row["priority"],
-        org_id=row["org_id"],
-        agent_id=row["agent_id"],
-        agent=row["agent"],
-        provider=_provider(row),
-        model=row["model"],
-        due=row["due"],
-        waited=row["waited"],
-        has_fallback=row["fallback_model"] is not None and _can_be_called(row["fallback_model"], usable),
-        weight=row["weight"],
-        is_off=row["is_off"],
+        priority=stored.priority,
+        org_id=stored.org_id,
+        agent_id=stored.agent_id,
+        agent=stored.agent,
+        provider=_provider(stored),
+        model=stored.model,
+        due=stored.due,
+        waited=stored.waited,
+        has_fallback=stored.fallback_model is not None and _can_be_called(stored.fallback_model, usable),
+        weight=stored.weight,
+        is_off=stored.is_off,
     )
 
 
@@ -44,62 +50,60 @@ def _can_be_called(model: str, usable: Collection[str]) -> bool:
     return providers.of_installation(model) is not None or provider_of(model) in usable
 
 
-def _provider(row: Row) -> str:
+def _provider(lane: StoredLane) -> str:
     """Return the provider name under which limits and paces count a lane's model."""
-    if row["own_endpoint"]:
-        return str(row["own_endpoint"])
-    shared = providers.of_installation(row["model"])
-    return shared.name if shared else row["own_provider"] or provider_of(row["model"])
+    if lane.own_endpoint:
+        return lane.own_endpoint
+    shared = providers.of_installation(lane.model)
+    return shared.name if shared else lane.own_provider or provider_of(lane.model)
 
 
-def _counts(rows: Sequence[Row], crowding: Mapping[str, int]) -> Counts:
+def _counts(groups: Iterable[InFlight], crowding: Mapping[str, int]) -> Counts:
     organisations, agents_, unclaimed = Counter[UUID](), Counter[UUID](), Counter[UUID]()
     providers, unclaimed_providers = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     on_queue, promoted, priorities = Counter[Any](dict(crowding)), Counter[Any](), Counter[Any]()
-    for row in rows:
-        number = row["tasks"]
-        organisations[row["org_id"]] += number
-        agents_[row["agent_id"]] += number
-        priorities[row["priority"]] += number
-        keys = ((row["provider"], ""), (row["provider"], row["model"]))
+    for group in groups:
+        number = group.tasks
+        organisations[group.org_id] += number
+        agents_[group.agent_id] += number
+        priorities[group.priority] += number
+        keys = ((group.provider, ""), (group.provider, group.model))
         for key in keys:
             providers[key] += number
-        if row["is_unclaimed"]:
-            unclaimed[row["org_id"]] += number
-            on_queue[row["queue"]] += number
+        if group.is_unclaimed:
+            unclaimed[group.org_id] += number
+            on_queue[group.queue] += number
             for key in keys:
                 unclaimed_providers[key] += number
-        if row["is_promoted"]:
-            promoted[row["queue"]] += number
+        if group.is_promoted:
+            promoted[group.queue] += number
     return Counts(organisations, agents_, providers, unclaimed, unclaimed_providers, on_queue, promoted, priorities)
 
 
-def read_rules(connection: Connection, rows: Sequence[Row], most: Mapping[Priority, int]) -> Rules:
-    """Read every limit and pause that applies to the lanes of `rows`. `most` limits the tasks in flight by priority."""
-    rates = {row["org_id"]: row["starts_per_minute"] for row in rows if row["starts_per_minute"] is not None}
+def read_rules(connection: Connection, lanes: Sequence[StoredLane], most: Mapping[Priority, int]) -> Rules:
+    """Read every limit and pause that applies to the lanes. `most` limits the tasks in flight by priority."""
+    rates = {lane.org_id: lane.starts_per_minute for lane in lanes if lane.starts_per_minute is not None}
     started = queries.started_last_minute(connection, rates) if rates else {}
     return Rules(
         organisations={
-            row["org_id"]: OrganisationLimit(
-                row["org_max_in_flight"], row["starts_per_minute"], started.get(row["org_id"], 0)
-            )
-            for row in rows
+            lane.org_id: OrganisationLimit(lane.org_max_in_flight, lane.starts_per_minute, started.get(lane.org_id, 0))
+            for lane in lanes
         },
-        agents={row["agent_id"]: row["max_in_flight"] for row in rows if row["max_in_flight"] is not None},
-        providers={(row["provider"], row["model"]): provider_limit(row) for row in queries.provider_limits(connection)},
+        agents={lane.agent_id: lane.max_in_flight for lane in lanes if lane.max_in_flight is not None},
+        providers={(one.provider, one.model): provider_limit(one) for one in queries.provider_limits(connection)},
         priorities=most,
-        pauses={(row["org_id"], row["kind"], row["name"]): row["reason"] or "" for row in queries.paused(connection)},
+        pauses=queries.paused(connection),
     )
 
 
-def provider_limit(row: Row) -> ProviderLimit:
-    """Build the limits and the pace of a provider or model from a row."""
+def provider_limit(stored: StoredProviderLimit) -> ProviderLimit:
+    """Build the limits and the pace of a provider or model as dispatch applies them."""
     return ProviderLimit(
-        row["max_in_flight"],
-        row["starts_per_minute"],
-        row["started"],
-        held_for=row["held_for"],
-        cause=row["cause"],
-        rate=row["rate"] or 0.0,
-        room=None if row["cause"] is None else room(row["rate"], row["ahead"]),
+        stored.max_in_flight,
+        stored.starts_per_minute,
+        stored.started,
+        held_for=stored.held_for,
+        cause=stored.cause,
+        rate=stored.rate or 0.0,
+        room=None if stored.rate is None or stored.ahead is None else room(stored.rate, stored.ahead),
     )

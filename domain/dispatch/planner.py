@@ -32,7 +32,7 @@ def effective_queue(
     above its priority for every `ageing`; its own priority when workers serve none of the higher ones.
     """
     own = PRIORITIES.index(priority)
-    highest = max(0, own - int(max(0.0, waited) / ageing.total_seconds()))
+    highest = max(0, own - int(waited / ageing.total_seconds()))
     return next((queue for queue in PRIORITIES[highest:own] if queue in served), priority)
 
 
@@ -103,13 +103,12 @@ class _Line:
         turns = self._agents[org]
         return min(free, key=lambda lane: (turns.of(lane.agent_id), -lane.waited), default=None)
 
-    def close(self) -> None:
-        """End a plan: drop the turns of idle organisations and agents."""
+    def close(self, waiting: Collection[UUID]) -> None:
+        """End a plan: drop the turns of idle organisations and agents. `waiting` are the organisations that are not."""
         self._organisations.forget_idle()
-        for org, turns in list(self._agents.items()):
+        self._agents = defaultdict(Turns, {org: turns for org, turns in self._agents.items() if org in waiting})
+        for turns in self._agents.values():
             turns.forget_idle()
-            if not turns.passes:
-                del self._agents[org]
 
 
 @dataclass
@@ -128,7 +127,7 @@ class Planner:
         """Return the tasks to take, in order, so that no queue holds more unclaimed tasks than `bounds` allows. A bound
         of 0 means that no worker serves the queue.
         """
-        left = {lane: lane.due for lane in lanes if lane.due > 0}
+        left = {lane: lane.due for lane in lanes}
         served = [queue for queue in PRIORITIES if bounds[queue] > 0]
         room = {queue: bounds[queue] - counts.on_queue.get(queue, 0) for queue in served}
         by_age = {queue: room_for_aged(bounds[queue], counts.promoted.get(queue, 0)) for queue in served}
@@ -148,8 +147,9 @@ class Planner:
                 room[queue] -= 1
                 by_age[queue] -= is_aged
         picks += self._leftovers(left, allowance, served, room, by_age)
+        waiting = {lane.org_id for lane in left}
         for line in (*self._own.values(), *self._aged.values()):
-            line.close()
+            line.close(waiting)
         return picks
 
     def _leftovers(

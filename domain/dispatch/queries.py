@@ -1,14 +1,37 @@
-"""All SQL of dispatch. Only the leading dispatcher may call the functions that mark and publish tasks."""
+"""All SQL of dispatch. Only the leading dispatcher may call the functions that mark and publish tasks.
 
+Every dispatch pass runs the prepared queries, so their records are dataclasses with slots, which are not validated.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.prepared import PreparedQuery
+from core.rows import fetch_all, fetch_one, fetch_optional
+from domain.dispatch.schemas import (
+    AgedTask,
+    Crew,
+    InFlight,
+    KeyHead,
+    Lane,
+    Pause,
+    PauseKind,
+    PublishedTask,
+    StoredLane,
+    StoredLimits,
+    StoredProviderLimit,
+    TaskStanding,
+    Unclaimed,
+)
 from domain.pacing import service as pacing
 from domain.providers import service as providers
+from domain.tasks.schemas import Due
+
+_SERVING, _PACES = providers.SERVING, pacing.STANDINGS
 
 # ── due tasks, limits and workers ────────────────────────────────────────────────────────────────────────────────────
 
@@ -36,7 +59,7 @@ _LANES = PreparedQuery(f"""
              ORDER BY t.priority, t.org_id, t.agent_id LIMIT 1) AS following
     ), present AS MATERIALIZED (SELECT rota_now() AS now, {_SHUT_OUT} AS shut_out)
     SELECT lane.priority, lane.org_id, lane.agent_id, a.slug AS agent, a.model, a.fallback_model,
-           p.provider AS own_provider, o.slug || '/' || s.name AS own_endpoint, a.max_in_flight,
+           p.provider AS own_provider, o.slug || '/' || {_SERVING.column("name")} AS own_endpoint, a.max_in_flight,
            NOT a.enabled AS is_off, o.weight, o.max_in_flight AS org_max_in_flight, o.starts_per_minute,
            due.tasks AS due, extract(epoch FROM present.now - head.run_after)::float AS waited
       FROM present CROSS JOIN lane
@@ -57,13 +80,13 @@ _LANES = PreparedQuery(f"""
       JOIN agents a ON a.id = lane.agent_id
       JOIN organisations o ON o.id = lane.org_id
       LEFT JOIN prices p ON p.org_id = lane.org_id AND p.model = a.model
-      LEFT JOIN LATERAL ({providers.SERVING.format(org="lane.org_id", model="a.model")}) s ON true
+      LEFT JOIN LATERAL ({_SERVING.fill(org="lane.org_id", model="a.model")}) {_SERVING.name} ON true
 """)  # noqa: S608
 
 
-def lanes(connection: Connection, most: int) -> list[dict[str, Any]]:
+def lanes(connection: Connection, most: int) -> list[StoredLane]:
     """Return the lanes with queued tasks: the number due (counted up to `most`) and how long the first has been."""
-    return _LANES.run(connection, {"most": most}).all
+    return [StoredLane(**row) for row in _LANES.run(connection, {"most": most}).all]
 
 
 _IN_FLIGHT = PreparedQuery("""
@@ -76,9 +99,9 @@ _IN_FLIGHT = PreparedQuery("""
 """)
 
 
-def in_flight(connection: Connection) -> list[dict[str, Any]]:
+def in_flight(connection: Connection) -> list[InFlight]:
     """Count the published and the running tasks by everything that a limit may apply to."""
-    return _IN_FLIGHT.run(connection, {}).all
+    return [InFlight(**row) for row in _IN_FLIGHT.run(connection, {}).all]
 
 
 _STARTS = PreparedQuery("""
@@ -98,18 +121,19 @@ def started_last_minute(connection: Connection, most: dict[UUID, int]) -> dict[U
 
 _PROVIDERS = PreparedQuery(f"""
     SELECT provider, model, l.max_in_flight, l.starts_per_minute,
-           p.cause, p.rate, p.held_until, coalesce(p.held_for, 0) AS held_for, p.ahead,
+           {_PACES.column("cause")}, {_PACES.column("rate")}, {_PACES.column("held_until")},
+           coalesce({_PACES.column("held_for")}, 0) AS held_for, {_PACES.column("ahead")},
            CASE WHEN l.starts_per_minute IS NULL THEN 0 ELSE (
                SELECT count(*) FROM attempts a
                 WHERE a.provider = l.provider AND (l.model = '' OR a.model = l.model)
                   AND a.started_at > rota_now() - interval '60 seconds') END AS started
-      FROM provider_limits l FULL JOIN ({pacing.STANDINGS}) p USING (provider, model) ORDER BY provider, model
+      FROM provider_limits l FULL JOIN ({_PACES.sql}) {_PACES.name} USING (provider, model) ORDER BY provider, model
 """)  # noqa: S608
 
 
-def provider_limits(connection: Connection) -> list[dict[str, Any]]:
+def provider_limits(connection: Connection) -> list[StoredProviderLimit]:
     """Return the limits and paces of providers and models, and the starts of the last 60 seconds."""
-    return _PROVIDERS.run(connection, {}).all
+    return [StoredProviderLimit(**row) for row in _PROVIDERS.run(connection, {}).all]
 
 
 _PAUSES = PreparedQuery("""
@@ -117,9 +141,12 @@ _PAUSES = PreparedQuery("""
 """)
 
 
-def paused(connection: Connection) -> list[dict[str, Any]]:
-    """Return the pauses that this connection may see."""
-    return _PAUSES.run(connection, {}).all
+def paused(connection: Connection) -> dict[tuple[UUID, PauseKind, str], str]:
+    """Return the reason, which may be empty, of each pause that this connection may see, by (organisation, kind,
+    name). The name of a paused organisation is empty.
+    """
+    found = _PAUSES.run(connection, {}).all
+    return {(row["org_id"], row["kind"], row["name"]): row["reason"] or "" for row in found}
 
 
 _CREWS = PreparedQuery("""
@@ -129,9 +156,9 @@ _CREWS = PreparedQuery("""
 """)
 
 
-def crews(connection: Connection, lease: timedelta) -> list[dict[str, Any]]:
+def crews(connection: Connection, lease: timedelta) -> list[Crew]:
     """Return the number of tasks that the live workers can run at once, by the queues that they serve."""
-    return _CREWS.run(connection, {"lease": lease}).all
+    return [Crew(**row) for row in _CREWS.run(connection, {"lease": lease}).all]
 
 
 # ── marking as dispatched ────────────────────────────────────────────────────────────────────────────────────────────
@@ -164,20 +191,28 @@ _TAKE = PreparedQuery(f"""
           FROM due JOIN picks USING (lane, place) WHERE t.id = due.id
         RETURNING t.id, t.org_id, t.claim, t.queue, t.agent, picks.turn
     )
-    SELECT * FROM taken ORDER BY turn
+    SELECT id, org_id, claim, queue, agent FROM taken ORDER BY turn
 """)  # noqa: S608
 
 
 def mark_as_dispatched(
-    connection: Connection, lanes: list[dict[str, Any]], picks: list[tuple[int, int, str]]
-) -> list[dict[str, Any]]:
-    """Mark the first `number` due tasks of each of `lanes` as dispatched. Each of `picks` is (lane, place in the lane,
-    queue), with lane and place counted from 1. Returns the tasks in the order of the picks.
+    connection: Connection, numbers: Mapping[Lane, int], picks: Sequence[tuple[int, int, str]]
+) -> list[Due]:
+    """Mark the first due tasks of each lane as dispatched, as many as `numbers` has for it. Each of `picks` is (lane,
+    place in the lane, queue), with lane and place counted from 1. Returns the tasks in the order of the picks.
     """
-    names = ("priority", "org", "agent", "provider", "model", "number")
-    values = {name: [one[name] for one in lanes] for name in names}
-    values |= {name: [pick[n] for pick in picks] for n, name in enumerate(("lanes", "places", "queues"))}
-    return _TAKE.run(connection, values).all
+    values = {
+        "priority": [lane.priority for lane in numbers],
+        "org": [lane.org_id for lane in numbers],
+        "agent": [lane.agent_id for lane in numbers],
+        "provider": [lane.provider for lane in numbers],
+        "model": [lane.model for lane in numbers],
+        "number": list(numbers.values()),
+        "lanes": [lane for lane, _, _ in picks],
+        "places": [place for _, place, _ in picks],
+        "queues": [queue for _, _, queue in picks],
+    }
+    return [Due(**row) for row in _TAKE.run(connection, values).all]
 
 
 _OLD = text("""
@@ -189,9 +224,9 @@ _OLD = text("""
 """)
 
 
-def old_and_published(connection: Connection, ageing: timedelta) -> list[RowMapping]:
+def old_and_published(connection: Connection, ageing: timedelta) -> list[AgedTask]:
     """Return the published tasks that have been due for longer than `ageing`, the oldest first."""
-    return list(connection.execute(_OLD, {"ageing": ageing}).mappings())
+    return fetch_all(connection.execute(_OLD, {"ageing": ageing}), AgedTask)
 
 
 _MOVE = text("""
@@ -205,9 +240,9 @@ _MOVE = text("""
 """)
 
 
-def move_published(connection: Connection, queues: dict[UUID, str]) -> list[RowMapping]:
+def move_published(connection: Connection, queues: dict[UUID, str]) -> list[Due]:
     """Move published tasks to other queues, and return them for publishing there."""
-    return list(connection.execute(_MOVE, {"ids": list(queues), "queues": list(queues.values())}).mappings())
+    return fetch_all(connection.execute(_MOVE, {"ids": list(queues), "queues": list(queues.values())}), Due)
 
 
 # ── concurrency keys ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -246,9 +281,9 @@ _LONG_UNCLAIMED = text("""
 """)
 
 
-def long_unclaimed(connection: Connection, patience: timedelta) -> list[RowMapping]:
+def long_unclaimed(connection: Connection, patience: timedelta) -> list[PublishedTask]:
     """Return the tasks that were published longer than `patience` ago and are unclaimed."""
-    return list(connection.execute(_LONG_UNCLAIMED, {"patience": patience}).mappings())
+    return fetch_all(connection.execute(_LONG_UNCLAIMED, {"patience": patience}), PublishedTask)
 
 
 _UNPUBLISH_UNCLAIMED = text("""
@@ -291,9 +326,9 @@ _UNCLAIMED = text("""
 """)
 
 
-def unclaimed(connection: Connection) -> list[RowMapping]:
+def unclaimed(connection: Connection) -> list[Unclaimed]:
     """Return the published tasks that have been unclaimed for a while, the latest due first."""
-    return list(connection.execute(_UNCLAIMED).mappings())
+    return fetch_all(connection.execute(_UNCLAIMED), Unclaimed)
 
 
 # ── pauses, limits ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -305,10 +340,10 @@ _PAUSE = text("""
 """)
 
 
-def insert_pause(connection: Connection, org: UUID, kind: str, name: str, reason: str | None) -> RowMapping:
+def insert_pause(connection: Connection, org: UUID, kind: str, name: str, reason: str | None) -> Pause:
     """Insert a pause, or change the reason of an existing one if a new reason is given."""
     values = {"org": org, "kind": kind, "name": name, "reason": reason}
-    return connection.execute(_PAUSE, values).mappings().one()
+    return fetch_one(connection.execute(_PAUSE, values), Pause)
 
 
 def delete_pause(connection: Connection, kind: str, name: str) -> bool:
@@ -317,18 +352,26 @@ def delete_pause(connection: Connection, kind: str, name: str) -> bool:
     return connection.execute(statement, {"kind": kind, "name": name}).rowcount > 0
 
 
-def pauses(connection: Connection) -> list[RowMapping]:
+def pauses(connection: Connection) -> list[Pause]:
     """Return this organisation's pauses."""
     statement = text("SELECT kind, name, reason, paused_at FROM pauses ORDER BY kind, name")
-    return list(connection.execute(statement).mappings())
+    return fetch_all(connection.execute(statement), Pause)
 
 
 _LIMITS = text("SELECT weight, max_in_flight, starts_per_minute FROM organisations WHERE id = :org")
+_LOCK_LIMITS = text(
+    "SELECT weight, max_in_flight, starts_per_minute FROM organisations WHERE id = :org FOR NO KEY UPDATE"
+)
 
 
-def organisation_limits(connection: Connection, org: UUID) -> RowMapping:
+def organisation_limits(connection: Connection, org: UUID) -> StoredLimits:
     """Return the organisation's weight and limits."""
-    return connection.execute(_LIMITS, {"org": org}).mappings().one()
+    return fetch_one(connection.execute(_LIMITS, {"org": org}), StoredLimits)
+
+
+def lock_organisation_limits(connection: Connection, org: UUID) -> StoredLimits:
+    """Return the organisation's weight and limits, and lock its row until this transaction ends."""
+    return fetch_one(connection.execute(_LOCK_LIMITS, {"org": org}), StoredLimits)
 
 
 _SET_LIMITS = text("""
@@ -358,29 +401,28 @@ def set_provider_limits(connection: Connection, values: dict[str, Any]) -> None:
 # ── why a task waits ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 _STANDING = text(f"""
-    SELECT t.status, t.priority, t.org_id, t.agent_id, t.agent, t.parked, t.concurrency_key, t.key_position, t.queue,
-           t.waiting_for, t.attempts, t.worker, t.error ->> 'message' AS error, t.claim,
-           t.dispatched_at IS NOT NULL AS is_published, t.cancel_requested_at IS NOT NULL AS is_stopping,
+    SELECT t.id, t.status, t.priority, t.org_id, t.agent_id, t.agent, t.parked, t.concurrency_key, t.key_position,
+           t.queue, t.waiting_for, t.worker, t.error ->> 'message' AS error,
+           t.cancel_requested_at IS NOT NULL AS is_stopping,
            t.expires_at <= rota_now() AND t.started_at IS NULL AS is_expired, t.deadline <= rota_now() AS is_late,
            extract(epoch FROM rota_now() - t.run_after)::float AS waited,
            extract(epoch FROM rota_now() - t.dispatched_at)::float AS published_for,
-           extract(epoch FROM rota_now() - coalesce(t.started_at, t.created_at))::float AS age,
            a.model, a.fallback_model, a.max_in_flight, NOT a.enabled AS is_off, p.provider AS own_provider,
-           o.slug || '/' || s.name AS own_endpoint, o.weight,
+           o.slug || '/' || {_SERVING.column("name")} AS own_endpoint, o.weight,
            EXISTS (SELECT FROM users u WHERE u.id = t.user_id AND u.disabled_at IS NOT NULL) AS is_shut_out,
            o.max_in_flight AS org_max_in_flight, o.starts_per_minute
       FROM tasks t
       JOIN agents a ON a.id = t.agent_id
       JOIN organisations o ON o.id = t.org_id
       LEFT JOIN prices p ON p.org_id = t.org_id AND p.model = a.model
-      LEFT JOIN LATERAL ({providers.SERVING.format(org="t.org_id", model="a.model")}) s ON true
+      LEFT JOIN LATERAL ({_SERVING.fill(org="t.org_id", model="a.model")}) {_SERVING.name} ON true
      WHERE t.id = :task AND t.org_id = :org
 """)  # noqa: S608
 
 
-def standing(connection: Connection, org: UUID, task_id: UUID) -> RowMapping | None:
+def standing(connection: Connection, org: UUID, task_id: UUID) -> TaskStanding | None:
     """Return the state of a task of organisation `org`, with everything that decides when it may be dispatched."""
-    return connection.execute(_STANDING, {"org": org, "task": task_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_STANDING, {"org": org, "task": task_id}), TaskStanding)
 
 
 _LEADING = text("""
@@ -405,9 +447,9 @@ _BEFORE_IN_KEY = text("""
 """)
 
 
-def head_of_key(connection: Connection, org: UUID, key: str) -> RowMapping | None:
+def head_of_key(connection: Connection, org: UUID, key: str) -> KeyHead | None:
     """Return the task that all others with this concurrency key wait for."""
-    return connection.execute(_HEAD_OF_KEY, {"org": org, "key": key}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_HEAD_OF_KEY, {"org": org, "key": key}), KeyHead)
 
 
 def number_before_in_key(connection: Connection, org: UUID, key: str, position: int) -> int:

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from domain.pacing.schemas import Cause
-from domain.tasks.schemas import Priority
+from domain.tasks.schemas import Priority, Status
 
 PauseKind = Literal["organisation", "queue", "agent"]
 Hindrance = Literal[
@@ -39,6 +39,65 @@ class Lane:
     """whether its agent is switched off"""
 
 
+# Not frozen: every dispatch pass makes one for each lane, and a frozen dataclass is much slower to make.
+@dataclass(slots=True, kw_only=True)
+class StoredLane:
+    """A lane as the database has it: its agent's models, and the limits of its agent and its organisation."""
+
+    priority: Priority
+    org_id: UUID
+    agent_id: UUID
+    agent: str
+    model: str
+    fallback_model: str | None
+    own_provider: str | None
+    """the provider for which the organisation has its own price of the model"""
+    own_endpoint: str | None
+    """the organisation's endpoint that serves the model, as `organisation/name`"""
+    max_in_flight: int | None
+    """most tasks of the agent in flight"""
+    is_off: bool
+    weight: int
+    org_max_in_flight: int | None
+    starts_per_minute: int | None
+    """tasks that the organisation may start in a minute"""
+    due: int = 1
+    waited: float
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskStanding(StoredLane):
+    """The state of one task and its lane: everything that decides when the task may be dispatched."""
+
+    id: UUID
+    status: Status
+    parked: bool
+    concurrency_key: str | None
+    key_position: int | None
+    queue: Priority | None
+    waiting_for: str | None
+    worker: str | None
+    error: str | None
+    is_stopping: bool
+    is_expired: bool | None
+    """None for a task that does not expire"""
+    is_late: bool | None
+    """None for a task without a deadline"""
+    is_shut_out: bool
+    """whether its user is disabled"""
+    published_for: float | None
+    """seconds since it was published; None when it is not"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHead:
+    """The task that all others with the same concurrency key wait for."""
+
+    id: UUID
+    status: Status
+    waiting_for: str | None
+
+
 @dataclass(frozen=True)
 class Block:
     """What keeps a lane's tasks from being dispatched, and an explanation for users."""
@@ -49,7 +108,7 @@ class Block:
     """the model whose limit it is; empty when the limit is not one model's"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Crew:
     """The live workers that serve the same queues."""
 
@@ -58,7 +117,7 @@ class Crew:
     """tasks that they can run at once"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unclaimed:
     """A published task that has been unclaimed for a while."""
 
@@ -68,6 +127,44 @@ class Unclaimed:
     provider: str
     model: str
     queue: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class AgedTask:
+    """A published task that has been due for long."""
+
+    id: UUID
+    priority: Priority
+    queue: Priority
+    waited: float
+    """seconds since it became due"""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTask:
+    """A published task whose message may be lost, with the claim and the queue that the message names."""
+
+    id: UUID
+    claim: int
+    queue: Priority
+
+
+# Not frozen, for the reason given at `StoredLane`.
+@dataclass(slots=True)
+class InFlight:
+    """How many tasks in flight share everything that a limit may apply to."""
+
+    org_id: UUID
+    agent_id: UUID
+    provider: str
+    model: str
+    priority: Priority
+    queue: Priority | None
+    """the Celery queue of unclaimed tasks; None for running ones"""
+    is_unclaimed: bool
+    is_promoted: bool
+    """whether they are unclaimed on a higher queue than that of their priority"""
+    tasks: int
 
 
 @dataclass(frozen=True)
@@ -114,6 +211,31 @@ class ProviderLimit:
     """calls a second, when they are paced"""
     room: int | None = None
     """tasks that may be published to it and unclaimed; None means no limit"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProviderLimit:
+    """The limits and the pace of a provider or a model, and its starts of the last 60 seconds."""
+
+    provider: str
+    model: str
+    max_in_flight: int | None
+    starts_per_minute: int | None
+    cause: Cause | None
+    rate: float | None
+    held_until: datetime | None
+    held_for: float
+    ahead: float | None
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLimits:
+    """The weight and the limits of an organisation."""
+
+    weight: int
+    max_in_flight: int | None
+    starts_per_minute: int | None
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, get_args
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.errors import InvalidInput
 from core.model_providers import PROVIDERS
@@ -25,7 +25,7 @@ from domain.dispatch.schemas import (
     PauseKind,
     Pick,
     ProviderLimitView,
-    Unclaimed,
+    PublishedTask,
 )
 from domain.providers import service as providers
 from domain.tasks.schemas import PRIORITIES, Due, Priority
@@ -64,15 +64,15 @@ def take_due(
     queries.advance_keys(connection)
     if vain := queries.published_in_vain(connection, [queue for queue, bound in bounds.items() if bound > 0]):
         queries.unpublish_unclaimed(connection, vain)
-    rows = queries.lanes(connection, max(1, *bounds.values()))
-    next_due = min((-row["waited"] for row in rows if row["waited"] < 0), default=None)
-    lanes = [lane_of(row, usable) for row in rows if row["due"]]
+    stored = queries.lanes(connection, max(1, *bounds.values()))
+    next_due = min((-lane.waited for lane in stored if lane.waited < 0), default=None)
+    lanes = [lane_of(lane, usable) for lane in stored if lane.due]
     if not lanes:
         return Taken([], next_due)
     # Unclaimed tasks are counted before started ones: a task that is claimed in between is counted twice rather than
     # not at all.
     counts = read_counts(connection, crowding)
-    allowance = Allowance(read_rules(connection, rows, most or {}), counts)
+    allowance = Allowance(read_rules(connection, stored, most or {}), counts)
     picks = planner.plan(lanes, allowance, counts, bounds)
     due = _mark(connection, picks) if picks else []
     return Taken(due, next_due, made_room=_make_way(connection, lanes, picks, allowance, counts, bounds))
@@ -89,7 +89,7 @@ def _make_way(
     """Unpublish unclaimed tasks that use up a limit which more urgent tasks need. Return whether any was."""
     if not any(allowance.block(lane) for lane in lanes) or not any(counts.on_queue.values()):
         return False
-    published = [Unclaimed(**row) for row in queries.unclaimed(connection)]
+    published = queries.unclaimed(connection)
     picked = Counter(pick.queue for pick in picks)
     room = {queue: bounds[queue] - counts.on_queue.get(queue, 0) - picked[queue] for queue in PRIORITIES}
     found = make_way(lanes, picks, published, allowance, room)
@@ -98,7 +98,7 @@ def _make_way(
 
 def crews(connection: Connection, lease: timedelta) -> list[Crew]:
     """Return the slots of the live workers, by the queues that they serve."""
-    return [Crew(**row) for row in queries.crews(connection, lease)]
+    return queries.crews(connection, lease)
 
 
 def unclaimed_by_queue(connection: Connection) -> dict[str, int]:
@@ -112,47 +112,31 @@ def promote_old(connection: Connection, planner: Planner, bounds: Mapping[Priori
     moved: dict[UUID, str] = {}
     held = Counter(read_counts(connection).promoted) if old else Counter()
     served = [queue for queue in PRIORITIES if bounds[queue] > 0]
-    for row in old:
-        queue = effective_queue(row["priority"], row["waited"], planner.ageing, served)
-        is_higher = PRIORITIES.index(queue) < PRIORITIES.index(row["queue"])
+    for task in old:
+        queue = effective_queue(task.priority, task.waited, planner.ageing, served)
+        is_higher = PRIORITIES.index(queue) < PRIORITIES.index(task.queue)
         if is_higher and room_for_aged(bounds[queue], held[queue]) > 0 and planner.lift():
             held[queue] += 1
-            moved[row["id"]] = queue
-    return [_due(row) for row in queries.move_published(connection, moved)] if moved else []
+            moved[task.id] = queue
+    return queries.move_published(connection, moved) if moved else []
 
 
 def _mark(connection: Connection, picks: list[Pick]) -> list[Due]:
     """Mark the picked tasks as dispatched and return them in the order of the picks, so that the Celery queues keep the
     turns. Returns fewer tasks than were picked if one was just cancelled or is locked by another transaction.
     """
-    lanes = list(dict.fromkeys(pick.lane for pick in picks))
-    numbers = {lane: number for number, lane in enumerate(lanes, start=1)}
-    taken: Counter[Lane] = Counter()
+    numbers = {lane: number for number, lane in enumerate(dict.fromkeys(pick.lane for pick in picks), start=1)}
+    taken = Counter[Lane]()
     places: list[tuple[int, int, str]] = []
     for pick in picks:
         taken[pick.lane] += 1
         places.append((numbers[pick.lane], taken[pick.lane], pick.queue))
-    wanted = [
-        {
-            "priority": lane.priority,
-            "org": lane.org_id,
-            "agent": lane.agent_id,
-            "provider": lane.provider,
-            "model": lane.model,
-            "number": taken[lane],
-        }
-        for lane in lanes
-    ]
-    return [_due(row) for row in queries.mark_as_dispatched(connection, wanted, places)]
+    return queries.mark_as_dispatched(connection, taken, places)
 
 
-def _due(row: RowMapping | Mapping[str, Any]) -> Due:
-    return Due(id=row["id"], org_id=row["org_id"], claim=row["claim"], queue=row["queue"], agent=row["agent"])
-
-
-def long_unclaimed(connection: Connection, patience: timedelta) -> dict[UUID, tuple[int, str]]:
-    """Return the tasks published longer than `patience` ago and unclaimed: claim number and queue by task id."""
-    return {row["id"]: (row["claim"], row["queue"]) for row in queries.long_unclaimed(connection, patience)}
+def long_unclaimed(connection: Connection, patience: timedelta) -> list[PublishedTask]:
+    """Return the tasks that were published longer than `patience` ago and are unclaimed."""
+    return queries.long_unclaimed(connection, patience)
 
 
 def unpublish(connection: Connection, lost: Collection[UUID]) -> int:
@@ -176,7 +160,7 @@ def pause(connection: Connection, org: UUID, kind: PauseKind, name: str, reason:
         NotFound: there is no such agent.
         InvalidInput: there is no such queue.
     """
-    return Pause(**queries.insert_pause(connection, org, kind, _checked(connection, org, kind, name), reason))
+    return queries.insert_pause(connection, org, kind, _checked(connection, org, kind, name), reason)
 
 
 def resume(connection: Connection, org: UUID, kind: PauseKind, name: str) -> bool:
@@ -198,15 +182,20 @@ def _named(connection: Connection, org: UUID, kind: PauseKind, name: str) -> str
 
 def pauses(connection: Connection) -> list[Pause]:
     """Return the organisation's pauses."""
-    return [Pause(**row) for row in queries.pauses(connection)]
+    return queries.pauses(connection)
 
 
 def limits(connection: Connection, org: UUID) -> LimitsView:
     """Return the organisation's limits and their current use."""
-    row = queries.organisation_limits(connection, org)
-    in_flight = read_counts(connection).organisations.get(org, 0)
-    started = queries.started_last_minute(connection, {org: row["starts_per_minute"] or 1_000_000})
-    return LimitsView(**row, in_flight=in_flight, started_last_minute=started.get(org, 0))
+    stored = queries.organisation_limits(connection, org)
+    started = queries.started_last_minute(connection, {org: stored.starts_per_minute or 1_000_000})
+    return LimitsView(
+        weight=stored.weight,
+        max_in_flight=stored.max_in_flight,
+        in_flight=read_counts(connection).organisations.get(org, 0),
+        starts_per_minute=stored.starts_per_minute,
+        started_last_minute=started.get(org, 0),
+    )
 
 
 DEFAULT_RATE = 100
@@ -215,14 +204,15 @@ DEFAULT_RATE = 100
 
 def has_default_rate(connection: Connection, org: UUID) -> bool:
     """Whether the organisation still has the default rate."""
-    return bool(queries.organisation_limits(connection, org)["starts_per_minute"] == DEFAULT_RATE)
+    return queries.organisation_limits(connection, org).starts_per_minute == DEFAULT_RATE
 
 
 def set_organisation_limits(connection: Connection, org: UUID, changes: dict[str, int | None]) -> LimitsView:
     """Change those of `weight`, `max_in_flight` and `starts_per_minute` that are given; None removes a limit. Takes
     effect with the next dispatch.
     """
-    queries.set_organisation_limits(connection, org, dict(queries.organisation_limits(connection, org)) | changes)
+    stored = queries.lock_organisation_limits(connection, org)  # two changes of different limits must both stand
+    queries.set_organisation_limits(connection, org, asdict(stored) | changes)
     return limits(connection, org)
 
 
@@ -245,15 +235,15 @@ def provider_limits(connection: Connection) -> list[ProviderLimitView]:
     in_flight = read_counts(connection).providers
     return [
         ProviderLimitView(
-            provider=row["provider"],
-            model=row["model"],
-            max_in_flight=row["max_in_flight"],
-            in_flight=in_flight.get((row["provider"], row["model"]), 0),
-            starts_per_minute=row["starts_per_minute"],
-            started_last_minute=row["started"],
-            held_until=row["held_until"] if row["held_for"] else None,
-            held_because=row["cause"],
-            calls_per_minute=60 * row["rate"] if row["rate"] else None,
+            provider=one.provider,
+            model=one.model,
+            max_in_flight=one.max_in_flight,
+            in_flight=in_flight.get((one.provider, one.model), 0),
+            starts_per_minute=one.starts_per_minute,
+            started_last_minute=one.started,
+            held_until=one.held_until if one.held_for else None,
+            held_because=one.cause,
+            calls_per_minute=60 * one.rate if one.rate else None,
         )
-        for row in queries.provider_limits(connection)
+        for one in queries.provider_limits(connection)
     ]

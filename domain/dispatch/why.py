@@ -10,9 +10,10 @@ from core.errors import NotFound
 from domain.dispatch import queries
 from domain.dispatch import service as dispatch
 from domain.dispatch.allowance import Allowance, switched_off
-from domain.dispatch.facts import Row, lane_of, read_counts, read_rules
-from domain.dispatch.schemas import Crew, Why
+from domain.dispatch.facts import lane_of, read_counts, read_rules
+from domain.dispatch.schemas import Crew, TaskStanding, Why
 from domain.dispatch.shares import most_in_flight, slots_by_queue
+from domain.tasks.schemas import Priority
 
 Answer = tuple[str | None, str]
 """(stable word, sentence)"""
@@ -39,90 +40,88 @@ def why(connection: Connection, org: UUID, task_id: UUID, lease: timedelta, usab
     Raises:
         NotFound: the organisation has no such task.
     """
-    row = queries.standing(connection, org, task_id)
-    if row is None:
+    task = queries.standing(connection, org, task_id)
+    if task is None:
         raise NotFound(f"There is no task {task_id}.")
-    word, sentence = _why(connection, row, task_id, lease, usable)
-    return Why(status=row["status"], waiting_for=word, why=sentence)
+    word, sentence = _why(connection, task, lease, usable)
+    return Why(status=task.status, waiting_for=word, why=sentence)
 
 
-def _why(connection: Connection, row: Row, task_id: UUID, lease: timedelta, usable: Collection[str]) -> Answer:
-    if row["status"] == "queued":
-        return _why_queued(connection, row, task_id, lease, usable)
-    if row["status"] == "running":
-        stopping = "; it was asked to stop" if row["is_stopping"] else ""
-        return None, f"It is running on {row['worker']}{stopping}."
-    if row["status"] == "waiting":
-        return row["waiting_for"], _WAITING.get(row["waiting_for"], f"It waits for {row['waiting_for']}.")
-    verb = "was" if row["status"] == "cancelled" else "has"
-    because = f" {row['error']}" if row["status"] in {"cancelled", "expired"} and row["error"] else ""
-    return None, f"It {verb} {row['status']}, and waits for nothing.{because}"
+def _why(connection: Connection, task: TaskStanding, lease: timedelta, usable: Collection[str]) -> Answer:
+    if task.status == "queued":
+        return _why_queued(connection, task, lease, usable)
+    if task.status == "running":
+        stopping = "; it was asked to stop" if task.is_stopping else ""
+        return None, f"It is running on {task.worker}{stopping}."
+    if task.status == "waiting":
+        return task.waiting_for, _WAITING.get(task.waiting_for or "", f"It waits for {task.waiting_for}.")
+    verb = "was" if task.status == "cancelled" else "has"
+    because = f" {task.error}" if task.status in {"cancelled", "expired"} and task.error else ""
+    return None, f"It {verb} {task.status}, and waits for nothing.{because}"
 
 
-def _why_queued(connection: Connection, row: Row, task_id: UUID, lease: timedelta, usable: Collection[str]) -> Answer:
-    if answer := _why_it_may_not_start(row, usable):
+def _why_queued(connection: Connection, task: TaskStanding, lease: timedelta, usable: Collection[str]) -> Answer:
+    if answer := _why_it_may_not_start(task, usable):
         return answer
-    if row["parked"]:
-        return _why_parked(connection, row)
-    if row["waited"] < 0:
-        again = f" after an error ({row['error']})" if row["error"] else ""
-        return "time", f"Its time comes in {_span(-row['waited'])}{again}."
+    if task.parked and task.concurrency_key is not None and task.key_position is not None:
+        return _why_parked(connection, task.org_id, task.concurrency_key, task.key_position)
+    if task.waited < 0:
+        again = f" after an error ({task.error})" if task.error else ""
+        return "time", f"Its time comes in {_span(-task.waited)}{again}."
     crews = dispatch.crews(connection, lease)
-    if row["is_published"]:
-        return _why_unclaimed(row, slots_by_queue(crews))
-    return _why_undispatched(connection, row, task_id, crews, lease, usable)
+    if task.published_for is not None:
+        return _why_unclaimed(task.queue, task.published_for, slots_by_queue(crews))
+    return _why_undispatched(connection, task, crews, lease, usable)
 
 
-def _why_it_may_not_start(row: Row, usable: Collection[str]) -> Answer | None:
+def _why_it_may_not_start(task: TaskStanding, usable: Collection[str]) -> Answer | None:
     """Return what keeps a queued task from starting at any place in the queue; None when nothing does."""
-    if row["is_expired"]:
+    if task.is_expired:
         return "time", "It was not started in time and is about to be marked as expired."
-    if row["is_late"]:
+    if task.is_late:
         return "time", "Its deadline has passed; it is about to be ended as expired."
-    if row["is_shut_out"]:
+    if task.is_shut_out:
         return "user", _WAITING["user"]
-    block = switched_off(lane_of(dict(row) | {"due": 1}, usable))
+    block = switched_off(lane_of(task, usable))
     return (block.by, block.why) if block else None
 
 
-def _why_parked(connection: Connection, row: Row) -> Answer:
-    key = row["concurrency_key"]
-    head = queries.head_of_key(connection, row["org_id"], key)
-    before = queries.number_before_in_key(connection, row["org_id"], key, row["key_position"])
+def _why_parked(connection: Connection, org: UUID, key: str, position: int) -> Answer:
+    head = queries.head_of_key(connection, org, key)
+    before = queries.number_before_in_key(connection, org, key, position)
     if head is None or not before:
         return "key", f"It is next with the key {key!r} and is about to be let go."
-    waits = f", waiting for {head['waiting_for']}" if head["waiting_for"] else ""
+    waits = f", waiting for {head.waiting_for}" if head.waiting_for else ""
     others = f" and {before - 1} more" if before > 1 else ""
     return (
         "key",
-        f"Tasks with the key {key!r} run one after the other: {head['id']} ({head['status']}{waits}){others} first.",
+        f"Tasks with the key {key!r} run one after the other: {head.id} ({head.status}{waits}){others} first.",
     )
 
 
-def _why_unclaimed(row: Row, slots: Mapping[str, int]) -> Answer:
-    if not slots.get(row["queue"]):
-        return "worker", f"No living worker serves the queue {row['queue']}: start one with `rota worker`."
+def _why_unclaimed(queue: Priority | None, published_for: float, slots: Mapping[str, int]) -> Answer:
+    if queue is None or not slots.get(queue):
+        return "worker", f"No living worker serves the queue {queue}: start one with `rota worker`."
     return "worker", (
-        f"It has been on the queue {row['queue']} for {_span(row['published_for'])}; "
-        f"the {slots[row['queue']]} slots of its workers are taken, or one is about to take it."
+        f"It has been on the queue {queue} for {_span(published_for)}; "
+        f"the {slots[queue]} slots of its workers are taken, or one is about to take it."
     )
 
 
 def _why_undispatched(
     connection: Connection,
-    row: Row,
-    task_id: UUID,
+    task: TaskStanding,
     crews: list[Crew],
     lease: timedelta,
     usable: Collection[str],
 ) -> Answer:
-    if not slots_by_queue(crews).get(row["priority"]):
-        return "worker", f"No living worker serves the queue {row['priority']}: start one with `rota worker`."
-    lane = lane_of(dict(row) | {"due": 1}, usable)
-    allowance = Allowance(read_rules(connection, [row], most_in_flight(crews)), read_counts(connection))
+    if not slots_by_queue(crews).get(task.priority):
+        return "worker", f"No living worker serves the queue {task.priority}: start one with `rota worker`."
+    lane = lane_of(task, usable)
+    allowance = Allowance(read_rules(connection, [task], most_in_flight(crews)), read_counts(connection))
     if block := allowance.block(lane):
         return block.by, block.why
-    ahead = queries.number_ahead(connection, row["org_id"], task_id, priority=lane.priority, agent=lane.agent_id)
+    ahead = queries.number_ahead(connection, task.org_id, task.id, priority=lane.priority, agent=lane.agent_id)
     if ahead:
         many = f"{ahead} or more" if ahead >= _MOST_COUNTED else str(ahead)
         return "turn", f"{many} tasks of {lane.agent} with priority {lane.priority} are before it."

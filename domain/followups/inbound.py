@@ -86,8 +86,10 @@ _RETURNED_SUBJECT = _beginning_with(
     r"no se (ha podido|pudo) entregar", r"mensaje no entregado", r"correo devuelto",
 )  # fmt: skip
 _POSTMASTER = re.compile(r"(?<![\w.-])(mailer-daemon|mail-daemon|postmaster)@", re.IGNORECASE)
+# Possessive: backtracking over the signs @ of a hostile mail would take hours.
 _RECIPIENT = re.compile(
-    r"^(?:final|original)-recipient:\s*rfc822;\s*<?([^\s<>;]+@[^\s<>;]+?)>?\s*$", re.IGNORECASE | re.MULTILINE
+    r"^(?:final|original)-recipient:\s*rfc822;\s*<?(?=[^\s<>;@]+@[^\s<>;])([^\s<>;]++)>?\s*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _ACTION = re.compile(r"^action:\s*(\w+)", re.IGNORECASE | re.MULTILINE)
 

@@ -4,13 +4,27 @@ A follow-up's row is the lock: starting, sending, stopping and ending it all loc
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.json_text import dump_json
+from core.rows import fetch_all, fetch_optional
+from domain.followups.schemas import (
+    Effect,
+    Ending,
+    FollowUp,
+    FollowUpUnderWay,
+    Found,
+    LockedFollowUp,
+    SentFollowUp,
+    Standing,
+    StartedFollowUp,
+    StoredRule,
+)
 from domain.followups.triggers import Trigger
 
 _NOW = text("SELECT rota_now()")
@@ -51,14 +65,14 @@ _MOVE = text("""
 """)
 
 
-def rules(connection: Connection) -> list[RowMapping]:
+def rules(connection: Connection) -> list[StoredRule]:
     """Return the stored rules."""
-    return list(connection.execute(text(f"{_RULE} ORDER BY slug")).mappings())
+    return fetch_all(connection.execute(text(f"{_RULE} ORDER BY slug")), StoredRule)
 
 
-def rule(connection: Connection, slug: str) -> RowMapping | None:
+def rule(connection: Connection, slug: str) -> StoredRule | None:
     """Return the stored rule called `slug`."""
-    return connection.execute(text(f"{_RULE} WHERE slug = :slug"), {"slug": slug}).mappings().one_or_none()
+    return fetch_optional(connection.execute(text(f"{_RULE} WHERE slug = :slug"), {"slug": slug}), StoredRule)
 
 
 def put_rule(connection: Connection, row: dict[str, Any]) -> None:
@@ -131,12 +145,12 @@ def _numbered(delays: Sequence[timedelta]) -> str:
     return dump_json([{"step": n, "after": f"{delay.total_seconds()} seconds"} for n, delay in enumerate(delays, 1)])
 
 
-def found(connection: Connection, org: UUID, trigger: Trigger, values: dict[str, Any]) -> list[RowMapping]:
+def found(connection: Connection, org: UUID, trigger: Trigger, values: dict[str, Any]) -> list[Found]:
     """Return what a trigger finds that began at `since` or later and has fewer than `steps` follow-ups by the rule:
     `limit` rows at most, the earliest first.
     """
     statement = text(f"""
-        SELECT found.* FROM ({trigger.found}) AS found
+        SELECT found.subject, found.contact, found.begun_at, found.facts FROM ({trigger.found}) AS found
          WHERE found.begun_at >= :since
            AND (found.not_after IS NULL
                 OR NOT EXISTS (SELECT FROM follow_ups f
@@ -147,7 +161,7 @@ def found(connection: Connection, org: UUID, trigger: Trigger, values: dict[str,
                < :steps
          ORDER BY found.begun_at, found.subject LIMIT :limit
     """)  # noqa: S608
-    return list(connection.execute(statement, values | {"org": org}).mappings())
+    return fetch_all(connection.execute(statement, values | {"org": org}), Found)
 
 
 def insert_follow_ups(connection: Connection, org: UUID, rule: str, rows: list[dict[str, Any]]) -> int:
@@ -157,24 +171,24 @@ def insert_follow_ups(connection: Connection, org: UUID, rule: str, rows: list[d
 
 # ── starting and ending ──────────────────────────────────────────────────────────────────────────────────────────────
 
-_FOLLOW_UP = """
-    SELECT id, rule, step, subject, contact, begun_at, facts, channel, variant, choice_id, status, reason, wanted_at,
-           due_at, task_id, message_id, sent_at, answered_at, converted_at, revenue, currency, created_at, ended_at
-      FROM follow_ups
+_COLUMNS = """
+    id, rule, step, subject, contact, begun_at, facts, channel, variant, choice_id, status, reason, wanted_at,
+    message_id, created_at
 """
-_DUE = text(f"{_FOLLOW_UP} WHERE due_at <= rota_now() ORDER BY due_at, id LIMIT :limit FOR UPDATE")
+_LOCKED = f"SELECT {_COLUMNS} FROM follow_ups"  # noqa: S608
+_DUE = text(f"{_LOCKED} WHERE due_at <= rota_now() ORDER BY due_at, id LIMIT :limit FOR UPDATE")
 _OPEN = text(f"""
-    {_FOLLOW_UP} WHERE status IN ('planned', 'writing', 'queued') AND id > :after ORDER BY id LIMIT :limit FOR UPDATE
+    {_LOCKED} WHERE status IN ('planned', 'writing', 'queued') AND id > :after ORDER BY id LIMIT :limit FOR UPDATE
 """)
 _OPEN_OF = text(f"""
-    {_FOLLOW_UP} WHERE contact = :contact AND status IN ('planned', 'writing', 'queued') ORDER BY id FOR UPDATE
+    {_LOCKED} WHERE contact = :contact AND status IN ('planned', 'writing', 'queued') ORDER BY id FOR UPDATE
 """)
-_BY_TASK = text(f"{_FOLLOW_UP} WHERE task_id = :task FOR UPDATE")
+_BY_TASK = text(f"{_LOCKED} WHERE task_id = :task FOR UPDATE")
 _LOCK_UNDER_WAY = text("""
     SELECT id FROM follow_ups WHERE status IN ('writing', 'queued') ORDER BY id FOR UPDATE
 """)
 _UNDER_WAY = text("""
-    SELECT f.id, f.status, f.rule, f.contact, f.choice_id, f.task_id, f.message_id, f.wanted_at,
+    SELECT f.id, f.status, f.rule, f.contact, f.choice_id, f.message_id, f.wanted_at,
            t.status AS task_status, t.error ->> 'message' AS task_error,
            m.status AS message_status, m.send_after, m.sent_at AS left_at, m.error AS message_error
       FROM follow_ups f LEFT JOIN tasks t ON t.id = f.task_id LEFT JOIN outbox m ON m.id = f.message_id
@@ -199,44 +213,44 @@ _START = text("""
 _QUEUED = text("UPDATE follow_ups SET status = 'queued', message_id = :message WHERE id = :id AND status = 'writing'")
 
 
-def lock_due(connection: Connection, limit: int) -> list[RowMapping]:
+def lock_due(connection: Connection, limit: int) -> list[LockedFollowUp]:
     """Lock and return up to `limit` due follow-ups, the earliest first."""
-    return list(connection.execute(_DUE, {"limit": limit}).mappings())
+    return fetch_all(connection.execute(_DUE, {"limit": limit}), LockedFollowUp)
 
 
-def lock_open(connection: Connection, after: UUID, limit: int) -> list[RowMapping]:
+def lock_open(connection: Connection, after: UUID, limit: int) -> list[LockedFollowUp]:
     """Lock and return up to `limit` open follow-ups with ids greater than `after`."""
-    return list(connection.execute(_OPEN, {"after": after, "limit": limit}).mappings())
+    return fetch_all(connection.execute(_OPEN, {"after": after, "limit": limit}), LockedFollowUp)
 
 
-def lock_open_of(connection: Connection, contact: UUID) -> list[RowMapping]:
+def lock_open_of(connection: Connection, contact: UUID) -> list[LockedFollowUp]:
     """Lock and return the open follow-ups of a contact."""
-    return list(connection.execute(_OPEN_OF, {"contact": contact}).mappings())
+    return fetch_all(connection.execute(_OPEN_OF, {"contact": contact}), LockedFollowUp)
 
 
-def lock_of_task(connection: Connection, task: UUID) -> RowMapping | None:
+def lock_of_task(connection: Connection, task: UUID) -> StartedFollowUp | None:
     """Lock and return the follow-up that a task writes."""
-    return connection.execute(_BY_TASK, {"task": task}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_BY_TASK, {"task": task}), StartedFollowUp)
 
 
-def lock_one(connection: Connection, row_id: UUID) -> RowMapping | None:
+def lock_one(connection: Connection, row_id: UUID) -> LockedFollowUp | None:
     """Lock and return one follow-up."""
-    statement = text(f"{_FOLLOW_UP} WHERE id = :id FOR UPDATE")
-    return connection.execute(statement, {"id": row_id}).mappings().one_or_none()
+    statement = text(f"{_LOCKED} WHERE id = :id FOR UPDATE")
+    return fetch_optional(connection.execute(statement, {"id": row_id}), LockedFollowUp)
 
 
-def under_way(connection: Connection) -> list[RowMapping]:
+def under_way(connection: Connection) -> list[FollowUpUnderWay]:
     """Lock and return the follow-ups that are being written or have a message queued, with the state of their task and
     message.
     """
     # Two statements: after waiting for a row lock, a single one would return the new row with older joined rows.
     connection.execute(_LOCK_UNDER_WAY)
-    return list(connection.execute(_UNDER_WAY).mappings())
+    return fetch_all(connection.execute(_UNDER_WAY), FollowUpUnderWay)
 
 
-def end(connection: Connection, ends: Iterable[dict[str, Any]]) -> int:
-    """Record how follow-ups ended: id, status, reason, sent_at. Those that have ended already are left unchanged."""
-    listed = list(ends)
+def end(connection: Connection, ends: Iterable[Ending]) -> int:
+    """Record how follow-ups ended. Those that have ended already are left unchanged."""
+    listed = [asdict(one) for one in ends]
     return connection.execute(_END, {"ends": dump_json(listed)}).rowcount if listed else 0
 
 
@@ -272,10 +286,10 @@ _EARLIER = text("""
 
 
 def standings(
-    connection: Connection, trigger: Trigger, asked: Iterable[RowMapping], values: dict[str, Any]
-) -> list[RowMapping]:
+    connection: Connection, trigger: Trigger, asked: Iterable[LockedFollowUp], values: dict[str, Any]
+) -> list[Standing]:
     """Return the state of these follow-ups' subjects."""
-    listed = {(row["subject"], row["begun_at"]): row["contact"] for row in asked}
+    listed = {(row.subject, row.begun_at): row.contact for row in asked}
     rows = [
         {"subject": str(subject), "contact": str(contact), "begun_at": begun_at.isoformat()}
         for (subject, begun_at), contact in listed.items()
@@ -285,17 +299,13 @@ def standings(
                                   AS a (subject uuid, contact uuid, begun_at timestamptz))
         {trigger.standing}
     """)  # noqa: S608
-    return list(connection.execute(statement, values | {"asked": dump_json(rows)}).mappings())
+    return fetch_all(connection.execute(statement, values | {"asked": dump_json(rows)}), Standing)
 
 
-def answered(connection: Connection, rows: Iterable[RowMapping]) -> set[UUID]:
+def answered(connection: Connection, rows: Iterable[LockedFollowUp]) -> set[UUID]:
     """Return the ids of those follow-ups whose contact has written since the sequence began or was planned."""
     asked = [
-        {
-            "id": str(row["id"]),
-            "contact": str(row["contact"]),
-            "since": min(row["begun_at"], row["created_at"]).isoformat(),
-        }
+        {"id": str(row.id), "contact": str(row.contact), "since": min(row.begun_at, row.created_at).isoformat()}
         for row in rows
     ]
     return set(connection.execute(_ANSWERED, {"asked": dump_json(asked)}).scalars())
@@ -315,12 +325,13 @@ def on_their_way(connection: Connection, rule: str) -> dict[tuple[UUID, datetime
 # ── outcomes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _STOPPED = text("SELECT id, task_id FROM follow_ups WHERE status = 'stopped' AND NOT is_settled")
+_SENT = f"SELECT {_COLUMNS}, sent_at, answered_at FROM follow_ups"  # noqa: S608
 _LAST_SENT = text(f"""
-    {_FOLLOW_UP} WHERE contact = :contact AND sent_at <= :at ORDER BY sent_at DESC, id DESC LIMIT 1 FOR UPDATE
+    {_SENT} WHERE contact = :contact AND sent_at <= :at ORDER BY sent_at DESC, id DESC LIMIT 1 FOR UPDATE
 """)
 # All follow-ups of a contact in one batch, the latest first: a purchase counts for the latest.
 _UNSETTLED = text(f"""
-    {_FOLLOW_UP} WHERE sent_at IS NOT NULL AND NOT is_settled
+    {_SENT} WHERE sent_at IS NOT NULL AND NOT is_settled
         AND contact IN (SELECT DISTINCT contact FROM follow_ups
                          WHERE sent_at IS NOT NULL AND NOT is_settled AND contact > :after
                          ORDER BY contact LIMIT :limit)
@@ -334,14 +345,14 @@ _CONVERT = text("""
 """)
 
 
-def stopped(connection: Connection) -> list[RowMapping]:
-    """Return the follow-ups that were stopped while a task was writing them."""
-    return list(connection.execute(_STOPPED).mappings())
+def stopped(connection: Connection) -> dict[UUID, UUID]:
+    """Return the follow-ups that were stopped while a task was writing them: the task of each, by follow-up."""
+    return {row.id: row.task_id for row in connection.execute(_STOPPED)}
 
 
-def last_sent(connection: Connection, contact: UUID, at: datetime) -> RowMapping | None:
+def last_sent(connection: Connection, contact: UUID, at: datetime) -> SentFollowUp | None:
     """Lock and return the last follow-up sent to a contact up to a moment."""
-    return connection.execute(_LAST_SENT, {"contact": contact, "at": at}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_LAST_SENT, {"contact": contact, "at": at}), SentFollowUp)
 
 
 def note_answered(connection: Connection, row_id: UUID, at: datetime) -> None:
@@ -350,9 +361,9 @@ def note_answered(connection: Connection, row_id: UUID, at: datetime) -> None:
     connection.execute(statement, {"id": row_id, "at": at})
 
 
-def lock_unsettled(connection: Connection, after: UUID, limit: int) -> list[RowMapping]:
+def lock_unsettled(connection: Connection, after: UUID, limit: int) -> list[SentFollowUp]:
     """Lock and return the sent follow-ups that are not settled, of up to `limit` contacts with ids above `after`."""
-    return list(connection.execute(_UNSETTLED, {"after": after, "limit": limit}).mappings())
+    return fetch_all(connection.execute(_UNSETTLED, {"after": after, "limit": limit}), SentFollowUp)
 
 
 def note_converted(connection: Connection, row: dict[str, Any]) -> bool:
@@ -367,6 +378,9 @@ def settle(connection: Connection, ids: list[UUID]) -> None:
 
 # ── views ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_FOLLOW_UP = f"""
+    SELECT {_COLUMNS}, due_at, task_id, sent_at, answered_at, converted_at, revenue, currency, ended_at FROM follow_ups
+"""  # noqa: S608
 _FILTERS = {
     "rule": "rule = :rule",
     "status": "status = :status",
@@ -396,19 +410,19 @@ _EFFECTS = text("""
 """)
 
 
-def follow_ups(connection: Connection, wanted: dict[str, Any], limit: int) -> list[RowMapping]:
+def follow_ups(connection: Connection, wanted: dict[str, Any], limit: int) -> list[FollowUp]:
     """Return follow-ups that match, the latest planned first."""
     conditions = [_FILTERS[name] for name, value in wanted.items() if value is not None]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = text(f"{_FOLLOW_UP} {where} ORDER BY id DESC LIMIT :limit")
-    return list(connection.execute(statement, wanted | {"limit": limit}).mappings())
+    return fetch_all(connection.execute(statement, wanted | {"limit": limit}), FollowUp)
 
 
-def follow_up(connection: Connection, row_id: UUID) -> RowMapping | None:
+def follow_up(connection: Connection, row_id: UUID) -> FollowUp | None:
     """Return one follow-up."""
-    return connection.execute(text(f"{_FOLLOW_UP} WHERE id = :id"), {"id": row_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(text(f"{_FOLLOW_UP} WHERE id = :id"), {"id": row_id}), FollowUp)
 
 
-def effects(connection: Connection, since: datetime) -> list[RowMapping]:
+def effects(connection: Connection, since: datetime) -> list[Effect]:
     """Return the results by rule, step, channel and variant, for follow-ups wanted since a moment."""
-    return list(connection.execute(_EFFECTS, {"since": since}).mappings())
+    return fetch_all(connection.execute(_EFFECTS, {"since": since}), Effect)

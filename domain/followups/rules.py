@@ -5,24 +5,24 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import yaml
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.errors import NotFound
 from core.packs import installed
 from domain.agents import service as agents
 from domain.followups import queries
-from domain.followups.schemas import Rule, RuleFields
+from domain.followups.schemas import Rule, RuleFields, StoredRule
 from domain.followups.triggers import kinds
 from domain.learning import service as learning
 
 
 @dataclass(frozen=True)
 class Live:
-    """A stored rule, with its row, which names the user under whom its tasks are submitted."""
+    """A stored rule: its fields, checked against the installed packs, and its row."""
 
     fields: RuleFields
     is_on: bool
-    row: RowMapping
+    row: StoredRule
 
 
 @functools.cache
@@ -38,9 +38,9 @@ def stored(connection: Connection) -> dict[str, Live]:
     """Return the rules that were switched on or changed, by slug, except those of a pack that is not installed."""
     known = {trigger.model_fields["kind"].default for trigger in kinds()}
     return {
-        row["slug"]: Live(RuleFields.model_validate(row["fields"]), row["is_on"], row)
+        row.slug: Live(RuleFields.model_validate(row.fields), row.is_on, row)
         for row in queries.rules(connection)
-        if row["fields"]["trigger"]["kind"] in known
+        if row.fields["trigger"]["kind"] in known
     }
 
 
@@ -58,23 +58,23 @@ def get_rule(connection: Connection, slug: str) -> Rule:
     Raises:
         NotFound: there is no such rule.
     """
-    row = queries.rule(connection, slug)
-    if row is not None:
-        return _shown(row)
+    live = stored(connection).get(slug)
+    if live is not None:
+        return _shown(live.row)
     if slug not in built_in():
         known = ", ".join(rule.slug for rule in list_rules(connection))
         raise NotFound(f"There is no rule called {slug!r}. There are: {known}.")
     return _as_it_comes(slug)
 
 
-def _shown(row: RowMapping) -> Rule:
+def _shown(row: StoredRule) -> Rule:
     return Rule(
-        **row["fields"],
-        slug=row["slug"],
-        is_on=row["is_on"],
-        on_since=row["on_since"],
-        is_built_in=row["slug"] in built_in(),
-        changed_at=row["changed_at"],
+        **row.fields,
+        slug=row.slug,
+        is_on=row.is_on,
+        on_since=row.on_since,
+        is_built_in=row.slug in built_in(),
+        changed_at=row.changed_at,
     )
 
 

@@ -1,5 +1,6 @@
 """Rules of follow-ups, follow-ups, and their outcome."""
 
+from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -9,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from core.text import Storable
 from domain.agents.schemas import Slug
-from domain.channels.schemas import ChannelKind, ReceivedBy
+from domain.channels.schemas import ChannelKind, MessageStatus, ReceivedBy
 from domain.followups.inbound import InboundKind
 from domain.followups.triggers import AnyTrigger, Words, kinds
 from domain.tasks.schemas import Priority
+from domain.tasks.schemas import Status as TaskStatus
 
 Status = Literal["planned", "writing", "queued", "sent", "stopped", "skipped", "failed"]
 OPEN: tuple[Status, ...] = ("planned", "writing", "queued")
@@ -133,6 +135,19 @@ class Rule(RuleFields):
     changed_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRule:
+    """A rule's row: its fields as JSON, and the user and scopes for which its tasks are submitted."""
+
+    slug: str
+    fields: dict[str, Any]
+    is_on: bool
+    on_since: datetime | None
+    user_id: UUID
+    scopes: list[str] | None
+    changed_at: datetime
+
+
 class Switch(BaseModel):
     """Whether a rule is on."""
 
@@ -172,7 +187,74 @@ class FollowUp(BaseModel):
     ended_at: datetime | None
 
 
-class Found(BaseModel):
+@dataclass(frozen=True, slots=True)
+class LockedFollowUp:
+    """A follow-up whose row is locked, with the columns that starting, sending and stopping it need."""
+
+    id: UUID
+    rule: str
+    step: int
+    subject: UUID
+    contact: UUID
+    begun_at: datetime
+    facts: dict[str, Any]
+    channel: ChannelKind | None
+    variant: str | None
+    choice_id: UUID | None
+    status: Status
+    reason: str | None
+    wanted_at: datetime
+    message_id: UUID | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StartedFollowUp(LockedFollowUp):
+    """A locked follow-up that a task was started for. Starting it settled the channel."""
+
+    channel: ChannelKind
+
+
+@dataclass(frozen=True, slots=True)
+class SentFollowUp(LockedFollowUp):
+    """A locked follow-up that was sent, with the time of its first answer."""
+
+    sent_at: datetime
+    answered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpUnderWay:
+    """A locked follow-up that is being written or has a message queued, with the state of its task and message."""
+
+    id: UUID
+    status: Status
+    rule: str
+    contact: UUID
+    choice_id: UUID | None
+    message_id: UUID | None
+    wanted_at: datetime
+    task_status: TaskStatus | None
+    task_error: str | None
+    message_status: MessageStatus | None
+    send_after: datetime | None
+    left_at: datetime | None
+    message_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a follow-up ends."""
+
+    id: UUID
+    choice_id: UUID | None
+    status: Status
+    reason: str | None
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
     """One event that a trigger found, from which a sequence starts."""
 
     subject: UUID

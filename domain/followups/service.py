@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from core.errors import Conflict, NotFound
 from domain.channels import service as channels
+from domain.channels.schemas import ChannelKind
 from domain.contacts import service as contacts
 from domain.contacts.schemas import Contact, PreferenceChange, Preferences
 from domain.followups import queries, rules, timing
@@ -48,7 +48,7 @@ def list_follow_ups(
 ) -> list[FollowUp]:
     """Return follow-ups, the latest planned first."""
     wanted = {"rule": rule, "status": status, "contact": contact, "before": before}
-    return [FollowUp(**row) for row in queries.follow_ups(connection, wanted, limit)]
+    return queries.follow_ups(connection, wanted, limit)
 
 
 def get_follow_up(connection: Connection, row_id: UUID) -> FollowUp:
@@ -57,18 +57,17 @@ def get_follow_up(connection: Connection, row_id: UUID) -> FollowUp:
     Raises:
         NotFound: there is no such follow-up.
     """
-    row = queries.follow_up(connection, row_id)
-    if row is None:
+    found = queries.follow_up(connection, row_id)
+    if found is None:
         raise NotFound(f"There is no follow-up {row_id}.")
-    return FollowUp(**row)
+    return found
 
 
 def effectiveness(connection: Connection, since: datetime | None = None) -> list[Effect]:
     """Return the results of each rule's steps by channel and variant, for follow-ups wanted since a moment (by default
     in the last 90 days).
     """
-    moment = since or queries.now(connection) - timedelta(days=90)
-    return [Effect(**row) for row in queries.effects(connection, moment)]
+    return queries.effects(connection, since or queries.now(connection) - timedelta(days=90))
 
 
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -84,7 +83,7 @@ def stop_follow_up(connection: Connection, org: UUID, row_id: UUID) -> FollowUp:
     row = queries.lock_one(connection, row_id)
     if row is None:
         raise NotFound(f"There is no follow-up {row_id}.")
-    if row["status"] in OPEN:
+    if row.status in OPEN:
         stop(connection, org, [(row, "stopped by hand")])
     found = get_follow_up(connection, row_id)
     if found.status in {"queued", "sent"}:
@@ -144,7 +143,7 @@ def _who(connection: Connection, reply: NewReply, kind: InboundKind) -> tuple[UU
         raise NotFound("Say whose words these are.")
     (person,) = contacts.require(connection, [reply.contact])
     addresses = [address for address in (person.email, person.phone) if address]
-    others = {other for address in addresses for other in contacts.at_address(connection, address)}
+    others = {other for address in addresses for other in contacts.with_address(connection, address)}
     return reply.contact, sorted(others | {reply.contact})
 
 
@@ -153,12 +152,12 @@ def _credit(connection: Connection, contact: UUID, at: datetime, *, is_welcome: 
     or as a failure for a STOP.
     """
     row = queries.last_sent(connection, contact, at)
-    if row is None or at > row["sent_at"] + attribution(rules.stored(connection).get(row["rule"])):
+    if row is None or at > row.sent_at + attribution(rules.stored(connection).get(row.rule)):
         return
     if is_welcome:
-        queries.note_answered(connection, row["id"], at)
-    if row["choice_id"] is not None:
-        learning.settle(connection, {row["choice_id"]: "success" if is_welcome else "failure"})
+        queries.note_answered(connection, row.id, at)
+    if row.choice_id is not None:
+        learning.settle(connection, {row.choice_id: "success" if is_welcome else "failure"})
 
 
 # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -170,7 +169,7 @@ class Permit:
 
     follow_up: UUID
     contact: Contact
-    channel: Any
+    channel: ChannelKind
     send_after: datetime
     leave_by: datetime
     closing: str
@@ -186,20 +185,20 @@ def permit(connection: Connection, org: UUID, task: UUID) -> Permit | str:
     row = queries.lock_of_task(connection, task)
     if row is None:
         raise NotFound("This task writes no follow-up; only tasks that a rule started do.")
-    if row["status"] != "writing":
-        return row["reason"] or f"it is {row['status']} already"
+    if row.status != "writing":
+        return row.reason or f"it is {row.status} already"
     present = Present.of(connection, org)
-    why = present.why_stop([row]).get(row["id"])
+    why = present.why_stop([row]).get(row.id)
     if why is not None:
         stop(connection, org, [(row, why)])
         return why
-    contact, fields = present.contacts([row])[row["contact"]], present.rules[row["rule"]].fields
+    contact, fields = present.contacts([row])[row.contact], present.rules[row.rule].fields
     zone = present.zone_of(contact)
     leaving, latest = timing.may_leave(present.now, fields.quiet_hours, zone), latest_moment(row, fields, zone)
     if leaving > latest:
         return skip(connection, row, "it was written too late")
     leave_by = closing(leaving, latest, fields, zone)
-    return Permit(row["id"], contact, row["channel"], leaving, leave_by, _CLOSING.get(contact.language, _CLOSING["en"]))
+    return Permit(row.id, contact, row.channel, leaving, leave_by, _CLOSING.get(contact.language, _CLOSING["en"]))
 
 
 def note_message(connection: Connection, follow_up: UUID, message: UUID) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from domain.channels import service as channels
 from domain.contacts import service as contact_service
 from domain.contacts.schemas import Contact
 from domain.followups import queries, rules, timing
-from domain.followups.schemas import RuleFields, Standing
+from domain.followups.schemas import Ending, FollowUpUnderWay, LockedFollowUp, RuleFields, Standing, Status
 from domain.learning import service as learning
 from domain.tenants import service as tenants
 
@@ -44,20 +44,20 @@ class Present:
         """Return the contact's time zone, or else the organisation's."""
         return ZoneInfo(contact.time_zone or self.clock)
 
-    def contacts(self, rows: Iterable[RowMapping]) -> dict[UUID, Contact]:
+    def contacts(self, rows: Iterable[LockedFollowUp | FollowUpUnderWay]) -> dict[UUID, Contact]:
         """Return the contacts of these follow-ups, by id."""
-        ids = list({row["contact"] for row in rows})
+        ids = list({row.contact for row in rows})
         return contact_service.get_many(self.connection, ids) if ids else {}
 
-    def standings(self, slug: str, rows: Sequence[RowMapping]) -> dict[tuple[UUID, datetime], Standing]:
+    def standings(self, slug: str, rows: Sequence[LockedFollowUp]) -> dict[tuple[UUID, datetime], Standing]:
         """Return the state of a rule's subjects, by subject and beginning. Deleted subjects are left out."""
         if slug not in self.rules:
             return {}
         fields = self.rules[slug].fields
         found = queries.standings(self.connection, fields.trigger, rows, self.values(fields))
-        return {(row["subject"], row["begun_at"]): Standing(**row) for row in found}
+        return {(one.subject, one.begun_at): one for one in found}
 
-    def why_stop(self, rows: Sequence[RowMapping]) -> dict[UUID, str]:
+    def why_stop(self, rows: Sequence[LockedFollowUp]) -> dict[UUID, str]:
         """Return the reasons why follow-ups must not be sent, by id. Those that may be sent are left out."""
         if not rows:
             return {}
@@ -68,33 +68,33 @@ class Present:
             standings = self.standings(slug, of_rule)
             for row in of_rule:
                 reason = (
-                    _wrong_with_rule(self.rules.get(slug), row["step"])
-                    or _wrong_with_contact(contacts.get(row["contact"]))
-                    or self._not_allowed(row, contacts[row["contact"]])
-                    or ("they answered" if row["id"] in answered else None)
-                    or _wrong_with_subject(standings.get((row["subject"], row["begun_at"])))
+                    _wrong_with_rule(self.rules.get(slug), row.step)
+                    or _wrong_with_contact(contacts.get(row.contact))
+                    or self._not_allowed(row, contacts[row.contact])
+                    or ("they answered" if row.id in answered else None)
+                    or _wrong_with_subject(standings.get((row.subject, row.begun_at)))
                 )
                 if reason:
-                    reasons[row["id"]] = reason
+                    reasons[row.id] = reason
         return reasons
 
-    def _not_allowed(self, row: RowMapping, contact: Contact) -> str | None:
+    def _not_allowed(self, row: LockedFollowUp, contact: Contact) -> str | None:
         """Return a reason if required consent is missing. Planned follow-ups pass: consent may still come."""
-        needs_it = self.rules[row["rule"]].fields.needs_consent and row["status"] != "planned"
+        needs_it = self.rules[row.rule].fields.needs_consent and row.status != "planned"
         return "they have not consented to advertising" if needs_it and not contact.has_consented else None
 
 
-def by_rule(rows: Iterable[RowMapping]) -> dict[str, list[RowMapping]]:
+def by_rule(rows: Iterable[LockedFollowUp]) -> dict[str, list[LockedFollowUp]]:
     """Group follow-ups by their rule's slug."""
-    found: dict[str, list[RowMapping]] = defaultdict(list)
+    found: dict[str, list[LockedFollowUp]] = defaultdict(list)
     for row in rows:
-        found[row["rule"]].append(row)
+        found[row.rule].append(row)
     return found
 
 
-def latest_moment(row: RowMapping, rule: RuleFields, zone: ZoneInfo) -> datetime:
+def latest_moment(row: LockedFollowUp | FollowUpUnderWay, rule: RuleFields, zone: ZoneInfo) -> datetime:
     """Return the latest time at which a follow-up may be sent."""
-    return timing.outside_quiet_hours(row["wanted_at"], rule.quiet_hours, zone) + rule.lateness
+    return timing.outside_quiet_hours(row.wanted_at, rule.quiet_hours, zone) + rule.lateness
 
 
 def closing(moment: datetime, latest: datetime, rule: RuleFields, zone: ZoneInfo) -> datetime:
@@ -138,44 +138,40 @@ def stop_all_of(connection: Connection, org: UUID, contact: UUID, reason: str) -
     return stop(connection, org, [(row, reason) for row in queries.lock_open_of(connection, contact)])
 
 
-def stop(connection: Connection, org: UUID, stopping: Iterable[tuple[RowMapping, str]]) -> int:
+def stop(connection: Connection, org: UUID, stopping: Iterable[tuple[LockedFollowUp, str]]) -> int:
     """Stop follow-ups whose rows are locked. A queued message is withdrawn; one that is being sent is not retried.
     Returns how many were stopped.
     """
     listed = list(stopping)
-    queued = [row["message_id"] for row, _ in listed if row["status"] == "queued"]
+    queued = [row.message_id for row, _ in listed if row.message_id is not None and row.status == "queued"]
     withdrawn = channels.withdraw(connection, org, queued)
     return end(
         connection,
         [
             ending(row, "stopped", reason)
             for row, reason in listed
-            if row["status"] != "queued" or row["message_id"] in withdrawn
+            if row.status != "queued" or row.message_id in withdrawn
         ],
     )
 
 
-def skip(connection: Connection, row: RowMapping, reason: str) -> str:
+def skip(connection: Connection, row: LockedFollowUp, reason: str) -> str:
     """End a follow-up, whose row is locked, as skipped. Returns the reason."""
     end(connection, [ending(row, "skipped", reason)])
     return reason
 
 
-def ending(row: RowMapping, status: str, reason: str | None, sent_at: datetime | None = None) -> dict[str, Any]:
+def ending(
+    row: LockedFollowUp | FollowUpUnderWay, status: Status, reason: str | None, sent_at: datetime | None = None
+) -> Ending:
     """Return how a follow-up ends, as `end` takes it."""
-    return {
-        "id": str(row["id"]),
-        "status": status,
-        "reason": reason,
-        "sent_at": sent_at.isoformat() if sent_at else None,
-        "choice_id": row["choice_id"],
-    }
+    return Ending(row.id, row.choice_id, status, reason, sent_at)
 
 
-def end(connection: Connection, ends: list[dict[str, Any]]) -> int:
+def end(connection: Connection, ends: list[Ending]) -> int:
     """Record how follow-ups ended. The choices of unsent ones are settled as void, so that nothing is learnt from them.
     Returns how many were still open.
     """
-    unsent = {one["choice_id"] for one in ends if one["status"] != "sent"} - {None}
+    unsent = {one.choice_id for one in ends if one.choice_id is not None and one.status != "sent"}
     learning.settle(connection, dict.fromkeys(unsent, "void"))
     return queries.end(connection, ends)

@@ -9,18 +9,18 @@ from typing import Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
-from core.ids import new_id
 from domain.channels import service as channels
+from domain.channels.schemas import ChannelKind
 from domain.contacts.schemas import Contact
 from domain.followups import queries, timing
 from domain.followups.rules import Live
-from domain.followups.schemas import Swept
+from domain.followups.schemas import LockedFollowUp, Swept
 from domain.followups.standing import Present, end, ending, latest_moment, skip
 from domain.learning import service as learning
 from domain.tasks import service as tasks
-from domain.tasks.schemas import SubmissionContext, TaskInput, TaskSubmission
+from domain.tasks.schemas import NewTask, SubmissionContext, TaskInput, TaskSubmission
 
 _LETTERS = 12
 """messages of the correspondence that the agent is shown"""
@@ -52,7 +52,7 @@ class _Hindrance:
 class _Due:
     """A due follow-up, with its rule, contact and time zone."""
 
-    row: RowMapping
+    row: LockedFollowUp
     rule: Live
     contact: Contact
     zone: ZoneInfo
@@ -68,8 +68,8 @@ class _Variant:
     """The variant and channel chosen for a follow-up, and the id of that choice."""
 
     name: str
-    channel: str
-    choice_id: UUID | None
+    channel: ChannelKind
+    choice_id: UUID
 
 
 class Starting:
@@ -84,16 +84,16 @@ class Starting:
         self._ready: list[tuple[_Due, _Variant]] = []
         self.done = Swept()
 
-    def carry_out(self, rows: Sequence[RowMapping]) -> None:
+    def carry_out(self, rows: Sequence[LockedFollowUp]) -> None:
         """Start, put off or skip these follow-ups. Their rows are locked, and there is no reason to stop them."""
         contacts = self._present.contacts(rows)
         last_step: Counter[tuple[str, UUID, datetime]] = Counter()
         for row in rows:
-            last_step[_sequence(row)] = max(last_step[_sequence(row)], row["step"])
+            last_step[_sequence(row)] = max(last_step[_sequence(row)], row.step)
         for row in rows:
-            rule, contact = self._present.rules[row["rule"]], contacts[row["contact"]]
+            rule, contact = self._present.rules[row.rule], contacts[row.contact]
             due = _Due(row, rule, contact, self._present.zone_of(contact))
-            is_last = row["step"] == last_step[_sequence(row)]
+            is_last = row.step == last_step[_sequence(row)]
             hindrance = self._hindrance(due) if is_last else _Hindrance("a later message of the sequence was due too")
             if hindrance is not None:
                 self._hinder(due, hindrance, _kept(row))
@@ -120,7 +120,7 @@ class Starting:
         why, until = max(waits.items(), key=lambda wait: wait[1])
         return _Hindrance(why, until) if until > now else None
 
-    def _options(self, due: _Due) -> dict[str, str]:
+    def _options(self, due: _Due) -> dict[str, ChannelKind]:
         """Return the variants whose channel is set up and reaches the contact, with that channel."""
         contact, fields = due.contact, due.rule.fields
         found = {variant.name: variant.channel or fields.channel for variant in fields.variants}
@@ -131,7 +131,7 @@ class Starting:
         }
 
     @cached_property
-    def _channels(self) -> set[str]:
+    def _channels(self) -> set[ChannelKind]:
         return {view.kind for view in channels.list_channels(self._connection)}
 
     def _sent_to(self, contact: UUID, within: timedelta) -> list[datetime]:
@@ -139,21 +139,21 @@ class Starting:
         sent = queries.recent(self._connection, contact, self._present.now - within)
         return [*sent, *[self._present.now] * self._started[contact]]
 
-    def _comes_after_another(self, row: RowMapping) -> bool:
+    def _comes_after_another(self, row: LockedFollowUp) -> bool:
         """Return whether an earlier step of the same sequence is being written or queued."""
-        if row["rule"] not in self._on_their_way:
-            self._on_their_way[row["rule"]] = queries.on_their_way(self._connection, row["rule"])
-        earlier = self._on_their_way[row["rule"]].get((row["subject"], row["begun_at"]))
-        return earlier is not None and earlier < row["step"]
+        if row.rule not in self._on_their_way:
+            self._on_their_way[row.rule] = queries.on_their_way(self._connection, row.rule)
+        earlier = self._on_their_way[row.rule].get((row.subject, row.begun_at))
+        return earlier is not None and earlier < row.step
 
     def _hinder(self, due: _Due, hindrance: _Hindrance, variant: _Variant | None) -> None:
         """Put a follow-up off, or skip it if it could then not be sent in time."""
         if hindrance.until is not None and hindrance.until <= due.latest:
-            row = {"id": due.row["id"], "due_at": hindrance.until, "reason": f"put off: {hindrance.why}"}
+            row = {"id": due.row.id, "due_at": hindrance.until, "reason": f"put off: {hindrance.why}"}
             queries.put_off(self._connection, row | _columns(variant))
             self.done.put_off += 1
             return
-        if variant is not None and variant.choice_id is not None:
+        if variant is not None:
             learning.settle(self._connection, {variant.choice_id: "void"})
         late = " would have made it too late" if hindrance.until is not None else ""
         skip(self._connection, due.row, f"{hindrance.why}{late}")
@@ -176,68 +176,70 @@ class Starting:
         self._ready.append((due, variant))
         self._started[due.contact.id] += 1
 
-    def _chosen(self, due: _Due, options: dict[str, str]) -> _Variant:
-        if due.row["choice_id"] is not None:  # the variant chosen before is no longer available
-            learning.settle(self._connection, {due.row["choice_id"]: "void"})
+    def _chosen(self, due: _Due, options: dict[str, ChannelKind]) -> _Variant:
+        if due.row.choice_id is not None:  # the variant chosen before is no longer available
+            learning.settle(self._connection, {due.row.choice_id: "void"})
         name, choice_id = self._choose(
             self._connection,
             self._present.org,
-            policy=f"follow-up {due.row['rule']}",
-            context=f"{due.contact.kind}, step {due.row['step']}",
+            policy=f"follow-up {due.row.rule}",
+            context=f"{due.contact.kind}, step {due.row.step}",
             options=sorted(options),
-            subject=due.row["id"],
+            subject=due.row.id,
         )
         return _Variant(name, options[name], choice_id)
 
     def _start(self) -> None:
         made = [(due, variant, self._submission(due, variant)) for due, variant in self._ready]
-        accepted = tasks.submit_many(self._connection, [submission for _, _, submission in made])
-        for due, variant, (task_id, _, _) in made:
-            if task_id in accepted:
-                queries.start(self._connection, {"id": due.row["id"], "task_id": task_id, **_columns(variant)})
+        accepted = tasks.submit_many(self._connection, [new for _, _, new in made])
+        for (due, variant, _), task in zip(made, accepted, strict=True):
+            if task is not None:
+                queries.start(self._connection, {"id": due.row.id, "task_id": task.id, **_columns(variant)})
                 self.done.started += 1
             else:
-                failed = ending(due.row, "failed", _REFUSED)
-                self.done.failed += end(self._connection, [failed | {"choice_id": variant.choice_id}])
+                failed = replace(ending(due.row, "failed", _REFUSED), choice_id=variant.choice_id)
+                self.done.failed += end(self._connection, [failed])
 
-    def _submission(self, due: _Due, variant: _Variant) -> tuple[UUID, TaskSubmission, SubmissionContext]:
-        """Return the task that writes a follow-up: its id, the submission and the submission context."""
+    def _submission(self, due: _Due, variant: _Variant) -> NewTask:
+        """Return the task that writes a follow-up."""
         fields, contact, row = due.rule.fields, due.contact, due.row
         tone = next(one.tone for one in fields.variants if one.name == variant.name)
         letters = channels.correspondence(self._connection, contact.id, _LETTERS)
-        context = {
+        facts = {
             "contact": contact.model_dump(mode="json", include={"id", "kind", "name", "status", "language"}),
-            "about": row["facts"],
-            "since": row["begun_at"].astimezone(due.zone).isoformat(timespec="minutes"),
-            "message": f"{row['step']} of {len(fields.steps)}",
+            "about": row.facts,
+            "since": row.begun_at.astimezone(due.zone).isoformat(timespec="minutes"),
+            "message": f"{row.step} of {len(fields.steps)}",
             "correspondence": [
                 letter.model_copy(update={"body": letter.body[:_LETTER]}).model_dump(mode="json") for letter in letters
             ],
         }
         asked = (
             f"Write the follow-up that the context tells of, and send it with send_follow_up. It goes by "
-            f"{variant.channel}. What it is to do: {fields.steps[row['step'] - 1].brief} Tone: {tone}."
+            f"{variant.channel}. What it is to do: {fields.steps[row.step - 1].brief} Tone: {tone}."
         )
         submission = TaskSubmission(
             agent=fields.agent,
-            input=TaskInput(message=asked, context=context, has_outside_context=True),
+            input=TaskInput(message=asked, context=facts, has_outside_context=True),
             priority=fields.priority,
             contact=contact.id,
             concurrency_key=f"follow-up {contact.id}",
             expires_at=due.latest,
         )
         owner = due.rule.row
-        terms = SubmissionContext(user_id=owner["user_id"], scopes=owner["scopes"], location_id=contact.location_id)
-        return new_id(), submission, terms
+        context = SubmissionContext(user_id=owner.user_id, scopes=owner.scopes, location_id=contact.location_id)
+        return NewTask(submission, context)
 
 
-def _sequence(row: RowMapping) -> tuple[str, UUID, datetime]:
-    return row["rule"], row["subject"], row["begun_at"]
+def _sequence(row: LockedFollowUp) -> tuple[str, UUID, datetime]:
+    return row.rule, row.subject, row.begun_at
 
 
-def _kept(row: RowMapping) -> _Variant | None:
+def _kept(row: LockedFollowUp) -> _Variant | None:
     """Return the variant that was chosen before the follow-up was put off, if any."""
-    return _Variant(row["variant"], row["channel"], row["choice_id"]) if row["choice_id"] is not None else None
+    if row.variant is None or row.channel is None or row.choice_id is None:
+        return None
+    return _Variant(row.variant, row.channel, row.choice_id)
 
 
 def _columns(variant: _Variant | None) -> dict[str, object]:

@@ -7,17 +7,16 @@ marks it as started.
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.db import transaction
 from core.ids import new_id
 from domain.channels import service as channels
 from domain.contacts.schemas import Contact
 from domain.followups import queries, rules, timing
-from domain.followups.schemas import Standing, Swept
+from domain.followups.schemas import Ending, FollowUpUnderWay, SentFollowUp, Standing, Swept
 from domain.followups.standing import Present, attribution, by_rule, closing, end, ending, latest_moment, stop
 from domain.followups.starting import Choose, Starting
 from domain.learning import service as learning
@@ -59,17 +58,17 @@ def attend(org: UUID, choose: Choose) -> Swept:
             ended = note_ends(present)
             due = queries.lock_due(connection, PORTION)
             why = present.why_stop(due)
-            stopped = stop(connection, org, [(row, why[row["id"]]) for row in due if row["id"] in why])
+            stopped = stop(connection, org, [(row, why[row.id]) for row in due if row.id in why])
             starting = Starting(present, choose)
-            starting.carry_out([row for row in due if row["id"] not in why])
+            starting.carry_out([row for row in due if row.id not in why])
         found = len(due)
         done = total(done, ended, starting.done, Swept(stopped=stopped))
     with transaction(org) as connection:  # own transaction: the sender locks the task first, then the follow-up's row
         left_behind = queries.stopped(connection)
-        tasks.cancel_unended(connection, [row["task_id"] for row in left_behind])
+        tasks.cancel_unended(connection, list(left_behind.values()))
     if left_behind:
         with transaction(org) as connection:
-            queries.settle(connection, [row["id"] for row in left_behind])
+            queries.settle(connection, list(left_behind))
     return done
 
 
@@ -97,22 +96,22 @@ def _portions(org: UUID, see_to: Callable[[Present, UUID], tuple[int, UUID | Non
 def _plan_portion(present: Present, slug: str) -> tuple[int, int]:
     """Plan one batch of what a rule finds. Returns how many it found, and how many follow-ups were planned."""
     rule = present.rules.get(slug)
-    if rule is None or not rule.is_on:
+    if rule is None or not rule.is_on or rule.row.on_since is None:
         return 0, 0
     delays = [step.after for step in rule.fields.steps]
     # Skip beginnings so old that even the last message would be too late: this bounds the search.
-    since = max(rule.row["on_since"], present.now - delays[-1] - rule.fields.lateness - _LEEWAY)
+    since = max(rule.row.on_since, present.now - delays[-1] - rule.fields.lateness - _LEEWAY)
     asked = {"since": since, "rule": slug, "steps": len(delays), "limit": PORTION}
     found = queries.found(present.connection, present.org, rule.fields.trigger, present.values(rule.fields) | asked)
     planned = [
         {
             "id": str(new_id()),
             "step": number,
-            "subject": str(row["subject"]),
-            "contact": str(row["contact"]),
-            "begun_at": row["begun_at"].isoformat(),
-            "facts": row["facts"],
-            "wanted_at": (row["begun_at"] + delay).isoformat(),
+            "subject": str(row.subject),
+            "contact": str(row.contact),
+            "begun_at": row.begun_at.isoformat(),
+            "facts": row.facts,
+            "wanted_at": (row.begun_at + delay).isoformat(),
         }
         for row in found
         for number, delay in enumerate(delays, 1)
@@ -124,8 +123,8 @@ def _stop_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
     """Stop those of one batch with a reason to stop. Returns how many, and the id to continue after."""
     rows = queries.lock_open(present.connection, after, PORTION)
     why = present.why_stop(rows)
-    stopped = stop(present.connection, present.org, [(row, why[row["id"]]) for row in rows if row["id"] in why])
-    return stopped, rows[-1]["id"] if len(rows) == PORTION else None
+    stopped = stop(present.connection, present.org, [(row, why[row.id]) for row in rows if row.id in why])
+    return stopped, rows[-1].id if len(rows) == PORTION else None
 
 
 # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,29 +136,29 @@ def note_ends(present: Present) -> Swept:
     """
     rows = queries.under_way(present.connection)
     contacts = present.contacts(rows)
-    ends: list[dict[str, Any]] = []
-    doubtful = [row["message_id"] for row in rows if row["message_status"] == "unknown"]
+    ends: list[Ending] = []
+    doubtful = [row.message_id for row in rows if row.message_id is not None and row.message_status == "unknown"]
     for row in rows:
-        found = _end_of_message(row) if row["status"] == "queued" else _end_of_task(row)
-        if found is None and row["message_status"] == "queued":
-            found = _keep_quiet(present, row, contacts.get(row["contact"]))
+        found = _end_of_message(row) if row.status == "queued" else _end_of_task(row)
+        if found is None and row.message_status == "queued":
+            found = _keep_quiet(present, row, contacts.get(row.contact))
         if found is not None:
             ends.append(found)
     channels.withdraw(present.connection, present.org, doubtful)  # these must not be sent again
     end(present.connection, ends)
-    statuses = [one["status"] for one in ends]
+    statuses = [one.status for one in ends]
     return Swept(**{status: statuses.count(status) for status in ("sent", "failed", "skipped", "stopped")})
 
 
-def _end_of_message(row: RowMapping) -> dict[str, Any] | None:
+def _end_of_message(row: FollowUpUnderWay) -> Ending | None:
     """Return how a follow-up with a message ended; None while the message may still be sent."""
-    match row["message_status"]:
+    match row.message_status:
         case None:
             return ending(row, "failed", "its message is gone")
         case "sent":
-            return ending(row, "sent", None, row["left_at"])
+            return ending(row, "sent", None, row.left_at)
         case "failed":
-            return ending(row, "failed", row["message_error"])
+            return ending(row, "failed", row.message_error)
         case "cancelled":
             return ending(row, "stopped", "its message was cancelled")
         case "unknown":
@@ -167,9 +166,9 @@ def _end_of_message(row: RowMapping) -> dict[str, Any] | None:
     return None
 
 
-def _end_of_task(row: RowMapping) -> dict[str, Any] | None:
+def _end_of_task(row: FollowUpUnderWay) -> Ending | None:
     """Return how a follow-up without a message ended; None while its task may still write one."""
-    status = row["task_status"]
+    status = row.task_status
     if status is not None and status not in ENDED:
         return None
     match status:
@@ -178,26 +177,26 @@ def _end_of_task(row: RowMapping) -> dict[str, Any] | None:
         case "cancelled":
             return ending(row, "stopped", "its task was cancelled")
         case "failed":
-            return ending(row, "failed", f"its task failed: {row['task_error']}")
+            return ending(row, "failed", f"its task failed: {row.task_error}")
     return ending(row, "failed", "its task ended without sending it")
 
 
-def _keep_quiet(present: Present, row: RowMapping, contact: Contact | None) -> dict[str, Any] | None:
+def _keep_quiet(present: Present, row: FollowUpUnderWay, contact: Contact | None) -> Ending | None:
     """Postpone a queued message that would leave in quiet hours, or withdraw it if the new time is too late. Return the
     ending of a withdrawn one.
     """
-    rule = present.rules.get(row["rule"])
-    if rule is None or contact is None:
+    rule = present.rules.get(row.rule)
+    if rule is None or contact is None or row.message_id is None or row.send_after is None:
         return None
     zone = present.zone_of(contact)
-    leaving = max(present.now, row["send_after"])
+    leaving = max(present.now, row.send_after)
     allowed, latest = timing.may_leave(leaving, rule.fields.quiet_hours, zone), latest_moment(row, rule.fields, zone)
     if allowed <= latest:
         if allowed > leaving:
             leave_by = closing(allowed, latest, rule.fields, zone)
-            channels.postpone(present.connection, row["message_id"], allowed, leave_by)
+            channels.postpone(present.connection, row.message_id, allowed, leave_by)
         return None
-    if not channels.withdraw(present.connection, present.org, [row["message_id"]]):
+    if not channels.withdraw(present.connection, present.org, [row.message_id]):
         return None
     return ending(row, "skipped", "it could not be sent in time")
 
@@ -214,28 +213,28 @@ def _settle_portion(present: Present, after: UUID) -> tuple[int, UUID | None]:
     outcomes: dict[UUID, Outcome] = {}
     over, converted = [], 0
     for row in rows:
-        until = row["sent_at"] + attribution(present.rules.get(row["rule"]))
-        standing = standings[row["rule"]].get((row["subject"], row["begun_at"]))
-        outcome: Outcome = "success" if row["answered_at"] else "failure"
+        until = row.sent_at + attribution(present.rules.get(row.rule))
+        standing = standings[row.rule].get((row.subject, row.begun_at))
+        outcome: Outcome = "success" if row.answered_at else "failure"
         if standing is not None and _leads_to(present.connection, row, standing, until):
             converted += 1
             outcome = "success"
         elif present.now > until:
-            over.append(row["id"])
+            over.append(row.id)
         else:
             continue
-        if row["choice_id"] is not None:
-            outcomes[row["choice_id"]] = outcome
+        if row.choice_id is not None:
+            outcomes[row.choice_id] = outcome
     queries.settle(present.connection, over)
     learning.settle(present.connection, outcomes)
-    contacts = list(dict.fromkeys(row["contact"] for row in rows))
+    contacts = list(dict.fromkeys(row.contact for row in rows))
     return len(over) + converted, contacts[-1] if len(contacts) == PORTION else None
 
 
-def _leads_to(connection: Connection, row: RowMapping, standing: Standing, until: datetime) -> bool:
+def _leads_to(connection: Connection, row: SentFollowUp, standing: Standing, until: datetime) -> bool:
     """Record a conversion between sending and `until` that counts for no other follow-up. Return whether it did."""
     at = standing.converted_at
-    if at is None or not row["sent_at"] <= at <= until:
+    if at is None or not row.sent_at <= at <= until:
         return False
-    led_to = standing.model_dump(include={"converted_at", "revenue", "currency"})
-    return queries.note_converted(connection, {"id": row["id"], "contact": row["contact"], **led_to})
+    led_to = {"converted_at": at, "revenue": standing.revenue, "currency": standing.currency}
+    return queries.note_converted(connection, {"id": row.id, "contact": row.contact} | led_to)

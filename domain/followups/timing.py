@@ -12,14 +12,11 @@ MARGIN = timedelta(minutes=1)
 
 def outside_quiet_hours(moment: datetime, quiet: QuietHours | None, zone: ZoneInfo) -> datetime:
     """Return the first moment from `moment` on that lies outside quiet hours by the contact's clock."""
-    while quiet is not None:
-        local = moment.astimezone(zone)
-        if not quiet.covers(local.time().replace(tzinfo=None)):
-            break
-        day = local.date() if local.time() < quiet.end else local.date() + timedelta(days=1)
-        end = _when(day, quiet.end, zone)
-        # When clocks are set back over the end of quiet hours, it occurs twice, and the second may be meant.
-        moment = end if end > moment else moment + timedelta(minutes=1)
+    while quiet is not None and quiet.covers((local := moment.astimezone(zone)).time()):
+        days = (local.date(), local.date() + timedelta(days=1))
+        # When clocks are set back over the end of quiet hours, it occurs twice (fold 0 and 1).
+        ends = (_when(day, quiet.end.replace(fold=fold), zone) for day in days for fold in (0, 1))
+        moment = next(end for end in ends if end > moment)
     return moment
 
 

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.json_text import dump_json
+from core.rows import fetch_all
+from domain.learning.schemas import Arm, StoredChoice, Tally
 
 _COUNTS = text("""
     SELECT option, successes, failures FROM arms
@@ -22,12 +24,16 @@ _CHOSEN = text("""
     ON CONFLICT (org_id, policy, context, option) DO UPDATE
        SET chosen = a.chosen + 1, explored = a.explored + excluded.explored, changed_at = rota_now()
 """)
-# One statement settles and counts a choice, so that an outcome that is reported twice counts once. Arms are updated in
-# key order, so that two concurrent settlements cannot deadlock.
+# One statement settles and counts a choice, so that an outcome that is reported twice counts once. Choices are locked
+# and arms updated in key order, so that two concurrent settlements cannot deadlock.
 _SETTLE = text("""
-    WITH settled AS (
+    WITH told AS MATERIALIZED (
+        SELECT id, outcome FROM jsonb_to_recordset(CAST(:outcomes AS jsonb)) AS t (id uuid, outcome text)
+    ), locked AS MATERIALIZED (
+        SELECT id FROM choices WHERE id IN (SELECT id FROM told) AND outcome IS NULL ORDER BY id FOR UPDATE
+    ), settled AS (
         UPDATE choices SET outcome = told.outcome, settled_at = rota_now()
-          FROM jsonb_to_recordset(CAST(:outcomes AS jsonb)) AS told (id uuid, outcome text)
+          FROM told JOIN locked USING (id)
          WHERE choices.id = told.id AND choices.outcome IS NULL
         RETURNING org_id, policy, context, option, choices.outcome
     ), counted AS (
@@ -41,14 +47,15 @@ _SETTLE = text("""
        SET successes = a.successes + excluded.successes, failures = a.failures + excluded.failures,
            changed_at = rota_now()
 """)
-_ARM = "policy, context, option, successes, failures, chosen, explored, changed_at"
+_ARM = """policy, context, option, successes, failures, chosen, explored, changed_at,
+          (1 + successes)::float / (2 + successes + failures) AS expected_rate"""
 _CHOICE = "id, policy, context, option, options, propensity, is_exploration, subject, made_at, outcome, settled_at"
 
 
-def counts(connection: Connection, policy: str, context: str, options: Iterable[str]) -> dict[str, tuple[int, int]]:
+def counts(connection: Connection, policy: str, context: str, options: Iterable[str]) -> list[Tally]:
     """Return successes and failures of the options that have an arm."""
-    rows = connection.execute(_COUNTS, {"policy": policy, "context": context, "options": list(options)})
-    return {row.option: (row.successes, row.failures) for row in rows}
+    bound = {"policy": policy, "context": context, "options": list(options)}
+    return fetch_all(connection.execute(_COUNTS, bound), Tally)
 
 
 def insert_choice(connection: Connection, row: dict[str, Any]) -> None:
@@ -63,16 +70,17 @@ def settle(connection: Connection, outcomes: dict[UUID, str]) -> None:
     connection.execute(_SETTLE, {"outcomes": dump_json(listed)})
 
 
-def arms(connection: Connection, policy: str | None) -> list[RowMapping]:
+def arms(connection: Connection, policy: str | None) -> list[Arm]:
     """Return the arms of one policy or of all."""
     only = "WHERE policy = :policy" if policy else ""
     statement = text(f"SELECT {_ARM} FROM arms {only} ORDER BY policy, context, option")  # noqa: S608
-    return list(connection.execute(statement, {"policy": policy}).mappings())
+    return fetch_all(connection.execute(statement, {"policy": policy}), Arm)
 
 
-def choices(connection: Connection, policy: str | None, *, before: UUID | None, limit: int) -> list[RowMapping]:
+def choices(connection: Connection, policy: str | None, *, before: UUID | None, limit: int) -> list[StoredChoice]:
     """Return choices, the latest first."""
     conditions = [*(["policy = :policy"] if policy else []), *(["id < :before"] if before else [])]
     wanted = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = text(f"SELECT {_CHOICE} FROM choices {wanted} ORDER BY id DESC LIMIT :limit")  # noqa: S608
-    return list(connection.execute(statement, {"policy": policy, "before": before, "limit": limit}).mappings())
+    bound = {"policy": policy, "before": before, "limit": limit}
+    return fetch_all(connection.execute(statement, bound), StoredChoice)

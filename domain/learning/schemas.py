@@ -1,5 +1,6 @@
 """Arms and choices."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -7,6 +8,15 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 Outcome = Literal["success", "failure", "void"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often an option succeeded and failed in a context."""
+
+    option: str
+    successes: int = 0
+    failures: int = 0
 
 
 class Arm(BaseModel):

@@ -7,13 +7,13 @@ from sqlalchemy import Connection
 
 from core.ids import new_id
 from domain.learning import queries
-from domain.learning.schemas import Arm, NewChoice, Outcome, StoredChoice
+from domain.learning.schemas import Arm, NewChoice, Outcome, StoredChoice, Tally
 
 
-def known(connection: Connection, policy: str, context: str, options: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Return (successes, failures) of each option in this context; (0, 0) for options never tried."""
-    listed = list(options)
-    return dict.fromkeys(listed, (0, 0)) | queries.counts(connection, policy, context, listed)
+def known(connection: Connection, policy: str, context: str, options: Iterable[str]) -> dict[str, Tally]:
+    """Return the tally of each option in this context, all zero for options never tried."""
+    tallies = {option: Tally(option) for option in options}
+    return tallies | {tally.option: tally for tally in queries.counts(connection, policy, context, tallies)}
 
 
 def note(connection: Connection, org: UUID, choice: NewChoice) -> UUID:
@@ -31,14 +31,11 @@ def settle(connection: Connection, outcomes: Mapping[UUID, Outcome]) -> None:
 
 def list_arms(connection: Connection, policy: str | None = None) -> list[Arm]:
     """Return the statistics of each option, of one policy or of all."""
-    return [
-        Arm(**row, expected_rate=(1 + row["successes"]) / (2 + row["successes"] + row["failures"]))
-        for row in queries.arms(connection, policy)
-    ]
+    return queries.arms(connection, policy)
 
 
 def list_choices(
     connection: Connection, policy: str | None = None, *, before: UUID | None = None, limit: int = 50
 ) -> list[StoredChoice]:
     """Return choices, the latest first."""
-    return [StoredChoice(**row) for row in queries.choices(connection, policy, before=before, limit=limit)]
+    return queries.choices(connection, policy, before=before, limit=limit)

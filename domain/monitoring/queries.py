@@ -2,7 +2,10 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
+
+from core.rows import fetch_all
+from domain.monitoring.schemas import Leader, TaskCount, WorkerCount, WorkerNotAccepting
 
 _LEADERS = text("""
     SELECT duty, process, term, elected_at, extract(epoch FROM rota_now() - last_seen_at)::float AS silent_seconds
@@ -10,9 +13,9 @@ _LEADERS = text("""
 """)
 
 
-def leaders(connection: Connection) -> list[RowMapping]:
+def leaders(connection: Connection) -> list[Leader]:
     """Return the leader of each duty, and the time since its last heartbeat."""
-    return list(connection.execute(_LEADERS).mappings())
+    return fetch_all(connection.execute(_LEADERS), Leader)
 
 
 _COUNTS = text("""
@@ -22,9 +25,9 @@ _COUNTS = text("""
 """)
 
 
-def unfinished(connection: Connection) -> list[RowMapping]:
+def unfinished(connection: Connection) -> list[TaskCount]:
     """Count the unfinished tasks of all organisations by status and priority."""
-    return list(connection.execute(_COUNTS).mappings())
+    return fetch_all(connection.execute(_COUNTS), TaskCount)
 
 
 _WORKERS = text("""
@@ -35,9 +38,9 @@ _WORKERS = text("""
 """)
 
 
-def workers(connection: Connection, lease: timedelta) -> list[RowMapping]:
+def workers(connection: Connection, lease: timedelta) -> list[WorkerCount]:
     """Count the live workers, and those that went silent within the last hour."""
-    return list(connection.execute(_WORKERS, {"lease": lease}).mappings())
+    return fetch_all(connection.execute(_WORKERS, {"lease": lease}), WorkerCount)
 
 
 # A worker with free slots takes a message within a fraction of a second. Messages that the broker lost do not count
@@ -59,11 +62,12 @@ _NOT_ACCEPTING = text("""
 """)
 
 
-def workers_not_accepting(connection: Connection, lease: timedelta, patience: timedelta) -> list[RowMapping]:
+def workers_not_accepting(connection: Connection, lease: timedelta, patience: timedelta) -> list[WorkerNotAccepting]:
     """Return the live workers with free slots that have claimed nothing for `patience`, although tasks have waited on
     their queues for at least as long.
     """
-    return list(connection.execute(_NOT_ACCEPTING, {"lease": lease, "patience": patience}).mappings())
+    values = {"lease": lease, "patience": patience}
+    return fetch_all(connection.execute(_NOT_ACCEPTING, values), WorkerNotAccepting)
 
 
 def revision(connection: Connection) -> str | None:

@@ -12,22 +12,22 @@ _PATIENCE = timedelta(seconds=10)
 
 def leaders(connection: Connection) -> list[Leader]:
     """Return the leader of each duty, and the time since its last heartbeat."""
-    return [Leader(**row) for row in queries.leaders(connection)]
+    return queries.leaders(connection)
 
 
 def unfinished(connection: Connection) -> list[TaskCount]:
     """Count the unfinished tasks of all organisations by status and priority."""
-    return [TaskCount(**row) for row in queries.unfinished(connection)]
+    return queries.unfinished(connection)
 
 
 def workers(connection: Connection, lease: timedelta) -> list[WorkerCount]:
     """Count the live workers, and those that went silent within the last hour."""
-    return [WorkerCount(**row) for row in queries.workers(connection, lease)]
+    return queries.workers(connection, lease)
 
 
 def workers_not_accepting(connection: Connection, lease: timedelta) -> list[WorkerNotAccepting]:
     """Return the live workers that have claimed nothing for 10 s, although they have free slots and tasks wait."""
-    return [WorkerNotAccepting(**row) for row in queries.workers_not_accepting(connection, lease, _PATIENCE)]
+    return queries.workers_not_accepting(connection, lease, _PATIENCE)
 
 
 def revision(connection: Connection) -> str | None:

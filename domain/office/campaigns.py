@@ -7,17 +7,17 @@ twice. In the ledger and the outbox, the campaign's id takes the place of a task
 
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.errors import Conflict, NotFound, NotPermitted
 from core.ids import new_id
 from domain.channels import service as channels
-from domain.channels.schemas import Event, NewMessage
+from domain.channels.schemas import NewMessage, Notice
 from domain.contacts import service as contact_service
 from domain.contacts.reaching import why_not_win
 from domain.contacts.schemas import Contact
 from domain.office import models, queries
-from domain.office.schemas import Campaign, CampaignStatus, Language, Member
+from domain.office.schemas import Campaign, CampaignStatus, Language, Member, StoredCampaign
 from domain.office.telling import tell_managers
 from domain.tenants import service as tenants
 from domain.wallet import service as wallet
@@ -33,8 +33,9 @@ def list_campaigns(
     connection: Connection, *, status: CampaignStatus | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Campaign]:
     """Return campaigns, the latest first, with the number of their members by status."""
-    rows = queries.page(connection, models.campaigns, {"status": status}, before=before, limit=limit)
-    return _shown(connection, rows)
+    wanted = {"status": status}
+    found = queries.page(connection, models.campaigns, StoredCampaign, wanted, before=before, limit=limit)
+    return _shown(connection, found)
 
 
 def get_campaign(connection: Connection, campaign_id: UUID) -> Campaign:
@@ -43,7 +44,7 @@ def get_campaign(connection: Connection, campaign_id: UUID) -> Campaign:
     Raises:
         NotFound: there is no such campaign.
     """
-    [campaign] = _shown(connection, [_row(connection, campaign_id)])
+    [campaign] = _shown(connection, [_stored(connection, campaign_id)])
     return campaign
 
 
@@ -53,10 +54,8 @@ def list_members(connection: Connection, campaign_id: UUID, *, after: UUID | Non
     Raises:
         NotFound: there is no such campaign.
     """
-    _row(connection, campaign_id)
-    return [
-        Member.model_validate(dict(row)) for row in queries.members(connection, campaign_id, after=after, limit=limit)
-    ]
+    _stored(connection, campaign_id)
+    return queries.members(connection, campaign_id, after=after, limit=limit)
 
 
 def launch_campaign(connection: Connection, org: UUID, campaign_id: UUID, user: UUID) -> Campaign:
@@ -66,9 +65,9 @@ def launch_campaign(connection: Connection, org: UUID, campaign_id: UUID, user: 
         NotFound: there is no such campaign.
         Conflict: it has ended, or there is no channel for its messages.
     """
-    row = _row(connection, campaign_id, locked=True)
-    if row["status"] != "active":
-        _refuse_unless(row, "draft")
+    campaign = _stored(connection, campaign_id, locked=True)
+    if campaign.status != "active":
+        _refuse_unless(campaign, "draft")
         channels.ensure_channel(connection, org, "email")
         values = {"status": "active", "launched_by": user, "launched_at": queries.now(connection), "note": ""}
         queries.change_record(connection, models.campaigns, campaign_id, values)
@@ -82,9 +81,9 @@ def cancel_campaign(connection: Connection, org: UUID, campaign_id: UUID) -> Cam
         NotFound: there is no such campaign.
         Conflict: it is finished.
     """
-    row = _row(connection, campaign_id, locked=True)
-    if row["status"] != "cancelled":
-        _refuse_unless(row, "draft", "active")
+    campaign = _stored(connection, campaign_id, locked=True)
+    if campaign.status != "cancelled":
+        _refuse_unless(campaign, "draft", "active")
         channels.withdraw(connection, org, queries.messages_under_way(connection, campaign_id))
         values = {"status": "cancelled", "ended_at": queries.now(connection)}
         queries.change_record(connection, models.campaigns, campaign_id, values)
@@ -95,17 +94,17 @@ def carry_on(connection: Connection, org: UUID, campaign_id: UUID) -> bool:
     """Write to the next members of an active campaign, or finish it if all were written to and no message is under way.
     Returns whether there is more to write at once.
     """
-    row = queries.record(connection, models.campaigns, campaign_id, locked=True)
-    if row is None or row["status"] != "active":
+    campaign = queries.record(connection, models.campaigns, StoredCampaign, campaign_id, locked=True)
+    if campaign is None or campaign.status != "active":
         return False
     members = queries.take_members(connection, campaign_id, PORTION)
     if not members:
         if not queries.messages_under_way(connection, campaign_id):
-            _finish(connection, org, row)
+            _finish(connection, org, campaign)
         return False
     try:
         channels.ensure_channel(connection, org, "email")
-        _write_to(connection, org, row, members)
+        _write_to(connection, org, campaign, members)
     except InsufficientFunds as short:
         queries.change_record(connection, models.campaigns, campaign_id, {"note": f"Waits for tokens: {short.message}"})
         return False
@@ -116,7 +115,7 @@ def carry_on(connection: Connection, org: UUID, campaign_id: UUID) -> bool:
     return len(members) == PORTION
 
 
-def _write_to(connection: Connection, org: UUID, campaign: RowMapping, members: list[UUID]) -> None:
+def _write_to(connection: Connection, org: UUID, campaign: StoredCampaign, members: list[UUID]) -> None:
     """Write to members as long as the tokens suffice. The hold that pays for them exists only within this transaction.
 
     Raises:
@@ -130,16 +129,16 @@ def _write_to(connection: Connection, org: UUID, campaign: RowMapping, members: 
             reason = why_not_win(contact) if contact else "is gone"
             message = None
             if contact is not None and reason is None:
-                wallet.ensure(connection, org, campaign["id"], tokens)
+                wallet.ensure(connection, org, campaign.id, tokens)
                 message = _enqueue(connection, org, campaign, contact)
-                wallet.spend_ensured(connection, campaign["id"], _SEQ, "email", tokens, str(message))
+                wallet.spend_ensured(connection, campaign.id, _SEQ, "email", tokens, str(message))
             status = "written" if message else "left_out"
-            queries.note_member(connection, campaign["id"], client, status, message=message, reason=reason)
+            queries.note_member(connection, campaign.id, client, status, message=message, reason=reason)
     finally:
-        wallet.release(connection, campaign["id"])
+        wallet.release(connection, campaign.id)
 
 
-def _enqueue(connection: Connection, org: UUID, campaign: RowMapping, contact: Contact) -> UUID:
+def _enqueue(connection: Connection, org: UUID, campaign: StoredCampaign, contact: Contact) -> UUID:
     first_name = contact.name.split()[0] if contact.name.split() else contact.name
     language: Language = "es" if contact.language == "es" else "en"
     message = NewMessage(
@@ -147,40 +146,40 @@ def _enqueue(connection: Connection, org: UUID, campaign: RowMapping, contact: C
         recipient=contact.email,
         contact=contact.id,
         subject=_SUBJECTS[language].format(first_name),
-        body=campaign["message"].replace("{{name}}", first_name),
-        task_id=campaign["id"],
+        body=campaign.message.replace("{{name}}", first_name),
+        task_id=campaign.id,
         seq=_SEQ,
-        written_by=campaign["task_id"],
+        written_by=campaign.task_id,
     )
     return channels.enqueue(connection, org, message, new_id())
 
 
-def _finish(connection: Connection, org: UUID, campaign: RowMapping) -> None:
+def _finish(connection: Connection, org: UUID, campaign: StoredCampaign) -> None:
     values = {"status": "finished", "ended_at": queries.now(connection), "note": ""}
-    queries.change_record(connection, models.campaigns, campaign["id"], values)
-    standing = queries.members_by_standing(connection, [campaign["id"]]).get(campaign["id"], {})
+    queries.change_record(connection, models.campaigns, campaign.id, values)
+    standing = queries.members_by_standing(connection, [campaign.id]).get(campaign.id, {})
     told = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(standing.items()))
-    event = Event(
+    notice = Notice(
         kind="campaign.finished",
-        title=f"The campaign {campaign['name']} is finished",
+        title=f"The campaign {campaign.name} is finished",
         body=f"Of its members: {told or 'none'}.",
-        data={"campaign_id": str(campaign["id"]), "members": standing},
+        data={"campaign_id": str(campaign.id), "members": standing},
     )
-    tell_managers(connection, org, event)
+    tell_managers(connection, org, notice)
 
 
-def _row(connection: Connection, campaign_id: UUID, *, locked: bool = False) -> RowMapping:
-    row = queries.record(connection, models.campaigns, campaign_id, locked=locked)
-    if row is None:
+def _stored(connection: Connection, campaign_id: UUID, *, locked: bool = False) -> StoredCampaign:
+    campaign = queries.record(connection, models.campaigns, StoredCampaign, campaign_id, locked=locked)
+    if campaign is None:
         raise NotFound(f"There is no campaign {campaign_id}.")
-    return row
+    return campaign
 
 
-def _refuse_unless(row: RowMapping, *statuses: str) -> None:
-    if row["status"] not in statuses:
-        raise Conflict(f"This campaign is {row['status']}; it must be {' or '.join(statuses)} for that.")
+def _refuse_unless(campaign: StoredCampaign, *statuses: CampaignStatus) -> None:
+    if campaign.status not in statuses:
+        raise Conflict(f"This campaign is {campaign.status}; it must be {' or '.join(statuses)} for that.")
 
 
-def _shown(connection: Connection, rows: list[RowMapping]) -> list[Campaign]:
-    standing = queries.members_by_standing(connection, [row["id"] for row in rows])
-    return [Campaign.model_validate(dict(row) | {"members": standing.get(row["id"], {})}) for row in rows]
+def _shown(connection: Connection, found: list[StoredCampaign]) -> list[Campaign]:
+    standing = queries.members_by_standing(connection, [campaign.id for campaign in found])
+    return [Campaign(**campaign.model_dump(), members=standing.get(campaign.id, {})) for campaign in found]

@@ -6,11 +6,12 @@ Safe to run late, repeatedly or concurrently: the run that changes a row's statu
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.db import transaction
-from domain.channels.schemas import Event
+from domain.channels.schemas import Notice
 from domain.office import campaigns, queries
+from domain.office.schemas import DuePost, MissedPost
 from domain.office.telling import tell_managers
 
 POST_PATIENCE = timedelta(days=2)
@@ -28,9 +29,9 @@ def attend(org: UUID) -> None:
     """Hand over due posts, mark missed ones, delete old exports and continue active campaigns of an organisation."""
     with transaction(org) as connection:
         for post in queries.hand_over_posts(connection, _PORTION):
-            tell_managers(connection, org, _due(post), written_by=post["task_id"])
-        for post in queries.miss_posts(connection, POST_PATIENCE, _PORTION):
-            tell_managers(connection, org, _missed(post), written_by=post["task_id"])
+            tell_managers(connection, org, _due(post), written_by=post.task_id)
+        for missed in queries.miss_posts(connection, POST_PATIENCE, _PORTION):
+            tell_managers(connection, org, _missed(missed), written_by=missed.task_id)
         queries.forget_exports(connection, EXPORTS_KEPT)
         active = queries.active_campaigns(connection)
     for campaign in active:
@@ -40,24 +41,27 @@ def attend(org: UUID) -> None:
                 has_more = campaigns.carry_on(connection, org, campaign)
 
 
-def _due(post: RowMapping) -> Event:
-    media = f"\n{post['media_url']}" if post["media_url"] else ""
-    return Event(
+def _due(post: DuePost) -> Notice:
+    media = f"\n{post.media_url}" if post.media_url else ""
+    return Notice(
         kind="post.due",
-        title=f"Publish a post on {post['platform']} now",
-        body=f"{post['text']}{media}\n\nThen say so: rota posts settle {post['id']} published --url ADDRESS",
+        title=f"Publish a post on {post.platform} now",
+        body=f"{post.text}{media}\n\nThen say so: rota posts settle {post.id} published --url ADDRESS",
         data={
-            "post_id": str(post["id"]),
-            "scheduled_at": post["scheduled_at"].isoformat(),
-            **{name: post[name] for name in ("platform", "text", "media_url", "created_by")},
+            "post_id": str(post.id),
+            "scheduled_at": post.scheduled_at.isoformat(),
+            "platform": post.platform,
+            "text": post.text,
+            "media_url": post.media_url,
+            "created_by": post.created_by,
         },
     )
 
 
-def _missed(post: RowMapping) -> Event:
-    return Event(
+def _missed(post: MissedPost) -> Notice:
+    return Notice(
         kind="post.missed",
-        title=f"A post on {post['platform']} was not published",
-        body=f"Nobody said within {POST_PATIENCE.days} days that it was: {post['text'][:_SHOWN]}",
-        data={"post_id": str(post["id"]), "platform": post["platform"]},
+        title=f"A post on {post.platform} was not published",
+        body=f"Nobody said within {POST_PATIENCE.days} days that it was: {post.text[:_SHOWN]}",
+        data={"post_id": str(post.id), "platform": post.platform},
     )

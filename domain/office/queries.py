@@ -1,14 +1,29 @@
 """All SQL about the records that agents keep."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, TableClause, func, select, text
+from sqlalchemy import ColumnElement, Connection, Table, TableClause, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from core.rows import fetch_all, fetch_optional
 from domain.office import models
-from domain.office.schemas import Maker
+from domain.office.schemas import (
+    DeletedResource,
+    DuePost,
+    EventKind,
+    ListedResource,
+    Maker,
+    Member,
+    MemberStatus,
+    MissedPost,
+    ScheduledEvent,
+    StoredExport,
+    StoredResource,
+)
+
+View = TypeVar("View")
 
 
 def now(connection: Connection) -> datetime:
@@ -92,43 +107,44 @@ _EVENTS = text("""
        AND (CAST(:kind AS text) IS NULL OR kind = :kind)
      ORDER BY starts_at, id LIMIT :limit
 """)
+_LOCK_EVENTS = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_OVERLAPPING = text("""
+    SELECT starts_at FROM calendar_events
+     WHERE kind = :kind AND status = 'scheduled' AND starts_at < :end AND ends_at > :begin LIMIT 1
+""")
 
 
 def events_between(
     connection: Connection, *, begin: datetime, end: datetime, kind: str | None, limit: int
-) -> list[RowMapping]:
+) -> list[ScheduledEvent]:
     """Return scheduled events that start between two times."""
     values = {"begin": begin, "end": end, "kind": kind, "limit": limit}
-    return list(connection.execute(_EVENTS, values).mappings())
+    return fetch_all(connection.execute(_EVENTS, values), ScheduledEvent)
 
 
-def lock_tours(connection: Connection, org: UUID) -> None:
-    """Take an advisory lock on the organisation's tours, so that they are scheduled one at a time. A free time has no
-    row to lock.
+def lock_events(connection: Connection, org: UUID, kind: EventKind) -> None:
+    """Take an advisory lock on the organisation's events of a kind, so that they are added one at a time. A free time
+    has no row to lock.
     """
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"tours of {org}"})
+    connection.execute(_LOCK_EVENTS, {"name": f"{kind}s of {org}"})
 
 
-def tour_between(connection: Connection, begin: datetime, end: datetime) -> datetime | None:
-    """Return the start of a scheduled tour that overlaps these times, if any."""
-    statement = text("""
-        SELECT starts_at FROM calendar_events
-         WHERE kind = 'tour' AND status = 'scheduled' AND starts_at < :end AND ends_at > :begin LIMIT 1
-    """)
-    found: datetime | None = connection.execute(statement, {"begin": begin, "end": end}).scalar()
+def event_between(connection: Connection, kind: EventKind, begin: datetime, end: datetime) -> datetime | None:
+    """Return the start of a scheduled event of this kind that overlaps these times, if any."""
+    found: datetime | None = connection.execute(_OVERLAPPING, {"kind": kind, "begin": begin, "end": end}).scalar()
     return found
 
 
 # ── exports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def export(connection: Connection, export_id: UUID) -> RowMapping | None:
+def export(connection: Connection, export_id: UUID) -> StoredExport | None:
     """Return an export with its content."""
     statement = text("""
         SELECT id AS export_id, what, format, row_count, is_complete, created_at, content
           FROM exports WHERE id = :export
     """)
-    return connection.execute(statement, {"export": export_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"export": export_id}), StoredExport)
 
 
 # ── resources ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,10 +155,10 @@ _RESOURCE = """
 """
 
 
-def resource(connection: Connection, resource_id: UUID, *, locked: bool = False) -> RowMapping | None:
+def resource(connection: Connection, resource_id: UUID, *, locked: bool = False) -> StoredResource | None:
     """Return a resource; with `locked`, lock its row until the transaction ends."""
     statement = text(_RESOURCE + ("FOR UPDATE" if locked else ""))
-    return connection.execute(statement, {"resource": resource_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"resource": resource_id}), StoredResource)
 
 
 _LIST = """
@@ -160,11 +176,11 @@ _COUNT_RESOURCES = text(f"SELECT count(*) {_LIST}")
 
 def resources(
     connection: Connection, words: list[str], *, kind: str | None, limit: int, skip: int
-) -> tuple[list[RowMapping], int]:
+) -> tuple[list[ListedResource], int]:
     """Return resources whose name contains all of `words`, by kind and name, and the total number of matches."""
     values = {"words": words, "kind": kind, "limit": limit, "skip": skip}
     total: int = connection.execute(_COUNT_RESOURCES, values).scalar_one()
-    return list(connection.execute(_RESOURCES, values).mappings()), total
+    return fetch_all(connection.execute(_RESOURCES, values), ListedResource), total
 
 
 def set_resource_data(connection: Connection, resource_id: UUID, data: dict[str, Any]) -> None:
@@ -177,33 +193,41 @@ def set_resource_data(connection: Connection, resource_id: UUID, data: dict[str,
     )
 
 
-def mark_resource_deleted(connection: Connection, resource_id: UUID) -> RowMapping | None:
+def mark_resource_deleted(connection: Connection, resource_id: UUID) -> DeletedResource | None:
     """Mark a resource as deleted; its row stays."""
     statement = text("""
         UPDATE resources SET deleted_at = rota_now() WHERE id = :resource AND deleted_at IS NULL
         RETURNING id AS resource_id, kind, name, version
     """)
-    return connection.execute(statement, {"resource": resource_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"resource": resource_id}), DeletedResource)
 
 
 # ── reading and changing records ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def page(
-    connection: Connection, table: TableClause, wanted: dict[str, Any], *, before: UUID | None, limit: int
-) -> list[RowMapping]:
-    """Return rows of a table with the `wanted` column values, the latest first. None matches any value."""
+    connection: Connection,
+    table: TableClause,
+    view: type[View],
+    wanted: dict[str, Any],
+    *,
+    before: UUID | None,
+    limit: int,
+) -> list[View]:
+    """Return views of rows with the `wanted` column values, the latest first. None matches any value."""
     conditions = [*_there(table), *(table.c[name] == value for name, value in wanted.items() if value is not None)]
     if before is not None:
         conditions.append(table.c.id < before)
     statement = select(*_shown(table)).where(*conditions).order_by(table.c.id.desc()).limit(limit)
-    return list(connection.execute(statement).mappings())
+    return fetch_all(connection.execute(statement), view)
 
 
-def record(connection: Connection, table: TableClause, row_id: UUID, *, locked: bool = False) -> RowMapping | None:
-    """Return one row; with `locked`, lock it until the transaction ends."""
+def record(
+    connection: Connection, table: TableClause, view: type[View], row_id: UUID, *, locked: bool = False
+) -> View | None:
+    """Return a view of one row; with `locked`, lock it until the transaction ends."""
     statement = select(*_shown(table)).where(table.c.id == row_id, *_there(table))
-    return connection.execute(statement.with_for_update() if locked else statement).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement.with_for_update() if locked else statement), view)
 
 
 def _shown(table: TableClause) -> list[ColumnElement[Any]]:
@@ -257,19 +281,19 @@ _MISS = text("""
      WHERE id IN (SELECT id FROM social_posts
                    WHERE status = 'due' AND handed_over_at <= rota_now() - CAST(:patience AS interval)
                    LIMIT :limit FOR UPDATE SKIP LOCKED)
-    RETURNING id, platform, text, scheduled_at, task_id
+    RETURNING id, platform, text, task_id
 """)
 _FORGET_EXPORTS = text("DELETE FROM exports WHERE created_at <= rota_now() - CAST(:kept AS interval)")
 
 
-def hand_over_posts(connection: Connection, limit: int) -> list[RowMapping]:
+def hand_over_posts(connection: Connection, limit: int) -> list[DuePost]:
     """Mark posts whose time has come as `due`, and return them."""
-    return list(connection.execute(_HAND_OVER, {"limit": limit}).mappings())
+    return fetch_all(connection.execute(_HAND_OVER, {"limit": limit}), DuePost)
 
 
-def miss_posts(connection: Connection, patience: timedelta, limit: int) -> list[RowMapping]:
+def miss_posts(connection: Connection, patience: timedelta, limit: int) -> list[MissedPost]:
     """Mark posts that were due for `patience` without being reported as published as `missed`, and return them."""
-    return list(connection.execute(_MISS, {"patience": patience, "limit": limit}).mappings())
+    return fetch_all(connection.execute(_MISS, {"patience": patience, "limit": limit}), MissedPost)
 
 
 def forget_exports(connection: Connection, kept: timedelta) -> None:
@@ -306,14 +330,14 @@ _QUEUED = text("""
 """)
 
 
-def members(connection: Connection, campaign: UUID, *, after: UUID | None, limit: int) -> list[RowMapping]:
+def members(connection: Connection, campaign: UUID, *, after: UUID | None, limit: int) -> list[Member]:
     """Return the members of a campaign in order of client id, with the status of their message."""
-    return list(connection.execute(_MEMBERS, {"campaign": campaign, "after": after, "limit": limit}).mappings())
+    return fetch_all(connection.execute(_MEMBERS, {"campaign": campaign, "after": after, "limit": limit}), Member)
 
 
-def members_by_standing(connection: Connection, campaigns: list[UUID]) -> dict[UUID, dict[str, int]]:
+def members_by_standing(connection: Connection, campaigns: list[UUID]) -> dict[UUID, dict[MemberStatus, int]]:
     """Count the members of each campaign by status."""
-    found: dict[UUID, dict[str, int]] = {}
+    found: dict[UUID, dict[MemberStatus, int]] = {}
     for row in connection.execute(_MEMBERS_BY_STANDING, {"campaigns": campaigns}):
         found.setdefault(row.campaign_id, {})[row.status] = row.members
     return found

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, RowMapping, Table, TableClause
+from sqlalchemy import Connection, Table, TableClause
 from sqlalchemy.exc import IntegrityError
 
 from core.errors import Conflict, NotFound
@@ -25,7 +25,17 @@ from domain.office.schemas import (
     TicketChange,
 )
 
-View = TypeVar("View", bound=BaseModel)
+
+class HasStatus(Protocol):
+    """A view of a record that has a status."""
+
+    @property
+    def status(self) -> str:
+        """The status."""
+
+
+View = TypeVar("View")
+Standing = TypeVar("Standing", bound=HasStatus)
 Follows = Mapping[str, frozenset[str]]
 
 
@@ -72,8 +82,7 @@ def list_records(
     connection: Connection, kind: Kind[View], /, *, before: UUID | None = None, limit: int = 50, **wanted: Any
 ) -> list[View]:
     """Return records of a kind with the `wanted` values, the latest first. None matches any value."""
-    rows = queries.page(connection, kind.table, wanted, before=before, limit=limit)
-    return [kind.view.model_validate(dict(row)) for row in rows]
+    return queries.page(connection, kind.table, kind.view, wanted, before=before, limit=limit)
 
 
 def get_record(connection: Connection, kind: Kind[View], row_id: UUID) -> View:
@@ -82,7 +91,7 @@ def get_record(connection: Connection, kind: Kind[View], row_id: UUID) -> View:
     Raises:
         NotFound: there is no such record.
     """
-    return kind.view.model_validate(dict(_found(queries.record(connection, kind.table, row_id), kind, row_id)))
+    return _found(find_record(connection, kind, row_id), kind, row_id)
 
 
 def add_record(connection: Connection, table: Table, maker: Maker, row: dict[str, Any]) -> bool:
@@ -90,9 +99,9 @@ def add_record(connection: Connection, table: Table, maker: Maker, row: dict[str
     return queries.add(connection, table, maker, row)
 
 
-def find_record(connection: Connection, kind: Kind[View], row_id: UUID) -> RowMapping | None:
-    """Return the row of a record, if there is one."""
-    return queries.record(connection, kind.table, row_id)
+def find_record(connection: Connection, kind: Kind[View], row_id: UUID) -> View | None:
+    """Return a record, if there is one."""
+    return queries.record(connection, kind.table, kind.view, row_id)
 
 
 def remove_record(connection: Connection, kind: Kind[View], row_id: UUID) -> None:
@@ -125,7 +134,7 @@ def change_staff_task(connection: Connection, row_id: UUID, change: StaffTaskCha
     return _change(connection, STAFF_TASKS, row_id, change)
 
 
-def _change(connection: Connection, kind: Kind[View], row_id: UUID, change: BaseModel) -> View:
+def _change(connection: Connection, kind: Kind[Standing], row_id: UUID, change: BaseModel) -> Standing:
     clearable = {"assignee", "due_on"}
     sent = change.model_dump(exclude_unset=True)
     values = {name: value for name, value in sent.items() if value is not None or name in clearable}
@@ -152,7 +161,7 @@ def settle_event(connection: Connection, row_id: UUID, said: EventOutcome) -> Ca
     return move_record(connection, EVENTS, row_id, {"status": said.outcome, "note": said.note})
 
 
-def move_record(connection: Connection, kind: Kind[View], row_id: UUID, values: dict[str, Any]) -> View:
+def move_record(connection: Connection, kind: Kind[Standing], row_id: UUID, values: dict[str, Any]) -> Standing:
     """Change a record if the transition to the status in `values` is allowed. With the same status, change the other
     values, or nothing if the record has ended.
 
@@ -160,13 +169,14 @@ def move_record(connection: Connection, kind: Kind[View], row_id: UUID, values: 
         NotFound: there is no such record.
         Conflict: the transition is not allowed, or another record about the same is open.
     """
-    row = _found(queries.record(connection, kind.table, row_id, locked=True), kind, row_id)
-    wanted = values.get("status", row["status"])
-    if wanted != row["status"] and wanted not in kind.follows.get(row["status"], ()):
-        possible = ", ".join(sorted(kind.follows.get(row["status"], ()))) or "nothing: it has ended"
-        raise Conflict(f"This {kind.name} is {row['status']}; what can follow is {possible}.")
-    if wanted == row["status"] and not kind.follows.get(wanted):
-        return kind.view.model_validate(dict(row))  # reported twice
+    before = _found(queries.record(connection, kind.table, kind.view, row_id, locked=True), kind, row_id)
+    wanted = values.get("status", before.status)
+    allowed = kind.follows.get(before.status, frozenset())
+    if wanted != before.status and wanted not in allowed:
+        possible = ", ".join(sorted(allowed)) or "nothing: it has ended"
+        raise Conflict(f"This {kind.name} is {before.status}; what can follow is {possible}.")
+    if wanted == before.status and not allowed:
+        return before  # reported twice
     try:
         queries.change_record(connection, kind.table, row_id, values)
     except IntegrityError as error:
@@ -174,10 +184,10 @@ def move_record(connection: Connection, kind: Kind[View], row_id: UUID, values: 
     return get_record(connection, kind, row_id)
 
 
-def _found(row: RowMapping | None, kind: Kind[View], row_id: UUID) -> RowMapping:
-    if row is None:
+def _found(record: View | None, kind: Kind[View], row_id: UUID) -> View:
+    if record is None:
         raise NotFound(_none(kind, row_id))
-    return row
+    return record
 
 
 def _none(kind: Kind[View], row_id: UUID) -> str:

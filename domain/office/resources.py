@@ -1,10 +1,11 @@
 """Operations on resources: free-form records of any kind that an organisation needs."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.errors import Conflict, NotFound
 from core.ids import new_id
@@ -13,6 +14,7 @@ from domain.office.schemas import Maker
 from domain.office.times import in_zone
 
 Row = dict[str, Any]
+Record = TypeVar("Record")
 
 
 def create_resource(connection: Connection, maker: Maker, *, kind: str, name: str, data: Row) -> Row:
@@ -57,12 +59,13 @@ def update_resource(connection: Connection, resource_id: UUID, *, version: int, 
     """
     documents.check(patch)
     before = _resource(queries.resource(connection, resource_id, locked=True), resource_id)
-    if before["version"] != version:
-        raise Conflict(f"The resource is at version {before['version']}, not {version}. Read it again, then update.")
-    data = documents.merged(before["data"], patch)
+    if before.version != version:
+        raise Conflict(f"The resource is at version {before.version}, not {version}. Read it again, then update.")
+    data = documents.merged(before.data, patch)
     documents.check(data)
     queries.set_resource_data(connection, resource_id, data)
-    return {name: before[name] for name in ("resource_id", "kind", "name")} | {"data": data, "version": version + 1}
+    named = {"resource_id": before.resource_id, "kind": before.kind, "name": before.name}
+    return {**named, "data": data, "version": version + 1}
 
 
 def delete_resource(connection: Connection, resource_id: UUID) -> Row:
@@ -71,10 +74,11 @@ def delete_resource(connection: Connection, resource_id: UUID) -> Row:
     Raises:
         NotFound: it does not exist or was deleted.
     """
-    return {**_resource(queries.mark_resource_deleted(connection, resource_id), resource_id), "is_deleted": True}
+    deleted = _resource(queries.mark_resource_deleted(connection, resource_id), resource_id)
+    return {**asdict(deleted), "is_deleted": True}
 
 
-def _resource(row: RowMapping | None, resource_id: UUID) -> RowMapping:
-    if row is None:
+def _resource(found: Record | None, resource_id: UUID) -> Record:
+    if found is None:
         raise NotFound(f"There is no resource with id {resource_id}. Find resources with list_resources.")
-    return row
+    return found

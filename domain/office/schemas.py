@@ -55,6 +55,102 @@ class Sheet:
     """whether it contains all rows"""
 
 
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that is to be added to the calendar, with the contact whom it is for, if any."""
+
+    kind: EventKind
+    title: str
+    location: str | None = None
+    lead_id: UUID | None = None
+    client_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledEvent:
+    """An event in the calendar that is still to take place."""
+
+    event_id: UUID
+    kind: EventKind
+    title: str
+    starts_at: datetime
+    ends_at: datetime
+    location: str | None
+    lead_id: UUID | None
+    client_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExport:
+    """An export with its content."""
+
+    export_id: UUID
+    what: str
+    format: ExportFormat
+    row_count: int
+    is_complete: bool
+    created_at: datetime
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResource:
+    """A resource as agents see it."""
+
+    resource_id: UUID
+    kind: str
+    name: str
+    data: dict[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedResource:
+    """A resource in a list, without its data."""
+
+    resource_id: UUID
+    kind: str
+    name: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedResource:
+    """A resource that was just deleted."""
+
+    resource_id: UUID
+    kind: str
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DuePost:
+    """A post whose time has come, for people and webhooks to publish."""
+
+    id: UUID
+    platform: Platform
+    text: str
+    media_url: str | None
+    scheduled_at: datetime
+    created_by: str | None
+    task_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class MissedPost:
+    """A post that was not reported as published in time."""
+
+    id: UUID
+    platform: Platform
+    text: str
+    task_id: UUID | None
+
+
 # ── records as people see and change them ────────────────────────────────────────────────────────────────────────────
 
 
@@ -92,7 +188,7 @@ class TicketChange(BaseModel):
 
     status: TicketStatus | None = None
     priority: TicketPriority | None = None
-    assignee: _Name | None = Field(default=None, description="null: nobody")
+    assignee: _Name | None = Field(default=None, description="null: not assigned")
     note: Note | None = None
 
 
@@ -114,7 +210,7 @@ class StaffTaskChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     status: StaffTaskStatus | None = None
-    assignee: _Name | None = Field(default=None, description="null: nobody")
+    assignee: _Name | None = Field(default=None, description="null: not assigned")
     due_on: date | None = None
     note: Note | None = None
 
@@ -165,10 +261,8 @@ class EventOutcome(BaseModel):
     note: Note = ""
 
 
-class Campaign(Moving):
-    """A campaign. A draft sends nothing; launched, it is `active` until every message has left or failed, then
-    `finished`.
-    """
+class StoredCampaign(Moving):
+    """A campaign without the counts of its members."""
 
     name: str
     kind: str
@@ -178,6 +272,13 @@ class Campaign(Moving):
     launched_by: UUID | None
     launched_at: datetime | None
     ended_at: datetime | None
+
+
+class Campaign(StoredCampaign):
+    """A campaign. A draft sends nothing; launched, it is `active` until every message has left or failed, then
+    `finished`.
+    """
+
     members: dict[MemberStatus, int] = Field(description="how many members stand how")
 
 

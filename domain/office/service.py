@@ -6,16 +6,17 @@ Free-form records are in `resources.py`, views and status changes by people in `
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
-from domain.channels.schemas import Event
+from domain.channels.schemas import Notice
 from domain.contacts import service as contacts
 from domain.contacts.reaching import why_not_win
 from domain.office import queries, sheets
@@ -24,18 +25,23 @@ from domain.office.schemas import (
     EventKind,
     ExportFormat,
     Maker,
+    NewEvent,
     Platform,
+    StoredExport,
     TicketPriority,
 )
 from domain.office.telling import tell_managers
 from domain.office.times import in_zone, shown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Row = dict[str, Any]
 _NAMES_SHOWN = 10
 
 
 def _to_come(connection: Connection, moment: datetime, zone: ZoneInfo) -> datetime:
-    """Return `moment`, read by the gym's clock if it has no offset.
+    """Return `moment`, read in the organisation's zone if it has no offset.
 
     Raises:
         InvalidInput: it has passed, or lies more than five years ahead.
@@ -49,7 +55,7 @@ def _to_come(connection: Connection, moment: datetime, zone: ZoneInfo) -> dateti
     return moment
 
 
-def _name(connection: Connection, contact: UUID, kind: str) -> str:
+def name_of(connection: Connection, contact: UUID, kind: str) -> str:
     """Return the name of a contact of this kind.
 
     Raises:
@@ -80,7 +86,7 @@ def create_ticket(
         NotFound: there is no such client.
         Conflict: the same client has an open ticket with this subject.
     """
-    who = _name(connection, client_id, "client") if client_id else None
+    who = name_of(connection, client_id, "client") if client_id else None
     row = {"id": new_id(), "subject": subject, "priority": priority, "client_id": client_id, "assignee": assignee}
     if not queries.insert_ticket(connection, maker, **row, body=body, status="open"):
         raise Conflict(f"A ticket {subject!r} is open already{f' for {who}' if who else ''}. It needs no second one.")
@@ -105,7 +111,7 @@ def create_lead_task(
         InvalidInput: it would be due in the past.
         Conflict: the same task is open for this lead.
     """
-    who = _name(connection, lead_id, "lead")
+    who = name_of(connection, lead_id, "lead")
     if due_on is not None and due_on < today:
         raise InvalidInput(f"{due_on} has passed; today is {today}. Give a day to come.")
     row = {"id": new_id(), "title": title, "details": details, "assignee": assignee, "due_on": due_on}
@@ -145,7 +151,7 @@ def draft_campaign(
     tell_managers(
         connection,
         maker.org_id,
-        Event(
+        Notice(
             kind="campaign.drafted",
             title=f"{maker.agent} drafted the campaign {name}",
             body=f"It is for {len(chosen)} clients and sends nothing until it is launched: "
@@ -214,49 +220,30 @@ def view_calendar(
     """Return events from the day `first` to the day `last`, in order of time."""
     begin, end = (datetime.combine(day, time.min, zone) for day in (first, last + timedelta(days=1)))
     found = queries.events_between(connection, begin=begin, end=end, kind=kind, limit=limit)
-    return [in_zone(row, zone) for row in found]
+    return [in_zone(event, zone) for event in found]
 
 
-def schedule_tour(
-    connection: Connection,
-    maker: Maker,
-    *,
-    lead_id: UUID | None,
-    client_id: UUID | None,
-    starts_at: datetime,
-    duration: timedelta,
-    location: str | None,
-    zone: ZoneInfo,
+def add_event_alone(
+    connection: Connection, maker: Maker, new: NewEvent, *, starts_at: datetime, duration: timedelta, zone: ZoneInfo
 ) -> Row:
-    """Schedule a tour of the gym for a lead or a client. A lock ensures that tours do not overlap.
+    """Add an event at a time at which there is no other of its kind. A lock ensures that two do not overlap.
 
     Raises:
-        InvalidInput: there is not exactly one visitor, or the time has passed.
-        NotFound: there is no such lead or client.
-        Conflict: another tour is at that time.
+        InvalidInput: the time has passed.
+        Conflict: another event of the kind is at that time.
     """
-    who = _visitor(connection, lead_id, client_id)
     begin = _to_come(connection, starts_at, zone)
-    queries.lock_tours(connection, maker.org_id)
-    if taken := queries.tour_between(connection, begin, begin + duration):
+    end = begin + duration
+    queries.lock_events(connection, maker.org_id, new.kind)
+    if taken := queries.event_between(connection, new.kind, begin, end):
         raise Conflict(
-            f"Another tour is at {shown(taken, zone)}. Choose another time; view_calendar_events shows them."
+            f"Another {new.kind} is at {shown(taken, zone)}. Choose another time; view_calendar_events shows them."
         )
-    row = {"kind": "tour", "title": f"Tour: {who}", "location": location, "lead_id": lead_id, "client_id": client_id}
-    times = {"starts_at": begin, "ends_at": begin + duration}
+    row = asdict(new)
     event_id = new_id()
-    queries.insert_event(connection, maker, id=event_id, **row, **times, status="scheduled")
-    return {"event_id": event_id, **row, **in_zone(times, zone), "status": "scheduled"}
-
-
-def _visitor(connection: Connection, lead_id: UUID | None, client_id: UUID | None) -> str:
-    if lead_id and client_id:
-        raise InvalidInput("A tour is for a lead or for a client: give lead_id or client_id, not both.")
-    if lead_id:
-        return _name(connection, lead_id, "lead")
-    if client_id:
-        return _name(connection, client_id, "client")
-    raise InvalidInput("Say who comes: give lead_id (search_leads) or client_id (search_clients).")
+    queries.insert_event(connection, maker, id=event_id, **row, starts_at=begin, ends_at=end, status="scheduled")
+    times = {"starts_at": shown(begin, zone), "ends_at": shown(end, zone)}
+    return {"event_id": event_id, **row, **times, "status": "scheduled"}
 
 
 # ── exports ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,7 +256,7 @@ def keep_export(
     what: str,
     form: ExportFormat,
     columns: Sequence[str],
-    rows: Iterable[RowMapping],
+    rows: Iterable["DataclassInstance"],
     zone: ZoneInfo,
 ) -> Row:
     """Store a file of these rows, up to the size limit of a file. `what` names the rows."""
@@ -280,7 +267,7 @@ def keep_export(
     return {"export_id": row.pop("id"), **row, **size, "bytes": len(sheet.content.encode()), "columns": columns}
 
 
-def view_export(connection: Connection, export_id: UUID) -> Row:
+def view_export(connection: Connection, export_id: UUID) -> StoredExport:
     """Return an export with its content.
 
     Raises:
@@ -289,4 +276,4 @@ def view_export(connection: Connection, export_id: UUID) -> Row:
     found = queries.export(connection, export_id)
     if found is None:
         raise NotFound(f"There is no export with id {export_id}.")
-    return dict(found)
+    return found

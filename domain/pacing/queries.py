@@ -1,17 +1,20 @@
 """All SQL about paces and alerts. They belong to the installation, like the accounts at the providers."""
 
-from collections.abc import Sequence
+from dataclasses import asdict, fields
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
-from domain.pacing.schemas import Account, AlertKind, Route
+from core.fragments import Fragment
+from core.rows import fetch_all
+from domain.pacing.schemas import Account, Alert, AlertKind, LockedPace, Pace, Route, Standing
 
 _PACE = """cause, rate, ceiling, evidence, extract(epoch FROM held_until)::float AS held_until,
            extract(epoch FROM next_at)::float AS next_at, strikes, successes,
            extract(epoch FROM changed_at)::float AS changed_at, extract(epoch FROM ready_at)::float AS ready_at, sent"""
 
+_PACE_FIELDS = [field.name for field in fields(Pace)]
 _LOCK = text(f"""
     SELECT {_PACE}, extract(epoch FROM rota_clock())::float AS now
       FROM provider_paces WHERE provider = :provider AND model = :model AND key = :key FOR UPDATE
@@ -21,13 +24,14 @@ _LOCK_FIRST = text("SELECT pg_advisory_xact_lock(hashtextextended('pace ' || :pr
 _NOW = text("SELECT extract(epoch FROM rota_clock())::float")
 
 
-def lock_pace(connection: Connection, route: Route, *, to_make: bool) -> RowMapping | None:
+def lock_pace(connection: Connection, route: Route, *, to_make: bool) -> LockedPace | None:
     """Lock a model's pace until this transaction ends, and return it with the time. With `to_make`, a pace that does
     not exist yet is locked as well.
     """
     if to_make:
         connection.execute(_LOCK_FIRST, _named(route))
-    return connection.execute(_LOCK, _named(route)).mappings().one_or_none()
+    row = connection.execute(_LOCK, _named(route)).mappings().one_or_none()
+    return None if row is None else LockedPace(Pace(**{name: row[name] for name in _PACE_FIELDS}), row["now"])
 
 
 def now(connection: Connection) -> float:
@@ -62,12 +66,12 @@ _PUT = text("""
 _DELETE = text("DELETE FROM provider_paces WHERE provider = :provider AND model = :model AND key = :key")
 
 
-def put_pace(connection: Connection, route: Route, pace: dict[str, Any] | None) -> None:
+def put_pace(connection: Connection, route: Route, pace: Pace | None) -> None:
     """Insert or update a model's pace; None deletes it."""
     if pace is None:
         connection.execute(_DELETE, _named(route))
     else:
-        connection.execute(_PUT, _named(route) | pace)
+        connection.execute(_PUT, _named(route) | asdict(pace))
 
 
 def _named(route: Route) -> dict[str, Any]:
@@ -75,24 +79,35 @@ def _named(route: Route) -> dict[str, Any]:
 
 
 # Part of the heartbeat's statement, which every worker process sends anyway.
-KNOWN = """
-    (SELECT jsonb_build_object(
+KNOWN = Fragment(
+    name="known",
+    columns=("known",),
+    parameters=(),
+    sql="""
+    SELECT jsonb_build_object(
         'paced', (SELECT coalesce(jsonb_agg(jsonb_build_array(provider, model, key)), '[]') FROM provider_paces),
-        'alerts', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(provider, key)), '[]') FROM provider_alerts)))
-"""
+        'alerts', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(provider, key)), '[]') FROM provider_alerts))
+        AS known
+""",
+)
 
 # If a model has several keys, the one that lets the next call begin first.
-STANDINGS = """
+STANDINGS = Fragment(
+    name="standings",
+    columns=("provider", "model", "cause", "rate", "held_until", "since", "held_for", "ahead"),
+    parameters=(),
+    sql="""
     SELECT DISTINCT ON (provider, model) provider, model, cause, rate, held_until, since,
            greatest(0, extract(epoch FROM held_until - rota_now()))::float AS held_for,
            greatest(0, extract(epoch FROM greatest(held_until, next_at) - rota_now()))::float AS ahead
       FROM provider_paces ORDER BY provider, model, greatest(held_until, next_at)
-"""
+""",
+)
 
 
-def standings(connection: Connection) -> list[RowMapping]:
+def standings(connection: Connection) -> list[Standing]:
     """Return the current paces of all models."""
-    return list(connection.execute(text(STANDINGS)).mappings())
+    return fetch_all(connection.execute(text(STANDINGS.sql)), Standing)
 
 
 _FORGET = text("""
@@ -130,9 +145,9 @@ ALERTS = """
 """
 
 
-def alerts(connection: Connection) -> list[RowMapping]:
+def alerts(connection: Connection) -> list[Alert]:
     """Return the alerts of the last day, the oldest first."""
-    return list(connection.execute(text(ALERTS)).mappings())
+    return fetch_all(connection.execute(text(ALERTS)), Alert)
 
 
 _UNTOLD = text("""
@@ -141,9 +156,9 @@ _UNTOLD = text("""
 """)
 
 
-def take_untold(connection: Connection) -> Sequence[RowMapping]:
+def take_untold(connection: Connection) -> list[Alert]:
     """Mark the alerts that no one was notified of yet as notified, and return them."""
-    return connection.execute(_UNTOLD).mappings().all()
+    return fetch_all(connection.execute(_UNTOLD), Alert)
 
 
 _FORGET_ALERTS = text("DELETE FROM provider_alerts WHERE last_at < rota_now() - CAST(:age AS interval)")

@@ -37,7 +37,7 @@ class Route:
         return Account(self.provider, self.key)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pace:
     """How often a model may be called, after its provider refused or failed a call. Times are seconds since the epoch
     by the database's clock.
@@ -64,6 +64,15 @@ class Pace:
     """when the provider was expected to be ready after the last refusal; None if it has refused nothing yet"""
     sent: int
     """calls that were assigned a time since the last refusal or failure"""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPace:
+    """A pace whose row is locked, and the database's time when it was read."""
+
+    pace: Pace
+    now: float
+    """seconds since the epoch"""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
 """Operations on paces and alerts, for model calls and monitoring. Each change of a pace is one short transaction."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from domain.pacing import queries, rules
 from domain.pacing.schemas import Account, Alert, AlertKind, Limits, Pace, Route, Standing
 
 KNOWN = queries.KNOWN
-"""SQL expression: all paces and alerts, as JSON of `Known`"""
+"""SQL query: all paces and alerts, as one value, JSON of `Known`"""
 STANDINGS = queries.STANDINGS
 """SQL query: the current state of all paces, as rows of `Standing`"""
 ALERTS = queries.ALERTS
@@ -39,13 +39,13 @@ def reserve(connection: Connection, route: Route, patience: timedelta) -> Turn |
     """Assign the model's next call a time, if that is no further away than `patience`. Returns None if the model has no
     pace: the call may begin.
     """
-    row = queries.lock_pace(connection, route, to_make=False)
-    if row is None:
+    locked = queries.lock_pace(connection, route, to_make=False)
+    if locked is None:
         return None
-    pace, now = _read(row)
+    pace, now = locked.pace, locked.now
     reserved, wait = rules.reserve(pace, now, patience.total_seconds())
     if wait is not None:
-        queries.put_pace(connection, route, asdict(reserved))
+        queries.put_pace(connection, route, reserved)
     opens = timedelta(seconds=rules.opens_at(pace, now) - now)
     return Turn(reserved, None if wait is None else timedelta(seconds=wait), opens)
 
@@ -94,15 +94,11 @@ def foresee(connection: Connection, route: Route, limits: Limits, tokens: int) -
 
 
 def _change(connection: Connection, route: Route, change: _Change, *, to_make: bool = True) -> None:
-    row = queries.lock_pace(connection, route, to_make=to_make)
-    before, now = _read(row) if row else (None, queries.now(connection))
+    locked = queries.lock_pace(connection, route, to_make=to_make)
+    before, now = (locked.pace, locked.now) if locked else (None, queries.now(connection))
     after = change(before, now)
     if after != before:
-        queries.put_pace(connection, route, None if after is None else asdict(after))
-
-
-def _read(row: RowMapping) -> tuple[Pace, float]:
-    return Pace(**{name: value for name, value in row.items() if name != "now"}), row["now"]
+        queries.put_pace(connection, route, after)
 
 
 def _began(now: float, age: timedelta) -> float:
@@ -111,7 +107,7 @@ def _began(now: float, age: timedelta) -> float:
 
 def standings(connection: Connection) -> list[Standing]:
     """Return the current paces of all models; of several keys, the one that lets the next call begin first."""
-    return [Standing(**row) for row in queries.standings(connection)]
+    return queries.standings(connection)
 
 
 def raise_alert(connection: Connection, account: Account, kind: AlertKind, message: str) -> None:
@@ -126,12 +122,12 @@ def end_alerts(connection: Connection, account: Account) -> None:
 
 def alerts(connection: Connection) -> list[Alert]:
     """Return the alerts, the oldest first. One that has not recurred for a day is left out."""
-    return [Alert(**row) for row in queries.alerts(connection)]
+    return queries.alerts(connection)
 
 
 def take_untold(connection: Connection) -> list[Alert]:
     """Return the alerts that no one was notified of yet, and mark them as notified in this transaction."""
-    return [Alert(**row) for row in queries.take_untold(connection)]
+    return queries.take_untold(connection)
 
 
 def forget(connection: Connection) -> None:

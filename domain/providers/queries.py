@@ -1,24 +1,39 @@
 """All SQL about organisations' own endpoints."""
 
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
-_PROVIDER = "name, url, models, secret IS NOT NULL AS has_key, changed_at"
+from core.fragments import Fragment
+from core.rows import fetch_all, fetch_optional
+from domain.providers.schemas import Provider, StoredEndpoint, StoredSecret
 
-# An organisation's endpoint that serves a model, found by the model's name alone, else by `endpoint/model`.
-SERVING = """
+_PROVIDERS = text("""
+    SELECT name, 'organisation' AS source, url, models, secret IS NOT NULL AS has_key,
+           CAST('{}' AS text[]) AS unpriced, changed_at
+      FROM providers ORDER BY name
+""")
+SERVING = Fragment(
+    name="serving",
+    columns=("name", "url", "secret", "models"),
+    parameters=(),
+    sql="""
     SELECT v.name, v.url, v.secret, v.models FROM providers v
      WHERE v.org_id = {org} AND (
            {model} = ANY(v.models)
         OR (starts_with({model}, v.name || '/') AND substr({model}, length(v.name) + 2) = ANY(v.models)))
      ORDER BY {model} = ANY(v.models) DESC, v.name LIMIT 1
+""",
+)
+"""A query for the endpoint of organisation `org` that serves `model`: found by the model's name alone, else by
+`endpoint/model`. Its columns are the fields of `StoredEndpoint`.
 """
 
 
-def providers(connection: Connection) -> list[RowMapping]:
-    """Return the organisation's endpoints, without their keys."""
-    return list(connection.execute(text(f"SELECT {_PROVIDER} FROM providers ORDER BY name")).mappings())  # noqa: S608
+def providers(connection: Connection) -> list[Provider]:
+    """Return the organisation's endpoints, without their keys and without what is unpriced."""
+    return fetch_all(connection.execute(_PROVIDERS), Provider)
 
 
 def put_provider(connection: Connection, row: dict[str, Any]) -> None:
@@ -37,12 +52,12 @@ def delete_provider(connection: Connection, name: str) -> bool:
     return connection.execute(text("DELETE FROM providers WHERE name = :name"), {"name": name}).rowcount == 1
 
 
-_SERVING = text(SERVING.format(org="nullif(current_setting('app.org', true), '')::uuid", model="CAST(:model AS text)"))
+_SERVING = text(SERVING.fill(org="nullif(current_setting('app.org', true), '')::uuid", model="CAST(:model AS text)"))
 
 
-def serving(connection: Connection, model: str) -> RowMapping | None:
+def serving(connection: Connection, model: str) -> StoredEndpoint | None:
     """Return the organisation's endpoint that serves `model`."""
-    return connection.execute(_SERVING, {"model": model}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_SERVING, {"model": model}), StoredEndpoint)
 
 
 def is_known(connection: Connection, organisation: str, name: str) -> bool:
@@ -53,12 +68,13 @@ def is_known(connection: Connection, organisation: str, name: str) -> bool:
     return connection.execute(statement, {"slug": organisation, "name": name}).first() is not None
 
 
-def secrets(connection: Connection) -> list[RowMapping]:
+def secrets(connection: Connection) -> list[StoredSecret]:
     """Lock and return every stored key."""
     statement = text("SELECT org_id, name, secret FROM providers WHERE secret IS NOT NULL FOR UPDATE")
-    return list(connection.execute(statement).mappings())
+    return fetch_all(connection.execute(statement), StoredSecret)
 
 
-def set_secret(connection: Connection, row: dict[str, Any]) -> None:
+def set_secret(connection: Connection, changed: StoredSecret) -> None:
     """Replace the stored form of a key."""
-    connection.execute(text("UPDATE providers SET secret = :secret WHERE org_id = :org_id AND name = :name"), row)
+    statement = text("UPDATE providers SET secret = :secret WHERE org_id = :org_id AND name = :name")
+    connection.execute(statement, asdict(changed))

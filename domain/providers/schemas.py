@@ -1,8 +1,9 @@
 """Endpoints that serve models over OpenAI's wire format."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
@@ -45,6 +46,26 @@ class Provider(BaseModel):
         description="of the models, those for which no price is known: their calls are billed at 0"
     )
     changed_at: datetime | None = Field(description="null for an endpoint of the installation")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEndpoint:
+    """An organisation's own endpoint, with its key as stored."""
+
+    name: str
+    url: str
+    secret: bytes | None = field(repr=False)
+    """the encrypted key; None if the endpoint needs none"""
+    models: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """The encrypted key of an organisation's endpoint."""
+
+    org_id: UUID
+    name: str
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

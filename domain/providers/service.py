@@ -1,7 +1,7 @@
 """Operations on endpoints that serve models."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -13,10 +13,10 @@ from core.model_providers import ProviderName
 from core.settings import settings
 from core.vault import Vault, vault
 from domain.providers import queries, routing
-from domain.providers.schemas import Endpoint, Provider, ProviderFields
+from domain.providers.schemas import Endpoint, Provider, ProviderFields, StoredEndpoint
 
 SERVING = queries.SERVING
-"""SQL that finds an organisation's endpoint for a model, for use inside other statements"""
+"""SQL that finds an organisation's endpoint for a model: the fields of `StoredEndpoint`"""
 
 IsPriced = Callable[[str], bool]
 _PORTS = {"http": 80, "https": 443}
@@ -28,14 +28,13 @@ def list_providers(
     """Return the endpoints that an organisation's agents can use: its own, then the installation's, then the base URLs
     in the settings (`own_servers`, with the models requested there).
     """
-    own = [Provider(**row, source="organisation", unpriced=[]) for row in queries.providers(connection)]
     shared = [_shared(one.name, one.models, has_key=one.key is not None) for one in settings().providers]
     servers = [
         _shared(name, models, has_key=settings().key_of(name) is not None) for name, models in own_servers.items()
     ]
     return [
         one.model_copy(update={"unpriced": [model for model in one.models if not is_priced(model)]})
-        for one in (*own, *shared, *servers)
+        for one in (*queries.providers(connection), *shared, *servers)
     ]
 
 
@@ -53,9 +52,9 @@ def put_provider(connection: Connection, org: UUID, name: str, fields: ProviderF
         InvalidInput: an organisation may not use this address, the key would be sent unencrypted, or the key must be
             given again because the URL has changed.
     """
-    before = next((row for row in queries.providers(connection) if row["name"] == name), None)
-    keeps = fields.key is None and not fields.forget_key and before is not None and before["has_key"]
-    if keeps and before is not None and before["url"] != fields.url:
+    before = next((one for one in queries.providers(connection) if one.name == name), None)
+    keeps = fields.key is None and not fields.forget_key and before is not None and before.has_key
+    if keeps and before is not None and before.url != fields.url:
         raise InvalidInput("The key was given for another URL: give it again, or say forget_key.")
     _ensure_reachable(fields.url, sends_key=keeps or fields.key is not None)
     secret = vault().lock(fields.key.get_secret_value()) if fields.key else None
@@ -102,18 +101,18 @@ def endpoint(connection: Connection, model: str) -> Endpoint | None:
     return endpoint_of(queries.serving(connection, model), model)
 
 
-def endpoint_of(row: Mapping[Any, Any] | None, model: str) -> Endpoint | None:
-    """Return the endpoint that serves `model`: the organisation's own in `row`, as found by `SERVING`, else the
+def endpoint_of(own: StoredEndpoint | None, model: str) -> Endpoint | None:
+    """Return the endpoint that serves `model`: the organisation's `own`, as found by `SERVING`, else the
     installation's, else None.
 
     Raises:
         Misconfigured: the endpoint's key cannot be decrypted.
     """
-    if row is None or row["name"] is None:
+    if own is None:
         return of_installation(model)
-    key = vault().open(row["secret"]) if row["secret"] else None
-    found = routing.name_at(model, row["name"], row["models"]) or model
-    return Endpoint(name=row["name"], url=row["url"], key=key, model=found, is_own=True)
+    key = vault().open(own.secret) if own.secret else None
+    found = routing.name_at(model, own.name, own.models) or model
+    return Endpoint(name=own.name, url=own.url, key=key, model=found, is_own=True)
 
 
 def is_known(connection: Connection, label: str) -> bool:
@@ -129,6 +128,6 @@ def is_known(connection: Connection, label: str) -> bool:
 def rotate_secrets(connection: Connection, keys: Vault) -> int:
     """Re-encrypt every stored key with the first of `keys`. Returns how many."""
     found = queries.secrets(connection)
-    for row in found:
-        queries.set_secret(connection, dict(row) | {"secret": keys.relock(row["secret"])})
+    for one in found:
+        queries.set_secret(connection, replace(one, secret=keys.relock(one.secret)))
     return len(found)

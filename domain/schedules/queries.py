@@ -5,13 +5,56 @@ therefore comes due once under any concurrency, and the unique index on a run's 
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.json_text import dump_json
+from core.rows import fetch_all, fetch_one, fetch_optional
+from domain.schedules.schemas import OpenRun, RunStatus, ScheduleRun, StoredSchedule, UpcomingSchedule
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """How a run ended, and when."""
+
+    schedule_id: UUID
+    status: RunStatus
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the ended runs of a schedule have cost this month, and the tasks of its running runs."""
+
+    schedule_id: UUID
+    spent: Decimal
+    running: list[UUID] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedScheduler:
+    """Since when the scheduler is stopped, and why."""
+
+    stopped_at: datetime
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleCounts:
+    """The number of schedules in each state, the longest delay and the next due time."""
+
+    active: int
+    paused: int
+    finished: int
+    overdue: int
+    oldest_overdue_seconds: float | None
+    next_at: datetime | None
+
 
 _FIELDS = (
     "slug, name, times, task, starts_at, ends_at, jitter, overlap, catch_up, pause_after_failures, remaining_runs, "
@@ -35,16 +78,16 @@ def now(connection: Connection) -> datetime:
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def schedules(connection: Connection, *, after: str, limit: int) -> list[RowMapping]:
+def schedules(connection: Connection, *, after: str, limit: int) -> list[StoredSchedule]:
     """Return the schedules whose slug sorts after `after`, in slug order."""
     statement = text(f"{_SCHEDULE} WHERE slug > :after ORDER BY slug LIMIT :limit")
-    return list(connection.execute(statement, {"after": after, "limit": limit}).mappings())
+    return fetch_all(connection.execute(statement, {"after": after, "limit": limit}), StoredSchedule)
 
 
-def schedule(connection: Connection, slug: str, *, locked: bool = False) -> RowMapping | None:
+def schedule(connection: Connection, slug: str, *, locked: bool = False) -> StoredSchedule | None:
     """Return the schedule called `slug`, or None; with `locked`, lock its row."""
     statement = text(f"{_SCHEDULE} WHERE slug = :slug {'FOR UPDATE OF s' if locked else ''}")
-    return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"slug": slug}), StoredSchedule)
 
 
 def slugs(connection: Connection, limit: int) -> list[str]:
@@ -59,32 +102,38 @@ _RUN = """
 """
 
 
-def runs(connection: Connection, schedule_id: UUID, *, before: UUID | None, limit: int) -> list[RowMapping]:
+def runs(connection: Connection, schedule_id: UUID, *, before: UUID | None, limit: int) -> list[ScheduleRun]:
     """Return the runs of a schedule that were recorded before the run `before`, latest first."""
     older = "AND r.id < :before" if before else ""
     statement = text(f"{_RUN} WHERE r.schedule_id = :schedule {older} ORDER BY r.id DESC LIMIT :limit")
-    return list(connection.execute(statement, {"schedule": schedule_id, "before": before, "limit": limit}).mappings())
+    values = {"schedule": schedule_id, "before": before, "limit": limit}
+    return fetch_all(connection.execute(statement, values), ScheduleRun)
 
 
-def runs_by_id(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
+def runs_by_id(connection: Connection, ids: Iterable[UUID]) -> list[ScheduleRun]:
     """Return these runs, ordered by their scheduled times."""
     statement = text(f"{_RUN} WHERE r.id = ANY(:ids) ORDER BY scheduled_for, r.id")
-    return list(connection.execute(statement, {"ids": list(ids)}).mappings())
+    return fetch_all(connection.execute(statement, {"ids": list(ids)}), ScheduleRun)
 
 
-def runs_of_event(connection: Connection, schedules: Iterable[UUID], key: str) -> list[UUID]:
-    """Return the ids of the runs of these schedules that the event with this key started."""
-    statement = text("SELECT id FROM schedule_runs WHERE schedule_id = ANY(:schedules) AND event_key = :key")
-    return list(connection.execute(statement, {"schedules": list(schedules), "key": key}).scalars())
+_OF_EVENT = text("""
+    SELECT schedule_id, id FROM schedule_runs
+     WHERE schedule_id IN (SELECT id FROM schedules WHERE event = :event) AND event_key = :key
+""")
 
 
-def upcoming(connection: Connection, limit: int) -> list[RowMapping]:
+def runs_of_event(connection: Connection, event: str, key: str) -> dict[UUID, UUID]:
+    """Return the ids of the runs that an event of this name and key started, by schedule."""
+    return {row.schedule_id: row.id for row in connection.execute(_OF_EVENT, {"event": event, "key": key})}
+
+
+def upcoming(connection: Connection, limit: int) -> list[UpcomingSchedule]:
     """Return the schedules that come due next, each with its first due time."""
     statement = text(
         "SELECT slug, name, times, starts_at, ends_at, remaining_runs, next_at FROM schedules "
         "WHERE due_at IS NOT NULL ORDER BY due_at, slug LIMIT :limit"
     )
-    return list(connection.execute(statement, {"limit": limit}).mappings())
+    return fetch_all(connection.execute(statement, {"limit": limit}), UpcomingSchedule)
 
 
 # ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,34 +204,34 @@ def organisations_in_need(connection: Connection) -> list[UUID]:
 
 
 _ENDED = text("""
-    SELECT r.id, r.schedule_id, r.task_id FROM schedule_runs r
+    SELECT r.id, r.schedule_id FROM schedule_runs r
      WHERE r.status = 'running'
        AND NOT EXISTS (SELECT FROM tasks t WHERE t.id = r.task_id AND t.status IN ('queued', 'running', 'waiting'))
      ORDER BY r.schedule_id LIMIT :limit
 """)
 
 
-def runs_that_ended(connection: Connection, limit: int) -> list[RowMapping]:
-    """Return runs recorded as running whose task has ended, or has been deleted by the cleanup."""
-    return list(connection.execute(_ENDED, {"limit": limit}).mappings())
+def runs_that_ended(connection: Connection, limit: int) -> dict[UUID, UUID]:
+    """Return runs recorded as running whose task ended or was deleted by the cleanup, each with its schedule."""
+    return dict(connection.execute(_ENDED, {"limit": limit}).all())
 
 
-def lock(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
+def lock(connection: Connection, ids: Iterable[UUID]) -> list[StoredSchedule]:
     """Lock these schedules and return them."""
     statement = text(f"{_SCHEDULE} WHERE s.id = ANY(:ids) ORDER BY s.id FOR UPDATE OF s")
-    return list(connection.execute(statement, {"ids": list(ids)}).mappings())
+    return fetch_all(connection.execute(statement, {"ids": list(ids)}), StoredSchedule)
 
 
-def lock_due(connection: Connection, limit: int) -> list[RowMapping]:
+def lock_due(connection: Connection, limit: int) -> list[StoredSchedule]:
     """Lock and return up to `limit` due schedules, longest overdue first; skip rows that are locked already."""
     statement = text(f"{_SCHEDULE} WHERE due_at <= rota_now() ORDER BY due_at LIMIT :limit FOR UPDATE OF s SKIP LOCKED")
-    return list(connection.execute(statement, {"limit": limit}).mappings())
+    return fetch_all(connection.execute(statement, {"limit": limit}), StoredSchedule)
 
 
-def lock_for_event(connection: Connection, event: str) -> list[RowMapping]:
+def lock_for_event(connection: Connection, event: str) -> list[StoredSchedule]:
     """Lock and return the schedules that an event of this name may start."""
     statement = text(f"{_SCHEDULE} WHERE event = :event AND NOT is_paused ORDER BY s.id FOR UPDATE OF s")
-    return list(connection.execute(statement, {"event": event}).mappings())
+    return fetch_all(connection.execute(statement, {"event": event}), StoredSchedule)
 
 
 _END = text("""
@@ -196,21 +245,21 @@ _END = text("""
 """)
 
 
-def end_runs(connection: Connection, ids: Iterable[UUID]) -> list[RowMapping]:
+def end_runs(connection: Connection, ids: Iterable[UUID]) -> list[EndedRun]:
     """Record how the tasks of these runs ended. Return the runs that were changed."""
-    return list(connection.execute(_END, {"ids": list(ids)}).mappings())
+    return fetch_all(connection.execute(_END, {"ids": list(ids)}), EndedRun)
 
 
 _OPEN = text("""
-    SELECT id, schedule_id, kind, scheduled_for, status, overlap, task_id, payload FROM schedule_runs
+    SELECT id, schedule_id, kind, scheduled_for, status, task_id, payload FROM schedule_runs
      WHERE schedule_id = ANY(:schedules) AND status IN ('buffered', 'running')
      ORDER BY scheduled_for, id
 """)
 
 
-def open_runs(connection: Connection, schedules: Iterable[UUID]) -> list[RowMapping]:
+def open_runs(connection: Connection, schedules: Iterable[UUID]) -> list[OpenRun]:
     """Return the running and buffered runs of these schedules, earliest first."""
-    return list(connection.execute(_OPEN, {"schedules": list(schedules)}).mappings())
+    return fetch_all(connection.execute(_OPEN, {"schedules": list(schedules)}), OpenRun)
 
 
 _SPENT = text("""
@@ -223,11 +272,11 @@ _SPENT = text("""
 """)
 
 
-def spent_this_month(connection: Connection, schedules: Iterable[UUID]) -> list[RowMapping]:
+def spent_this_month(connection: Connection, schedules: Iterable[UUID]) -> list[Spending]:
     """Return, per schedule, what its ended runs have cost since the organisation's month began, and the tasks of its
     running runs.
     """
-    return list(connection.execute(_SPENT, {"schedules": list(schedules)}).mappings())
+    return fetch_all(connection.execute(_SPENT, {"schedules": list(schedules)}), Spending)
 
 
 _INSERT_RUNS = text("""
@@ -283,6 +332,17 @@ def skip_buffered(connection: Connection, schedules: Iterable[UUID], reason: str
     connection.execute(_SKIP_BUFFERED, {"schedules": list(schedules), "reason": reason})
 
 
+_SKIP_BUFFERED_EVENTS = text("""
+    UPDATE schedule_runs SET status = 'skipped', reason = :reason, ended_at = rota_now()
+     WHERE schedule_id = :schedule AND status = 'buffered' AND kind = 'event'
+""")
+
+
+def skip_buffered_events(connection: Connection, schedule: UUID, reason: str) -> None:
+    """Mark the buffered runs of a schedule that an event started as skipped."""
+    connection.execute(_SKIP_BUFFERED_EVENTS, {"schedule": schedule, "reason": reason})
+
+
 _ADVANCE = text("""
     UPDATE schedules s
        SET next_at = step.next_at, due_at = CASE WHEN s.is_paused THEN NULL ELSE step.due_at END,
@@ -311,9 +371,10 @@ _COSTS = text("""
 """)
 
 
-def usual_cost(connection: Connection, schedule_id: UUID) -> Any:
+def usual_cost(connection: Connection, schedule_id: UUID) -> Decimal | None:
     """Return the average cost of the latest 100 ended runs; None if no run has ended."""
-    return connection.execute(_COSTS, {"schedule": schedule_id}).scalar()
+    found: Decimal | None = connection.execute(_COSTS, {"schedule": schedule_id}).scalar()
+    return found
 
 
 _FORGET = text("""
@@ -332,9 +393,9 @@ def forget_runs(connection: Connection, days: int, limit: int) -> int:
 # ── the scheduler ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def stopped(connection: Connection) -> RowMapping | None:
+def stopped(connection: Connection) -> StoppedScheduler | None:
     """Return since when the scheduler is stopped, and why; None if it is running."""
-    return connection.execute(text("SELECT stopped_at, note FROM schedulers")).mappings().one_or_none()
+    return fetch_optional(connection.execute(text("SELECT stopped_at, note FROM schedulers")), StoppedScheduler)
 
 
 def stop(connection: Connection, org: UUID, note: str | None) -> None:
@@ -351,27 +412,29 @@ def start(connection: Connection) -> None:
     connection.execute(text("DELETE FROM schedulers"))
 
 
-def lock_startable(connection: Connection) -> list[RowMapping]:
+def lock_startable(connection: Connection) -> list[StoredSchedule]:
     """Lock and return the schedules that would come due if the scheduler were running."""
     statement = text(f"{_SCHEDULE} WHERE NOT is_paused AND next_at IS NOT NULL ORDER BY s.id FOR UPDATE OF s")
-    return list(connection.execute(statement).mappings())
+    return fetch_all(connection.execute(statement), StoredSchedule)
 
 
 _STATUS = text("""
-    SELECT count(*) FILTER (WHERE NOT is_paused AND (next_at IS NOT NULL OR event IS NOT NULL)) AS active,
+    SELECT count(*) FILTER (WHERE NOT is_paused AND NOT is_finished) AS active,
            count(*) FILTER (WHERE is_paused) AS paused,
-           count(*) FILTER (WHERE NOT is_paused AND next_at IS NULL AND event IS NULL) AS finished,
+           count(*) FILTER (WHERE NOT is_paused AND is_finished) AS finished,
            count(*) FILTER (WHERE due_at <= rota_now()) AS overdue,
            CAST(extract(epoch FROM rota_now() - min(due_at) FILTER (WHERE due_at <= rota_now())) AS float)
                AS oldest_overdue_seconds,
            min(due_at) AS next_at
-      FROM schedules
+      FROM (SELECT is_paused, due_at,
+                   coalesce(remaining_runs = 0, false) OR (next_at IS NULL AND event IS NULL) AS is_finished
+              FROM schedules) AS s
 """)
 
 
-def status(connection: Connection) -> RowMapping:
+def status(connection: Connection) -> ScheduleCounts:
     """Count the schedules by state, and return the longest delay and the next due time."""
-    return connection.execute(_STATUS).mappings().one()
+    return fetch_one(connection.execute(_STATUS), ScheduleCounts)
 
 
 def open_run_count(connection: Connection) -> int:

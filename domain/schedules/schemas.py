@@ -1,5 +1,6 @@
 """Schedules, the times they mean, and their runs."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -172,12 +173,55 @@ class Schedule(ScheduleFields):
     state: State = Field(description="`stopped` where the whole scheduler is")
     note: str | None = Field(description="why it is paused")
     failures_in_a_row: int
-    next_at: datetime | None = Field(description="when it is due next; null where that is never, or nobody knows")
+    next_at: datetime | None = Field(description="next due time; null if there is none, or none is known")
     user_id: UUID = Field(description="for whom its tasks are done")
     created_at: datetime
     changed_at: datetime
     description: str = Field(description="its times in words")
     descriptions: dict[Language, str] = Field(description="the same in each language")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSchedule:
+    """A schedule as it is stored: `times` and `task` are JSON, which takes time to validate."""
+
+    id: UUID
+    slug: str
+    name: str
+    times: dict[str, Any]
+    task: dict[str, Any]
+    starts_at: datetime | None
+    ends_at: datetime | None
+    jitter: timedelta
+    overlap: Overlap
+    catch_up: timedelta
+    pause_after_failures: int | None
+    remaining_runs: int | None
+    monthly_budget: Decimal | None
+    user_id: UUID
+    scopes: list[str] | None
+    is_paused: bool
+    note: str | None
+    failures_in_a_row: int
+    next_at: datetime | None
+    due_at: datetime | None
+    created_at: datetime
+    changed_at: datetime
+    is_stopped: bool
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpcomingSchedule:
+    """A stored schedule that comes due at `next_at`, with what its later due times depend on."""
+
+    slug: str
+    name: str
+    times: dict[str, Any]
+    starts_at: datetime | None
+    ends_at: datetime | None
+    remaining_runs: int | None
+    next_at: datetime
 
 
 class ScheduleDetail(Schedule):
@@ -200,6 +244,19 @@ class ScheduleRun(BaseModel):
     billed_cost: Decimal | None = Field(description="US dollars, once it has ended")
     created_at: datetime
     ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that is buffered, or running as the task `task_id`."""
+
+    id: UUID
+    schedule_id: UUID
+    kind: RunKind
+    scheduled_for: datetime
+    status: Literal["buffered", "running"]
+    task_id: UUID | None
+    payload: dict[str, Any] | None
 
 
 class Question(BaseModel):

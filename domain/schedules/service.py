@@ -1,18 +1,19 @@
 """Operations on schedules that people call. `sweep.py` starts the runs."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import islice
-from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
 from domain.agents import service as agents
+from domain.events import service as events
 from domain.schedules import cron, queries, sweep, timing, words
 from domain.schedules.schemas import (
     Answer,
@@ -31,7 +32,10 @@ from domain.schedules.schemas import (
     SchedulerStatus,
     ScheduleRun,
     State,
+    StoredSchedule,
+    Times,
     Upcoming,
+    Work,
     Zone,
 )
 from domain.tasks import service as tasks
@@ -85,12 +89,12 @@ def get_schedule(connection: Connection, slug: str) -> ScheduleDetail:
         NotFound: there is no such schedule.
     """
     row = _found(connection, slug)
-    upcoming = sweep.calendar_of(row).after(queries.now(connection)) if row["remaining_runs"] != 0 else iter(())
-    number = _SHOWN if row["remaining_runs"] is None else min(_SHOWN, row["remaining_runs"])
+    upcoming = sweep.calendar_of(row).after(queries.now(connection)) if row.remaining_runs != 0 else iter(())
+    number = _SHOWN if row.remaining_runs is None else min(_SHOWN, row.remaining_runs)
     return ScheduleDetail(**_shown(row).model_dump(), next_runs=list(islice(upcoming, number)))
 
 
-def _found(connection: Connection, slug: str, *, locked: bool = False) -> RowMapping:
+def _found(connection: Connection, slug: str, *, locked: bool = False) -> StoredSchedule:
     row = queries.schedule(connection, slug, locked=locked)
     if row is None:
         known = ", ".join(queries.slugs(connection, 20)) or "none yet"
@@ -98,34 +102,41 @@ def _found(connection: Connection, slug: str, *, locked: bool = False) -> RowMap
     return row
 
 
-def _shown(row: RowMapping) -> Schedule:
-    fields = {name: row[name] for name in ScheduleFields.model_fields if name not in {"times", "task"}}
+def _shown(row: StoredSchedule) -> Schedule:
     times = sweep.calendar_of(row).times
-    descriptions = words.describe_in_each(times, row["time_zone"])
+    descriptions = words.describe_in_each(times, row.time_zone)
     return Schedule(
-        **fields,
+        id=row.id,
+        slug=row.slug,
+        name=row.name,
         times=times,
-        task=row["task"],
-        id=row["id"],
-        slug=row["slug"],
+        task=Work.model_validate(row.task),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        jitter=row.jitter,
+        overlap=row.overlap,
+        catch_up=row.catch_up,
+        pause_after_failures=row.pause_after_failures,
+        remaining_runs=row.remaining_runs,
+        monthly_budget=row.monthly_budget,
         state=_state(row),
-        note=row["note"],
-        failures_in_a_row=row["failures_in_a_row"],
-        next_at=row["next_at"] if _state(row) == "active" else None,
-        user_id=row["user_id"],
-        created_at=row["created_at"],
-        changed_at=row["changed_at"],
+        note=row.note,
+        failures_in_a_row=row.failures_in_a_row,
+        next_at=row.next_at if _state(row) == "active" else None,
+        user_id=row.user_id,
+        created_at=row.created_at,
+        changed_at=row.changed_at,
         description=descriptions["en"],
         descriptions=descriptions,
     )
 
 
-def _state(row: RowMapping) -> State:
-    if row["is_paused"]:
+def _state(row: StoredSchedule) -> State:
+    if row.is_paused:
         return "paused"
-    if row["remaining_runs"] == 0 or (row["next_at"] is None and row["times"]["kind"] != "event"):
+    if row.remaining_runs == 0 or (row.next_at is None and row.times["kind"] != "event"):
         return "finished"
-    return "stopped" if row["is_stopped"] else "active"
+    return "stopped" if row.is_stopped else "active"
 
 
 def list_runs(connection: Connection, slug: str, *, before: UUID | None = None, limit: int = 50) -> list[ScheduleRun]:
@@ -134,8 +145,8 @@ def list_runs(connection: Connection, slug: str, *, before: UUID | None = None, 
     Raises:
         NotFound: there is no such schedule.
     """
-    schedule_id = _found(connection, slug)["id"]
-    return [ScheduleRun(**row) for row in queries.runs(connection, schedule_id, before=before, limit=limit)]
+    schedule_id = _found(connection, slug).id
+    return queries.runs(connection, schedule_id, before=before, limit=limit)
 
 
 # ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,9 +172,9 @@ def put_schedule(
     times = _settled(connection, org, fields, old, now)
     settled = fields.model_copy(update={"times": times})
     next_at = _next_at(settled, old, now)
-    if old is not None and next_at != old["next_at"]:
+    if old is not None and next_at != old.next_at:
         sweep.note_left_behind(connection, org, old)
-    schedule_id = old["id"] if old else new_id()
+    schedule_id = old.id if old else new_id()
     row = {
         **settled.model_dump(exclude={"times", "task"}),
         "times": times.model_dump(mode="json"),
@@ -172,16 +183,20 @@ def put_schedule(
         "org": org,
         "slug": slug,
         "next_at": next_at,
-        "due_at": _due_at(connection, schedule_id, next_at, settled),
+        "due_at": _due_at(connection, schedule_id, next_at, fields.jitter),
         "event": times.event if isinstance(times, OnEvent) else None,
         "user": user_id,
         "scopes": scopes,
     }
     queries.put_schedule(connection, row)
+    if old is not None and row["event"] not in {None, old.times.get("event")}:  # they wait with the other's payload
+        queries.skip_buffered_events(connection, old.id, "the schedule follows another event now")
     return get_schedule(connection, slug)
 
 
-def _settled(connection: Connection, org: UUID, fields: ScheduleFields, old: RowMapping | None, now: datetime) -> Any:
+def _settled(
+    connection: Connection, org: UUID, fields: ScheduleFields, old: StoredSchedule | None, now: datetime
+) -> Times:
     """Return the times with omitted values filled in: an interval's anchor, a cron expression's time zone."""
     times = fields.times
     if isinstance(times, CronTimes) and times.timezone is None:
@@ -193,26 +208,26 @@ def _settled(connection: Connection, org: UUID, fields: ScheduleFields, old: Row
     return times
 
 
-def _next_at(fields: ScheduleFields, old: RowMapping | None, now: datetime) -> datetime | None:
+def _next_at(fields: ScheduleFields, old: StoredSchedule | None, now: datetime) -> datetime | None:
     if isinstance(fields.times, OnEvent):
-        if fields.ends_at is not None and fields.ends_at <= now and (old is None or old["ends_at"] != fields.ends_at):
+        if fields.ends_at is not None and fields.ends_at <= now and (old is None or old.ends_at != fields.ends_at):
             raise InvalidInput(f"ends_at has passed; it is now {now.isoformat(timespec='seconds')}. Give a later time.")
         return None
     if fields.remaining_runs == 0:
         return None
     wanted = timing.Calendar(fields.times, fields.starts_at, fields.ends_at)
-    if old is not None and sweep.calendar_of(old) == wanted and old["next_at"] is not None:
-        return old["next_at"]  # type: ignore[no-any-return]  # a row's values have no types
+    if old is not None and sweep.calendar_of(old) == wanted and old.next_at is not None:
+        return old.next_at
     found = wanted.next(now)
     if found is None and not (old is not None and sweep.calendar_of(old) == wanted):
         raise InvalidInput("These times never come: they are over, or lie outside starts_at and ends_at.")
     return found
 
 
-def _due_at(connection: Connection, schedule_id: UUID, next_at: datetime | None, fields: Any) -> datetime | None:
+def _due_at(connection: Connection, schedule_id: UUID, next_at: datetime | None, jitter: timedelta) -> datetime | None:
     if next_at is None or queries.stopped(connection) is not None:
         return None
-    return timing.delayed(schedule_id, next_at, fields.jitter)
+    return timing.delayed(schedule_id, next_at, jitter)
 
 
 def remove_schedule(connection: Connection, slug: str) -> None:
@@ -232,7 +247,7 @@ def pause(connection: Connection, slug: str, note: str | None) -> ScheduleDetail
     Raises:
         NotFound: there is no such schedule.
     """
-    queries.pause(connection, _found(connection, slug, locked=True)["id"], note)
+    queries.pause(connection, _found(connection, slug, locked=True).id, note)
     return get_schedule(connection, slug)
 
 
@@ -243,13 +258,10 @@ def resume(connection: Connection, slug: str, note: str | None) -> ScheduleDetai
         NotFound: there is no such schedule.
     """
     row = _found(connection, slug, locked=True)
-    if row["is_paused"]:
-        fields = ScheduleFields.model_validate(
-            {name: row[name] for name in ScheduleFields.model_fields} | {"times": row["times"]}
-        )
-        next_at = sweep.calendar_of(row).next(queries.now(connection)) if row["remaining_runs"] != 0 else None
-        queries.resume(connection, row["id"], note, next_at, _due_at(connection, row["id"], next_at, fields))
-        sweep.release(connection, [row["id"]])
+    if row.is_paused:
+        next_at = sweep.calendar_of(row).next(queries.now(connection)) if row.remaining_runs != 0 else None
+        queries.resume(connection, row.id, note, next_at, _due_at(connection, row.id, next_at, row.jitter))
+        sweep.release(connection, [row.id])
     return get_schedule(connection, slug)
 
 
@@ -264,12 +276,12 @@ def run_now(connection: Connection, org: UUID, slug: str, overlap: Overlap | Non
         Conflict: an earlier run has not ended and the overlap policy is to skip, or the schedule's budget is spent.
     """
     row = _found(connection, slug, locked=True)
-    wanted = sweep.Wanted(row, "manual", queries.now(connection), overlap or row["overlap"])
+    wanted = sweep.Wanted(row, "manual", queries.now(connection), overlap or row.overlap)
     (made,) = sweep.start(connection, org, [wanted])
     (run,) = queries.runs_by_id(connection, [made])
-    if run["status"] == "skipped":
-        raise Conflict(f"It was not started: {run['reason']}.")
-    return ScheduleRun(**run)
+    if run.status == "skipped":
+        raise Conflict(f"It was not started: {run.reason}.")
+    return run
 
 
 def backfill(connection: Connection, org: UUID, slug: str, wanted: Backfill) -> BackfillOutcome:
@@ -280,7 +292,7 @@ def backfill(connection: Connection, org: UUID, slug: str, wanted: Backfill) -> 
         InvalidInput: the range is not in the past, the schedule follows events, or the range has more than 5,000 runs.
     """
     row = _found(connection, slug, locked=not wanted.preview)
-    if row["times"]["kind"] == "event":
+    if row.times["kind"] == "event":
         raise InvalidInput("This schedule follows events; there are no times to make up.")
     if wanted.end > queries.now(connection):
         raise InvalidInput("The range must lie in the past; what is to come comes due by itself.")
@@ -288,9 +300,9 @@ def backfill(connection: Connection, org: UUID, slug: str, wanted: Backfill) -> 
     made: Sequence[UUID] = ()
     if not wanted.preview:
         made = sweep.start(connection, org, [sweep.Wanted(row, "backfill", at, wanted.overlap) for at in due])
-    cost = queries.usual_cost(connection, row["id"])
+    cost = queries.usual_cost(connection, row.id)
     if cost is None:
-        cost = _usual_cost_of(connection, row["task"]["agent"])
+        cost = _usual_cost_of(connection, row.task["agent"])
     return BackfillOutcome(
         runs=len(due),
         first=due[0] if due else None,
@@ -300,7 +312,7 @@ def backfill(connection: Connection, org: UUID, slug: str, wanted: Backfill) -> 
     )
 
 
-def _within(row: RowMapping, wanted: Backfill) -> list[datetime]:
+def _within(row: StoredSchedule, wanted: Backfill) -> list[datetime]:
     found: list[datetime] = []
     for due in sweep.calendar_of(row).from_(wanted.start):
         if due > wanted.end:
@@ -311,28 +323,31 @@ def _within(row: RowMapping, wanted: Backfill) -> list[datetime]:
     return found
 
 
-def _usual_cost_of(connection: Connection, agent: str) -> Any:
+def _usual_cost_of(connection: Connection, agent: str) -> Decimal | None:
     found = next((one for one in tasks.agent_statistics(connection) if one.agent == agent), None)
     return found.billed_cost / found.tasks if found and found.tasks else None
 
 
 def post_event(connection: Connection, org: UUID, event: NewEvent, key: str | None) -> EventOutcome:
-    """Start the schedules that wait for this event. Idempotent for a `key`: it starts each schedule once."""
-    found = [
-        row
-        for row in queries.lock_for_event(connection, event.name)
-        if not row["is_stopped"] and row["remaining_runs"] != 0 and timing.fits(row["times"]["filter"], event.payload)
-    ]
+    """Tell the readers of the feed of an event, and start the schedules that wait for it. Idempotent for a `key`."""
+    told = {"name": event.name, "payload": event.payload}
+    events.record(connection, org, "event.raised", told, once=f"{event.name} {key}" if key else None)
+    rows = queries.lock_for_event(connection, event.name)
+    before = queries.runs_of_event(connection, event.name, key) if key is not None else {}
     now = queries.now(connection)
     wanted = [
-        sweep.Wanted(row, "event", now, row["overlap"], payload=event.payload, event_key=key)
-        for row in found
-        if sweep.is_within(row, now)
+        sweep.Wanted(row, "event", now, row.overlap, payload=event.payload, event_key=key)
+        for row in rows
+        if row.id not in before and _follows(row, event, now)
     ]
     made = sweep.start(connection, org, wanted)
-    if key is not None:
-        made = queries.runs_of_event(connection, [row["id"] for row in found], key)
-    return EventOutcome(runs=[ScheduleRun(**row) for row in queries.runs_by_id(connection, made)])
+    return EventOutcome(runs=queries.runs_by_id(connection, [*before.values(), *made]))
+
+
+def _follows(row: StoredSchedule, event: NewEvent, now: datetime) -> bool:
+    """Whether an event starts a schedule that waits for events of its name."""
+    is_open = not row.is_stopped and row.remaining_runs != 0 and sweep.is_within(row, now)
+    return is_open and timing.fits(row.times["filter"], event.payload)
 
 
 # ── the scheduler as a whole ─────────────────────────────────────────────────────────────────────────────────────────
@@ -340,23 +355,28 @@ def post_event(connection: Connection, org: UUID, event: NewEvent, key: str | No
 
 def scheduler_status(connection: Connection) -> SchedulerStatus:
     """Return the state of this organisation's scheduler."""
-    stopped = queries.stopped(connection)
+    stopped, counts = queries.stopped(connection), queries.status(connection)
     return SchedulerStatus(
-        **queries.status(connection),
         is_running=stopped is None,
-        stopped_at=stopped["stopped_at"] if stopped else None,
-        note=stopped["note"] if stopped else None,
+        stopped_at=stopped.stopped_at if stopped else None,
+        note=stopped.note if stopped else None,
+        active=counts.active,
+        paused=counts.paused,
+        finished=counts.finished,
+        overdue=counts.overdue,
+        oldest_overdue_seconds=counts.oldest_overdue_seconds,
         open_runs=queries.open_run_count(connection),
         runs_today=queries.runs_of_a_day(connection),
+        next_at=counts.next_at,
     )
 
 
 def upcoming(connection: Connection, limit: int) -> list[Upcoming]:
     """Return the next due times across all schedules, soonest first."""
     found = [
-        Upcoming(schedule=row["slug"], name=row["name"], at=at)
+        Upcoming(schedule=row.slug, name=row.name, at=at)
         for row in queries.upcoming(connection, limit)
-        for at in islice(sweep.calendar_of(row).from_(row["next_at"]), min(limit, row["remaining_runs"] or limit))
+        for at in islice(sweep.calendar_of(row).from_(row.next_at), min(limit, row.remaining_runs or limit))
     ]
     return sorted(found, key=lambda one: (one.at, one.schedule))[:limit]
 
@@ -374,9 +394,9 @@ def start(connection: Connection) -> SchedulerStatus:
         queries.advance(
             connection,
             [
-                sweep.step(row, row["next_at"], row["remaining_runs"])
+                sweep.step(row, row.next_at, row.remaining_runs)
                 for row in queries.lock_startable(connection)
-                if row["remaining_runs"] != 0
+                if row.remaining_runs != 0
             ],
         )
     return scheduler_status(connection)

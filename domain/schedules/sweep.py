@@ -13,15 +13,25 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.db import transaction
 from core.ids import new_id
 from domain.claims import service as claims
 from domain.schedules import queries, timing
-from domain.schedules.schemas import Checked, Overlap, RunKind, Times, Work
+from domain.schedules.schemas import (
+    Checked,
+    OpenRun,
+    Overlap,
+    RunKind,
+    RunStatus,
+    StoredSchedule,
+    Times,
+    UpcomingSchedule,
+    Work,
+)
 from domain.tasks import service as tasks
-from domain.tasks.schemas import SubmissionContext, TaskSubmission
+from domain.tasks.schemas import NewTask, SubmissionContext, TaskSubmission
 
 PORTION = 500
 """schedules that one transaction handles"""
@@ -31,25 +41,23 @@ _TOO_LATE = "it was found later than its catch-up window allows"
 _NO_BUDGET = "its budget for this month is spent"
 
 
-def calendar_of(row: RowMapping) -> timing.Calendar:
+def calendar_of(row: StoredSchedule | UpcomingSchedule) -> timing.Calendar:
     """Return the calendar of a stored schedule."""
-    return timing.Calendar(_TIMES.validate_python(row["times"]), row["starts_at"], row["ends_at"])
+    return timing.Calendar(_TIMES.validate_python(row.times), row.starts_at, row.ends_at)
 
 
-def is_within(row: RowMapping, moment: datetime) -> bool:
+def is_within(row: StoredSchedule, moment: datetime) -> bool:
     """Whether `moment` lies between a schedule's start and end."""
-    return (row["starts_at"] is None or row["starts_at"] <= moment) and (
-        row["ends_at"] is None or moment <= row["ends_at"]
-    )
+    return (row.starts_at is None or row.starts_at <= moment) and (row.ends_at is None or moment <= row.ends_at)
 
 
-def step(row: RowMapping, next_at: datetime | None, remaining: int | None) -> dict[str, Any]:
+def step(row: StoredSchedule, next_at: datetime | None, remaining: int | None) -> dict[str, Any]:
     """Return the step for `queries.advance`: the schedule is due next at `next_at`, with `remaining` runs left."""
     if remaining == 0:
         next_at = None
-    due_at = timing.delayed(row["id"], next_at, row["jitter"]) if next_at else None
+    due_at = timing.delayed(row.id, next_at, row.jitter) if next_at else None
     return {
-        "id": str(row["id"]),
+        "id": str(row.id),
         "next_at": next_at.isoformat() if next_at else None,
         "due_at": due_at.isoformat() if due_at else None,
         "remaining_runs": remaining,
@@ -83,51 +91,52 @@ def bring_up_to_date(connection: Connection, org: UUID, slug: str) -> None:
     """Start all due runs of one schedule, before its times are changed."""
     while True:
         row = queries.schedule(connection, slug)
-        if row is None or row["due_at"] is None or row["due_at"] > queries.now(connection):
+        if row is None or row.due_at is None or row.due_at > queries.now(connection):
             return
         _fire(connection, org, [row])
 
 
-def _fire(connection: Connection, org: UUID, due: Sequence[RowMapping]) -> Checked:
+def _fire(connection: Connection, org: UUID, due: Sequence[StoredSchedule]) -> Checked:
     if not due:
         return Checked()
     now = queries.now(connection)
     found = [(row, _come_due(row, now)) for row in due]
     missed = [_missed(row, came.missed_from, came.missed, _TOO_LATE) for row, came in found if came.missed_from]
     queries.insert_runs(connection, org, missed)
-    wanted = [Wanted(row, "due", at, row["overlap"]) for row, came in found for at in came.due]
+    wanted = [Wanted(row, "due", at, row.overlap) for row, came in found for at in came.due]
     starting = _Starting(connection, org, wanted)
     starting.carry_out()
-    queries.advance(connection, [step(row, came.next_at, starting.remaining[row["id"]]) for row, came in found])
+    left = {row.id: row.remaining_runs for row in due} | starting.remaining  # of those with nothing to start, as before
+    queries.advance(connection, [step(row, came.next_at, left[row.id]) for row, came in found])
     missed_count = sum(came.missed for _, came in found)
     return Checked(started=len(starting.accepted), skipped=starting.skipped, missed=missed_count)
 
 
-def _come_due(row: RowMapping, now: datetime) -> timing.ComeDue:
+def _come_due(row: StoredSchedule, now: datetime) -> timing.ComeDue:
     def delay(due: datetime) -> datetime:
-        return timing.delayed(row["id"], due, row["jitter"])
+        return timing.delayed(row.id, due, row.jitter)
 
-    return timing.come_due(calendar_of(row), row["next_at"], now, row["catch_up"], delay)
+    return timing.come_due(calendar_of(row), row.next_at, now, row.catch_up, delay, row.jitter)
 
 
-def note_left_behind(connection: Connection, org: UUID, row: RowMapping) -> None:
+def note_left_behind(connection: Connection, org: UUID, row: StoredSchedule) -> None:
     """Record as missed what came due while the scheduler was stopped: its times change, so it is not caught up on."""
     now = queries.now(connection)
-    if row["is_paused"] or not row["is_stopped"] or row["next_at"] is None or row["next_at"] > now:
+    if row.is_paused or not row.is_stopped or row.next_at is None or row.next_at > now:
         return
     came = _come_due(row, now)
     count = came.missed + len(came.due)
-    queries.insert_runs(connection, org, [_missed(row, row["next_at"], count, "its times were changed while stopped")])
+    queries.insert_runs(connection, org, [_missed(row, row.next_at, count, "its times were changed while stopped")])
 
 
-def _missed(row: RowMapping, since: datetime, count: int, reason: str) -> dict[str, Any]:
+def _missed(row: StoredSchedule, since: datetime, count: int, reason: str) -> dict[str, Any]:
     return {
         "id": str(new_id()),
-        "schedule_id": str(row["id"]),
+        "schedule_id": str(row.id),
         "kind": "due",
         "scheduled_for": since.isoformat(),
         "status": "missed",
-        "overlap": row["overlap"],
+        "overlap": row.overlap,
         "reason": reason,
         "missed": count,
     }
@@ -140,7 +149,7 @@ def _missed(row: RowMapping, since: datetime, count: int, reason: str) -> dict[s
 class Wanted:
     """A requested run of a schedule whose row is locked."""
 
-    schedule: RowMapping
+    schedule: StoredSchedule
     kind: RunKind
     scheduled_for: datetime
     overlap: Overlap
@@ -156,9 +165,9 @@ def start(connection: Connection, org: UUID, wanted: Sequence[Wanted]) -> list[U
     queries.advance(
         connection,
         [
-            step(row, row["next_at"], starting.remaining[row["id"]])
-            for row in {one.schedule["id"]: one.schedule for one in wanted if one.kind == "event"}.values()
-            if row["remaining_runs"] is not None
+            step(row, row.next_at, starting.remaining[row.id])
+            for row in {one.schedule.id: one.schedule for one in wanted if one.kind == "event"}.values()
+            if row.remaining_runs is not None
         ],
     )
     return starting.made
@@ -171,18 +180,18 @@ class _Starting:
         self._connection = connection
         self._org = org
         self._wanted = wanted
-        schedules = {one.schedule["id"]: one.schedule for one in wanted}
-        self.remaining = defaultdict(lambda: None, {key: row["remaining_runs"] for key, row in schedules.items()})
+        schedules = {one.schedule.id: one.schedule for one in wanted}
+        self.remaining = {key: row.remaining_runs for key, row in schedules.items()}
         self._running: dict[UUID, list[UUID]] = defaultdict(list)
         self._buffered: dict[UUID, list[UUID]] = defaultdict(list)
         for run in queries.open_runs(connection, schedules):
-            if run["status"] == "running":
-                self._running[run["schedule_id"]].append(run["task_id"])
-            else:
-                self._buffered[run["schedule_id"]].append(run["id"])
+            if run.status == "buffered":
+                self._buffered[run.schedule_id].append(run.id)
+            elif run.task_id is not None:
+                self._running[run.schedule_id].append(run.task_id)
         self._over_budget = over_budget(connection, schedules.values())
         self._runs: dict[UUID, dict[str, Any]] = {}
-        self._submissions: dict[UUID, tuple[UUID, TaskSubmission, SubmissionContext]] = {}
+        self._new_tasks: dict[UUID, NewTask] = {}
         self._to_cancel: list[UUID] = []
         self._replaced: list[UUID] = []
         self.made: list[UUID] = []
@@ -195,9 +204,9 @@ class _Starting:
             self._decide(one)
         noted = queries.insert_runs(self._connection, self._org, list(self._runs.values()))
         self.made = [run for run in self._runs if run in noted]
-        submitted = {run: made for run, made in self._submissions.items() if run in noted}
-        self.accepted = tasks.submit_many(self._connection, list(submitted.values()))
-        refused = [run for run, (task, _, _) in submitted.items() if task not in self.accepted]
+        submitted = {run: made for run, made in self._new_tasks.items() if run in noted}
+        self.accepted = _submit(self._connection, submitted.values())
+        refused = [run for run, new in submitted.items() if new.id not in self.accepted]
         if refused:
             queries.skip_runs(self._connection, refused, _NO_AGENT)
             queries.skip_buffered(self._connection, {self._runs[run]["schedule_id"] for run in refused}, _NO_AGENT)
@@ -207,8 +216,9 @@ class _Starting:
         self.skipped += len(refused)
 
     def _decide(self, one: Wanted) -> None:
-        key = one.schedule["id"]
-        if self.remaining[key] == 0 and one.kind in {"due", "event"}:
+        key = one.schedule.id
+        left = self.remaining[key]
+        if left == 0 and one.kind in {"due", "event"}:
             return
         if key in self._over_budget:
             self._note(one, "skipped", _NO_BUDGET)
@@ -217,13 +227,13 @@ class _Starting:
         if choice == "skip":
             self._note(one, "skipped", "an earlier run has not ended")
             return
-        if self.remaining[key] is not None and one.kind in {"due", "event"}:
-            self.remaining[key] -= 1
+        if left is not None and one.kind in {"due", "event"}:
+            self.remaining[key] = left - 1
         if choice == "start":
-            made = submission_of(one.schedule, one.kind, one.scheduled_for, one.payload)
-            self._submissions[one.id] = made
-            self._running[key].append(made[0])
-            self._note(one, "running", None, made[0])
+            new = new_task_of(one.schedule, one.kind, one.scheduled_for, one.payload)
+            self._new_tasks[one.id] = new
+            self._running[key].append(new.id)
+            self._note(one, "running", None, new.id)
             return
         if choice == "replace":
             self._replace(key)
@@ -243,7 +253,7 @@ class _Starting:
         self.skipped += status == "skipped"
         self._runs[one.id] = {
             "id": str(one.id),
-            "schedule_id": str(one.schedule["id"]),
+            "schedule_id": str(one.schedule.id),
             "kind": one.kind,
             "scheduled_for": one.scheduled_for.isoformat(),
             "status": status,
@@ -255,30 +265,35 @@ class _Starting:
         }
 
 
-def submission_of(
-    schedule: RowMapping, kind: str, scheduled_for: datetime, payload: dict[str, Any] | None
-) -> tuple[UUID, TaskSubmission, SubmissionContext]:
-    """Return the task of a run: its id, its submission and its submission context."""
-    work = Work.model_validate(schedule["task"])
-    told = {"schedule": schedule["slug"], "scheduled_for": scheduled_for.isoformat(), "kind": kind}
+def new_task_of(
+    schedule: StoredSchedule, kind: RunKind, scheduled_for: datetime, payload: dict[str, Any] | None
+) -> NewTask:
+    """Return the task of a run."""
+    work = Work.model_validate(schedule.task)
+    told = {"schedule": schedule.slug, "scheduled_for": scheduled_for.isoformat(), "kind": kind}
     more: dict[str, Any] = {"context": work.input.context | {"run": told}}
     if payload is not None:  # the payload of an event may contain text that strangers wrote
-        event = {"name": schedule["times"]["event"], "payload": payload}
+        event = {"name": schedule.times.get("event"), "payload": payload}  # no name if its times were changed since
         more = {"context": more["context"] | {"event": event}, "has_outside_context": True}
     asked = work.input.model_copy(update=more)
     submission = TaskSubmission(agent=work.agent, input=asked, priority=work.priority, contact=work.contact)
-    return new_id(), submission, SubmissionContext(user_id=schedule["user_id"], scopes=schedule["scopes"])
+    return NewTask(submission, SubmissionContext(user_id=schedule.user_id, scopes=schedule.scopes))
 
 
-def over_budget(connection: Connection, schedules: Iterable[RowMapping]) -> set[UUID]:
+def _submit(connection: Connection, new: Iterable[NewTask]) -> set[UUID]:
+    """Submit the tasks of runs. Return the ids of those that were not refused."""
+    return {task.id for task in tasks.submit_many(connection, list(new)) if task is not None}
+
+
+def over_budget(connection: Connection, schedules: Iterable[StoredSchedule]) -> set[UUID]:
     """Return the schedules that have spent their budget for the organisation's month, counting their running tasks."""
-    limits = {row["id"]: row["monthly_budget"] for row in schedules if row["monthly_budget"] is not None}
+    limits = {row.id: row.monthly_budget for row in schedules if row.monthly_budget is not None}
     if not limits:
         return set()
     spent: dict[UUID, Decimal] = {}
     for row in queries.spent_this_month(connection, limits):
-        running = sum((claims.spent_on(connection, task)[1] for task in row["running"] or ()), start=Decimal(0))
-        spent[row["schedule_id"]] = row["spent"] + running
+        running = sum((claims.spent_on(connection, task).cost for task in row.running or ()), start=Decimal(0))
+        spent[row.schedule_id] = row.spent + running
     return {key for key, limit in limits.items() if spent.get(key, Decimal(0)) >= limit}
 
 
@@ -290,47 +305,48 @@ def note_ended(connection: Connection) -> int:
     found = queries.runs_that_ended(connection, PORTION)
     if not found:
         return 0
-    schedules = {row["id"]: row for row in queries.lock(connection, {run["schedule_id"] for run in found})}
-    ended = queries.end_runs(connection, [run["id"] for run in found if run["schedule_id"] in schedules])
-    by_schedule: dict[UUID, list[RowMapping]] = defaultdict(list)
-    for run in sorted(ended, key=lambda run: run["ended_at"]):
-        by_schedule[run["schedule_id"]].append(run)
-    for key, runs in by_schedule.items():
-        _count_failures(connection, schedules[key], [run["status"] for run in runs])
+    schedules = {row.id: row for row in queries.lock(connection, set(found.values()))}
+    ended = queries.end_runs(connection, [run for run, schedule_id in found.items() if schedule_id in schedules])
+    by_schedule: dict[UUID, list[RunStatus]] = defaultdict(list)
+    for run in sorted(ended, key=lambda run: run.ended_at):
+        by_schedule[run.schedule_id].append(run.status)
+    for key, statuses in by_schedule.items():
+        _count_failures(connection, schedules[key], statuses)
     release(connection, by_schedule)
     return len(ended)
 
 
-def _count_failures(connection: Connection, schedule: RowMapping, statuses: list[str]) -> None:
-    failures, limit = schedule["failures_in_a_row"], schedule["pause_after_failures"]
+def _count_failures(connection: Connection, schedule: StoredSchedule, statuses: list[RunStatus]) -> None:
+    failures, limit = schedule.failures_in_a_row, schedule.pause_after_failures
     for status in statuses:
         failures = failures + 1 if status in {"failed", "expired"} else 0 if status == "succeeded" else failures
-        if limit is not None and failures >= limit and not schedule["is_paused"]:
-            queries.pause(connection, schedule["id"], f"paused itself: {failures} runs failed in a row")
-    queries.set_failures(connection, schedule["id"], failures)
+        if limit is not None and failures >= limit and not schedule.is_paused:
+            queries.pause(connection, schedule.id, f"paused itself: {failures} runs failed in a row")
+            break  # what ended after them was started before the pause
+    queries.set_failures(connection, schedule.id, failures)
 
 
 def release(connection: Connection, schedules: Iterable[UUID]) -> None:
     """Start runs that were buffered behind ended ones: the earliest of each schedule that is not paused."""
-    held = {row["id"]: row for row in queries.lock(connection, schedules) if not row["is_paused"]}
+    held = {row.id: row for row in queries.lock(connection, schedules) if not row.is_paused}
     running = set()
-    first: dict[UUID, RowMapping] = {}
+    first: dict[UUID, OpenRun] = {}
     for run in queries.open_runs(connection, held):
-        if run["status"] == "running":
-            running.add(run["schedule_id"])
+        if run.status == "running":
+            running.add(run.schedule_id)
         else:
-            first.setdefault(run["schedule_id"], run)
+            first.setdefault(run.schedule_id, run)
     ready = {key: run for key, run in first.items() if key not in running}
     poor = over_budget(connection, [held[key] for key in ready])
     if poor:
         queries.skip_buffered(connection, poor, _NO_BUDGET)
     starting = {
-        run["id"]: (key, submission_of(held[key], run["kind"], run["scheduled_for"], run["payload"]))
+        run.id: (key, new_task_of(held[key], run.kind, run.scheduled_for, run.payload))
         for key, run in ready.items()
         if key not in poor
     }
-    accepted = tasks.submit_many(connection, [made for _, made in starting.values()])
-    queries.start_buffered(connection, {run: made[0] for run, (_, made) in starting.items() if made[0] in accepted})
-    refused = [key for key, made in starting.values() if made[0] not in accepted]
+    accepted = _submit(connection, (new for _, new in starting.values()))
+    queries.start_buffered(connection, {run: new.id for run, (_, new) in starting.items() if new.id in accepted})
+    refused = [key for key, new in starting.values() if new.id not in accepted]
     if refused:
         queries.skip_buffered(connection, refused, _NO_AGENT)

@@ -80,8 +80,10 @@ def come_due(
     now: datetime,
     catch_up: timedelta,
     delay: Callable[[datetime], datetime],
+    jitter: timedelta,
 ) -> ComeDue:
-    """Return what came due from `next_at` to `now`. `delay` adds the jitter; a time is handled only after it.
+    """Return what came due from `next_at` to `now`. `delay` adds the jitter of a time, at most `jitter`; a time is
+    handled only after it.
 
     A time that is overdue by more than `catch_up` is missed: it is counted, up to a thousand, and not run. At most a
     hundred times are returned to run; `next_at` is then the following one.
@@ -89,21 +91,17 @@ def come_due(
     if next_at is None or delay(next_at) > now:
         return ComeDue(next_at=next_at)
     oldest = now - catch_up
-    missed, begin = 0, next_at - _TICK
-    if delay(next_at) < oldest:
-        late = takewhile(lambda due: delay(due) < oldest, calendar.after(next_at))
-        missed = 1 + len(list(islice(late, _COUNTED - 1)))
-        begin = max(begin, oldest - _TICK) if missed == _COUNTED else begin
+    begin = max(next_at, oldest - jitter)  # what was due before is missed by any jitter, and there may be a lot of it
+    missed = list(islice(takewhile(lambda due: due < begin, calendar.from_(next_at)), _COUNTED))
     due: list[datetime] = []
     following = None
-    for moment in calendar.after(begin):
-        if delay(moment) < oldest:
-            continue
+    for moment in calendar.from_(begin):
         if delay(moment) > now or len(due) == AT_ONCE:
             following = moment
             break
-        due.append(moment)
-    return ComeDue(due=due, missed_from=next_at if missed else None, missed=missed, next_at=following)
+        (missed if delay(moment) < oldest else due).append(moment)
+    first = missed[0] if missed else None
+    return ComeDue(due=due, missed_from=first, missed=min(len(missed), _COUNTED), next_at=following)
 
 
 def delayed(schedule_id: UUID, due: datetime, jitter: timedelta) -> datetime:

@@ -6,17 +6,32 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
+from sqlalchemy import ColumnElement, Connection, func, select, text
 
 from core.json_text import dump_json
 from core.prepared import PreparedQuery, SingleStatement
+from core.rows import fetch_all, fetch_one, fetch_optional
 from domain.tasks.models import tasks
-from domain.tasks.schemas import STEP_COLUMNS, TaskFilter
+from domain.tasks.schemas import (
+    STEP_COLUMNS,
+    AgentState,
+    AgentStatistics,
+    Attempt,
+    EarlierTask,
+    Failures,
+    Lineage,
+    Original,
+    QueueStatistics,
+    Step,
+    Task,
+    TaskFilter,
+    UnknownStep,
+)
 
 _INTERNAL = {
     "org_id", "agent_id", "idempotency_key", "request_digest", "dispatched_at", "claim", "parent_seq", "key_position",
     "parked", "queue", "provider", "model", "action", "wakes", "scopes",
-    "waiting_amount", "bounds", "approvals_from",
+    "waiting_amount", "bounds", "approvals_from", "is_streamed", "message_id", "notify",
 }  # fmt: skip
 _VISIBLE = [column for column in tasks.c if column.name not in _INTERNAL]
 _VISIBLE_NAMES = ", ".join(column.name for column in _VISIBLE)
@@ -32,11 +47,12 @@ _SUBMIT = PreparedQuery(f"""
             id uuid, agent text, priority text, input jsonb, run_after timestamptz, deadline timestamptz,
             expires_at timestamptz, idempotency_key text, request_digest text, origin_id uuid, concurrency_key text,
             user_id uuid, location_id uuid, contact uuid, action jsonb, workflow_run uuid, scopes text[],
-            root_id uuid, depth smallint, bounds jsonb
+            root_id uuid, depth smallint, bounds jsonb, is_streamed boolean,
+            conversation_id uuid, message_id uuid, notify text
         )) WITH ORDINALITY AS l (
             id, agent, priority, input, run_after, deadline, expires_at, idempotency_key, request_digest, origin_id,
             concurrency_key, user_id, location_id, contact, action, workflow_run, scopes, root_id,
-            depth, bounds, nth)
+            depth, bounds, is_streamed, conversation_id, message_id, notify, nth)
          WHERE (l.deadline IS NULL OR l.deadline > rota_now()) AND (l.expires_at IS NULL OR l.expires_at > rota_now())
            AND NOT EXISTS (SELECT FROM users u WHERE u.id = l.user_id AND u.disabled_at IS NOT NULL)
     ), place AS (
@@ -51,7 +67,8 @@ _SUBMIT = PreparedQuery(f"""
     )
     INSERT INTO tasks (id, org_id, agent_id, agent, priority, input, run_after, deadline, expires_at,
                        idempotency_key, request_digest, max_attempts, origin_id, concurrency_key, key_position, parked,
-                       user_id, location_id, contact, action, workflow_run, scopes, root_id, depth, bounds)
+                       user_id, location_id, contact, action, workflow_run, scopes, root_id, depth, bounds, is_streamed,
+                       conversation_id, message_id, notify)
     SELECT l.id, a.org_id, a.id, a.slug, CAST(l.priority AS task_priority), l.input,
            coalesce(l.run_after, rota_now()), l.deadline, l.expires_at,
            l.idempotency_key, decode(l.request_digest, 'hex'), coalesce((a.retry ->> 'max_attempts')::int, 3),
@@ -59,7 +76,7 @@ _SUBMIT = PreparedQuery(f"""
            (SELECT p.last_position FROM place p WHERE p.key = l.concurrency_key) + 1
                - row_number() OVER (PARTITION BY l.concurrency_key ORDER BY l.nth DESC),
            l.concurrency_key IS NOT NULL, l.user_id, l.location_id, l.contact, l.action, l.workflow_run, l.scopes,
-           l.root_id, l.depth, l.bounds
+           l.root_id, l.depth, l.bounds, l.is_streamed, l.conversation_id, l.message_id, l.notify
       FROM line l JOIN agents a ON a.slug = l.agent AND a.enabled AND a.deleted_at IS NULL
      ORDER BY l.idempotency_key, l.nth
     ON CONFLICT (org_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
@@ -67,26 +84,27 @@ _SUBMIT = PreparedQuery(f"""
 """)  # noqa: S608
 
 
-def insert_tasks(at: Connection | SingleStatement, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def insert_tasks(at: Connection | SingleStatement, rows: list[dict[str, Any]]) -> list[Task]:
     """Insert tasks of one organisation. Return the inserted ones, in no order. A task is left out if its agent does not
     exist or is switched off, its user is disabled, its deadline or expiry has passed, or its idempotency key was used
     before.
     """
-    return _SUBMIT.run(at, {"lines": dump_json(rows)}).all
+    return [Task(**row) for row in _SUBMIT.run(at, {"lines": dump_json(rows)}).all]
 
 
-def task_by_idempotency_key(connection: Connection, key: str) -> RowMapping | None:
+def task_by_idempotency_key(connection: Connection, key: str) -> EarlierTask | None:
     """Return the task submitted with `key`, with the digest of its request, or None."""
     statement = select(*_VISIBLE, tasks.c.request_digest).where(tasks.c.idempotency_key == key)
-    return connection.execute(statement).mappings().one_or_none()
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else EarlierTask(Task(**row), bytes(row["request_digest"]))
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def task_by_id(connection: Connection, task_id: UUID) -> RowMapping | None:
+def task_by_id(connection: Connection, task_id: UUID) -> Task | None:
     """Return the task with this id, or None."""
-    return connection.execute(select(*_VISIBLE).where(tasks.c.id == task_id)).mappings().one_or_none()
+    return fetch_optional(connection.execute(select(*_VISIBLE).where(tasks.c.id == task_id)), Task)
 
 
 def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
@@ -95,12 +113,12 @@ def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
     return found
 
 
-def tasks_page(connection: Connection, wanted: TaskFilter, *, before: UUID | None, limit: int) -> list[RowMapping]:
+def tasks_page(connection: Connection, wanted: TaskFilter, *, before: UUID | None, limit: int) -> list[Task]:
     """Return up to `limit` matching tasks, newest first, that were created before the task `before`."""
     statement = select(*_VISIBLE).where(*_conditions(wanted)).order_by(tasks.c.id.desc()).limit(limit)
     if before:
         statement = statement.where(tasks.c.id < before)
-    return list(connection.execute(statement).mappings())
+    return fetch_all(connection.execute(statement), Task)
 
 
 def number_of_tasks(
@@ -167,9 +185,9 @@ def _begins(prefix: str) -> ColumnElement[bool]:
 _STEPS = text(f"SELECT {STEP_COLUMNS} FROM steps WHERE task_id = :task ORDER BY seq, recorded_at, id")  # noqa: S608
 
 
-def steps_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
+def steps_of(connection: Connection, task_id: UUID) -> list[Step]:
     """Return the whole journal of a task, failed tries included."""
-    return list(connection.execute(_STEPS, {"task": task_id}).mappings())
+    return fetch_all(connection.execute(_STEPS, {"task": task_id}), Step)
 
 
 _NOW = text("SELECT rota_now()")
@@ -187,9 +205,9 @@ _ATTEMPTS = text("""
 """)
 
 
-def attempts_of(connection: Connection, task_id: UUID) -> list[RowMapping]:
+def attempts_of(connection: Connection, task_id: UUID) -> list[Attempt]:
     """Return all attempts of a task, in the order of their claims."""
-    return list(connection.execute(_ATTEMPTS, {"task": task_id}).mappings())
+    return fetch_all(connection.execute(_ATTEMPTS, {"task": task_id}), Attempt)
 
 
 _QUEUE_STATISTICS = text("""
@@ -225,9 +243,9 @@ _QUEUE_STATISTICS = text("""
 """)
 
 
-def queue_statistics(connection: Connection, window: timedelta) -> list[RowMapping]:
+def queue_statistics(connection: Connection, window: timedelta) -> list[QueueStatistics]:
     """Return the current state of each queue, and figures of the attempts that began within `window`."""
-    return list(connection.execute(_QUEUE_STATISTICS, {"window": window}).mappings())
+    return fetch_all(connection.execute(_QUEUE_STATISTICS, {"window": window}), QueueStatistics)
 
 
 _FAILURES = text("""
@@ -239,9 +257,9 @@ _FAILURES = text("""
 """)
 
 
-def failures(connection: Connection) -> list[RowMapping]:
+def failures(connection: Connection) -> list[Failures]:
     """Return the failed tasks grouped by the fingerprint of their error, most frequent first."""
-    return list(connection.execute(_FAILURES).mappings())
+    return fetch_all(connection.execute(_FAILURES), Failures)
 
 
 _AGENT_STATISTICS = text("""
@@ -250,6 +268,8 @@ _AGENT_STATISTICS = text("""
            count(*) FILTER (WHERE t.status = 'succeeded') AS succeeded,
            count(*) FILTER (WHERE t.status IN ('failed', 'expired')) AS failed,
            count(*) FILTER (WHERE t.status IN ('queued', 'running', 'waiting')) AS unfinished,
+           count(*) FILTER (WHERE t.status = 'succeeded')::float
+               / nullif(count(*) FILTER (WHERE t.status IN ('succeeded', 'failed', 'expired')), 0) AS success_rate,
            extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY t.finished_at - t.started_at)
                FILTER (WHERE t.finished_at IS NOT NULL))::float AS median_seconds,
            coalesce(sum(t.model_calls), 0) AS model_calls,
@@ -261,9 +281,9 @@ _AGENT_STATISTICS = text("""
 """)
 
 
-def agent_statistics(connection: Connection) -> list[RowMapping]:
+def agent_statistics(connection: Connection) -> list[AgentStatistics]:
     """Return the statistics of each agent over the last 30 days."""
-    return list(connection.execute(_AGENT_STATISTICS).mappings())
+    return fetch_all(connection.execute(_AGENT_STATISTICS), AgentStatistics)
 
 
 # ── waking, unknown outcomes ─────────────────────────────────────────────────────────────────────────────────────────
@@ -341,14 +361,14 @@ def resolve_step(connection: Connection, task_id: UUID, seq: int, *, status: str
 
 
 _UNKNOWN = text("""
-    SELECT s.seq, s.org_id, s.output ->> 'call_id' AS call_id FROM steps s JOIN tasks t ON t.id = s.task_id
+    SELECT s.org_id, s.output ->> 'call_id' AS call_id FROM steps s JOIN tasks t ON t.id = s.task_id
      WHERE t.id = :task AND t.status = 'waiting' AND s.seq = :seq AND s.status = 'unknown' FOR UPDATE OF t, s
 """)
 
 
-def lock_unknown_step(connection: Connection, task_id: UUID, seq: int) -> RowMapping | None:
+def lock_unknown_step(connection: Connection, task_id: UUID, seq: int) -> UnknownStep | None:
     """Lock a waiting task and its step `seq`, and return the step if its outcome is unknown."""
-    return connection.execute(_UNKNOWN, {"task": task_id, "seq": seq}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_UNKNOWN, {"task": task_id, "seq": seq}), UnknownStep)
 
 
 # ── control ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -370,15 +390,14 @@ def request_cancel(connection: Connection, ids: list[UUID]) -> list[UUID]:
 
 
 _OFF = text("""
-    SELECT a.deleted_at IS NOT NULL AS is_deleted, NOT a.enabled AS is_switched_off,
-           u.disabled_at IS NOT NULL AS is_shut_out
-      FROM tasks t JOIN agents a ON a.id = t.agent_id JOIN users u ON u.id = t.user_id WHERE t.id = :task
+    SELECT a.deleted_at IS NOT NULL AS is_deleted, NOT a.enabled AS is_switched_off
+      FROM tasks t JOIN agents a ON a.id = t.agent_id WHERE t.id = :task
 """)
 
 
-def switched_off(connection: Connection, task_id: UUID) -> RowMapping:
-    """Return whether a task's agent is deleted or switched off, and whether its user is disabled."""
-    return connection.execute(_OFF, {"task": task_id}).mappings().one()
+def agent_state(connection: Connection, task_id: UUID) -> AgentState:
+    """Return whether a task's agent is deleted or switched off."""
+    return fetch_one(connection.execute(_OFF, {"task": task_id}), AgentState)
 
 
 _BLOCK_TASKS_OF = text("""
@@ -467,9 +486,11 @@ def requeue_ended(connection: Connection, ids: list[UUID], *, now: bool = False)
     return list(connection.execute(_RETRY, {"tasks": ids, "now": now}).scalars())
 
 
+# The `run_after` of a task that has started is the time of its next try, not one that its submitter asked for.
 _ORIGINALS = text("""
-    SELECT id, agent, priority, input, concurrency_key, location_id, contact, action, scopes, root_id, depth, bounds,
-           CASE WHEN run_after > rota_now() THEN run_after END AS run_after,
+    SELECT id, agent, priority, input, concurrency_key, conversation_id, location_id, contact, action, root_id, depth,
+           bounds,
+           CASE WHEN run_after > rota_now() AND started_at IS NULL THEN run_after END AS run_after,
            CASE WHEN deadline > rota_now() THEN deadline END AS deadline,
            CASE WHEN expires_at > rota_now() THEN expires_at END AS expires_at
       FROM tasks
@@ -480,9 +501,9 @@ _ORIGINALS = text("""
 _LINEAGE = text("SELECT root_id, depth, bounds FROM tasks WHERE id = :task")
 
 
-def lineage_of(connection: Connection, task_id: UUID) -> RowMapping | None:
+def lineage_of(connection: Connection, task_id: UUID) -> Lineage | None:
     """Return a task's root, depth and bounds."""
-    return connection.execute(_LINEAGE, {"task": task_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_LINEAGE, {"task": task_id}), Lineage)
 
 
 _GROW = text("""
@@ -527,11 +548,11 @@ def delete_unused_trees(connection: Connection, batch: int) -> int:
     return connection.execute(_FORGET_TREES, {"batch": batch}).rowcount
 
 
-def originals(connection: Connection, ids: list[UUID]) -> list[RowMapping]:
-    """Return what replaying these tasks needs, with only those of their times that lie ahead. Rows come in the order of
+def originals(connection: Connection, ids: list[UUID]) -> list[Original]:
+    """Return what replaying these tasks needs, with only those of their times that lie ahead. They come in the order of
     their concurrency keys, so that two bulk replays lock keys in one order.
     """
-    return list(connection.execute(_ORIGINALS, {"tasks": ids}).mappings())
+    return fetch_all(connection.execute(_ORIGINALS, {"tasks": ids}), Original)
 
 
 # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -567,6 +588,31 @@ def expire_unstarted(connection: Connection, batch: int) -> int:
 def expire_late(connection: Connection, batch: int) -> int:
     """End up to `batch` queued or waiting tasks whose deadline has passed. Return how many."""
     return connection.execute(_EXPIRE_LATE, {"batch": batch, "kind": "deadline"}).rowcount
+
+
+# Its last attempt ended when it began to wait.
+_EXPIRE_ABANDONED = text(
+    _EXPIRE.format(
+        limit="""(SELECT a.ended_at + CAST(:patience AS interval) FROM attempts a
+                   WHERE a.task_id = tasks.id AND a.claim = tasks.claim)""",
+        only="status = 'waiting' AND waiting_for = 'client_tools'",
+        message="'The client did not return the results of its tools.'",
+    )
+)
+
+
+def expire_abandoned(connection: Connection, patience: timedelta, batch: int) -> int:
+    """End up to `batch` tasks that have waited longer than `patience` for their clients' tools. Return how many."""
+    values = {"batch": batch, "kind": "client_tools", "patience": patience}
+    return connection.execute(_EXPIRE_ABANDONED, values).rowcount
+
+
+_LOCK_TASK = text("SELECT 1 FROM tasks WHERE id = :task FOR UPDATE")
+
+
+def lock_task(connection: Connection, task_id: UUID) -> None:
+    """Lock a task until the transaction ends."""
+    connection.execute(_LOCK_TASK, {"task": task_id})
 
 
 _CLEAN_UP = text("""

@@ -1,13 +1,16 @@
 """Schemas of tasks, for the API and for internal use."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from core.clock import Moment
+from core.ids import new_id
 from core.text import Storable
 from domain.agents.schemas import Mode
 
@@ -17,11 +20,99 @@ Stage = Literal["perceive", "decide", "act", "learn"]
 StepStatus = Literal["begun", "unknown", "done", "failed"]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200), Storable]
 IdPrefix = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F][0-9a-fA-F-]{0,35}$")]
+ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 ConcurrencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200), Storable]
 
 STATUSES: tuple[Status, ...] = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired")
 PRIORITIES: tuple[Priority, ...] = ("critical", "high", "normal", "low")
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled", "expired")
+
+
+class TurnCall(BaseModel):
+    """A call of a client tool that was made before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Word = Field(description="id of the call", examples=["call_17"])
+    tool: ToolName = Field(examples=["get_weather"])
+    arguments: Annotated[str, Storable, StringConstraints(max_length=200_000)] = Field(
+        description="JSON", examples=['{"city": "Lisbon"}']
+    )
+
+
+class Turn(BaseModel):
+    """Something that was said before, or that a client tool returned."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["user", "assistant", "tool"]
+    text: Annotated[str, Storable, StringConstraints(max_length=200_000)] = Field(
+        description="what was said", examples=["Is there yoga tomorrow?"]
+    )
+    tool_calls: Annotated[list[TurnCall], Field(max_length=128)] | None = Field(
+        default=None, description="of an answer: the client tools that it called"
+    )
+    call_id: Word | None = Field(
+        default=None, description="of what a tool returned: the id of the call", examples=["call_17"]
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only answers have tool_calls")
+        if (self.call_id is None) == (self.role == "tool"):
+            raise ValueError("what a tool returned has a call_id, and nothing else has one")
+        return self
+
+
+class SaidBefore(Protocol):
+    """Something said before, as far as its calls of tools go."""
+
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def tool_calls(self) -> Sequence[TurnCall] | None: ...
+
+    @property
+    def call_id(self) -> str | None: ...
+
+
+def unmatched_call(history: Iterable[SaidBefore]) -> str | None:
+    """Return what is wrong with the calls of tools in a history, or None. Providers refuse calls whose results do not
+    follow at once, and results without calls.
+    """
+    awaited: set[str] = set()
+    for turn in history:
+        if turn.role == "tool" and turn.call_id not in awaited:
+            return f"{turn.call_id} is the result of no call of the answer before it"
+        if turn.role != "tool" and awaited:
+            break
+        awaited |= {call.id for call in turn.tool_calls or ()}
+        awaited -= {turn.call_id} if turn.call_id else set()
+    return f"the result of the call {min(awaited)} is missing" if awaited else None
+
+
+class ClientTool(BaseModel):
+    """A tool of the submitter. If the agent calls it, the task waits for the result."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: ToolName = Field(description="no name of a tool of Rota's own", examples=["get_weather"])
+    description: Annotated[str, Storable, StringConstraints(max_length=10_000)] = Field(
+        default="", description="what it does, for the agent", examples=["The weather in a city."]
+    )
+    parameters: Annotated[dict[str, Any], Storable] = Field(
+        default={"type": "object", "properties": {}},
+        description="JSON Schema of its arguments, of the type object",
+        examples=[{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}],
+    )
+
+    @model_validator(mode="after")
+    def _takes_an_object(self) -> Self:
+        if self.parameters.get("type") != "object":
+            raise ValueError('parameters must be a JSON Schema of the type object: {"type": "object", …}')
+        return self
 
 
 class TaskInput(BaseModel):
@@ -35,6 +126,12 @@ class TaskInput(BaseModel):
     context: Annotated[dict[str, Any], Storable] = Field(
         default={}, description="facts the agent should know beside the message"
     )
+    history: list[Turn] = Field(
+        default=[],
+        max_length=500,
+        description="what was said before the message; the latest that fit are read. Answers in it count as strangers' "
+        "words: after them, actions need a person",
+    )
     is_from_outside: bool = Field(
         default=False,
         description="a customer or a stranger wrote the message: it is told to the agent as data, and what it leads to "
@@ -43,11 +140,29 @@ class TaskInput(BaseModel):
     has_outside_context: bool = Field(
         default=False, description="the same of the context alone: the message is yours, the facts are strangers' words"
     )
+    client_tools: Annotated[list[ClientTool], Field(max_length=128)] | None = Field(
+        default=None,
+        description="tools that you carry out yourself. If the agent calls some, the task waits for `client_tools`: "
+        "read its `open_calls`, and return the results. What they return counts as strangers' words",
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if not self.message.strip():
             raise ValueError("the message is blank; say what the agent should do")
+        return self
+
+    @model_validator(mode="after")
+    def _calls_are_answered(self) -> Self:
+        if problem := unmatched_call(self.history):
+            raise ValueError(f"history: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _tools_differ(self) -> Self:
+        names = [tool.name for tool in self.client_tools or ()]
+        if len(names) != len(set(names)):
+            raise ValueError("client_tools: two tools have the same name")
         return self
 
 
@@ -82,6 +197,12 @@ class TaskSubmission(BaseModel):
         default=None, description="slug of the location where it is to be done: the agent sees no other's records"
     )
     contact: UUID | None = Field(default=None, description="id of the contact that the task is about")
+    notify: Annotated[str, StringConstraints(min_length=1, max_length=2_000), Storable] | None = Field(
+        default=None,
+        description="URL of one of your webhooks, to which the end and the waits of this task are posted, whatever "
+        "events the webhook gets otherwise",
+        examples=["https://example.com/hook"],
+    )
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
@@ -129,14 +250,27 @@ class SubmissionContext(BaseModel):
     root_id: UUID | None = Field(default=None, description="the task at the beginning, where an agent started this one")
     depth: int = Field(default=0, description="how many agents led to it")
     bounds: Bounds | None = None
+    is_streamed: bool = Field(default=False, description="its models' words are passed on from the first one")
+    conversation_id: UUID | None = None
+    message_id: UUID | None = Field(default=None, description="the answer in the conversation that the task gives")
 
 
-class Offer(NamedTuple):
-    """A task offered for acceptance."""
+class Lineage(BaseModel):
+    """A task's place in the tree of tasks that agents started."""
+
+    root_id: UUID | None = None
+    depth: int = 0
+    bounds: Bounds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task that is to be submitted: what was asked, in which context, and its id."""
 
     submission: TaskSubmission
-    terms: SubmissionContext
+    context: SubmissionContext
     idempotency_key: str | None = None
+    id: UUID = field(default_factory=new_id)
 
 
 class TaskError(BaseModel):
@@ -175,6 +309,7 @@ class Task(BaseModel):
     root_id: UUID | None = Field(description="the task at the beginning, where an agent started this one")
     depth: int = Field(description="how many agents led to it; 0 for a person's own")
     workflow_run: UUID | None
+    conversation_id: UUID | None = Field(default=None, description="the conversation in which it answers")
     model_calls: int
     input_tokens: int
     output_tokens: int
@@ -187,6 +322,14 @@ class Task(BaseModel):
     def has_ended(self) -> bool:
         """Whether the task has ended: nothing more happens to it by itself."""
         return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierTask:
+    """A task that was submitted under an idempotency key, with the digest of its request."""
+
+    task: Task
+    request_digest: bytes
 
 
 class TaskPage(BaseModel):
@@ -281,6 +424,26 @@ class Replay(BaseModel):
     now: Now = False
 
 
+class Original(BaseModel):
+    """What a replay takes over from the original task. Times that have passed are None."""
+
+    id: UUID
+    agent: str
+    priority: Priority
+    input: dict[str, Any] = Field(description="validated only where the replay does not replace it")
+    concurrency_key: str | None
+    conversation_id: UUID | None
+    location_id: UUID | None
+    contact: UUID | None
+    action: Action | None
+    root_id: UUID | None
+    depth: int
+    bounds: Bounds | None
+    run_after: datetime | None
+    deadline: datetime | None
+    expires_at: datetime | None
+
+
 class Settlement(BaseModel):
     """A person's answer about an action whose outcome is unknown."""
 
@@ -292,6 +455,22 @@ class Settlement(BaseModel):
     note: Annotated[str, Storable, StringConstraints(max_length=2000)] | None = Field(
         default=None, description="what the agent should know of it, such as the receipt's number"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownStep:
+    """A step whose action was begun and whose outcome was never recorded."""
+
+    org_id: UUID
+    call_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    """Whether the agent of a task is deleted or switched off."""
+
+    is_deleted: bool
+    is_switched_off: bool
 
 
 class Failures(BaseModel):
@@ -341,14 +520,24 @@ class Attempt(BaseModel):
     error: TaskError | None
 
 
+class OpenCall(BaseModel):
+    """A call of a client tool whose result is awaited."""
+
+    call_id: str = Field(description="name it with the result", examples=["call_0198a1b2000070008000000000000001_2"])
+    tool: str = Field(examples=["get_weather"])
+    arguments: dict[str, Any]
+
+
 class TaskDetail(Task):
     """A task with its journal and the history of its attempts."""
 
     steps: list[Step]
     attempt_history: list[Attempt]
+    open_calls: list[OpenCall] = Field(description="calls of client tools whose results the task waits for")
 
 
-class Due(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Due:
     """A task that was marked as dispatched and is now to be published on `queue`."""
 
     id: UUID

@@ -10,29 +10,31 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from core.errors import Conflict, InvalidInput, NotFound, RotaError
-from core.ids import new_id
 from core.json_text import dump_json
 from core.prepared import SingleStatement
 from domain.agents import service as agents
 from domain.tasks import queries
+from domain.tasks.client_calls import WAITING, client_calls
 from domain.tasks.schemas import (
     ENDED,
+    AgentState,
     AgentStatistics,
-    Attempt,
     BulkOutcome,
     BulkReplay,
     BulkRequest,
     BulkRetry,
     Failures,
-    Offer,
+    Lineage,
+    NewTask,
+    OpenCall,
+    Original,
     QueueStatistics,
     Replay,
     Settlement,
     Status,
-    Step,
     SubmissionContext,
     Task,
     TaskDetail,
@@ -41,6 +43,7 @@ from domain.tasks.schemas import (
     TaskPage,
     TaskSubmission,
 )
+from domain.tenants import service as tenants
 from domain.wallet import service as wallet
 
 # ── people and programs ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -49,7 +52,7 @@ from domain.wallet import service as wallet
 def submit(
     connection: Connection,
     submission: TaskSubmission,
-    terms: SubmissionContext,
+    context: SubmissionContext,
     *,
     idempotency_key: str | None = None,
 ) -> Task:
@@ -62,68 +65,67 @@ def submit(
         Conflict: the agent is switched off, the user is disabled, or the key was used for a different submission.
         InvalidInput: its deadline or expiry has passed.
     """
-    (found,) = accept(connection, [Offer(submission, terms, idempotency_key)])
-    return found or _earlier_or_refusal(connection, submission, terms, idempotency_key)
+    new = NewTask(submission, context, idempotency_key)
+    (found,) = submit_many(connection, [new])
+    return found or earlier_or_refusal(connection, new)
 
 
-def accept(at: Connection | SingleStatement, offers: Sequence[Offer]) -> list[Task | None]:
+def submit_many(at: Connection | SingleStatement, new: Sequence[NewTask]) -> list[Task | None]:
     """Submit many tasks of one organisation in one statement; an error inserts none of them. The result has None for a
-    task that was not inserted: it exists already or is refused, and `submit` tells which.
+    task that was not inserted: it exists already or is refused, and `earlier_or_refusal` tells which.
     """
-    rows = [_row(new_id(), one.submission, one.terms, one.idempotency_key) for one in offers]
-    there = {row["id"]: row for row in queries.insert_tasks(at, rows)}
-    return [Task(**there[row["id"]]) if row["id"] in there else None for row in rows]
+    if not new:
+        return []
+    rows = [_row(one) for one in new]
+    inserted = {task.id: task for task in queries.insert_tasks(at, rows)}
+    return [inserted.get(row["id"]) for row in rows]
 
 
-def _digest(submission: TaskSubmission, terms: SubmissionContext) -> bytes:
-    asked = f"{terms.user_id} {submission.model_dump_json(exclude_none=True)}"
+def _digest(new: NewTask) -> bytes:
+    asked = f"{new.context.user_id} {new.submission.model_dump_json(exclude_none=True)}"
     return hashlib.sha256(asked.encode()).digest()
 
 
-def submit_many(
-    connection: Connection, submissions: Sequence[tuple[UUID, TaskSubmission, SubmissionContext]]
-) -> set[UUID]:
-    """Submit many tasks in one statement, under ids that the caller chose. Return the ids of those that were accepted;
-    the agents of the others are switched off or do not exist.
-    """
-    rows = [_row(task_id, submission, terms) for task_id, submission, terms in submissions]
-    return {row["id"] for row in queries.insert_tasks(connection, rows)} if rows else set()
-
-
-def _row(
-    task_id: UUID, submission: TaskSubmission, terms: SubmissionContext, idempotency_key: str | None = None
-) -> dict[str, Any]:
+def _row(new: NewTask) -> dict[str, Any]:
+    submission = new.submission
     return {
-        "id": task_id,
+        "id": new.id,
         "agent": submission.agent,
         "priority": submission.priority,
         "input": submission.input.model_dump(mode="json"),
         "run_after": submission.run_after,
         "deadline": submission.deadline,
         "expires_at": submission.expires_at,
-        "idempotency_key": idempotency_key,
-        "request_digest": _digest(submission, terms).hex() if idempotency_key else None,
+        "idempotency_key": new.idempotency_key,
+        "request_digest": _digest(new).hex() if new.idempotency_key else None,
         "concurrency_key": submission.concurrency_key,
         "contact": submission.contact,
-        **terms.model_dump(),
+        "notify": submission.notify,
+        **new.context.model_dump(),
     }
 
 
-def _earlier_or_refusal(
-    connection: Connection, submission: TaskSubmission, terms: SubmissionContext, key: str | None
-) -> Task:
+def earlier_or_refusal(connection: Connection, new: NewTask) -> Task:
+    """Return the task that was submitted before under the same idempotency key, for a task that was not inserted.
+
+    Raises:
+        NotFound, Conflict, InvalidInput: there is none; as `submit` does, saying why the task was refused.
+    """
+    submission, key = new.submission, new.idempotency_key
     earlier = queries.task_by_idempotency_key(connection, key) if key else None
     if earlier is None:
         _refuse_past(submission, queries.now(connection))
         if not agents.get_agent(connection, submission.agent).enabled:
             raise Conflict(f"The agent {submission.agent!r} is switched off. Enable it, or choose another.")
-        raise Conflict(_SHUT_OUT)
-    if bytes(earlier["request_digest"]) != _digest(submission, terms):
+        if tenants.get_user(connection, new.context.user_id).disabled_at is not None:
+            raise Conflict(_SHUT_OUT)
+        raise Conflict("Its agent or its user was switched off until a moment ago. Submit it again.")
+    if earlier.request_digest != _digest(new):
         raise Conflict(
             "This idempotency key was used for a different task. Use a new key for a new task.",
-            task_id=str(earlier["id"]),
+            task_id=str(earlier.task.id),
         )
-    return Task(**earlier)
+    return earlier.task
 
 
 _SHUT_OUT = "The user for whom it is to be done is shut out. Let them in again, or have it done for another."
@@ -145,16 +147,21 @@ def get_task(connection: Connection, task_id: UUID) -> Task:
     Raises:
         NotFound: there is no such task, or it was cleaned up.
     """
-    row = queries.task_by_id(connection, task_id)
-    if row is None:
+    task = queries.task_by_id(connection, task_id)
+    if task is None:
         raise NotFound(f"There is no task {task_id}.")
-    return Task(**row)
+    return task
 
 
 def find_task(connection: Connection, task_id: UUID) -> Task | None:
     """Return the task with this id, or None if it does not exist any more."""
-    row = queries.task_by_id(connection, task_id)
-    return Task(**row) if row else None
+    return queries.task_by_id(connection, task_id)
+
+
+def find_with_key(connection: Connection, key: str) -> Task | None:
+    """Return the task that was submitted with an idempotency key; None if there is none."""
+    earlier = queries.task_by_idempotency_key(connection, key)
+    return earlier.task if earlier else None
 
 
 def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
@@ -162,28 +169,27 @@ def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
     return queries.scopes_of(connection, task_id)
 
 
-def lineage_of(connection: Connection, task_id: UUID) -> dict[str, Any]:
-    """Return a task's root, depth and bounds as fields of `SubmissionContext`; empty if the task is gone."""
-    row = queries.lineage_of(connection, task_id)
-    return dict(row) if row else {}
+def lineage_of(connection: Connection, task_id: UUID) -> Lineage:
+    """Return a task's root, depth and bounds; those of a task that a person submits if the task is gone."""
+    return queries.lineage_of(connection, task_id) or Lineage()
 
 
-def start_by_agent(
-    connection: Connection, org: UUID, terms: SubmissionContext, more: int, *, max_children: int
+def reserve_in_tree(
+    connection: Connection, org: UUID, context: SubmissionContext, more: int, *, max_children: int
 ) -> None:
-    """Count `more` tasks that the task `terms.origin_id` is about to start under `terms`. Call it in the transaction
+    """Count `more` tasks that the task `context.origin_id` is about to start in `context`. Call it in the transaction
     that submits them, before they are submitted.
 
     Raises:
         Conflict: this would exceed a limit of the tree; the message is for the model.
     """
-    root, bounds, origin = terms.root_id, terms.bounds, terms.origin_id
+    root, bounds, origin = context.root_id, context.bounds, context.origin_id
     if root is None or bounds is None or origin is None:
         raise RotaError("A task that an agent starts has a root, an origin and bounds.")
     limits = bounds.tree
-    if terms.depth > limits.max_depth:
+    if context.depth > limits.max_depth:
         raise Conflict(
-            f"Nothing was started: this task stems from {terms.depth - 1} others already, and the limit of depth is "
+            f"Nothing was started: this task stems from {context.depth - 1} others already, and the limit of depth is "
             f"{limits.max_depth}. Do it yourself, or tell a person."
         )
     descendants = queries.grow_tree(connection, org, root, more)
@@ -218,20 +224,28 @@ def get_task_detail(connection: Connection, task_id: UUID) -> TaskDetail:
         NotFound: there is no such task, or it was cleaned up.
     """
     task = get_task(connection, task_id)
-    steps = [Step(**row) for row in queries.steps_of(connection, task_id)]
-    attempts = [Attempt(**row) for row in queries.attempts_of(connection, task_id)]
+    steps = queries.steps_of(connection, task_id)
+    attempts = queries.attempts_of(connection, task_id)
     billed = [step for step in steps if step.model is not None]
     spent: dict[str, Any] = (
         {
             "model_calls": len(billed),
             "input_tokens": sum(step.input_tokens for step in billed),
             "output_tokens": sum(step.output_tokens for step in billed),
-            "billed_cost": sum((step.billed_cost for step in billed), start=task.billed_cost * 0),
+            "billed_cost": sum((step.billed_cost for step in billed), start=Decimal(0)),
         }
         if not task.has_ended
         else {}
     )
-    return TaskDetail(**task.model_dump() | spent, steps=steps, attempt_history=attempts)
+    calls = client_calls(task_id, task.input, steps) if task.waiting_for == WAITING else []
+    return TaskDetail(
+        **task.model_dump() | spent,
+        steps=steps,
+        attempt_history=attempts,
+        open_calls=[
+            OpenCall(call_id=call.id, tool=call.tool, arguments=call.arguments) for call in calls if not call.is_done
+        ],
+    )
 
 
 def list_tasks(connection: Connection, wanted: TaskFilter, *, cursor: str | None, limit: int) -> TaskPage:
@@ -241,9 +255,9 @@ def list_tasks(connection: Connection, wanted: TaskFilter, *, cursor: str | None
         InvalidInput: the cursor is invalid.
     """
     before = _read_cursor(cursor) if cursor else None
-    rows = queries.tasks_page(connection, wanted, before=before, limit=limit + 1)
-    page = [Task(**row) for row in rows[:limit]]
-    return TaskPage(tasks=page, next_cursor=_cursor(page[-1].id) if len(rows) > limit else None)
+    found = queries.tasks_page(connection, wanted, before=before, limit=limit + 1)
+    page = found[:limit]
+    return TaskPage(tasks=page, next_cursor=_cursor(page[-1].id) if len(found) > limit else None)
 
 
 def _cursor(task_id: UUID) -> str:
@@ -305,7 +319,7 @@ def retry(connection: Connection, task_id: UUID, *, now: bool = False) -> Task:
     if is_queued:
         return task
     if task.status in _ENDED_BADLY:
-        raise Conflict(_why_off(task, queries.switched_off(connection, task_id)))
+        raise Conflict(_why_off(task, queries.agent_state(connection, task_id)))
     raise Conflict(
         "This task succeeded; replay it, or submit a new one, to do it again."
         if task.status == "succeeded"
@@ -313,10 +327,10 @@ def retry(connection: Connection, task_id: UUID, *, now: bool = False) -> Task:
     )
 
 
-def _why_off(task: Task, off: RowMapping) -> str:
-    if off["is_deleted"]:
+def _why_off(task: Task, agent: AgentState) -> str:
+    if agent.is_deleted:
         return f"Its agent {task.agent!r} was deleted. Replay it with another agent."
-    if off["is_switched_off"]:
+    if agent.is_switched_off:
         return f"Its agent {task.agent!r} is switched off. Enable it, or replay the task with another."
     return _SHUT_OUT
 
@@ -338,32 +352,37 @@ def replay(
 
 def _replay(
     connection: Connection,
-    original: RowMapping,
+    original: Original,
     changes: Replay,
     by: SubmissionContext,
     idempotency_key: str | None = None,
 ) -> Task:
     submission = TaskSubmission(
-        agent=changes.agent or original["agent"],
-        input=changes.input or TaskInput.model_validate(original["input"]),
-        priority=changes.priority or original["priority"],
-        concurrency_key=changes.concurrency_key or original["concurrency_key"],
-        contact=original["contact"],
-        run_after=None if changes.now else original["run_after"],
-        deadline=original["deadline"],
-        expires_at=original["expires_at"],
+        agent=changes.agent or original.agent,
+        input=changes.input or TaskInput.model_validate(original.input),
+        priority=changes.priority or original.priority,
+        concurrency_key=changes.concurrency_key or _own_key(original),
+        contact=original.contact,
+        run_after=None if changes.now else original.run_after,
+        deadline=original.deadline,
+        expires_at=original.expires_at,
     )
-    terms = SubmissionContext(
+    context = SubmissionContext(
         user_id=by.user_id,
-        location_id=original["location_id"],
-        origin_id=original["id"],
-        action=original["action"],
+        location_id=original.location_id,
+        origin_id=original.id,
+        action=original.action,
         scopes=by.scopes,
-        root_id=original["root_id"],
-        depth=original["depth"],
-        bounds=original["bounds"],
+        root_id=original.root_id,
+        depth=original.depth,
+        bounds=original.bounds,
     )
-    return submit(connection, submission, terms, idempotency_key=idempotency_key)
+    return submit(connection, submission, context, idempotency_key=idempotency_key)
+
+
+def _own_key(original: Original) -> str | None:
+    """Return the key of the original. The replay of an answer takes no turn in its conversation."""
+    return None if original.conversation_id is not None else original.concurrency_key
 
 
 def settle(connection: Connection, task_id: UUID, seq: int, settlement: Settlement) -> Task:
@@ -380,12 +399,12 @@ def settle(connection: Connection, task_id: UUID, seq: int, settlement: Settleme
     settled = {"settled": settlement.model_dump(exclude_none=True)}
     if settlement.outcome == "happened":
         content = {"done": True, "confirmed_by": "a person", "note": settlement.note or "Its own answer was lost."}
-        answer = {"call_id": step["call_id"], "content": dump_json(content), "is_error": False}
+        answer = {"call_id": step.call_id, "content": dump_json(content), "is_error": False}
         output = settled | {"message": answer, "ok": True}
         queries.resolve_step(connection, task_id, seq, status="done", output=output)
     else:
         queries.resolve_step(connection, task_id, seq, status="failed", output=settled)
-        wallet.refund(connection, step["org_id"], task_id, seq, "the action did not happen")
+        wallet.refund(connection, step.org_id, task_id, seq, "the action did not happen")
     return get_task(connection, task_id)
 
 
@@ -434,7 +453,7 @@ def replay_many(
                 original,
                 changes,
                 by,
-                f"{idempotency_key}:{original['id']}" if idempotency_key else None,
+                f"{idempotency_key}:{original.id}" if idempotency_key else None,
             ).id
             for original in queries.originals(connection, ids)
         ]
@@ -466,7 +485,7 @@ def _do_to_many(
     )
     changed = [] if request.preview else verb(connection, chosen)
     shown = TaskFilter(ids=(chosen if request.preview else changed)[:_SAMPLE] or [UUID(int=0)])
-    sample = [Task(**row) for row in queries.tasks_page(connection, shown, before=None, limit=_SAMPLE)]
+    sample = queries.tasks_page(connection, shown, before=None, limit=_SAMPLE)
     return BulkOutcome(
         matching=matching,
         changed=len(changed),
@@ -478,7 +497,7 @@ def _do_to_many(
 
 def failures(connection: Connection) -> list[Failures]:
     """Return the failed tasks grouped by the fingerprint of their error, most frequent first."""
-    return [Failures(**row) for row in queries.failures(connection)]
+    return queries.failures(connection)
 
 
 _LATELY = timedelta(minutes=15)
@@ -486,19 +505,12 @@ _LATELY = timedelta(minutes=15)
 
 def queue_statistics(connection: Connection) -> list[QueueStatistics]:
     """Return the current state of each queue, and figures of the last 15 minutes."""
-    return [QueueStatistics(**row) for row in queries.queue_statistics(connection, _LATELY)]
+    return queries.queue_statistics(connection, _LATELY)
 
 
 def agent_statistics(connection: Connection) -> list[AgentStatistics]:
     """Return the statistics of each agent over the last 30 days."""
-    return [
-        AgentStatistics(**row, success_rate=_rate(row["succeeded"], row["succeeded"] + row["failed"]))
-        for row in queries.agent_statistics(connection)
-    ]
-
-
-def _rate(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+    return queries.agent_statistics(connection)
 
 
 # ── waking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -541,6 +553,16 @@ def organisations_waiting(connection: Connection, *what: str) -> list[UUID]:
 # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _BATCH = 1_000
+
+
+def lock(connection: Connection, task_id: UUID) -> None:
+    """Lock a task until the transaction ends."""
+    queries.lock_task(connection, task_id)
+
+
+def expire_abandoned(connection: Connection, patience: timedelta) -> int:
+    """Expire the tasks that have waited longer than `patience` for the results of client tools. Return how many."""
+    return queries.expire_abandoned(connection, patience, _BATCH)
 
 
 def expire_overdue(connection: Connection) -> int:

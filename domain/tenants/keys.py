@@ -82,7 +82,7 @@ def _refuse_beyond(connection: Connection, owner: KeyOwner, user_id: UUID, scope
 
 def list_keys(connection: Connection) -> list[KeyView]:
     """Return all keys, newest first, without secrets."""
-    return [KeyView(**row) for row in queries.api_keys(connection)]
+    return queries.api_keys(connection)
 
 
 def get_key(connection: Connection, key_id: UUID) -> KeyView:
@@ -91,10 +91,10 @@ def get_key(connection: Connection, key_id: UUID) -> KeyView:
     Raises:
         NotFound: there is no such key.
     """
-    row = queries.api_key(connection, key_id)
-    if row is None:
+    found = queries.api_key(connection, key_id)
+    if found is None:
         raise NotFound(f"There is no API key {key_id}.")
-    return KeyView(**row)
+    return found
 
 
 def rotate(connection: Connection, owner: KeyOwner, key_id: UUID, overlap: timedelta, pepper: str) -> IssuedKey:
@@ -107,17 +107,17 @@ def rotate(connection: Connection, owner: KeyOwner, key_id: UUID, overlap: timed
     """
     get_key(connection, key_id)
     old = queries.lock_usable_key(connection, key_id)
-    if old is None or old["replaced_by"] is not None:
+    if old is None or old.replaced_by is not None:
         raise Conflict("This key was revoked, has expired, or was rotated already. Make a new one.")
-    _refuse_beyond(connection, owner, old["user_id"], list(old["scopes"]))
+    _refuse_beyond(connection, owner, old.user_id, old.scopes)
     key = create_api_key(
         connection,
         owner.org_id,
-        user_id=old["user_id"],
-        name=old["name"],
+        user_id=old.user_id,
+        name=old.name,
         pepper=pepper,
-        scopes=list(old["scopes"]),
-        expires_at=old["expires_at"],
+        scopes=old.scopes,
+        expires_at=old.expires_at,
     )
     queries.replace_key(connection, key_id, key.id, overlap)
     return IssuedKey(**get_key(connection, key.id).model_dump(), key=str(key))
@@ -149,10 +149,9 @@ def authenticate(text: str, *, pepper: str) -> tuple[KeyOwner, tuple[Grant, ...]
         NotAuthenticated: the key is malformed, unknown, revoked or expired; the error does not say which.
     """
     key = parse_api_key(text)
-    rows = queries.owner_of_key(key.id, secret_digest(key.secret, pepper)) if key else []
-    if not rows:
+    found = queries.owner_of_key(key.id, secret_digest(key.secret, pepper)) if key else []
+    if not found:
         raise NotAuthenticated("This API key is not valid.")
-    first = rows[0]
-    owner = KeyOwner(key_id=first["id"], org_id=first["org_id"], user_id=first["user_id"], scopes=list(first["scopes"]))
-    held = [row for row in rows if row["permissions"] is not None]
-    return owner, tuple(Grant(tuple(row["permissions"]), row["location_id"]) for row in held)
+    first = found[0]
+    owner = KeyOwner(key_id=first.id, org_id=first.org_id, user_id=first.user_id, scopes=first.scopes)
+    return owner, tuple(Grant(tuple(one.permissions), one.location_id) for one in found if one.permissions is not None)

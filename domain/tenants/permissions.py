@@ -19,13 +19,15 @@ BUILT_IN_ROLES: dict[str, list[str]] = {
     "manager": [
         "*:read", "tasks:*", "agents:*", "campaigns:*", "social:*", "calendar:*", "tickets:*", "resources:*", "email:*",
         "sms:*", "whatsapp:*", "messages:*", "notifications:*", "workflows:*", "schedules:*", "events:*",
-        "follow_ups:*", "contacts:*", "inbox:*", "approvals:*", "data:export", "rules:*", "budgets:*", "queues:*",
-        "reports:*",
+        "follow_ups:*", "contacts:*", "conversations:*", "inbox:*", "approvals:*", "data:export", "rules:*",
+        "budgets:*", "queues:*", "reports:*",
     ],
-    "coordinator": ["*:read", "tasks:*", "approvals:decide", "tickets:*", "notifications:*"],
+    "coordinator": [
+        "*:read", "tasks:*", "conversations:*", "approvals:decide", "tickets:*", "notifications:*",
+    ],
     "staff": [
         "*:read", "tasks:*", "calendar:*", "tickets:*", "messages:send", "email:send", "sms:send", "notifications:*",
-        "contacts:*", "inbox:*",
+        "contacts:*", "conversations:*", "inbox:*",
     ],
     "viewer": ["*:read"],
 }  # fmt: skip

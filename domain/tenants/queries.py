@@ -1,26 +1,54 @@
 """All SQL about organisations, their users, roles, locations and API keys."""
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.prepared import PreparedQuery, run_with_key
+from core.rows import fetch_all, fetch_optional
+from domain.tenants.permissions import Grant
+from domain.tenants.schemas import KeyView, Location, Organisation, Role, RoleHolder, User
+
+
+@dataclass(frozen=True, slots=True)
+class UsableKey:
+    """An API key that was neither revoked nor has expired, with what its successor takes over."""
+
+    name: str
+    user_id: UUID
+    scopes: list[str]
+    expires_at: datetime | None
+    replaced_by: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGrant:
+    """A usable API key with one grant of its user; `permissions` is None for a user without grants."""
+
+    id: UUID
+    org_id: UUID
+    user_id: UUID
+    scopes: list[str]
+    permissions: list[str] | None
+    location_id: UUID | None
+
 
 _ORGANISATION = "id, slug, name, time_zone, markup, prepaid_since IS NOT NULL AS is_prepaid, is_demonstration"
 
 
-def organisation_by_slug(connection: Connection, slug: str) -> RowMapping | None:
+def organisation_by_slug(connection: Connection, slug: str) -> Organisation | None:
     """Return the organisation called `slug`, or None."""
     statement = text(f"SELECT {_ORGANISATION} FROM organisations WHERE slug = :slug")  # noqa: S608
-    return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"slug": slug}), Organisation)
 
 
-def organisation(connection: Connection, org: UUID) -> RowMapping | None:
+def organisation(connection: Connection, org: UUID) -> Organisation | None:
     """Return the organisation with this id, or None."""
     statement = text(f"SELECT {_ORGANISATION} FROM organisations WHERE id = :org")  # noqa: S608
-    return connection.execute(statement, {"org": org}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"org": org}), Organisation)
 
 
 def insert_organisation(connection: Connection, row: dict[str, Any]) -> bool:
@@ -60,19 +88,19 @@ _USER = text(f"{_USERS} WHERE u.id = :user")
 _USER_BY_EMAIL = text(f"{_USERS} WHERE u.org_id = :org AND lower(u.email) = lower(:email)")
 
 
-def users(connection: Connection) -> list[RowMapping]:
+def users(connection: Connection) -> list[User]:
     """Return all users, ordered by e-mail."""
-    return list(connection.execute(_USER_LIST).mappings())
+    return fetch_all(connection.execute(_USER_LIST), User)
 
 
-def user(connection: Connection, user_id: UUID) -> RowMapping | None:
+def user(connection: Connection, user_id: UUID) -> User | None:
     """Return the user with this id, or None."""
-    return connection.execute(_USER, {"user": user_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_USER, {"user": user_id}), User)
 
 
-def user_by_email(connection: Connection, org: UUID, email: str) -> RowMapping | None:
+def user_by_email(connection: Connection, org: UUID, email: str) -> User | None:
     """Return the user of `org` with this e-mail address (case-insensitive), or None."""
-    return connection.execute(_USER_BY_EMAIL, {"org": org, "email": email}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_USER_BY_EMAIL, {"org": org, "email": email}), User)
 
 
 def insert_user(connection: Connection, row: dict[str, Any]) -> bool:
@@ -103,9 +131,12 @@ def make_operator(connection: Connection, user_id: UUID) -> None:
 _OPERATORS = text("SELECT id, org_id FROM users WHERE is_operator AND disabled_at IS NULL ORDER BY org_id, id")
 
 
-def operators(connection: Connection) -> list[RowMapping]:
-    """Return the operators of the installation, of all organisations."""
-    return list(connection.execute(_OPERATORS).mappings())
+def operators(connection: Connection) -> dict[UUID, list[UUID]]:
+    """Return the operators of the installation by organisation."""
+    found: dict[UUID, list[UUID]] = {}
+    for user_id, org in connection.execute(_OPERATORS):
+        found.setdefault(org, []).append(user_id)
+    return found
 
 
 _GRANTS = """
@@ -119,9 +150,10 @@ _GRANTS = """
 _GRANTS_OF = PreparedQuery(_GRANTS.format(user=":user"))
 
 
-def permissions_of(connection: Connection, user_id: UUID) -> list[dict[str, Any]]:
-    """Return the permissions and location of each of a user's grants; an empty list for a disabled user."""
-    return _GRANTS_OF.run(connection, {"user": user_id}).all
+def permissions_of(connection: Connection, user_id: UUID) -> list[Grant]:
+    """Return a user's grants; an empty list for a disabled user."""
+    found = _GRANTS_OF.run(connection, {"user": user_id}).all
+    return [Grant(tuple(row["permissions"]), row["location_id"]) for row in found]
 
 
 _HELD = text("""
@@ -176,20 +208,20 @@ _HOLDERS = text("""
 """)
 
 
-def holders_of(connection: Connection, org: UUID, roles: list[str], location: UUID | None) -> list[RowMapping]:
+def holders_of(connection: Connection, org: UUID, roles: list[str], location: UUID | None) -> list[RoleHolder]:
     """Return the enabled users of `org` who have one of `roles`, everywhere or at `location`."""
-    return list(connection.execute(_HOLDERS, {"org": org, "roles": roles, "location": location}).mappings())
+    return fetch_all(connection.execute(_HOLDERS, {"org": org, "roles": roles, "location": location}), RoleHolder)
 
 
-def roles(connection: Connection) -> list[RowMapping]:
+def roles(connection: Connection) -> list[Role]:
     """Return all roles, ordered by name."""
-    return list(connection.execute(text("SELECT name, permissions, is_built_in FROM roles ORDER BY name")).mappings())
+    return fetch_all(connection.execute(text("SELECT name, permissions, is_built_in FROM roles ORDER BY name")), Role)
 
 
-def role(connection: Connection, name: str) -> RowMapping | None:
+def role(connection: Connection, name: str) -> Role | None:
     """Return the role called `name`, or None."""
     statement = text("SELECT name, permissions, is_built_in FROM roles WHERE name = :name")
-    return connection.execute(statement, {"name": name}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"name": name}), Role)
 
 
 def put_role(connection: Connection, row: dict[str, Any]) -> None:
@@ -210,15 +242,15 @@ def delete_role(connection: Connection, name: str) -> bool:
     return connection.execute(statement, {"name": name}).rowcount == 1
 
 
-def locations(connection: Connection) -> list[RowMapping]:
+def locations(connection: Connection) -> list[Location]:
     """Return all locations, ordered by slug."""
-    return list(connection.execute(text("SELECT id, slug, name FROM locations ORDER BY slug")).mappings())
+    return fetch_all(connection.execute(text("SELECT id, slug, name FROM locations ORDER BY slug")), Location)
 
 
-def location_by_slug(connection: Connection, slug: str) -> RowMapping | None:
+def location_by_slug(connection: Connection, slug: str) -> Location | None:
     """Return the location called `slug`, or None."""
     statement = text("SELECT id, slug, name FROM locations WHERE slug = :slug")
-    return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"slug": slug}), Location)
 
 
 def insert_location(connection: Connection, row: dict[str, Any]) -> bool:
@@ -256,14 +288,14 @@ _KEY_LIST = text(f"{_KEYS} ORDER BY k.id DESC")
 _KEY = text(f"{_KEYS} WHERE k.id = :key")
 
 
-def api_keys(connection: Connection) -> list[RowMapping]:
+def api_keys(connection: Connection) -> list[KeyView]:
     """Return all keys, newest first, without secrets."""
-    return list(connection.execute(_KEY_LIST).mappings())
+    return fetch_all(connection.execute(_KEY_LIST), KeyView)
 
 
-def api_key(connection: Connection, key_id: UUID) -> RowMapping | None:
+def api_key(connection: Connection, key_id: UUID) -> KeyView | None:
     """Return the key with this id, without its secret, or None."""
-    return connection.execute(_KEY, {"key": key_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_KEY, {"key": key_id}), KeyView)
 
 
 def user_of_key(connection: Connection, key_id: UUID) -> UUID:
@@ -278,12 +310,12 @@ _LOCK_KEY = text("""
 """)
 
 
-def lock_usable_key(connection: Connection, key_id: UUID) -> RowMapping | None:
+def lock_usable_key(connection: Connection, key_id: UUID) -> UsableKey | None:
     """Lock and return the key with this id; None if it was revoked or has expired."""
-    return connection.execute(_LOCK_KEY, {"key": key_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(_LOCK_KEY, {"key": key_id}), UsableKey)
 
 
-def replace_key(connection: Connection, key_id: UUID, successor: UUID, overlap: Any) -> None:
+def replace_key(connection: Connection, key_id: UUID, successor: UUID, overlap: timedelta) -> None:
     """Record the successor of a key, and let the key expire after `overlap` at the latest."""
     statement = text(
         "UPDATE api_keys SET replaced_by = :successor, "
@@ -317,12 +349,13 @@ _OWNER = PreparedQuery(f"""
 """)  # noqa: S608
 
 
-def owner_of_key(key_id: UUID, digest: bytes) -> list[dict[str, Any]]:
+def owner_of_key(key_id: UUID, digest: bytes) -> list[KeyGrant]:
     """Return the owner and scopes of a usable API key: one row for each grant of the owner, or one row without a grant.
     Return an empty list if the key is revoked, has expired, or has another secret.
     """
     values = {"key": key_id, "digest": digest}
-    return run_with_key(key_id, (_BECOME_ITS_OWNER, values), (_OWNER, values)).all
+    found = run_with_key(key_id, (_BECOME_ITS_OWNER, values), (_OWNER, values)).all
+    return [KeyGrant(**row) for row in found]
 
 
 def api_key_exists(connection: Connection, key_id: UUID, digest: bytes) -> bool:

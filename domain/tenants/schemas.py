@@ -1,5 +1,6 @@
 """Schemas of organisations, users, roles, locations and API keys, as other slices see them."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
@@ -88,6 +89,15 @@ class User(BaseModel):
     disabled_at: datetime | None
     created_at: datetime
     grants: list[RoleGrant]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleHolder:
+    """An enabled user who has a certain role."""
+
+    id: UUID
+    email: str
+    name: str
 
 
 class NewUser(BaseModel):

@@ -18,6 +18,7 @@ from domain.tenants.schemas import (
     Organisation,
     Role,
     RoleGrant,
+    RoleHolder,
     User,
     UserChange,
 )
@@ -53,7 +54,7 @@ def get_organisation(connection: Connection, org: UUID) -> Organisation:
     found = queries.organisation(connection, org)
     if found is None:
         raise NotFound("There is no such organisation.")
-    return Organisation(**found)
+    return found
 
 
 def organisation_called(connection: Connection, slug: str) -> Organisation:
@@ -65,7 +66,7 @@ def organisation_called(connection: Connection, slug: str) -> Organisation:
     found = queries.organisation_by_slug(connection, slug)
     if found is None:
         raise NotFound(f"There is no organisation called {slug!r}.")
-    return Organisation(**found)
+    return found
 
 
 def set_prepaid(connection: Connection, org: UUID, *, is_prepaid: bool) -> None:
@@ -85,7 +86,7 @@ def mark_demonstration(connection: Connection, org: UUID) -> None:
 
 def grants_of(connection: Connection, user_id: UUID) -> list[Grant]:
     """Return the current grants of a user; an empty list for a user who is disabled or does not exist."""
-    return [Grant(tuple(row["permissions"]), row["location_id"]) for row in queries.permissions_of(connection, user_id)]
+    return queries.permissions_of(connection, user_id)
 
 
 def permissions_held(connection: Connection, user_id: UUID) -> list[str]:
@@ -102,19 +103,14 @@ def reach_of(connection: Connection, user_id: UUID, permission: str, scopes: lis
     return permissions.reach(grants_of(connection, user_id), permission)
 
 
-def holders_of(
-    connection: Connection, org: UUID, roles: list[str], location: UUID | None = None
-) -> list[dict[str, Any]]:
-    """Return id, e-mail and name of an organisation's users who have one of `roles`, everywhere or at `location`."""
-    return [dict(row) for row in queries.holders_of(connection, org, roles, location)]
+def holders_of(connection: Connection, org: UUID, roles: list[str], location: UUID | None = None) -> list[RoleHolder]:
+    """Return the enabled users of an organisation who have one of `roles`, everywhere or at `location`."""
+    return queries.holders_of(connection, org, roles, location)
 
 
 def operators(connection: Connection) -> dict[UUID, list[UUID]]:
     """Return the operators of the installation by organisation. Only the system's database role sees all of them."""
-    found: dict[UUID, list[UUID]] = {}
-    for row in queries.operators(connection):
-        found.setdefault(row["org_id"], []).append(row["id"])
-    return found
+    return queries.operators(connection)
 
 
 # ── users ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,7 +118,7 @@ def operators(connection: Connection) -> dict[UUID, list[UUID]]:
 
 def list_users(connection: Connection) -> list[User]:
     """Return all users of the organisation."""
-    return [User(**row) for row in queries.users(connection)]
+    return queries.users(connection)
 
 
 def get_user(connection: Connection, user_id: UUID) -> User:
@@ -134,7 +130,7 @@ def get_user(connection: Connection, user_id: UUID) -> User:
     found = queries.user(connection, user_id)
     if found is None:
         raise NotFound(f"There is no user {user_id}.")
-    return User(**found)
+    return found
 
 
 def user_with_email(connection: Connection, org: UUID, email: str) -> User:
@@ -146,13 +142,12 @@ def user_with_email(connection: Connection, org: UUID, email: str) -> User:
     found = queries.user_by_email(connection, org, email)
     if found is None:
         raise NotFound(f"There is no user with the address {email}.")
-    return User(**found)
+    return found
 
 
 def find_user(connection: Connection, org: UUID, email: str) -> User | None:
     """Return the user with this e-mail address, or None."""
-    found = queries.user_by_email(connection, org, email)
-    return User(**found) if found else None
+    return queries.user_by_email(connection, org, email)
 
 
 def ensure_owner(connection: Connection, org: UUID, email: str, *, is_operator: bool = False) -> User:
@@ -210,7 +205,7 @@ def _give(connection: Connection, org: UUID, user_id: UUID, wanted: list[RoleGra
         role = queries.role(connection, grant.role)
         if role is None:
             raise InvalidInput(f"There is no role called {grant.role!r}.")
-        if beyond := permissions.beyond(giver, role["permissions"]):
+        if beyond := permissions.beyond(giver, role.permissions):
             raise NotPermitted(f"The role {grant.role} permits what you may not do: {', '.join(sorted(beyond))}.")
         location = None if grant.location is None else location_called(connection, grant.location).id
         queries.insert_grant(connection, _grant_row(org, user_id, grant.role, location))
@@ -225,7 +220,7 @@ def _grant_row(org: UUID, user_id: UUID, role: str, location: UUID | None) -> di
 
 def list_roles(connection: Connection) -> list[Role]:
     """Return all roles."""
-    return [Role(**row) for row in queries.roles(connection)]
+    return queries.roles(connection)
 
 
 def put_role(connection: Connection, org: UUID, name: str, wanted: list[str], *, by: Iterable[Grant]) -> Role:
@@ -237,9 +232,9 @@ def put_role(connection: Connection, org: UUID, name: str, wanted: list[str], *,
     """
     giver = list(by)
     before = queries.role(connection, name)
-    if before is not None and before["is_built_in"]:
+    if before is not None and before.is_built_in:
         raise Conflict(f"The role {name} is built in. Make one of your own, under another name.")
-    if beyond := permissions.beyond(giver, [*wanted, *(before["permissions"] if before else [])]):
+    if beyond := permissions.beyond(giver, [*wanted, *(before.permissions if before else [])]):
         raise NotPermitted(f"You may not do this yourself: {', '.join(sorted(beyond))}.")
     queries.put_role(connection, {"org_id": org, "name": name, "permissions": wanted, "built_in": False})
     return Role(name=name, permissions=wanted, is_built_in=False)
@@ -260,7 +255,7 @@ def remove_role(connection: Connection, name: str) -> None:
 
 def list_locations(connection: Connection) -> list[Location]:
     """Return all locations."""
-    return [Location(**row) for row in queries.locations(connection)]
+    return queries.locations(connection)
 
 
 def location_called(connection: Connection, slug: str) -> Location:
@@ -272,7 +267,7 @@ def location_called(connection: Connection, slug: str) -> Location:
     found = queries.location_by_slug(connection, slug)
     if found is None:
         raise InvalidInput(f"There is no location called {slug!r}.")
-    return Location(**found)
+    return found
 
 
 def add_location(connection: Connection, org: UUID, fields: NewLocation) -> Location:

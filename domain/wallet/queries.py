@@ -10,12 +10,23 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
+from core.fragments import Fragment
 from core.ids import new_id
 from core.json_text import dump_json
 from core.prepared import PreparedQuery
-from domain.wallet.schemas import Payment
+from core.rows import fetch_all, fetch_one
+from domain.wallet.schemas import (
+    Balance,
+    DueFee,
+    Entry,
+    LockedWallet,
+    Payment,
+    Reconciliation,
+    SpentEntry,
+    TokenPrice,
+)
 
 _BALANCE = text("""
     SELECT w.balance - h.spent AS balance, w.held - h.spent - h.freed AS held,
@@ -28,9 +39,9 @@ _BALANCE = text("""
 """)
 
 
-def balance(connection: Connection, org: UUID) -> RowMapping:
+def balance(connection: Connection, org: UUID) -> Balance:
     """Return the balance of the wallet."""
-    return connection.execute(_BALANCE, {"org": org}).mappings().one()
+    return fetch_one(connection.execute(_BALANCE, {"org": org}), Balance)
 
 
 # ── hold, spend, release ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -49,24 +60,25 @@ def free_in_hold(connection: Connection, task: UUID) -> int:
 # The end of a task only marks its hold. Ended holds are subtracted from the wallet's row in batches, every few seconds
 # and when tokens are short. The wallet's row, which all tasks of the organisation contend for, is thus locked once per
 # task and briefly, and no task has to scan the ended holds of others.
-_PROMISED = """
+HOLD = Fragment(
+    name="hold",
+    columns=("tokens",),
+    parameters=("task", "tokens"),
+    sql="""
     on_wallet AS (
         UPDATE wallets SET held = held + CAST(:tokens AS bigint)
          WHERE org_id = {org} AND owed = 0 AND balance - held >= :tokens RETURNING org_id
-    ), promised AS (
+    ), hold AS (
         INSERT INTO holds (task_id, org_id, reserved) SELECT :task, org_id, :tokens FROM on_wallet
         ON CONFLICT (task_id) DO UPDATE SET reserved = holds.reserved + excluded.reserved
         RETURNING :tokens AS tokens
     )
+""",
+)
+"""CTEs that hold `:tokens` for `:task` from the wallet of `org`, which may be a subquery. There is a row if the tokens
+were available. Nothing is locked if `org` is null.
 """
-_EXTEND = PreparedQuery(f"WITH {_PROMISED.format(org=':org')} SELECT tokens FROM promised")  # noqa: S608
-
-
-def promised(org: str) -> str:
-    """Return the CTEs that hold `:tokens` for `:task` from the wallet of `org`, which may be a subquery. The CTE
-    `promised` has a row if the tokens were available. Nothing is locked if `org` is null.
-    """
-    return _PROMISED.format(org=org)
+_EXTEND = PreparedQuery(f"WITH {HOLD.fill(org=':org')} SELECT FROM {HOLD.name}")
 
 
 _SUBTRACT_ENDED_HOLDS = text("""
@@ -88,7 +100,11 @@ def extend_hold(connection: Connection, org: UUID, task: UUID, tokens: int) -> b
     return _EXTEND.run(connection, {"org": org, "task": task, "tokens": tokens}).count == 1
 
 
-_PAID = """
+PAID = Fragment(
+    name="paid",
+    columns=("org_id",),
+    parameters=("task", "tokens", "payments"),
+    sql="""
     paid AS (
         UPDATE holds SET spent = spent + :tokens, is_over = {is_last}
          WHERE task_id = :task AND NOT is_over AND reserved - spent >= :tokens AND {condition} RETURNING org_id
@@ -98,19 +114,16 @@ _PAID = """
           FROM paid, jsonb_to_recordset(CAST(:payments AS jsonb))
                AS p (id uuid, seq integer, item text, tokens bigint, note text)
     )
+""",
+)
+"""CTEs that spend `:tokens`, the total of `:payments`, from the hold of `:task` if `condition` is true. There is a row
+if the hold had enough. If `is_last` is true, this also ends the hold.
 """
-_SPEND = PreparedQuery(f"WITH {_PAID.format(is_last='false', condition='true')} SELECT FROM paid")
-
-
-def paid(condition: str, *, is_last: bool = False) -> str:
-    """Return the CTEs that spend `:tokens`, the total of `:payments`, from the hold of `:task` if `condition` is true.
-    The CTE `paid` has a row if the hold had enough. With `is_last`, this also ends the hold.
-    """
-    return _PAID.format(condition=condition, is_last=str(is_last).lower())
+_SPEND = PreparedQuery(f"WITH {PAID.fill(is_last='false', condition='true')} SELECT FROM {PAID.name}")
 
 
 def payment_values(payments: Sequence[Payment]) -> dict[str, Any]:
-    """Return the statement parameters that `paid` and `spend` use."""
+    """Return the parameters of `PAID`, except for the task."""
     rows = [{"id": new_id(), **payment._asdict()} for payment in payments]
     return {"tokens": sum(payment.tokens for payment in payments), "payments": dump_json(rows)}
 
@@ -139,16 +152,16 @@ def organisations_with_ended_holds(connection: Connection) -> list[UUID]:
     return list(connection.execute(_WITH_ENDED_HOLDS).scalars())
 
 
-# The task's row is locked so that no worker claims it while its hold is released.
 _LEFT_BEHIND = text("""
     SELECT h.task_id FROM (SELECT task_id FROM holds WHERE NOT is_over UNION SELECT task_id FROM budget_holds) h
      WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = h.task_id AND t.status = 'running') LIMIT 100
 """)
+# The task's row is locked so that no worker claims it while its hold is released.
 _IS_AT_REST = text("SELECT status <> 'running' FROM tasks WHERE id = :task FOR UPDATE")
 
 
 def holds_left_behind(connection: Connection) -> list[UUID]:
-    """Return up to 100 tasks that have a hold and are not running: their worker died before it could release it."""
+    """Return up to 100 tasks that have a hold or a reserve but no worker: it died before releasing them."""
     return list(connection.execute(_LEFT_BEHIND).scalars())
 
 
@@ -162,10 +175,10 @@ def is_at_rest(connection: Connection, task: UUID) -> bool:
 _LOCK = text("SELECT balance, held, owed FROM wallets WHERE org_id = :org FOR UPDATE")
 
 
-def lock_wallet(connection: Connection, org: UUID) -> RowMapping:
+def lock_wallet(connection: Connection, org: UUID) -> LockedWallet:
     """Subtract ended holds, then lock and return the wallet's row."""
     subtract_ended_holds(connection, org)
-    return connection.execute(_LOCK, {"org": org}).mappings().one()
+    return fetch_one(connection.execute(_LOCK, {"org": org}), LockedWallet)
 
 
 def change_wallet(connection: Connection, org: UUID, *, balance: int = 0, owed: int = 0) -> None:
@@ -189,13 +202,13 @@ def insert_entry(connection: Connection, row: dict[str, Any]) -> bool:
     return connection.execute(_ENTRY, _NO_DETAILS | row).rowcount == 1
 
 
-def entry_by_reference(connection: Connection, org: UUID, reason: str, reference: str) -> RowMapping | None:
-    """Return the entry with this reference, or None."""
+def tokens_by_reference(connection: Connection, org: UUID, reason: str, reference: str) -> int | None:
+    """Return how many tokens the entry with this reference moved, or None if there is no such entry."""
     statement = text(
-        "SELECT id, tokens FROM wallet_entries WHERE org_id = :org AND reason = :reason AND reference = :reference"
+        "SELECT tokens FROM wallet_entries WHERE org_id = :org AND reason = :reason AND reference = :reference"
     )
     values = {"org": org, "reason": reason, "reference": reference}
-    return connection.execute(statement, values).mappings().one_or_none()
+    return connection.execute(statement, values).scalar_one_or_none()
 
 
 _SPENT_IN_STEP = text("""
@@ -206,24 +219,24 @@ _SPENT_IN_STEP = text("""
 """)
 
 
-def unrefunded(connection: Connection, task: UUID, seq: int, note: str | None) -> list[RowMapping]:
+def unrefunded(connection: Connection, task: UUID, seq: int, note: str | None) -> list[SpentEntry]:
     """Return the entries that a step spent and that were not refunded; with `note`, only those with that note."""
-    return list(connection.execute(_SPENT_IN_STEP, {"task": task, "seq": seq, "note": note}).mappings())
+    return fetch_all(connection.execute(_SPENT_IN_STEP, {"task": task, "seq": seq, "note": note}), SpentEntry)
 
 
 _FEES_DUE = text("""
-    SELECT o.id AS org_id, CAST(month AS date) AS month
+    SELECT o.id AS org_id, CAST(due.month AS date) AS month
       FROM organisations o,
            generate_series(date_trunc('month', o.prepaid_since) + interval '1 month', rota_now(),
-                           interval '1 month') month
-     WHERE NOT EXISTS (SELECT FROM fees f WHERE f.org_id = o.id AND f.month = CAST(month AS date))
-     ORDER BY o.id, month LIMIT 500
+                           interval '1 month') AS due (month)
+     WHERE NOT EXISTS (SELECT FROM fees f WHERE f.org_id = o.id AND f.month = CAST(due.month AS date))
+     ORDER BY o.id, due.month LIMIT 500
 """)
 
 
-def fees_due(connection: Connection) -> list[RowMapping]:
+def fees_due(connection: Connection) -> list[DueFee]:
     """Return prepaid organisations and months without a fee: every month after that in which they became prepaid."""
-    return list(connection.execute(_FEES_DUE).mappings())
+    return fetch_all(connection.execute(_FEES_DUE), DueFee)
 
 
 def organisations_owing(connection: Connection) -> list[UUID]:
@@ -249,12 +262,10 @@ _STATEMENT = text("""
 """)
 
 
-def entries(
-    connection: Connection, org: UUID, *, before: UUID | None, task: UUID | None, limit: int
-) -> list[RowMapping]:
+def entries(connection: Connection, org: UUID, *, before: UUID | None, task: UUID | None, limit: int) -> list[Entry]:
     """Return entries, newest first."""
     values = {"org": org, "before": before, "task": task, "limit": limit}
-    return list(connection.execute(_STATEMENT, values).mappings())
+    return fetch_all(connection.execute(_STATEMENT, values), Entry)
 
 
 _RECONCILE = text("""
@@ -266,20 +277,20 @@ _RECONCILE = text("""
         SELECT coalesce(sum(tokens) FILTER (WHERE account = 'available'), 0)::bigint AS available,
                coalesce(sum(tokens), 0)::bigint AS everything, count(*) / 2 AS entries
           FROM moved
-    ), promised AS (
+    ), open_holds AS (
         SELECT coalesce(sum(reserved), 0)::bigint AS reserved, coalesce(sum(spent), 0)::bigint AS spent
           FROM holds WHERE org_id = :org
     )
-    SELECT ledger.entries, ledger.available AS ledger_available, w.balance - promised.spent AS wallet_available,
-           ledger.available - (w.balance - promised.spent) AS difference, w.held - promised.reserved AS held_difference,
-           ledger.everything AS sum_over_accounts
-      FROM wallets w, ledger, promised WHERE w.org_id = :org
+    SELECT ledger.entries, ledger.available AS ledger_available, w.balance - open_holds.spent AS wallet_available,
+           ledger.available - (w.balance - open_holds.spent) AS difference,
+           w.held - open_holds.reserved AS held_difference, ledger.everything AS sum_over_accounts
+      FROM wallets w, ledger, open_holds WHERE w.org_id = :org
 """)
 
 
-def reconcile(connection: Connection, org: UUID) -> RowMapping:
+def reconcile(connection: Connection, org: UUID) -> Reconciliation:
     """Compare the wallet's row with its ledger."""
-    return connection.execute(_RECONCILE, {"org": org}).mappings().one()
+    return fetch_one(connection.execute(_RECONCILE, {"org": org}), Reconciliation)
 
 
 _PRICE = """
@@ -292,9 +303,14 @@ _HISTORY = """
 """
 
 
-def prices(connection: Connection, *, history: bool = False) -> list[RowMapping]:
+def prices(connection: Connection) -> dict[str, int]:
+    """Return the prices in force, in tokens, by item."""
+    return {row.item: row.tokens for row in connection.execute(text(_PRICE))}
+
+
+def price_list(connection: Connection, *, history: bool) -> list[TokenPrice]:
     """Return the prices in force; with `history`, all prices ever set."""
-    return list(connection.execute(text(_HISTORY if history else _PRICE)).mappings())
+    return fetch_all(connection.execute(text(_HISTORY if history else _PRICE)), TokenPrice)
 
 
 def insert_price(connection: Connection, row: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Schemas of the wallet: balance, entries, prices."""
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
@@ -24,7 +25,7 @@ class Balance(BaseModel):
     """The balance of a wallet."""
 
     balance: int = Field(description="tokens owned, what tasks at work have spent taken off")
-    held: int = Field(description="of these, promised to tasks at work and not spent yet")
+    held: int = Field(description="of these, held for running tasks and not spent yet")
     available: int = Field(description="free for new tasks")
     owed: int = Field(description="fees that could not be paid; the next top-up pays them first, and actions wait")
     is_prepaid: bool = Field(default=True, description="false: nothing is paid with tokens here, and no task waits")
@@ -37,6 +38,20 @@ class TopUp(BaseModel):
 
     tokens: Tokens
     note: Note | None = Field(default=None, description="such as the invoice's number")
+
+
+@dataclass(frozen=True, slots=True)
+class LockedWallet:
+    """The wallet's row, locked and without ended holds."""
+
+    balance: int
+    held: int
+    owed: int
+
+    @property
+    def available(self) -> int:
+        """Tokens that no task holds."""
+        return self.balance - self.held
 
 
 class Payment(NamedTuple):
@@ -73,6 +88,25 @@ class Entry(BaseModel):
     refunds: UUID | None = Field(description="the entry that this one takes back")
     user_id: UUID | None
     note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpentEntry:
+    """An entry that a step of a task spent and that was not refunded."""
+
+    id: UUID
+    tokens: int
+    item: str | None
+    quantity: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DueFee:
+    """A monthly fee that is due and not charged yet."""
+
+    org_id: UUID
+    month: date
+    """its first day"""
 
 
 class Statement(BaseModel):

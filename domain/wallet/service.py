@@ -12,7 +12,7 @@ from domain.wallet import queries
 from domain.wallet.schemas import (
     Balance,
     Correction,
-    Entry,
+    DueFee,
     InsufficientFunds,
     NewTokenPrice,
     Payment,
@@ -26,15 +26,15 @@ from domain.wallet.schemas import (
 # Minimum number of tokens to hold for a task at a time, so that the wallet's row is not locked for every step.
 CHUNK = 20
 
-# CTEs for statements that hold or spend tokens together with a task's other writes.
-promised, paid, payment_values = queries.promised, queries.paid, queries.payment_values
+# For statements that hold or spend tokens together with a task's other writes.
+HOLD, PAID, payment_values = queries.HOLD, queries.PAID, queries.payment_values
 
 Prices = Mapping[str, int]
 
 
 def balance(connection: Connection, org: UUID) -> Balance:
     """Return the balance of the wallet."""
-    return Balance(**queries.balance(connection, org))
+    return queries.balance(connection, org)
 
 
 def top_up(
@@ -51,8 +51,7 @@ def top_up(
         "reason": "top_up", "reference": reference, "user": user_id, "note": wanted.note,
     }  # fmt: skip
     if not queries.insert_entry(connection, row):
-        earlier = queries.entry_by_reference(connection, org, "top_up", str(reference))
-        if earlier is None or earlier["tokens"] != wanted.tokens:
+        if queries.tokens_by_reference(connection, org, "top_up", str(reference)) != wanted.tokens:
             raise Conflict("This idempotency key was used for a top-up of another amount. Use a new key.")
         return balance(connection, org)
     queries.change_wallet(connection, org, balance=wanted.tokens)
@@ -62,8 +61,8 @@ def top_up(
 
 def pay_arrears(connection: Connection, org: UUID) -> None:
     """Pay owed fees from the tokens that are not held for tasks. No-op if nothing is owed."""
-    row = queries.lock_wallet(connection, org)
-    paid = min(row["owed"], row["balance"] - row["held"])
+    wallet = queries.lock_wallet(connection, org)
+    paid = min(wallet.owed, wallet.available)
     if paid <= 0:
         return
     queries.change_wallet(connection, org, balance=-paid, owed=-paid)
@@ -95,11 +94,11 @@ def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: U
     Raises:
         Conflict: more would be removed than is available, or the correction is 0.
     """
-    row = queries.lock_wallet(connection, org)
+    wallet = queries.lock_wallet(connection, org)
     if wanted.tokens == 0:
         raise Conflict("A correction of 0 tokens corrects nothing.")
-    if row["balance"] - row["held"] + wanted.tokens < 0:
-        raise Conflict(f"Only {row['balance'] - row['held']} tokens are available; more cannot be taken back.")
+    if wallet.available + wanted.tokens < 0:
+        raise Conflict(f"Only {wallet.available} tokens are available; more cannot be taken back.")
     source, target = ("corrections", "available") if wanted.tokens > 0 else ("available", "corrections")
     entry = {
         "id": new_id(), "org": org, "source": source, "target": target, "tokens": abs(wanted.tokens),
@@ -141,9 +140,9 @@ def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_ho
     if more > 0:
         return free + more
     now = queries.balance(connection, org)
-    owed = f", and {now['owed']} are owed in fees" if now["owed"] else ""
+    owed = f", and {now.owed} are owed in fees" if now.owed else ""
     raise InsufficientFunds(
-        f"This takes {tokens} tokens; {now['available']} are available{owed}. It goes on after a top-up.",
+        f"This takes {tokens} tokens; {now.available} are available{owed}. It goes on after a top-up.",
         needed=tokens,
     )
 
@@ -180,11 +179,11 @@ def refund(connection: Connection, org: UUID, task: UUID, seq: int, why: str, *,
     given = 0
     for spent in queries.unrefunded(connection, task, seq, note):
         row = {
-            "id": new_id(), "org": org, "source": "spent", "target": "available", "tokens": spent["tokens"],
-            "reason": "refund", "item": spent["item"], "quantity": spent["quantity"], "task": task, "seq": seq,
-            "refunds": spent["id"], "note": why,
+            "id": new_id(), "org": org, "source": "spent", "target": "available", "tokens": spent.tokens,
+            "reason": "refund", "item": spent.item, "quantity": spent.quantity, "task": task, "seq": seq,
+            "refunds": spent.id, "note": why,
         }  # fmt: skip
-        given += spent["tokens"] if queries.insert_entry(connection, row) else 0
+        given += spent.tokens if queries.insert_entry(connection, row) else 0
     queries.change_wallet(connection, org, balance=given)
     return given
 
@@ -210,9 +209,9 @@ def release_left_behind(connection: Connection, task: UUID) -> bool:
 # ── fees and prices ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fees_due(connection: Connection) -> list[tuple[UUID, date]]:
+def fees_due(connection: Connection) -> list[DueFee]:
     """Return prepaid organisations and months whose fee is not charged yet. The month of becoming prepaid is free."""
-    return [(row["org_id"], row["month"]) for row in queries.fees_due(connection)]
+    return queries.fees_due(connection)
 
 
 def charge_fee(connection: Connection, org: UUID, month: date) -> bool:
@@ -224,7 +223,7 @@ def charge_fee(connection: Connection, org: UUID, month: date) -> bool:
     if not queries.insert_fee(connection, org, month, tokens):
         return False
     if tokens > 0:
-        can_pay = wallet["owed"] == 0 and wallet["balance"] - wallet["held"] >= tokens
+        can_pay = wallet.owed == 0 and wallet.available >= tokens
         entry = {
             "id": new_id(), "org": org, "source": "available" if can_pay else "owed", "target": "fees",
             "tokens": tokens, "reason": "fee", "item": "monthly_fee", "reference": f"{month:%Y-%m}",
@@ -236,12 +235,12 @@ def charge_fee(connection: Connection, org: UUID, month: date) -> bool:
 
 def prices(connection: Connection) -> dict[str, int]:
     """Return the prices in force, in tokens, by item."""
-    return {row["item"]: row["tokens"] for row in queries.prices(connection)}
+    return queries.prices(connection)
 
 
 def price_list(connection: Connection, *, history: bool = False) -> list[TokenPrice]:
     """Return the prices in force; with `history`, all prices ever set, latest first."""
-    return [TokenPrice(**row) for row in queries.prices(connection, history=history)]
+    return queries.price_list(connection, history=history)
 
 
 def set_price(connection: Connection, item: PriceItem, wanted: NewTokenPrice, *, set_by: str) -> list[TokenPrice]:
@@ -257,11 +256,11 @@ def statement(
     connection: Connection, org: UUID, *, before: UUID | None = None, task: UUID | None = None, limit: int = 50
 ) -> Statement:
     """Return a page of the ledger, newest first, each entry with the task and step that it comes from."""
-    lines = [Entry(**row) for row in queries.entries(connection, org, before=before, task=task, limit=limit)]
+    lines = queries.entries(connection, org, before=before, task=task, limit=limit)
     next_before = lines[-1].id if len(lines) == limit else None
     return Statement(balance=balance(connection, org), entries=lines, next_before=next_before)
 
 
 def reconcile(connection: Connection, org: UUID) -> Reconciliation:
     """Compare the wallet's row with its whole ledger. Reads every entry: use it for audits, not routinely."""
-    return Reconciliation(**queries.reconcile(connection, org))
+    return queries.reconcile(connection, org)

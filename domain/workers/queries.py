@@ -2,10 +2,15 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+import psycopg
+from psycopg.rows import class_row, tuple_row
+from sqlalchemy import Connection, text
 
+from core.rows import fetch_all
 from domain.pacing import service as pacing
+from domain.workers.schemas import BeatAnswer, Stop, Vitals, Worker
 
 _REGISTER = text("""
     INSERT INTO workers (id, name, hostname, pid, queues, concurrency, pool)
@@ -20,21 +25,34 @@ def register_worker(connection: Connection, row: dict[str, Any]) -> None:
 
 
 # Plain SQL for a connection outside the pool: a busy pool must not make a worker look dead.
-BEAT = f"""
+_BEAT = f"""
     UPDATE workers w
        SET last_seen_at = rota_now(), stopped_at = NULL, concurrency = %(concurrency)s, stuck = %(stuck)s,
            memory_bytes = %(memory_bytes)s, draining_because = %(draining_because)s, claims = %(claims)s,
            last_claimed_at = CASE WHEN claims = %(claims)s THEN last_claimed_at ELSE rota_now() END
      WHERE id = %(worker)s
     RETURNING (SELECT t.concurrency FROM worker_targets t WHERE t.name = w.name) AS wanted_concurrency,
-              {pacing.KNOWN} AS known
+              ({pacing.KNOWN.sql}) AS {pacing.KNOWN.name}
 """  # noqa: S608
-HELD = """
+_HELD = """
     SELECT t.id, t.claim, CASE WHEN t.cancel_requested_at IS NOT NULL THEN 'cancelled'
                                WHEN NOT a.enabled OR u.disabled_at IS NOT NULL THEN 'switched_off' END AS stop
       FROM tasks t JOIN agents a ON a.id = t.agent_id JOIN users u ON u.id = t.user_id
      WHERE t.worker = %(worker)s AND t.status = 'running'
 """
+
+
+def record_beat(connection: psycopg.Connection[Any], worker: str, vitals: Vitals) -> BeatAnswer:
+    """Record a heartbeat. Return the worker's wanted concurrency, and all paces and alerts."""
+    with connection.cursor(row_factory=class_row(BeatAnswer)) as cursor:
+        return cursor.execute(_BEAT, {"worker": worker, **vitals.model_dump()}).fetchone() or BeatAnswer()
+
+
+def held_claims(connection: psycopg.Connection[Any], worker: str) -> dict[tuple[UUID, int], Stop | None]:
+    """Return why each running task of the worker is to stop, if it is, by task and claim."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        return {(task, claim): stop for task, claim, stop in cursor.execute(_HELD, {"worker": worker})}
+
 
 _STOPPED = text("UPDATE workers SET stopped_at = rota_now() WHERE id = :id")
 
@@ -76,9 +94,9 @@ _WORKERS = text("""
 """)
 
 
-def workers(connection: Connection, lease: timedelta) -> list[RowMapping]:
+def workers(connection: Connection, lease: timedelta) -> list[Worker]:
     """Return the known workers, newest first and stopped ones last. Lists only tasks that this connection may see."""
-    return list(connection.execute(_WORKERS, {"lease": lease}).mappings())
+    return fetch_all(connection.execute(_WORKERS, {"lease": lease}), Worker)
 
 
 _TARGET = text("""

@@ -55,6 +55,13 @@ Stop = Literal["cancelled", "switched_off"]
 """why a task is to stop: a cancellation was requested, or its agent is switched off or its user disabled"""
 
 
+class BeatAnswer(BaseModel):
+    """What a worker learns when its heartbeat is recorded; the defaults if its row is gone."""
+
+    wanted_concurrency: int | None = None
+    known: Known = Known()
+
+
 class Beat(BaseModel):
     """The answer to a heartbeat: the tasks that the worker holds by the database, and its wanted concurrency."""
 

@@ -7,7 +7,6 @@ import psycopg
 from sqlalchemy import Connection
 
 from core.errors import Conflict, NotFound
-from domain.pacing.schemas import Known
 from domain.workers import queries
 from domain.workers.schemas import Beat, ScaledWorkers, Vitals, Worker
 
@@ -17,15 +16,11 @@ def register_worker(connection: Connection, row: dict[str, Any]) -> None:
     queries.register_worker(connection, row)
 
 
-def beat(connection: psycopg.Connection[dict[str, Any]], worker: str, vitals: Vitals) -> Beat:
+def beat(connection: psycopg.Connection[Any], worker: str, vitals: Vitals) -> Beat:
     """Record a heartbeat. Return the tasks that the worker holds by the database, and its wanted concurrency."""
-    target = connection.execute(queries.BEAT, {"worker": worker, **vitals.model_dump()}).fetchone()
-    rows = connection.execute(queries.HELD, {"worker": worker}).fetchall()
-    return Beat(
-        held={(row["id"], row["claim"]): row["stop"] for row in rows},
-        wanted_concurrency=target["wanted_concurrency"] if target else None,
-        known=Known.model_validate(target["known"]) if target else Known(),
-    )
+    answer = queries.record_beat(connection, worker, vitals)
+    held = queries.held_claims(connection, worker)
+    return Beat(held=held, wanted_concurrency=answer.wanted_concurrency, known=answer.known)
 
 
 def mark_worker_stopped(connection: Connection, worker: str) -> None:
@@ -40,7 +35,7 @@ def forget_workers(connection: Connection, age: timedelta) -> int:
 
 def list_workers(connection: Connection, lease: timedelta) -> list[Worker]:
     """Return the known workers, newest first and stopped ones last."""
-    return [Worker(**row) for row in queries.workers(connection, lease)]
+    return queries.workers(connection, lease)
 
 
 def scale(connection: Connection, name: str, concurrency: int, lease: timedelta) -> ScaledWorkers:

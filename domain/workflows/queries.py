@@ -3,21 +3,23 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from core.json_text import dump_json
+from core.rows import fetch_all, fetch_optional
+from domain.workflows.schemas import Run, Workflow
 
 
-def workflows(connection: Connection) -> list[RowMapping]:
+def workflows(connection: Connection) -> list[Workflow]:
     """Return all workflows, ordered by slug."""
     statement = text("SELECT slug, name, steps, changed_at FROM workflows ORDER BY slug")
-    return list(connection.execute(statement).mappings())
+    return fetch_all(connection.execute(statement), Workflow)
 
 
-def workflow(connection: Connection, slug: str) -> RowMapping | None:
+def workflow(connection: Connection, slug: str) -> Workflow | None:
     """Return the workflow called `slug`, or None."""
     statement = text("SELECT slug, name, steps, changed_at FROM workflows WHERE slug = :slug")
-    return connection.execute(statement, {"slug": slug}).mappings().one_or_none()
+    return fetch_optional(connection.execute(statement, {"slug": slug}), Workflow)
 
 
 def put_workflow(connection: Connection, row: dict[str, Any]) -> None:
@@ -47,12 +49,12 @@ def insert_run(connection: Connection, row: dict[str, Any]) -> None:
 _RUN = "SELECT id, slug, variables, tasks, started_at FROM workflow_runs"
 
 
-def run(connection: Connection, run_id: UUID) -> RowMapping | None:
+def run(connection: Connection, run_id: UUID) -> Run | None:
     """Return the run with this id, or None."""
-    return connection.execute(text(f"{_RUN} WHERE id = :id"), {"id": run_id}).mappings().one_or_none()
+    return fetch_optional(connection.execute(text(f"{_RUN} WHERE id = :id"), {"id": run_id}), Run)
 
 
-def runs(connection: Connection, slug: str, limit: int) -> list[RowMapping]:
+def runs(connection: Connection, slug: str, limit: int) -> list[Run]:
     """Return the latest runs of a workflow, newest first."""
     statement = text(f"{_RUN} WHERE slug = :slug ORDER BY id DESC LIMIT :limit")
-    return list(connection.execute(statement, {"slug": slug, "limit": limit}).mappings())
+    return fetch_all(connection.execute(statement, {"slug": slug, "limit": limit}), Run)

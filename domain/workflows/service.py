@@ -17,7 +17,7 @@ from domain.workflows.schemas import Run, Workflow, WorkflowFields
 
 def list_workflows(connection: Connection) -> list[Workflow]:
     """Return all workflows."""
-    return [Workflow(**row) for row in queries.workflows(connection)]
+    return queries.workflows(connection)
 
 
 def get_workflow(connection: Connection, slug: str) -> Workflow:
@@ -26,11 +26,11 @@ def get_workflow(connection: Connection, slug: str) -> Workflow:
     Raises:
         NotFound: there is no such workflow.
     """
-    row = queries.workflow(connection, slug)
-    if row is None:
+    found = queries.workflow(connection, slug)
+    if found is None:
         known = ", ".join(workflow.slug for workflow in list_workflows(connection)) or "none yet"
         raise NotFound(f"There is no workflow called {slug!r}. There are: {known}.")
-    return Workflow(**row)
+    return found
 
 
 def number_of_tasks(connection: Connection, slug: str) -> int:
@@ -69,7 +69,7 @@ def start(
     org: UUID,
     slug: str,
     variables: dict[str, Any],
-    terms: SubmissionContext,
+    context: SubmissionContext,
     *,
     is_from_outside: bool = False,
 ) -> Run:
@@ -83,7 +83,7 @@ def start(
     """
     workflow = get_workflow(connection, slug)
     run_id = new_id()
-    under = terms.model_copy(update={"workflow_run": run_id})
+    context = context.model_copy(update={"workflow_run": run_id})
     made = [
         tasks.submit(
             connection,
@@ -92,7 +92,7 @@ def start(
                 input=TaskInput(message=fill(step.message, variables), is_from_outside=is_from_outside),
                 concurrency_key=f"workflow:{run_id}",
             ),
-            under,
+            context,
         ).id
         for step in workflow.steps
     ]
@@ -106,10 +106,10 @@ def get_run(connection: Connection, run_id: UUID) -> Run:
     Raises:
         NotFound: there is no such run.
     """
-    row = queries.run(connection, run_id)
-    if row is None:
+    found = queries.run(connection, run_id)
+    if found is None:
         raise NotFound(f"There is no run {run_id}.")
-    return Run(**row)
+    return found
 
 
 def list_runs(connection: Connection, slug: str, limit: int = 50) -> list[Run]:
@@ -119,4 +119,4 @@ def list_runs(connection: Connection, slug: str, limit: int = 50) -> list[Run]:
         NotFound: there is no such workflow.
     """
     get_workflow(connection, slug)
-    return [Run(**row) for row in queries.runs(connection, slug, limit)]
+    return queries.runs(connection, slug, limit)

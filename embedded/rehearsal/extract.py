@@ -168,7 +168,9 @@ def hours(text: str) -> list[str]:
     for hour, minute, half in _CLOCK.findall(text):
         if not minute and not half:
             continue
-        number = int(hour) + (_NOON if half.lower() == "pm" and int(hour) < _NOON else 0)
+        number = int(hour)
+        if half.lower() in {"am", "pm"} and number <= _NOON:  # 12 am is midnight, 12 pm is noon
+            number = number % _NOON + (_NOON if half.lower() == "pm" else 0)
         found.append(f"{number:02d}:{minute or '00'}")
     return found
 
@@ -194,10 +196,15 @@ def uuids(text: str) -> tuple[str, ...]:
 
 def numbers(text: str) -> list[float]:
     """Return the plain numbers in a text, without those in dates, times, ids or telephone numbers."""
-    cleaned = text
-    for pattern in (_UUID, _ISO_DAY, _SLASHED_DAY, _PHONE):
-        cleaned = pattern.sub(" ", cleaned)
+    cleaned = _ISO_DAY.sub(" ", _UUID.sub(" ", text))
+    cleaned = _SLASHED_DAY.sub(lambda found: " " if _is_day_and_month(found) else found[0], cleaned)
+    cleaned = _PHONE.sub(" ", cleaned)
     return [float(found.replace(",", ".")) for found in _NUMBER.findall(cleaned)]
+
+
+def _is_day_and_month(found: re.Match[str]) -> bool:
+    """Whether a match of `_SLASHED_DAY` can be a day: 12.50 is a number."""
+    return _date(2000, int(found[2]), int(found[1])) is not None
 
 
 @functools.lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from core.model_providers import ProviderName
 from embedded.rehearsal.faults import GOOD, Fault, Script, parse_fault
 from embedded.rehearsal.mind import next_turn
 from embedded.rehearsal.talk import Talk, Turn, count_tokens
-from embedded.rehearsal.wires import NAME, WIRES, Answer, RehearsedWire
+from embedded.rehearsal.wires import NAME, WIRES, Answer, WireFormat
 
 _HEADERS = {REHEARSAL_HEADER: "true"}
 
@@ -72,7 +72,7 @@ def make_server() -> Starlette:
 
 async def _converse(request: Request, name: ProviderName, script: Script, counts: Counts) -> Response:
     body = await request.json()
-    wire = WIRES[name]
+    wire = WIRES[name].format
     talk = wire.read(body)
     fault = _fault(request, body["model"], talk, script)
     if fault is not GOOD:
@@ -106,7 +106,7 @@ async def _until_hung_up(request: Request) -> None:
         pass
 
 
-def _error(wire: RehearsedWire, fault: Fault) -> Response:
+def _error(wire: WireFormat, fault: Fault) -> Response:
     headers = _HEADERS | ({"retry-after": fault.retry_after} if fault.retry_after else {})
     body = wire.error(fault.status, f"rehearsed trouble: {fault.status}")
     return JSONResponse(body, status_code=fault.status, headers=headers)
@@ -120,7 +120,7 @@ def _answer(body: dict[str, Any], talk: Talk, fault: Fault) -> Answer:
     return Answer(turn=turn, model=body["model"], input_tokens=count_tokens(said), stop=stop, seed=seed)
 
 
-def _send(wire: RehearsedWire, answer: Answer, *, is_stream: bool, is_cut: bool) -> Response:
+def _send(wire: WireFormat, answer: Answer, *, is_stream: bool, is_cut: bool) -> Response:
     if is_stream:
         events = list(wire.stream(answer))
         kept = events[: max(1, len(events) // 2)] if is_cut else events

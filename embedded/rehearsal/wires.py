@@ -265,17 +265,28 @@ def _event(kind: str, value: dict[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True)
-class RehearsedWire:
-    """How one provider's requests are read and its answers written."""
+class WireFormat:
+    """How requests in the format of an API are read, and its answers written."""
 
-    path: str
     read: Callable[[dict[str, Any]], Talk]
     write: Callable[[Answer], dict[str, Any]]
     stream: Callable[[Answer], Iterator[bytes]]
     error: Callable[[int, str], dict[str, Any]]
 
 
+CHAT_COMPLETIONS = WireFormat(read_openai, write_openai, stream_openai, error_openai)
+MESSAGES = WireFormat(read_anthropic, write_anthropic, stream_anthropic, error_anthropic)
+
+
+@dataclass(frozen=True)
+class RehearsedWire:
+    """Where the requests to one provider arrive, and their format."""
+
+    path: str
+    format: WireFormat
+
+
 WIRES: dict[ProviderName, RehearsedWire] = {
-    "openai": RehearsedWire("/v1/chat/completions", read_openai, write_openai, stream_openai, error_openai),
-    "anthropic": RehearsedWire("/v1/messages", read_anthropic, write_anthropic, stream_anthropic, error_anthropic),
+    "openai": RehearsedWire("/v1/chat/completions", CHAT_COMPLETIONS),
+    "anthropic": RehearsedWire("/v1/messages", MESSAGES),
 }

@@ -22,7 +22,7 @@ _LONG = "a-name-of-exactly-sixty-three-characters-which-is-the-most-ok-x"
 _WORDS = (
     f"words about {new_id()} and {new_id()} that go on and on and on for longer than any line can be, and then some"
 )
-_NOT_A_LISTING = {"up", "submit", "cancel", "retry", "replay"}
+_NOT_A_LISTING = {"up", "submit", "cancel", "retry", "replay", "watch", "chat"}
 _PIECE_OF_AN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]*")
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -150,10 +150,10 @@ def test_other_ids_are_found_by_how_they_begin(full: Installation) -> None:
 
 
 @contextmanager
-def submitting(rota: Installation, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """`rota submit` with these arguments, running; it is ended with the test, whatever came of it."""
+def running(rota: Installation, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A `rota` command, running; it is ended with the test, whatever came of it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "submit", *arguments],
+        [sys.executable, "-m", "cli.main", *arguments],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=surroundings(rota),
     )  # fmt: skip
     try:
@@ -165,7 +165,7 @@ def submitting(rota: Installation, *arguments: str) -> Iterator[subprocess.Popen
 
 def test_who_waits_hears_why_and_what_to_type_and_ctrl_c_leaves_the_task_going(rota: Installation) -> None:
     rota.run("pause", "agent", "follow-up")
-    with submitting(rota, "hello", "--agent", "follow-up", "--wait") as process:
+    with running(rota, "submit", "hello", "--agent", "follow-up", "--wait") as process:
         assert process.stderr is not None
         heard = process.stderr.readline() + process.stderr.readline()
         task_id = rota.http.get("/v1/tasks", params={"agent": "follow-up", "limit": 1}).json()["tasks"][0]["id"]
@@ -174,7 +174,7 @@ def test_who_waits_hears_why_and_what_to_type_and_ctrl_c_leaves_the_task_going(r
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"Stopped waiting. The task goes on: {task_id}" in said
+    assert f"Stopped waiting. The task continues: {task_id}" in said
     assert f"rota cancel {task_id}" in said
     assert rota.task(task_id)["status"] == "queued"
     rota.run("resume", "agent", "follow-up")
@@ -185,13 +185,13 @@ def test_a_file_of_messages_says_why_it_waits_and_goes_on_after_ctrl_c(rota: Ins
     file = tmp_path / "messages.jsonl"
     file.write_text('"hello"\n"hello again"\n')
     rota.run("pause", "agent", "follow-up")
-    with submitting(rota, "--file", str(file), "--agent", "follow-up", "--wait") as process:
+    with running(rota, "submit", "--file", str(file), "--agent", "follow-up", "--wait") as process:
         assert process.stderr is not None
         assert "The agent follow-up is paused." in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "2 tasks go on; the first is" in said
+    assert "2 tasks continue; the first is" in said
     rota.run("resume", "agent", "follow-up")
 
 
@@ -248,7 +248,7 @@ def test_agents_are_made_changed_and_taken_away(rota: Installation, tmp_path: An
     )  # fmt: skip
     assert rota.http.get("/v1/agents/night-desk").json()["system_prompt"] == "Be kind."
     assert "enabled" in rota.run("agents", "enable", "night").stdout
-    assert "gone" in rota.run("agents", "delete", "night-desk", "--yes").stdout
+    assert "deleted" in rota.run("agents", "delete", "night-desk", "--yes").stdout
     assert "There is no agent 'night-desk'" in rota.run("agents", "show", "night-desk", check=False).stderr
 
 
@@ -281,7 +281,7 @@ def test_what_only_the_api_could_do_has_commands(rota: Installation, tmp_path: A
     rota.run("inbox", "add", "See you tomorrow", "--contact", contact, "--channel", "phone")
     assert "See you tomorrow" in rota.run("inbox", "--contact", contact).stdout
 
-    assert "Nothing follows lead.created" in rota.run("events", "post", "lead.created").stdout
+    assert "No schedule matches lead.created" in rota.run("events", "post", "lead.created").stdout
     assert "not valid JSON" in rota.run("events", "post", "lead.created", "--payload", "{", check=False).stderr
 
 
@@ -309,3 +309,80 @@ def test_the_version_is_printed() -> None:
         [sys.executable, "-m", "cli.main", "--version"], cwd=ROOT, text=True, capture_output=True, check=True
     )
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", done.stdout)
+
+
+def test_what_happens_is_watched_while_it_happens(rota: Installation) -> None:
+    with running(rota, "watch", "--type", "task.*", "--type", "decision.*") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Waiting for events.")
+        task_id = rota.submit("hello (watched)")
+        seen: list[str] = []
+        while not seen or "task.ended" not in seen[-1]:
+            seen.append(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 130
+    mine = [line.split() for line in seen if task_id[:18] in line]
+    assert [line[1] for line in mine] == ["task.accepted", "task.started", "task.step", "decision.made", "task.step",
+                                          "task.ended"]  # fmt: skip
+    assert {line[2] for line in mine} == {"support-assistant"}
+    followed = rota.run("show", task_id, "--follow").stdout
+    assert "decision.made" in followed
+    assert "answers" in followed.split("task.ended")[1]
+
+
+def test_a_wrong_type_of_event_is_named(rota: Installation) -> None:
+    done = rota.run("watch", "--type", "task.finished", check=False)
+    assert done.returncode == 1
+    assert "There is no kind of event called 'task.finished'" in done.stderr
+
+
+def test_people_talk_with_an_agent_and_go_on_later(rota: Installation) -> None:
+    def talk(words: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", "chat", *arguments],
+            cwd=ROOT, text=True, input=words, capture_output=True, timeout=60, check=False, env=rota.speaking,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "Go on with: rota chat -c " in done.stderr
+        return done.stdout
+
+    first = talk("Who are you?\n/cost\n")
+    assert first.startswith("Talking with support-assistant.")
+    assert "2 messages, $" in first
+    later = talk("/regenerate\n/cost\n/nonsense\n", "-c", "last")
+    assert "> Who are you?" in later
+    assert "3 messages, $" in later
+    assert later.count("/regenerate  another answer") == 2
+    assert "> /cost" in first
+    assert "There is no /nonsense." in later
+    begun = rota.http.get("/v1/conversations").json()["conversations"]
+    assert talk("", "-c", begun[0]["id"][:18]).startswith("Talking with")
+    refused = rota.run("chat", "-c", "nothing", check=False)
+    assert (refused.returncode, "no conversation" in refused.stderr) == (1, True)
+    subprocess.run(
+        [sys.executable, "-m", "cli.main", "chat"], cwd=ROOT, input="", text=True, env=rota.speaking, check=True
+    )
+    assert rota.http.get("/v1/conversations").json()["conversations"] == begun  # who says nothing begins none
+
+
+def test_who_talks_with_a_paused_agent_hears_why_it_is_silent(rota: Installation) -> None:
+    rota.run("pause", "agent", "follow-up")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "chat", "--agent", "follow-up"],
+        cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=rota.speaking,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("hello\n")
+    process.stdin.close()
+    said = ""
+    while "waits: The agent follow-up is paused." not in said:
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    rota.run("resume", "agent", "follow-up")
+    process.stdout.read()
+    process.wait(30)
+    process.stdout.close()
+    process.stderr.close() if process.stderr else None

@@ -37,7 +37,7 @@ def test_what_a_schedule_cannot_be_is_told_in_words(rota: Installation) -> None:
     assert "minute: 61 is out of range" in refusal("--cron", "61 8 * * *")
     assert "is no time zone" in refusal("--cron", "0 8 * * *", "--timezone", "Mars/Base")
     assert "Give one of --cron, --every, --at and --on-event" in refusal()
-    assert "is no length of time" in refusal("--every", "soon")
+    assert "is not a duration" in refusal("--every", "soon")
 
 
 def test_follow_ups_are_switched_on_looked_at_and_switched_off(rota: Installation) -> None:
@@ -45,6 +45,6 @@ def test_follow_ups_are_switched_on_looked_at_and_switched_off(rota: Installatio
     assert "on" in rota.run("followups", "on", "quotes").stdout
     assert "planned" in rota.run("followups", "check").stdout
     assert "No follow-ups" in rota.run("followups", "list").stdout
-    assert "Nothing was planned" in rota.run("followups", "report").stdout
+    assert "No follow-ups in that period" in rota.run("followups", "report").stdout
     assert rota.run("followups", "off", "quotes").stdout.strip().endswith("off")
     assert "There are: abandoned-carts" in rota.run("followups", "on", "quote", check=False).stderr

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from agents.llm.base import Reply, Request, UserMessage
 from agents.llm.models import Models
 from core.model_providers import PROVIDERS, ProviderName
 from core.settings import Settings
 from embedded.rehearsal.server import make_app
-from tests.support.models import Parrot
+from tests.support.models import Parrot, all_at
 from tests.support.servers import serving
 from tests.support.tools import FRONT_DESK
 
@@ -94,11 +93,7 @@ def line_to() -> Iterator[MakeLine]:
     made: list[Models] = []
 
     def make(provider: ProviderName, manner: str, url: str) -> Line:
-        given: dict[str, Any] = {}
-        for one in PROVIDERS.values():
-            given |= {f"{one.name}_base_url": f"{url}{one.path}", f"{one.name}_api_key": SecretStr("k")}
-        config = Settings(**given, provider_headers={"x-tenant": "t1"})
-        made.append(Models(config))
+        made.append(Models(all_at(url, provider_headers={"x-tenant": "t1"})))
         return Line(provider, manner, made[-1])
 
     yield make

@@ -1,7 +1,6 @@
 """Answers that are odd, half or empty, in the forms in which real servers send them: read, counted, never guessed."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,47 +10,11 @@ from agents.llm.base import AssistantMessage, Reply, ToolMessage, UserMessage
 from agents.llm.errors import ModelError
 from core.model_providers import ProviderName
 from tests.contract.conftest import MakeLine
+from tests.support.dialects import called, chunks, completion, dialect_of, message, used
 from tests.support.models import Canned, Parrot
 
 Birdcage = tuple[Parrot, str]
 OPENAI, ANTHROPIC = "openai", "anthropic"
-
-
-def completion(message: dict[str, Any], finish: str | None = "stop", **more: Any) -> dict[str, Any]:
-    """A chat completion."""
-    choice = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}
-    usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
-    return {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "m",
-        "choices": [choice],
-        "usage": usage,
-    } | more
-
-
-def message(content: list[dict[str, Any]], stop: str | None = "end_turn", **more: Any) -> dict[str, Any]:
-    """A message of Anthropic's."""
-    usage = {"input_tokens": 100, "output_tokens": 20}
-    head = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
-    return head | {"content": content, "stop_reason": stop, "usage": usage} | more
-
-
-def chunks(deltas: Sequence[dict[str, Any]], finish: str | None = "stop", usage: Any = None) -> list[dict[str, Any]]:
-    """A streamed chat completion."""
-    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    said = [head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    end = head | {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]} | ({"usage": usage} if usage else {})
-    return [*said, end] if finish else said
-
-
-def called(arguments: Any, name: Any = "pay", **more: Any) -> dict[str, Any]:
-    return {"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}} | more
-
-
-def used(arguments: Any, **more: Any) -> dict[str, Any]:
-    return {"type": "tool_use", "id": "t", "name": "pay", "input": arguments} | more
 
 
 def ask(cage: Birdcage, line_to: MakeLine, provider: ProviderName, *answers: Canned, manner: str = "complete") -> Reply:
@@ -184,38 +147,14 @@ def test_a_streamed_function_call_of_the_first_wire_is_read(parrot: Birdcage, li
 ODD = '{"zz": 1.0, "a": 1e16, "a": {"y": [2.50], "b": "caf\\u00e9"}}'
 
 
-def _asking(provider: ProviderName, manner: str) -> Canned:
-    if provider == "openai":
-        deltas = [
-            {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "pay", "arguments": part}}]}
-            for part in (ODD[:9], ODD[9:])
-        ]
-        return (
-            Canned(events=chunks(deltas, "tool_calls"))
-            if manner == "stream"
-            else Canned(body=completion({"tool_calls": [called(ODD)]}, "tool_calls"))
-        )
-    if manner == "complete":
-        return Canned(body=json.dumps(message([used("@")], "tool_use")).replace('"@"', ODD))
-    start = {"type": "message_start", "message": message([], None)}
-    block = {"type": "content_block_start", "index": 0, "content_block": used({})}
-    pieces = [
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": part}}
-        for part in (ODD[:9], ODD[9:])
-    ]
-    end = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 20}}
-    return Canned(events=[start, block, *pieces, end, {"type": "message_stop"}])
-
-
 @pytest.mark.parametrize("manner", ["complete", "stream"])
 def test_arguments_go_back_as_they_came(
     parrot: Birdcage, line_to: MakeLine, provider: ProviderName, manner: str
 ) -> None:
     bird, url = parrot
-    bird.answers = [
-        _asking(provider, manner),
-        Canned(body=completion({"content": "ok"}) | message([{"type": "text", "text": "ok"}])),
-    ]
+    dialect = dialect_of(provider)
+    whole, streamed = dialect.asking(("c", "pay", ODD)), dialect.asking_in_pieces(ODD[:9], ODD[9:])
+    bird.answers = [streamed if manner == "stream" else whole, Canned(body=dialect.saying("ok"))]
     said = line_to(provider, manner, url).ask().message
     # As the journal gives it back after a retry: jsonb has sorted the keys and respelled the numbers.
     stored = said.model_dump()
@@ -224,7 +163,7 @@ def test_arguments_go_back_as_they_came(
     result = ToolMessage(call_id=again.tool_calls[0].id, content="{}")
     line_to(provider, "complete", url).ask(messages=[UserMessage(text="Pay."), again, result])
     sent = bird.bodies[-1].decode()
-    assert (json.dumps(ODD, ensure_ascii=False) if provider == "openai" else ODD) in sent
+    assert dialect.sent_back(ODD) in sent
 
 
 # ── counting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -295,39 +234,28 @@ def test_tokens_written_to_openais_cache_are_counted(parrot: Birdcage, line_to: 
     assert (tokens.input, tokens.cached, tokens.cache_write, tokens.output) == (100, 30, 50, 5)
 
 
-def _broken(provider: ProviderName) -> list[dict[str, Any]]:
-    """A stream that says something and ends without an end."""
-    if provider == "openai":
-        return chunks([{"content": "Let me think "}, {"content": "about it"}], None)
-    start = {"type": "message_start", "message": message([], None, usage={"input_tokens": 100, "output_tokens": 1})}
-    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    delta = {"type": "text_delta", "text": "Let me think about it"}
-    return [start, block, {"type": "content_block_delta", "index": 0, "delta": delta}]
-
-
 @pytest.mark.parametrize("ends", ["just so", "with an error"])
 def test_a_stream_that_breaks_off_tells_what_it_used(
     parrot: Birdcage, line_to: MakeLine, provider: ProviderName, ends: str
 ) -> None:
-    error = {"error": {"type": "overloaded_error", "message": "Overloaded"}}
-    if provider == "anthropic":
-        error |= {"type": "error"}  # type: ignore[dict-item]
-    events = [*_broken(provider), *([error] if ends == "with an error" else [])]
+    dialect = dialect_of(provider)
+    events = dialect.broken_off("Let me think ", "about it")
+    if ends == "with an error":
+        events.append(dialect.error("overloaded_error", "Overloaded"))
     with pytest.raises(ModelError) as caught:
         ask(parrot, line_to, provider, Canned(events=events), manner="stream")
     assert caught.value.kind == ("overloaded" if ends == "with an error" else "incomplete")
     tokens = caught.value.tokens
     assert tokens is not None
-    assert tokens.input == 100 if provider == "anthropic" else tokens.input > 500
+    assert tokens.input == 100 if dialect.counts_input_first else tokens.input > 500
     assert (tokens.output, tokens.is_estimated) == (6, True)
 
 
 def test_an_answer_that_cannot_be_read_is_counted_where_it_says_so(
     parrot: Birdcage, line_to: MakeLine, provider: ProviderName
 ) -> None:
-    body = {"openai": completion({"content": 7}, choices=[7]), "anthropic": message([]) | {"content": 7}}[provider]
     with pytest.raises(ModelError) as caught:
-        ask(parrot, line_to, provider, Canned(body=body))
+        ask(parrot, line_to, provider, Canned(body=dialect_of(provider).unreadable()))
     assert caught.value.tokens is not None
     assert (caught.value.tokens.input, caught.value.tokens.output) == (100, 20)
     assert "should be a valid" in caught.value.message
@@ -364,6 +292,15 @@ def test_an_error_inside_a_200(
     assert caught.value.kind == kind
     said = error["message"] if isinstance(error, dict) else error
     assert said in caught.value.message
+
+
+def test_an_error_nested_without_end_is_an_error_of_the_model(
+    parrot: Birdcage, line_to: MakeLine, provider: ProviderName
+) -> None:
+    nested = json.loads("[" * 600 + "]" * 600)
+    for answer in (Canned(400, {"error": nested}), Canned(body={"error": nested})):
+        with pytest.raises(ModelError):
+            ask(parrot, line_to, provider, answer)
 
 
 def test_an_error_inside_a_choice(parrot: Birdcage, line_to: MakeLine) -> None:

@@ -1,9 +1,8 @@
-"""One suite over both providers and both manners of asking, through the real SDKs and real HTTP."""
+"""One suite over all providers and both manners of asking, through the real SDKs and real HTTP."""
 
 import threading
 import time
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from agents.llm.base import AssistantMessage, TextDelta, ToolCall, ToolMessage, 
 from agents.llm.errors import ModelError
 from core.model_providers import ProviderName
 from tests.contract.conftest import Line, MakeLine
+from tests.support.dialects import dialect_of
 from tests.support.models import Canned, Parrot
 
 ASKED = UserMessage(text="Can you book Ana Torres into Thursday's spin class?")
@@ -131,12 +131,6 @@ def test_a_refusal_is_told_and_counted(line: Line) -> None:
 # ── answers seen in the wild, word for word ──────────────────────────────────────────────────────────────────────────
 
 
-def _error(provider: ProviderName, kind: str, message: str) -> dict[str, Any]:
-    if provider == "openai":
-        return {"error": {"message": message, "type": kind, "code": kind, "param": None}}
-    return {"type": "error", "error": {"type": kind, "message": message}}
-
-
 @pytest.mark.parametrize("manner", ["complete", "stream"])
 @pytest.mark.parametrize(
     ("status", "headers", "kind", "message", "expected"),
@@ -154,7 +148,7 @@ def test_errors_in_the_wild(
     headers: dict[str, str], kind: str, message: str, expected: str,
 ) -> None:  # fmt: skip
     bird, url = parrot
-    bird.answers = [Canned(status, _error(provider, kind, message), headers)]
+    bird.answers = [Canned(status, dialect_of(provider).error(kind, message), headers)]
     with pytest.raises(ModelError) as caught:
         line_to(provider, manner, url).ask()
     assert caught.value.kind == expected
@@ -166,7 +160,7 @@ def test_an_error_in_the_middle_of_a_stream(
     parrot: tuple[Parrot, str], line_to: MakeLine, provider: ProviderName
 ) -> None:
     bird, url = parrot
-    bird.answers = [Canned(events=[_error(provider, "overloaded_error", "Overloaded")])]
+    bird.answers = [Canned(events=[dialect_of(provider).error("overloaded_error", "Overloaded")])]
     with pytest.raises(ModelError) as caught:
         line_to(provider, "stream", url).ask()
     assert caught.value.kind == "overloaded"
@@ -176,28 +170,7 @@ def test_a_stream_that_just_ends_is_no_answer(
     parrot: tuple[Parrot, str], line_to: MakeLine, provider: ProviderName
 ) -> None:
     bird, url = parrot
-    message: dict[str, Any] = {
-        "id": "m",
-        "type": "message",
-        "role": "assistant",
-        "model": "m",
-        "content": [],
-        "stop_reason": None,
-    }
-    usage = {"input_tokens": 5, "output_tokens": 1}
-    block = {"type": "tool_use", "id": "t", "name": "book_class", "input": {}}
-    delta = {"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": {"name": "b", "arguments": "{"}}]}
-    bird.answers = [
-        Canned(
-            events=[
-                {"type": "message_start", "message": message | {"usage": usage, "stop_sequence": None}},
-                {"type": "content_block_start", "index": 0, "content_block": block},
-            ]
-            if provider == "anthropic"
-            else [{"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-                   "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}]
-        )
-    ]  # fmt: skip
+    bird.answers = [Canned(events=dialect_of(provider).broken_off_in_a_call())]
     with pytest.raises(ModelError) as caught:
         line_to(provider, "stream", url).ask()
     assert caught.value.kind == "incomplete"
@@ -242,25 +215,7 @@ def test_cached_tokens_are_counted_into_the_input(
     parrot: tuple[Parrot, str], line_to: MakeLine, provider: ProviderName
 ) -> None:
     bird, url = parrot
-    if provider == "anthropic":
-        usage: dict[str, Any] = {
-            "input_tokens": 10, "cache_read_input_tokens": 70, "cache_creation_input_tokens": 20, "output_tokens": 3,
-        }  # fmt: skip
-        body: dict[str, Any] = {
-            "id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
-            "stop_sequence": None, "content": [{"type": "text", "text": "hi"}],
-        }  # fmt: skip
-    else:
-        usage = {
-            "prompt_tokens": 100, "completion_tokens": 3, "total_tokens": 103,
-            "prompt_tokens_details": {"cached_tokens": 70},
-        }  # fmt: skip
-        message = {"role": "assistant", "content": "hi"}
-        body = {
-            "id": "c", "object": "chat.completion", "created": 1, "model": "m",
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        }  # fmt: skip
-    bird.answers = [Canned(body=body | {"usage": usage}, headers={"retry-after": "5"})]
+    bird.answers = [Canned(body=dialect_of(provider).cached(), headers={"retry-after": "5"})]
     tokens = line_to(provider, "complete", url).ask().tokens
     assert (tokens.input, tokens.cached, tokens.output) == (100, 70, 3)
-    assert tokens.cache_write == (20 if provider == "anthropic" else 0)
+    assert tokens.cache_write == dialect_of(provider).cache_write

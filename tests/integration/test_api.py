@@ -24,7 +24,7 @@ from tests.support.servers import SECRET_KEY
 @pytest.fixture(scope="module")
 def anonymous(config: Settings) -> Iterator[TestClient]:
     """A client without a key. Faults of ours come back as answers, as they do in production."""
-    with TestClient(make_app(), raise_server_exceptions=False) as client:
+    with TestClient(make_app(), client=("api", 1), raise_server_exceptions=False) as client:
         yield client
 
 

@@ -201,6 +201,23 @@ def test_an_auto_agent_goes_on_and_the_coordinators_are_told(
     assert [to for to, _, _ in mail.texts()].count("a@example.com") == 1
 
 
+def test_people_whom_a_rule_names_are_told_as_well_as_those_with_its_roles(
+    org: UUID, desk: Desk, bird: Parrot, mail: Mailbox
+) -> None:
+    named = make_user(org, "viewer")
+    with db.transaction(org) as connection:
+        ask = Ask(roles=["owner"], users=[tenants.get_user(connection, named).email])
+    set_rules(org, asks=[ask])
+    change_agent(org, "support-assistant", mode="auto")
+    bird.answers = [asking(("send_email", '{"to": "a@example.com", "subject": "Hi", "body": "Hello"}')), saying("done")]
+    assert desk.run(org, submit(org).id).status == "succeeded"
+    deliver()
+    for user in (named, owner_of(org)):
+        with db.transaction(org) as connection:
+            (told,) = channels.notifications(connection, user)
+        assert told.kind == "action.taken"
+
+
 def test_an_auto_agent_that_read_strangers_words_asks_before_it_writes(
     org: UUID, desk: Desk, bird: Parrot, mail: Mailbox
 ) -> None:
@@ -248,6 +265,44 @@ def test_a_suggestion_is_offered_and_accepting_it_runs_it_as_a_linked_task(org: 
         assert approvals.get(connection, offered.id).used_at
     again = desk.run(org, replay(org, accepted.linked_task))
     assert "used already" in json.dumps([step.output for step in again.steps])
+
+
+def test_a_suggestion_that_was_rejected_is_not_told_as_still_on_offer(
+    org: UUID, desk: Desk, bird: Parrot, mail: Mailbox
+) -> None:
+    client = make_row(org, "clients", status="active")
+    call = ("update_client_status", json.dumps({"client_id": str(client), "status": "frozen", "reason": "injury"}))
+    email = ("send_email", '{"to": "a@example.com", "subject": "Hi", "body": "Hello"}')
+    bird.answers = [asking(call, email), asking(call), saying("done")]
+    task = desk.run(org, submit(org).id)
+    suggestion, asked = open_approvals(org, task.id)
+    say_no(org, suggestion.id, "She is well again")
+    say_yes(org, asked.id)
+    ended = desk.run(org, task.id, number=1)
+    assert ended.status == "succeeded"
+    assert "She is well again" in bird.asked[-1]["messages"][-1]["content"]
+    assert ended.result is not None
+    assert [action["suggested"] for action in ended.result["actions"]] == [True, False, False]
+
+
+def test_an_accepted_suggestion_that_was_cancelled_and_retried_asks_anew_and_then_runs(
+    org: UUID, desk: Desk, bird: Parrot
+) -> None:
+    client = make_row(org, "clients", status="active")
+    call = ("update_client_status", json.dumps({"client_id": str(client), "status": "frozen", "reason": "injury"}))
+    bird.answers = [asking(call), saying("I suggested it")]
+    task = desk.run(org, submit(org).id)
+    accepted = say_yes(org, open_approvals(org, task.id)[0].id)
+    assert accepted.linked_task
+    with db.transaction(org) as connection:
+        tasks.cancel(connection, accepted.linked_task)
+        tasks.retry(connection, accepted.linked_task)
+    set_rules(org, Rule(name="all", when=Conditions(), then="at_least", level="approval"))
+    assert desk.run(org, accepted.linked_task).status == "waiting"
+    (asked,) = open_approvals(org, accepted.linked_task)
+    say_yes(org, asked.id)
+    assert desk.run(org, accepted.linked_task, number=1).status == "succeeded"
+    assert status_of(org, client) == "frozen"
 
 
 def replay(org: UUID, task: UUID) -> UUID:
@@ -373,15 +428,15 @@ def test_a_word_that_comes_before_the_worker_has_left_is_not_lost(
     # The worker put the action before people and has not yet left the task when somebody approves.
     bird.answers = [asking(("send_email", '{"to": "a@example.com", "subject": "Hi", "body": "Hello"}')), saying("done")]
     task_id = submit(org).id
-    leave = desk.executor._leave
+    end_claim = desk.executor._end_claim
 
     def late(journal: Any, outcome: Any) -> Any:
         say_yes(org, open_approvals(org, task_id)[0].id)
-        return leave(journal, outcome)
+        return end_claim(journal, outcome)
 
-    desk.executor._leave = late  # type: ignore[method-assign]
+    desk.executor._end_claim = late  # type: ignore[method-assign]
     assert desk.run(org, task_id).status == "queued"
-    desk.executor._leave = leave  # type: ignore[method-assign]
+    desk.executor._end_claim = end_claim  # type: ignore[method-assign]
     assert desk.run(org, task_id, number=1).status == "succeeded"
 
 

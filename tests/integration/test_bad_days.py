@@ -20,7 +20,7 @@ from starlette.routing import Route as Path
 
 from agents.interrupt import Interrupt
 from agents.llm.errors import ModelError
-from agents.llm.gates import Gates, HeldBack
+from agents.llm.gates import CoolingDown, Gates
 from agents.llm.models import Models
 from core import db
 from core.settings import Settings, settings
@@ -351,7 +351,7 @@ def test_a_worker_lost_after_progress_leaves_the_task_its_attempts(org: UUID) ->
 
 def known() -> Known:
     with db.system_transaction() as connection:
-        found = connection.execute(text(f"SELECT {pacing.KNOWN}")).scalar_one()
+        found = connection.execute(text(pacing.KNOWN.sql)).scalar_one()
     return Known.model_validate(found)
 
 
@@ -372,7 +372,7 @@ def test_what_one_process_ran_into_holds_back_the_others(org: UUID) -> None:
     fail(first, "rate_limited", retry_after=50)
     second.learn(known())
     for gates in (first, second):
-        with pytest.raises(HeldBack, match="m may be called in") as raised:
+        with pytest.raises(CoolingDown, match="m may be called in") as raised:
             call(gates)
         assert (raised.value.cause, raised.value.wait > timedelta(seconds=20)) == ("limit", True)
 
@@ -382,7 +382,7 @@ def test_an_outage_cools_the_model_down_for_the_others(org: UUID, kind: str) -> 
     first, second = Gates(), Gates()
     fail(first, kind, retry_after=30)
     second.learn(known())
-    with pytest.raises(HeldBack, match="openai is down"):
+    with pytest.raises(CoolingDown, match="openai is down"):
         call(second)
 
 
@@ -391,7 +391,7 @@ def test_a_process_that_begins_with_many_tasks_asks_once_and_not_a_hundred_times
 
     def ask() -> None:
         all_there.wait(10)
-        with contextlib.suppress(HeldBack, ModelError), gates.passing(ROUTE, Interrupt(), MINUTE):
+        with contextlib.suppress(CoolingDown, ModelError), gates.passing(ROUTE, Interrupt(), MINUTE):
             asked.append(1)
             time.sleep(0.05)  # on its way
             raise ModelError("rate_limited", "no", retry_after=MINUTE)
@@ -454,7 +454,7 @@ def test_those_who_wait_when_another_is_refused_wait_anew(org: UUID) -> None:
     begun = threading.Event()
 
     def wait() -> None:
-        with contextlib.suppress(HeldBack):
+        with contextlib.suppress(CoolingDown):
             call(second)
             begun.set()
 

@@ -10,9 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from agents.circumstances import contacts_of
 from agents.llm.models import Models
 from agents.review import approve
-from agents.screening import contacts_of
 from agents.tools import TOOLS
 from api.app import make_app
 from core import db
@@ -31,7 +31,7 @@ from domain.workflows import service as workflows
 from domain.workflows.schemas import WorkflowFields, WorkflowStep
 from tests.integration.test_approvals import let_time_pass, open_approvals, say_no, say_yes, set_rules
 from tests.support.desk import Desk
-from tests.support.everything import arguments_for
+from tests.support.everything import arguments_for, make_records
 from tests.support.factories import change_agent, make_key, make_location, make_row, make_user, owner_of, submit
 from tests.support.models import Parrot, asking, saying
 from tests.support.outward import outside
@@ -62,7 +62,7 @@ def desk(org: UUID, bird: Parrot) -> Iterator[Desk]:
 
 @pytest.fixture
 def client(config: Settings, org: UUID) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("bounds", 1), raise_server_exceptions=False) as made:
         yield made
 
 
@@ -211,13 +211,7 @@ def test_after_a_strangers_message_no_tool_that_acts_runs_without_a_person(
     """Every tool that changes, sends or starts something, proposed with arguments that fit, in every mode."""
     told = {"escalate_issue", "notify_coordinators"}  # the default rules let these pass, a few times
     agent(org, "support-assistant", mode=mode)
-    ana, spin = make_row(org, "clients", name="Ana Torres"), make_row(org, "classes")
-    session = make_row(org, "class_sessions", class_id=spin)
-    ids = {
-        "client_id": str(ana), "contact_id": str(ana), "lead_id": str(make_row(org, "leads")),
-        "session_id": str(session), "booking_id": str(make_row(org, "bookings", client_id=ana, session_id=session)),
-        "payment_id": str(make_row(org, "payments", client_id=ana)),
-    }  # fmt: skip
+    ids = make_records(org, "Ana Torres")
     acting = [tool for tool in TOOLS if tool.acts and tool.name not in told]
     bird.answers = [asking(*((tool.name, json.dumps(arguments_for(tool, ids))) for tool in acting))]
     before = number_of_tasks(org)
@@ -242,6 +236,17 @@ def test_what_the_request_asked_for_stays_as_the_rules_have_it(org: UUID, desk: 
             saying("done"),
         ]
         assert desk.run(org, submit(org, message).id).status == expected, message
+
+
+def test_what_the_request_asked_for_once_is_done_once_also_within_one_decision(
+    org: UUID, desk: Desk, bird: Parrot
+) -> None:
+    ana = make_row(org, "clients", name="Ana Torres")
+    agent(org, "support-assistant", "search_clients", "update_client_tags")
+    tagging = {"client_id": str(ana), "add": ["vip"]}
+    bird.answers = [calls("search_clients", {"query": "Torres"}), calls("update_client_tags", tagging, tagging)]
+    task = desk.run(org, submit(org, "Tag Ana Torres as vip").id)
+    assert (task.status, acts(task)) == ("waiting", [("search_clients", True), ("update_client_tags", True)])
 
 
 def test_undeclared_facts_are_the_worst_case(org: UUID, desk: Desk, bird: Parrot) -> None:

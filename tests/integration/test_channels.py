@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 
 from core import db
 from core.addresses import checked_address
-from core.errors import InvalidInput, Unavailable
+from core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from core.ids import new_id
 from core.settings import Settings, settings
 from core.vault import make_vault
@@ -21,17 +21,17 @@ from domain.channels import service as channels
 from domain.channels.email import EmailSender
 from domain.channels.schemas import (
     EmailChannel,
-    Event,
     GatewaySettings,
     Message,
     MessageOutcome,
     NewMessage,
     NewWebhook,
+    Notice,
 )
 from domain.channels.webhook import WebhookSender
 from domain.contacts import service as contacts
 from domain.wallet import service as wallet
-from tests.support.factories import make_row, owner_of
+from tests.support.factories import make_organisation, make_row, make_user, owner_of
 from tests.support.mail import Mailbox, Receiver, mail_server, webhook_receiver
 
 
@@ -180,8 +180,8 @@ def test_a_sender_that_dies_leaves_doubt_only_where_a_repetition_would_do_harm(o
 def test_posts_are_signed_and_keep_their_id_over_attempts(org: UUID, receiver: Receiver) -> None:
     with db.transaction(org) as connection:
         made = channels.add_webhook(connection, org, NewWebhook(url=receiver.url, events=["approval.*"]))
-        channels.tell(connection, org, [owner_of(org)], Event(kind="approval.requested", title="a", body="b"))
-        channels.tell(connection, org, [], Event(kind="budget.crossed", title="c", body="d"))
+        channels.tell(connection, org, [owner_of(org)], Notice(kind="approval.requested", title="a", body="b"))
+        channels.tell(connection, org, [], Notice(kind="budget.crossed", title="c", body="d"))
     receiver.answers.append(500)
     deliver()
     hurry(org)
@@ -197,7 +197,7 @@ def test_posts_are_signed_and_keep_their_id_over_attempts(org: UUID, receiver: R
 def test_events_reach_users_in_the_app(org: UUID) -> None:
     with db.transaction(org) as connection:
         channels.tell(
-            connection, org, [owner_of(org)] * 2, Event(kind="x.y", title="Title", body="Body", data={"a": 1})
+            connection, org, [owner_of(org)] * 2, Notice(kind="x.y", title="Title", body="Body", data={"a": 1})
         )
     deliver()
     with db.transaction(org) as connection:
@@ -313,3 +313,179 @@ def test_a_domain_with_letters_of_its_own_is_written_to_and_its_answers_are_know
         assert "ana@xn--bcher-kva.example" in contacts.addresses(connection, person)
     [(to, _, _)] = box.texts()
     assert to == "ana@xn--bcher-kva.example"
+
+
+# ── what a sender's name may hold ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Gimnasio Ñandú", "Gimnasio Ñandú"), ('Gym, "Best" <x@y>', 'Gym, "Best" <x@y>'),
+        ("Gym\x0bMadrid", "Gym Madrid"), ("Gym\u2028Madrid\t", "Gym Madrid"), (None, ""),
+    ],
+)  # fmt: skip
+def test_a_mail_comes_from_the_sender_whatever_its_name_holds(
+    org: UUID, box: Mailbox, name: str | None, shown: str
+) -> None:
+    with db.transaction(org) as connection:
+        mail = EmailChannel(
+            host="127.0.0.1", port=box.port, security="none", sender="gym@example.com", sender_name=name
+        )
+        channels.set_up_email(connection, org, mail)
+    put(org, channel="email", recipient="ana@example.com", subject="Hi", body="x")
+    deliver()
+    [received] = box.mails
+    [address] = received["From"].addresses
+    assert (address.display_name, address.addr_spec) == (shown, "gym@example.com")
+
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_mail_password_is_kept_for_its_server_and_user_name_only(org: UUID) -> None:
+    def set_up(**changes: Any) -> bool:
+        known = {"host": "mail.example.com", "sender": "gym@example.com", "username": "gym"}
+        with db.transaction(org) as connection:
+            return channels.set_up_email(connection, org, EmailChannel.model_validate(known | changes)).has_secret
+
+    assert set_up() is False
+    assert set_up(host="other.example.com") is False
+    assert set_up(password="s3cret") is True
+    assert set_up(sender="club@example.com", sender_name="Club") is True
+    for change in ({"host": "evil.example.com"}, {"port": 2525}, {"security": "none"}, {"username": "root"}):
+        with pytest.raises(InvalidInput, match="give it again"):
+            set_up(**change)
+        with db.transaction(org) as connection:
+            assert channels.list_channels(connection)[0].settings["host"] == "mail.example.com"
+    with pytest.raises(InvalidInput, match="not sent unencrypted"):
+        set_up(security="none", password="s3cret")
+    assert set_up(host="new.example.com", password="s3cret") is True
+
+
+def test_without_its_channel_a_message_is_refused_and_nothing_is_queued(org: UUID) -> None:
+    for kind in ("email", "sms", "whatsapp"):
+        with pytest.raises(Conflict, match=f"no {kind} channel"):
+            put(org, channel=kind, recipient="ana@example.com", body="x")
+    with db.transaction(org) as connection:
+        assert channels.list_messages(connection).messages == []
+        with pytest.raises(NotFound, match="There is no sms channel"):
+            channels.remove_channel(connection, "sms")
+
+
+# ── the outbox and the inbox as lists ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_messages_are_listed_in_pages_the_newest_first_and_notifications_are_none_of_them(
+    org: UUID, receiver: Receiver
+) -> None:
+    with db.transaction(org) as connection:
+        channels.set_up_gateway(connection, org, "sms", GatewaySettings(url=receiver.url))
+        hook = channels.add_webhook(connection, org, NewWebhook(url=receiver.url))
+    texts = [put(org, channel="sms", recipient="+34600", body=str(number)) for number in range(4)]
+    posted = put(org, channel="webhook", recipient=hook.url, body="{}", webhook_id=hook.id)
+    hidden = put(org, channel="in_app", recipient=str(owner_of(org)), body="{}")
+    with db.transaction(org) as connection:
+        channels.cancel_message(connection, org, texts[0])
+        listed, before = [], None
+        for _ in range(3):
+            page = channels.list_messages(connection, before=before, limit=2)
+            listed += [one.id for one in page.messages]
+            before = page.next_before
+        assert (listed, before) == ([posted, *texts[::-1]], None)
+        for wanted, found in (
+            ({"channel": "webhook"}, [posted]), ({"webhook": hook.id}, [posted]), ({"status": "cancelled"}, texts[:1]),
+            ({"status": "queued", "channel": "sms"}, texts[:0:-1]), ({"webhook": new_id()}, []),
+            ({"task": new_id()}, []),
+        ):  # fmt: skip
+            assert [one.id for one in channels.list_messages(connection, **wanted).messages] == found
+        with pytest.raises(NotFound):
+            channels.get_message(connection, hidden)
+
+
+def test_what_is_received_twice_under_one_id_of_a_channel_is_kept_once(org: UUID) -> None:
+    ana, ben = make_row(org, "clients"), make_row(org, "clients")
+    with db.transaction(org) as connection:
+        first, is_new = channels.receive(connection, org, ana, "sms", "Hola", "id-1")
+        assert is_new
+        elsewhere, is_new = channels.receive(connection, org, ana, "email", "Hola", "id-1")
+        assert is_new
+        again, is_new = channels.receive(connection, org, ben, "sms", "Something else", "id-1")
+        assert (again, is_new) == (first, False)
+        without = [channels.receive(connection, org, ana, "sms", "Hola")[0].id for _ in range(2)]
+        kept = [first.id, elsewhere.id, *without]
+        assert [one.id for one in channels.list_received(connection)] == kept[::-1]
+        assert [one.id for one in channels.list_received(connection, before=without[0], limit=1)] == [elsewhere.id]
+        assert channels.list_received(connection, contact=ben) == []
+    other = make_organisation(f"org-{new_id().hex[-12:]}")
+    with db.transaction(other) as connection:
+        assert channels.list_received(connection) == []
+        _, is_new = channels.receive(connection, other, new_id(), "sms", "Hola", "id-1")
+        assert is_new
+
+
+def test_correspondence_is_what_went_and_came_in_order_without_what_never_left_or_came_back(
+    org: UUID, box: Mailbox
+) -> None:
+    ana = make_row(org, "clients")
+    with db.transaction(org) as connection:
+        mail = EmailChannel(host="127.0.0.1", port=box.port, security="none", sender="gym@example.com")
+        channels.set_up_email(connection, org, mail)
+    box.answers.append("550 no such user")
+    sent: dict[str, Any] = {"channel": "email", "recipient": "ana@example.com", "contact": ana, "subject": "Hi"}
+    put(org, **sent, body="refused")
+    deliver()
+    put(org, **sent, body="first")
+    deliver()
+    with db.transaction(org) as connection:
+        channels.receive(connection, org, ana, "email", "second")
+        channels.receive(connection, org, ana, "email", "Undelivered", kind="bounce")
+        channels.receive(connection, org, make_row(org, "clients"), "email", "of somebody else")
+    put(org, **sent, body="third")
+    cancelled = put(org, **sent, body="cancelled")
+    with db.transaction(org) as connection:
+        channels.cancel_message(connection, org, cancelled)
+        letters = channels.correspondence(connection, ana)
+        assert [(one.direction, one.body) for one in letters] == [
+            ("sent", "first"), ("received", "second"), ("sent", "third"),
+        ]  # fmt: skip
+        assert [one.body for one in channels.correspondence(connection, ana, limit=2)] == ["second", "third"]
+
+
+def test_notifications_are_read_by_their_user_alone(org: UUID) -> None:
+    other = make_user(org, "manager")
+    with db.transaction(org) as connection:
+        for number in range(2):
+            event = Notice(kind="x.y", title=f"Title {number}", body="Body")
+            channels.tell(connection, org, [owner_of(org), other], event)
+    deliver()
+    with db.transaction(org) as connection:
+        mine = channels.notifications(connection, owner_of(org))
+        assert sorted(one.title for one in mine) == ["Title 0", "Title 1"]
+        assert channels.mark_read(connection, other, mine[0].id) == 0
+        assert channels.mark_read(connection, owner_of(org), mine[0].id) == 1
+        assert [one.id for one in channels.notifications(connection, owner_of(org), unread=True)] == [mine[1].id]
+        assert len(channels.notifications(connection, owner_of(org), limit=1)) == 1
+        assert len(channels.notifications(connection, other, unread=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "subscribed"),
+    [
+        ("approval.wanted", ["all", "approvals", "one"]),
+        ("approval.decided", ["all", "approvals"]),
+        ("post.due", ["all"]),
+    ],
+)
+def test_an_event_is_posted_to_the_webhooks_that_subscribe_to_its_kind(
+    org: UUID, receiver: Receiver, kind: str, subscribed: list[str]
+) -> None:
+    patterns = {"all": "*", "approvals": "approval.*", "one": "approval.wanted", "off": "*"}
+    with db.transaction(org) as connection:
+        for name, pattern in patterns.items():
+            made = channels.add_webhook(connection, org, NewWebhook(url=f"{receiver.url}/{name}", events=[pattern]))
+        channels.disable_webhook(connection, org, made.id, "It answered 410.")
+        channels.tell(connection, org, [], Notice(kind=kind, title="Title", body="Body", data={"n": 1}))
+        posted = [one for one in channels.list_messages(connection).messages if f'"{kind}"' in one.body]
+    assert sorted(one.recipient.rpartition("/")[2] for one in posted) == subscribed
+    assert {one.body for one in posted} == {f'{{"type":"{kind}","data":{{"title":"Title","n":1}}}}'}

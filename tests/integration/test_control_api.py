@@ -31,6 +31,7 @@ from tests.support.factories import (
     make_key,
     make_organisation,
     owner_of,
+    record_step,
     register_worker,
     submit,
 )
@@ -41,7 +42,7 @@ from workers.duties.providers import watch_providers
 
 @pytest.fixture
 def client(config: Settings, org: UUID) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("control_api", 1), raise_server_exceptions=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
         yield made
 
@@ -61,7 +62,7 @@ def fail(org: UUID, message: str, kind: str = "bad_request") -> UUID:
     assert held
     error = TaskError(kind=kind, message=message)
     with db.transaction(org) as connection:
-        claims.leave(connection, held, ClaimOutcome(status="failed", outcome="failed", counted=True, error=error))
+        claims.end(connection, held, ClaimOutcome(status="failed", outcome="failed", counted=True, error=error))
     return held.id
 
 
@@ -270,7 +271,7 @@ def test_a_step_in_doubt_is_seen_and_settled(client: TestClient, org: UUID) -> N
     record = StepRecord(seq=2, stage="act", name="pay", status="begun", input={"to": "Ana"}, output={"call_id": "c"},
                         duration_ms=1)  # fmt: skip
     with db.transaction(org) as connection:
-        claims.record_step(connection, held, record, new_id())
+        record_step(connection, held, record)
     with db.system_transaction() as connection:
         claims.reap_orphaned(connection, timedelta(0))
     (task,) = client.get("/v1/tasks", params={"waiting_for": "outcome"}).json()["tasks"]
@@ -306,7 +307,7 @@ def test_statistics_tell_how_long_tasks_wait_and_run(client: TestClient, org: UU
     assert held
     done = ClaimOutcome(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
     with db.transaction(org) as connection:
-        claims.leave(connection, held, done)
+        claims.end(connection, held, done)
     submit(org, priority="high", concurrency_key="k")
     high = next(queue for queue in client.get("/v1/queues").json() if queue["priority"] == "high")
     assert (high["queued"], high["parked"]) == (1, 1)

@@ -41,7 +41,7 @@ def test_every_tool_that_the_gym_needs_is_there() -> None:
         "create_resource", "read_resource", "list_resources", "update_resource", "delete_resource", "book_class",
         "cancel_booking", "reschedule_booking", "charge_client", "refund_payment", "request_approval",
         "escalate_issue", "notify_coordinators",
-    }  # fmt: skip
+    }, "This list names every tool of the platform and of the gym."  # fmt: skip
 
 
 def test_clients_are_found_by_name_without_accents_by_mail_and_by_phone(org: UUID) -> None:

@@ -45,7 +45,7 @@ def clock(org: UUID) -> Iterator[Clock]:
 
 @pytest.fixture
 def client(config: Settings, org: UUID) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("deadlines", 1), raise_server_exceptions=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
         yield made
 
@@ -56,7 +56,7 @@ def wait_for(org: UUID, what: str, **more: Any) -> UUID:
     held = claim(org, submit(org, **more).id)
     assert held is not None
     with db.transaction(org) as connection:
-        claims.leave(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for=what))
+        claims.end(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for=what))
     return held.id
 
 
@@ -144,7 +144,7 @@ def test_a_task_in_doubt_waits_on_until_its_outcome_is_settled(org: UUID, clock:
     with db.transaction(org) as connection:
         step = StepRecord(seq=1, stage="act", name="ring_bell", status="begun", output={"call_id": "c"}, duration_ms=1)
         claims.record_steps(connection, held, [JournalLine(step, held.id)])
-        claims.leave(connection, held, ClaimOutcome(status="failed", outcome="failed"))
+        claims.end(connection, held, ClaimOutcome(status="failed", outcome="failed"))
     pass_deadline(clock)
     assert (look(org, held.id).status, look(org, held.id).waiting_for) == ("waiting", "outcome")
     with db.transaction(org) as connection:

@@ -1,5 +1,6 @@
 """Dispatch on the real tables: lanes, turns, limits, keys in order, pauses, and what a waiting task says of itself."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from domain.tasks import service as tasks
 from domain.tasks.schemas import PRIORITIES
 from tests.support.clock import movable_clock
 from tests.support.factories import change_agent, claim, dispatch, make_organisation, register_worker, submit
+from tests.support.servers import wait_until
 
 LEASE = timedelta(seconds=10)
 
@@ -38,13 +40,13 @@ def start(org: UUID, task_id: UUID, number: int = 0) -> Claimed:
     return held
 
 
-def leave(org: UUID, held: Claimed, **outcome: Any) -> None:
+def end_claim(org: UUID, held: Claimed, **outcome: Any) -> None:
     with db.transaction(org) as connection:
-        claims.leave(connection, held, ClaimOutcome(**outcome))
+        claims.end(connection, held, ClaimOutcome(**outcome))
 
 
 def succeed(org: UUID, held: Claimed) -> None:
-    leave(org, held, status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
+    end_claim(org, held, status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
 
 
 def limit(org: UUID, **limits: int | None) -> None:
@@ -56,6 +58,25 @@ def reason(org: UUID, task_id: UUID) -> tuple[str | None, str]:
     with db.system_transaction() as connection:
         found = why(connection, org, task_id, LEASE)
     return found.waiting_for, found.why
+
+
+def test_two_changes_of_different_limits_both_stand(org: UUID) -> None:
+    with ThreadPoolExecutor(1) as other, db.system_transaction() as first:
+        dispatching.set_organisation_limits(first, org, {"weight": 3})
+        second = other.submit(limit, org, max_in_flight=7)
+        wait_until(lambda: _waits_for_a_lock(second), what="the second change waits for the first")
+    second.result()
+    with db.system_transaction() as connection:
+        found = dispatching.limits(connection, org)
+    assert (found.weight, found.max_in_flight) == (3, 7)
+
+
+def _waits_for_a_lock(change: Future[None]) -> bool:
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%organisations%'"
+    )
+    with db.system_transaction() as connection:
+        return change.done() or connection.execute(waiting).scalar_one() > 0
 
 
 def test_another_organisations_one_task_goes_before_thousands_of_the_first(org: UUID) -> None:
@@ -216,12 +237,12 @@ def test_the_head_blocks_those_behind_it_whatever_it_waits_for(org: UUID) -> Non
         submit(org, concurrency_key="k", priority="critical"),
     )
     (due,) = dispatch()
-    leave(org, start(org, due.id), status="queued", outcome="retry", counted=True, delay=timedelta(hours=1))
+    end_claim(org, start(org, due.id), status="queued", outcome="retry", counted=True, delay=timedelta(hours=1))
     assert dispatch() == []
     with db.transaction(org) as connection:
         connection.execute(text("UPDATE tasks SET run_after = rota_now() WHERE id = :id"), {"id": head.id})
     (due,) = dispatch()
-    leave(org, start(org, due.id, 1), status="waiting", outcome="waiting", waiting_for="approval")
+    end_claim(org, start(org, due.id, 1), status="waiting", outcome="waiting", waiting_for="approval")
     assert dispatch() == []
     assert "(waiting, waiting for approval)" in reason(org, follower.id)[1]
     with db.transaction(org) as connection:
@@ -236,7 +257,7 @@ def test_however_the_head_ends_the_next_goes_on(org: UUID, ending: str) -> None:
     follower = submit(org, concurrency_key="k")
     if ending == "failed":
         dispatch()
-        leave(org, start(org, head.id), status="failed", outcome="failed", counted=True)
+        end_claim(org, start(org, head.id), status="failed", outcome="failed", counted=True)
     elif ending == "expired":
         with db.system_transaction() as connection:
             connection.execute(text("UPDATE tasks SET expires_at = rota_now() WHERE id = :id"), {"id": head.id})
@@ -425,6 +446,90 @@ def test_every_stage_of_a_tasks_life_is_explained(org: UUID) -> None:
         "worker",
         "No living worker serves the queue normal: start one with `rota worker`.",
     )
+
+
+def test_what_keeps_a_queued_task_from_starting_is_explained_before_its_place_in_the_line(org: UUID) -> None:
+    with movable_clock() as clock:
+        expiring = submit(org, expires_at=clock.now() + timedelta(hours=1))
+        late = submit(org, deadline=clock.now() + timedelta(hours=1))
+        key = submit(org, "a", concurrency_key="talk"), submit(org, "b", concurrency_key="talk", deadline=late.deadline)
+        clock.move(timedelta(hours=2))
+        assert reason(org, expiring.id)[1] == "It was not started in time and is about to be marked as expired."
+        for task in (late, key[1]):
+            assert reason(org, task.id) == ("time", "Its deadline has passed; it is about to be ended as expired.")
+    with db.transaction(org) as connection:
+        dispatching.pause(connection, org, "agent", "support-assistant", "being rewritten")
+    plain = submit(org)
+    assert reason(org, plain.id) == ("paused", "The agent support-assistant is paused (being rewritten).")
+    change_agent(org, "support-assistant", enabled=False)
+    assert reason(org, plain.id)[0] == "agent_off"
+    with db.system_transaction() as connection:
+        connection.execute(text("UPDATE users SET disabled_at = rota_now() WHERE org_id = :org"), {"org": org})
+    assert reason(org, plain.id)[0] == "user"
+
+
+def test_a_task_behind_others_of_its_key_names_the_first_and_counts_the_rest(org: UUID) -> None:
+    head, second, third = (submit(org, message, concurrency_key="talk").id for message in ("a", "b", "c"))
+    submit(org, "other", concurrency_key="another talk")
+    assert reason(org, head) == ("key", "It is next with the key 'talk' and is about to be let go.")
+    dispatch()
+    held = start(org, head)
+    rule = "Tasks with the key 'talk' run one after the other:"
+    assert reason(org, second) == ("key", f"{rule} {head} (running) first.")
+    assert reason(org, third) == ("key", f"{rule} {head} (running) and 1 more first.")
+    end_claim(org, held, status="waiting", outcome="waiting", waiting_for="approval")
+    assert reason(org, second) == ("key", f"{rule} {head} (waiting, waiting for approval) first.")
+    assert reason(org, head) == ("approval", "A person must decide on an action that it proposes: rota approvals.")
+    with db.transaction(org) as connection:
+        tasks.cancel(connection, head)
+    assert reason(org, head) == (None, "It was cancelled, and waits for nothing.")
+    assert reason(org, second) == ("key", "It is next with the key 'talk' and is about to be let go.")
+    assert reason(org, third) == ("key", f"{rule} {second} (queued) first.")
+
+
+def test_a_task_that_is_tried_again_later_names_the_time_and_the_error(org: UUID) -> None:
+    task = submit(org).id
+    dispatch()
+    held = start(org, task)
+    error = {"kind": "overloaded", "message": "The provider is down."}
+    end_claim(org, held, status="queued", outcome="retry", counted=True, delay=timedelta(minutes=5), error=error)
+    assert reason(org, task) == ("time", "Its time comes in 5 min after an error (The provider is down.).")
+
+
+def test_a_published_task_names_its_queue_and_whether_anybody_serves_it(org: UUID) -> None:
+    task = submit(org).id
+    dispatch()
+    word, sentence = reason(org, task)
+    assert (word, sentence.startswith("It has been on the queue normal for ")) == ("worker", True)
+    assert "the 1 slots of its workers are taken" in sentence
+    with db.system_transaction() as connection:
+        connection.execute(text("UPDATE workers SET queues = '{high}'"))
+    assert reason(org, task)[1] == "No living worker serves the queue normal: start one with `rota worker`."
+    with db.system_transaction() as connection:
+        connection.execute(text("UPDATE workers SET queues = '{normal}'"))
+    held = start(org, task)
+    with db.transaction(org) as connection:
+        tasks.cancel(connection, task)
+    assert reason(org, task) == (None, "It is running on w1; it was asked to stop.")
+    end_claim(org, held, status="queued", outcome="released", error={"kind": "cancelled", "message": "On request."})
+    assert reason(org, task) == (None, "It was cancelled, and waits for nothing. On request.")
+
+
+def test_a_task_that_is_next_says_whether_a_dispatcher_is_at_work(org: UUID) -> None:
+    task = submit(org).id
+    submit(make_organisation(f"other-{org.hex[-8:]}"))  # another organisation's tasks are not before it
+    with db.system_transaction() as connection:
+        connection.execute(text("DELETE FROM leaders"))
+        connection.execute(
+            text("INSERT INTO leaders (duty, process, backend_pid) VALUES ('dispatcher', 'p', 1), ('other', 'p', 2)")
+        )
+        said = "It is due and next in its line; the dispatcher takes it as soon as its queue has room."
+        assert why(connection, org, task, LEASE).why == said
+        connection.execute(text("UPDATE leaders SET last_seen_at = rota_now() - interval '11 s' WHERE process = 'p'"))
+        connection.execute(text("UPDATE leaders SET last_seen_at = rota_now() WHERE duty = 'other'"))
+        said = "No dispatcher is at work: start one with `rota dispatcher`."
+        assert why(connection, org, task, LEASE).why == said
+        connection.execute(text("DELETE FROM leaders"))
 
 
 def test_another_organisations_task_is_not_explained(org: UUID) -> None:

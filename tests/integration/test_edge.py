@@ -28,8 +28,9 @@ from tests.support.servers import SECRET_KEY, configured, wait_until
 
 @pytest.fixture
 def client(config: Settings, org: UUID) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False, follow_redirects=False) as made:
+    with TestClient(make_app(), client=("edge", 1), raise_server_exceptions=False, follow_redirects=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
+        made.headers["accept"] = "application/json"  # streams would not end
         yield made
 
 

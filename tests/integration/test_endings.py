@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,12 +24,15 @@ from api.app import make_app
 from business.crm import service as crm
 from business.duties import lapse_charges
 from core import db
-from core.errors import NotPermitted
+from core.errors import Conflict, InvalidInput, NotPermitted
 from core.ids import new_id
 from core.settings import ROOT, Settings
 from domain.channels import service as channels
 from domain.channels.schemas import EmailChannel, NewWebhook
 from domain.contacts import service as contacts
+from domain.office import endings, records, times
+from domain.office import service as office
+from domain.office.schemas import EventKind, EventOutcome, NewEvent
 from domain.wallet import service as wallet
 from domain.wallet.schemas import TopUp
 from tests.support.clock import Clock, movable_clock
@@ -37,7 +42,7 @@ from tests.support.outbox import deliver_all
 from tests.support.servers import SECRET_KEY, serving
 from workers.duties.office import attend_office
 
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 @pytest.fixture
@@ -475,6 +480,145 @@ def test_a_campaign_is_launched_only_where_its_messages_can_leave_and_by_who_may
 def test_a_campaign_for_people_who_may_not_be_written_to_is_not_made(org: UUID, people: dict[str, UUID]) -> None:
     with pytest.raises(Exception, match="1 has cancelled"):
         draft(org, status="cancelled")
+
+
+def test_a_campaign_whose_channel_was_removed_is_a_draft_again_and_says_what_to_do(
+    client: TestClient, org: UUID, people: dict[str, UUID], box: Mailbox
+) -> None:
+    path = f"/v1/campaigns/{draft(org)['campaign_id']}"
+    client.post(f"{path}/launch")
+    with db.transaction(org) as connection:
+        channels.remove_channel(connection, "email")
+    attend_office()
+    shown = client.get(path).json()
+    assert (shown["status"], shown["members"]) == ("draft", {"chosen": 2})
+    assert shown["note"].startswith("Stopped: This organisation has no email channel")
+    assert shown["note"].endswith("Then launch it again.")
+
+
+def test_two_who_carry_on_a_campaign_at_once_write_to_each_member_once_and_finish_it_once(
+    client: TestClient, org: UUID, people: dict[str, UUID], box: Mailbox
+) -> None:
+    path = f"/v1/campaigns/{draft(org)['campaign_id']}"
+    client.post(f"{path}/launch")
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(endings.attend, [org] * 3))
+        deliver_all(org)
+        list(pool.map(endings.attend, [org] * 3))
+    assert client.get(path).json()["status"] == "finished"
+    assert sorted(to for to, _, body in box.texts() if body.endswith(", come back!")) == [
+        "ana@example.com", "ben@example.com",
+    ]  # fmt: skip
+    assert told(org) == ["campaign.drafted", "campaign.finished"]
+
+
+def test_members_are_listed_in_pages_and_a_campaign_that_is_over_is_not_launched(
+    client: TestClient, org: UUID, people: dict[str, UUID], box: Mailbox
+) -> None:
+    path = f"/v1/campaigns/{draft(org)['campaign_id']}"
+    [first] = client.get(f"{path}/members", params={"limit": 1}).json()
+    [second] = client.get(f"{path}/members", params={"limit": 5, "after": first["client_id"]}).json()
+    assert sorted([first["name"], second["name"]]) == ["Ana", "Ben"]
+    assert client.get(f"{path}/members", params={"after": second["client_id"]}).json() == []
+    for _ in range(2):
+        assert client.post(f"{path}/cancel").json()["status"] == "cancelled"
+    refused = client.post(f"{path}/launch")
+    assert (refused.status_code, "is cancelled; it must be draft" in refused.text) == (409, True)
+    assert client.get(f"/v1/campaigns/{new_id()}/members").status_code == 404
+
+
+def test_two_who_hand_over_a_post_at_once_tell_of_it_once(client: TestClient, org: UUID, clock: Clock) -> None:
+    schedule_post(org, clock)
+    clock.move(timedelta(hours=2))
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(endings.attend, [org] * 3))
+    assert told(org) == ["post.due"]
+
+
+def test_an_event_reported_twice_stays_as_it_was_reported_first(client: TestClient, org: UUID) -> None:
+    at = (Clock().now() + DAY).isoformat()
+    event = use(org, "schedule_facility_tour", lead_id=str(make_row(org, "leads")), starts_at=at)["event_id"]
+    path = f"/v1/calendar-events/{event}/outcome"
+    first = client.post(path, json={"outcome": "held", "note": "came"}).json()
+    assert client.post(path, json={"outcome": "held", "note": "another note"}).json() == first
+    refused = client.post(path, json={"outcome": "cancelled"})
+    assert (refused.status_code, "what can follow is nothing: it has ended" in refused.text) == (409, True)
+
+
+# ── the calendar ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who makes a record."""
+
+    org_id: UUID
+    task_id: UUID = field(default_factory=new_id)
+    agent: str = "a"
+
+
+def add_event(org: UUID, starts_at: datetime, kind: EventKind = "tour", hours: float = 1) -> UUID:
+    with db.transaction(org) as connection:
+        made = office.add_event_alone(
+            connection,
+            Author(org),
+            NewEvent(kind, "x"),
+            starts_at=starts_at,
+            duration=timedelta(hours=hours),
+            zone=ZONE,
+        )
+    found: UUID = made["event_id"]
+    return found
+
+
+def test_events_of_a_kind_may_touch_and_not_overlap_and_other_kinds_do_not_matter(org: UUID, clock: Clock) -> None:
+    clock.move_to(datetime(2027, 3, 1, 12, tzinfo=ZONE))
+    ten = datetime(2027, 3, 2, 10, tzinfo=ZONE)
+    first = add_event(org, ten)
+    for starts, hours in ((ten, 1), (ten - HOUR / 2, 1), (ten + HOUR / 2, 0.1), (ten - HOUR, 3)):
+        with pytest.raises(Conflict, match=r"Another tour is at 2027-03-02T10:00\+01:00"):
+            add_event(org, starts, hours=hours)
+    add_event(org, ten - HOUR)
+    add_event(org, ten + HOUR)
+    add_event(org, ten, "reminder")
+    with db.transaction(org) as connection:
+        records.settle_event(connection, first, EventOutcome(outcome="cancelled"))
+    add_event(org, ten)
+    add_event(make_organisation(f"org-{new_id().hex[-12:]}"), ten)
+
+
+@pytest.mark.parametrize(
+    ("starts_at", "said"),
+    [
+        (datetime(2027, 3, 1, 12, tzinfo=ZONE), "2027-03-01T12:00+01:00 has passed"),
+        (datetime(2027, 3, 1, 11, 59), "2027-03-01T11:59+01:00 has passed"),  # noqa: DTZ001  by the gym's clock
+        (datetime(2033, 1, 1, tzinfo=ZONE), "2033 is no year to plan for"),
+        (datetime(1, 1, 1, tzinfo=UTC), "1 is no year to plan for"),
+        (datetime(9999, 12, 31, 23, tzinfo=UTC), "9999 is no year to plan for"),
+    ],
+)
+def test_an_event_lies_ahead_by_five_years_at_most(org: UUID, clock: Clock, starts_at: datetime, said: str) -> None:
+    clock.move_to(datetime(2027, 3, 1, 12, tzinfo=ZONE))
+    with pytest.raises(InvalidInput) as refused:
+        add_event(org, starts_at)
+    assert refused.value.message.startswith(said)
+
+
+def test_a_day_of_the_calendar_is_the_organisations_also_when_it_has_23_or_25_hours(org: UUID, clock: Clock) -> None:
+    def seen(first: date, last: date) -> list[Any]:
+        with db.transaction(org) as connection:
+            found = office.view_calendar(connection, first=first, last=last, kind=None, zone=ZONE, limit=50)
+        return [event["starts_at"] for event in found]
+
+    clock.move_to(datetime(2027, 3, 1, 12, tzinfo=ZONE))
+    for day in (date(2027, 3, 28), date(2027, 10, 31)):  # the clocks are set forward, and back
+        midnight = datetime.combine(day, time.min, ZONE)
+        following = datetime.combine(day + DAY, time.min, ZONE)
+        for starts in (midnight - MINUTE, midnight, following - MINUTE, following):
+            add_event(org, starts, hours=0.01)
+        assert seen(day, day) == [times.shown(one, ZONE) for one in (midnight, following - MINUTE)]
+        assert len(seen(day - DAY, day + DAY)) == 4
+        assert seen(day, day - DAY) == []
 
 
 # ── from the command line ────────────────────────────────────────────────────────────────────────────────────────────

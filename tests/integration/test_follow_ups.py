@@ -22,13 +22,23 @@ from core.ids import new_id
 from core.settings import Settings, settings
 from domain.channels import delivery, queries
 from domain.channels import service as channels
-from domain.channels.schemas import EmailChannel, GatewaySettings, Room
+from domain.channels.schemas import EmailChannel, GatewaySettings, Outgoing, Room
 from domain.claims import service as claims
 from domain.claims.schemas import ClaimOutcome
 from domain.followups import sweep
 from domain.followups.schemas import RuleFields
 from tests.support.clock import Clock, movable_clock
-from tests.support.factories import ZONE, change_agent, claim, look, make_key, make_row, make_user, owner_of
+from tests.support.factories import (
+    ZONE,
+    change_agent,
+    claim,
+    look,
+    make_key,
+    make_organisation,
+    make_row,
+    make_user,
+    owner_of,
+)
 from tests.support.mail import Mailbox, mail_server
 from tests.support.servers import SECRET_KEY
 from workers.duties import follow_ups as duties
@@ -58,7 +68,7 @@ def box(org: UUID) -> Iterator[Mailbox]:
 
 @pytest.fixture
 def client(org: UUID, clock: Clock, box: Mailbox) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("follow_ups", 1), raise_server_exceptions=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
         yield made
 
@@ -130,7 +140,7 @@ def write(org: UUID, row: dict[str, Any], body: str = "How are you?") -> dict[st
         answer = tool.run(context, tool.validate({"subject": "A word", "body": body}))
     if held:
         with db.transaction(org) as connection:
-            claims.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
+            claims.end(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
     return answer
 
 
@@ -692,7 +702,7 @@ def test_what_is_not_written_has_failed(
         held = claim(org, UUID(row["task_id"]))
         assert held
         with db.transaction(org) as connection:
-            claims.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
+            claims.end(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
         attend(org)
     first, *_ = found(client)
     assert first["status"] == "failed"
@@ -912,7 +922,7 @@ def quick(client: TestClient, **more: Any) -> None:
     switch(client, "quotes", steps=[{"after": "PT0S", "brief": "x"}], **more)
 
 
-def in_hand(org: UUID, client: TestClient) -> dict[str, Any]:
+def in_hand(org: UUID, client: TestClient) -> Outgoing:
     """A follow-up whose message a sender has in hand."""
     sweep.plan(org)
     attend(org)
@@ -921,7 +931,7 @@ def in_hand(org: UUID, client: TestClient) -> dict[str, Any]:
     with db.system_transaction() as connection:
         room = Room(["email"], messages=1, to_troubled=1, of_organisation=8, of_receiver=8, served=[])
         (taken,) = queries.take_due(connection, room)
-        return dict(taken)
+        return taken
 
 
 def test_what_was_being_sent_when_they_said_stop_is_not_sent_again(
@@ -932,7 +942,7 @@ def test_what_was_being_sent_when_they_said_stop_is_not_sent_again(
     taken = in_hand(org, client)
     reply(client, contact=str(ana), body="STOP")
     with db.system_transaction() as connection:
-        again = {"id": taken["id"], "attempts": taken["attempts"], "status": "queued", "delay": timedelta(seconds=5)}
+        again = {"id": taken.id, "attempts": taken.attempts, "status": "queued", "delay": timedelta(seconds=5)}
         assert queries.note_result(connection, again) == "cancelled"
     clock.move(timedelta(minutes=1))
     deliver()
@@ -952,10 +962,10 @@ def test_a_message_of_unknown_outcome_ends_its_follow_up_and_is_not_sent_again(
     attend(org)
     (row,) = found(client)
     assert (row["status"], row["reason"]) == ("failed", "nobody knows whether it left")
-    again = client.post(f"/v1/messages/{taken['id']}/outcome", json={"outcome": "send_again"})
+    again = client.post(f"/v1/messages/{taken.id}/outcome", json={"outcome": "send_again"})
     assert again.status_code == 409
     assert "Nobody wants this message" in again.json()["detail"]
-    assert client.post(f"/v1/messages/{taken['id']}/outcome", json={"outcome": "not_sent"}).status_code == 200
+    assert client.post(f"/v1/messages/{taken.id}/outcome", json={"outcome": "not_sent"}).status_code == 200
 
 
 def test_a_change_of_preferences_leaves_the_others(client: TestClient, org: UUID, ana: UUID) -> None:
@@ -1102,3 +1112,101 @@ def test_a_long_correspondence_is_shortened(client: TestClient, org: UUID, ana: 
     attend(org)
     (row,) = found(client)
     assert len(str(look(org, UUID(row["task_id"])).input)) < 10_000
+
+
+# ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_rule_of_a_pack_that_is_not_installed_is_not_there_and_starts_nothing(
+    client: TestClient, org: UUID, ana: UUID
+) -> None:
+    switch(client, "quotes")
+    put_quote(client, ana)
+    with db.transaction(org) as connection:
+        statement = (
+            """UPDATE follow_up_rules SET slug = 'foreign', fields = jsonb_set(fields, '{trigger,kind}', '"x"')"""
+        )
+        connection.execute(text(statement))
+    assert sweep.plan(org).planned == 0
+    for method, path in (("get", ""), ("post", "/switch")):
+        answer = client.request(method, f"/v1/follow-up-rules/foreign{path}", json={"is_on": True})
+        assert (answer.status_code, "There is no rule called 'foreign'" in answer.text) == (404, True)
+    assert "foreign" not in {rule["slug"] for rule in client.get("/v1/follow-up-rules").json()}
+
+
+def test_switching_on_what_is_on_loses_nothing_that_began_meanwhile(
+    client: TestClient, org: UUID, ana: UUID, clock: Clock
+) -> None:
+    first = switch(client, "quotes")
+    clock.move(HOUR)
+    put_quote(client, ana)
+    clock.move(HOUR)
+    assert switch(client, "quotes")["on_since"] == first["on_since"]
+    assert sweep.plan(org).planned == 3
+
+
+def test_a_rule_that_comes_with_rota_is_reset_when_it_is_removed(client: TestClient, org: UUID, ana: UUID) -> None:
+    before = client.get("/v1/follow-up-rules/quotes").json()
+    switch(client, "quotes", name="Changed", steps=[{"after": "PT1H", "brief": "x"}])
+    put_quote(client, ana)
+    assert sweep.plan(org).planned == 1
+    assert client.delete("/v1/follow-up-rules/quotes").status_code == 204
+    assert client.get("/v1/follow-up-rules/quotes").json() == before
+    assert client.delete("/v1/follow-up-rules/quotes").status_code == 404
+    assert [(row["status"], row["reason"]) for row in found(client)] == [("stopped", "the rule was taken away")]
+
+
+# ── lists and results ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_follow_ups_are_listed_in_pages_and_of_ones_own_organisation_only(
+    client: TestClient, org: UUID, ana: UUID
+) -> None:
+    switch(client, "quotes")
+    put_quote(client, ana)
+    sweep.plan(org)
+    pages: list[list[str]] = []
+    wanted: dict[str, Any] = {"limit": 2}
+    for _ in range(2):
+        pages.append([row["id"] for row in client.get("/v1/follow-ups", params=wanted).json()])
+        wanted["before"] = pages[-1][-1]
+    assert [len(page) for page in pages] == [2, 1]
+    assert client.get("/v1/follow-ups", params=wanted).json() == []
+    ids = [row for page in pages for row in page]
+    assert ids == sorted(ids, reverse=True)
+    assert found(client, contact=str(new_id())) == found(client, rule="carts") == found(client, status="sent") == []
+    other = make_organisation(f"org-{new_id().hex[-12:]}")
+    stranger = {"authorization": f"Bearer {make_key(other, SECRET_KEY)}"}
+    assert client.get("/v1/follow-ups", headers=stranger).json() == []
+    assert client.get(f"/v1/follow-ups/{ids[0]}", headers=stranger).status_code == 404
+    assert client.post(f"/v1/follow-ups/{ids[0]}/stop", headers=stranger).status_code == 404
+    assert statuses(client) == ["planned"] * 3
+
+
+def test_results_add_up_by_variant_and_currency_and_only_since_the_day_asked_for(
+    client: TestClient, org: UUID, ana: UUID, clock: Clock
+) -> None:
+    switch(client, "quotes", steps=[{"after": "PT1H", "brief": "x"}])
+    for _ in range(5):
+        put_quote(client, ana)
+    sweep.plan(org)
+    rows = found(client)
+    earned = [("plain", "480.10", "EUR"), ("plain", "19.90", "EUR"), ("plain", "7", "USD"), ("warm", "1", "EUR")]
+    with db.transaction(org) as connection:
+        statement = text(
+            "UPDATE follow_ups SET status = 'sent', due_at = NULL, sent_at = wanted_at, ended_at = wanted_at,"
+            " converted_at = wanted_at, revenue = :revenue, currency = :currency, channel = 'email', variant = :variant"
+            " WHERE id = :id"
+        )
+        for row, (variant, revenue, currency) in zip(rows, earned, strict=False):
+            bound = {"id": row["id"], "variant": variant, "revenue": revenue, "currency": currency}
+            connection.execute(statement, bound)
+    plain, warm, planned = client.get("/v1/follow-ups/effectiveness").json()
+    assert (plain["planned"], plain["sent"], plain["converted"], plain["answered"]) == (3, 3, 3, 0)
+    assert {name: Decimal(total) for name, total in plain["revenue"].items()} == {"EUR": 500, "USD": 7}
+    assert (warm["variant"], warm["sent"], warm["revenue"].keys()) == ("warm", 1, {"EUR"})
+    assert (planned["channel"], planned["planned"], planned["revenue"]) == (None, 1, {})
+    later = (clock.now() + 2 * HOUR).isoformat()
+    assert client.get("/v1/follow-ups/effectiveness", params={"since": later}).json() == []
+    clock.move(91 * DAY)
+    assert client.get("/v1/follow-ups/effectiveness").json() == []

@@ -57,7 +57,7 @@ def logs() -> Iterator[None]:
     """Logs as a worker writes them: they print the exception, which is foreign code too."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    configure_logging()
+    configure_logging(secrets=())
     yield
     root.handlers[:], _ = before
     root.setLevel(before[1])

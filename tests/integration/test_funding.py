@@ -195,7 +195,7 @@ def test_set_up_sells_tokens_only_where_it_is_told_to(config: Settings) -> None:
     assert set_up(slug).returncode == 0
     assert stands() == (False, 0)
     refused = set_up(slug, "--tokens", "5")
-    assert (refused.returncode, "add --prepaid" in refused.stderr) == (2, True)
+    assert (refused.returncode, "--tokens needs --prepaid" in refused.stderr) == (2, True)
     assert set_up(slug, "--prepaid").returncode == 0
     assert stands() == (True, 1_000)
     assert set_up(slug, "--no-prepaid").returncode == 0

@@ -22,7 +22,7 @@ from tests.support.servers import SECRET_KEY
 
 @pytest.fixture
 def client(config: Settings, org: UUID) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("health", 1), raise_server_exceptions=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
         yield made
 

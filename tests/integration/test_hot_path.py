@@ -22,7 +22,7 @@ from agents.llm.models import Models
 from agents.reference import ReferenceCache
 from agents.tools import TOOLS
 from api.app import make_app
-from api.routes.tasks import _acceptance
+from api.routes.tasks import _batches
 from core import db, engines, prepared, refusals
 from core.crypto import parse_api_key, secret_digest
 from core.errors import Unavailable
@@ -34,7 +34,7 @@ from domain.billing.schemas import BudgetFields, MoneyFacts, PriceFields
 from domain.claims import queries as claim_queries
 from domain.claims import service as claims
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Due, Offer, SubmissionContext
+from domain.tasks.schemas import Due, NewTask, SubmissionContext
 from domain.tenants import queries as tenant_queries
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Correction
@@ -96,14 +96,14 @@ def leave_only(org: UUID, tokens: int) -> None:
 def test_many_are_accepted_at_once_each_on_its_own_terms(org: UUID) -> None:
     terms = SubmissionContext(user_id=owner_of(org))
     offers = [
-        Offer(submission("one", concurrency_key="c"), terms),
-        Offer(submission("two"), terms, "k"),
-        Offer(submission("two"), terms, "k"),
-        Offer(submission("three", agent="nobody"), terms),
-        Offer(submission("four", concurrency_key="c"), terms),
-        Offer(submission("five", concurrency_key="d", contact=new_id()), terms.model_copy(update={"scopes": ["x"]})),
+        NewTask(submission("one", concurrency_key="c"), terms),
+        NewTask(submission("two"), terms, "k"),
+        NewTask(submission("two"), terms, "k"),
+        NewTask(submission("three", agent="nobody"), terms),
+        NewTask(submission("four", concurrency_key="c"), terms),
+        NewTask(submission("five", concurrency_key="d", contact=new_id()), terms.model_copy(update={"scopes": ["x"]})),
     ]
-    found = tasks.accept(prepared.SingleStatement(org), offers)
+    found = tasks.submit_many(prepared.SingleStatement(org), offers)
     assert [task and task.input["message"] for task in found] == ["one", "two", None, None, "four", "five"]
     written = rows(
         org,
@@ -115,7 +115,7 @@ def test_many_are_accepted_at_once_each_on_its_own_terms(org: UUID) -> None:
         ("five", "d", 1, True, ["x"]),
     ]  # fmt: skip
     assert len({row.xmin for row in written}) == 1
-    again = tasks.accept(prepared.SingleStatement(org), [Offer(submission("six", concurrency_key="c"), terms)])
+    again = tasks.submit_many(prepared.SingleStatement(org), [NewTask(submission("six", concurrency_key="c"), terms)])
     assert rows(org, "SELECT key_position FROM tasks WHERE id = :id", id=again[0].id if again[0] else None) == [(3,)]
 
 
@@ -133,7 +133,7 @@ def test_submissions_that_come_together_are_one_transaction_and_a_bad_one_harms_
             first = pool.submit(client.post, "/v1/tasks", json=bodies[0], headers={"idempotency-key": "k"})
             wait_until(lambda: is_somebody_waiting_for(pid))
             others = [pool.submit(client.post, "/v1/tasks", json=body) for body in bodies]
-            wait_until(lambda: len(_acceptance._waiting[org, None]) == len(bodies))
+            wait_until(lambda: len(_batches._waiting[org, None]) == len(bodies))
         assert first.result().status_code == 409
         assert [other.result().status_code for other in others] == [202] * 5 + [404] + [202]
     together = rows(org, "SELECT DISTINCT xmin::text FROM tasks WHERE idempotency_key IS NULL")
@@ -142,11 +142,16 @@ def test_submissions_that_come_together_are_one_transaction_and_a_bad_one_harms_
 
 def test_what_the_database_refuses_is_told_and_its_neighbours_are_there_once(org: UUID) -> None:
     terms = SubmissionContext(user_id=owner_of(org))
-    stranger = Offer(submission("refused"), SubmissionContext(user_id=new_id()))  # there is no such user
-    offers = [Offer(submission("first"), terms), Offer(submission("a"), terms), stranger, Offer(submission("b"), terms)]
+    stranger = NewTask(submission("refused"), SubmissionContext(user_id=new_id()))  # there is no such user
+    offers = [
+        NewTask(submission("first"), terms),
+        NewTask(submission("a"), terms),
+        stranger,
+        NewTask(submission("b"), terms),
+    ]
 
     async def submit_all() -> list[Any]:
-        return await asyncio.gather(*(_acceptance.add((org, None), offer) for offer in offers), return_exceptions=True)
+        return await asyncio.gather(*(_batches.add((org, None), offer) for offer in offers), return_exceptions=True)
 
     *_, refused, _ = done = asyncio.run(submit_all())
     assert refusals.is_refusal(refused)
@@ -172,7 +177,7 @@ def test_a_key_with_a_wrong_secret_sees_nothing_and_leaves_nothing_on_the_connec
     assert tenant_queries.owner_of_key(key.id, secret_digest("guessed", SECRET_KEY)) == []
     assert rows(org, "SELECT last_used_at FROM api_keys WHERE id = :key", key=key.id) == [(None,)]
     found = tenant_queries.owner_of_key(key.id, digest)
-    assert {(row["org_id"], row["user_id"]) for row in found} == {(org, owner_of(org))}
+    assert {(one.org_id, one.user_id) for one in found} == {(org, owner_of(org))}
     assert rows(org, "SELECT last_used_at IS NOT NULL FROM api_keys WHERE id = :key", key=key.id) == [(True,)]
     with engines.engine(engines.APP).connect() as connection:
         left = prepared.driver(connection).execute(
@@ -209,13 +214,13 @@ def test_a_claim_promises_what_was_asked_for_where_it_is_there(org: UUID) -> Non
     register_worker()
     first, second = submit(org).id, submit(org).id
     leave_only(org, 30)
-    promised = []
+    holds = []
     for task_id in (first, second):
         publish(org, task_id)
         held = claims.claim(prepared.SingleStatement(org, durable=False), task_id, 0, "w1", tokens=20)
         assert held
-        promised.append(held.promised)
-    assert promised == [20, 0]
+        holds.append(held.held_tokens)
+    assert holds == [20, 0]
     with db.transaction(org) as connection:
         balance = wallet.balance(connection, org)
     assert (balance.balance, balance.held, balance.available) == (30, 20, 10)

@@ -11,13 +11,12 @@ from sqlalchemy import Connection, text
 
 from core import db
 from core.errors import Conflict
-from core.ids import new_id
 from domain.claims import service as claims
 from domain.claims.schemas import Claimed, ClaimOutcome, StepRecord
 from domain.dispatch import service as dispatching
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Settlement, SubmissionContext
-from tests.support.factories import claim, dispatch, look, owner_of, register_worker, submission, submit
+from tests.support.factories import claim, dispatch, look, owner_of, record_step, register_worker, submission, submit
 from tests.support.servers import wait_until
 
 Verb = Callable[[Connection], Any]
@@ -75,25 +74,25 @@ class Verbs:
     def finish(self, connection: Connection) -> Any:
         assert self.held
         outcome = ClaimOutcome(status="succeeded", outcome="succeeded", counted=True, result={"answer": "x"})
-        return claims.leave(connection, self.held, outcome)
+        return claims.end(connection, self.held, outcome)
 
     def release(self, connection: Connection) -> Any:
         assert self.held
-        return claims.leave(connection, self.held, ClaimOutcome(status="queued", outcome="released"))
+        return claims.end(connection, self.held, ClaimOutcome(status="queued", outcome="released"))
 
     def step(self, connection: Connection) -> Any:
         assert self.held
         record = StepRecord(seq=0, stage="perceive", name="p", output={}, duration_ms=1)
-        return claims.record_step(connection, self.held, record, new_id()).status
+        return record_step(connection, self.held, record).status
 
     def begin_effect(self, connection: Connection) -> Any:
         assert self.held
         record = StepRecord(seq=1, stage="act", name="pay", status="begun", output={"call_id": "c"}, duration_ms=1)
-        return claims.record_step(connection, self.held, record, new_id()).status
+        return record_step(connection, self.held, record).status
 
     def fail(self, connection: Connection) -> Any:
         assert self.held
-        return claims.leave(connection, self.held, ClaimOutcome(status="failed", outcome="failed", counted=True))
+        return claims.end(connection, self.held, ClaimOutcome(status="failed", outcome="failed", counted=True))
 
     def cancel(self, connection: Connection) -> Any:
         return tasks.cancel(connection, self.task.id).status
@@ -209,7 +208,7 @@ def test_a_follower_accepted_while_the_head_ends_is_not_forgotten(org: UUID) -> 
 
     def finish(connection: Connection) -> Any:
         assert held
-        return claims.leave(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
+        return claims.end(connection, held, ClaimOutcome(status="succeeded", outcome="succeeded", counted=True))
 
     for first, second in ((send, finish), (finish, send)):
         outcomes = interleave(org, first, second)
@@ -231,8 +230,8 @@ def test_of_two_people_who_settle_one_decides(org: UUID, verbs: Verbs) -> None:
     assert verbs.held
     with db.transaction(org) as connection:
         record = StepRecord(seq=0, stage="act", name="p", status="begun", output={"call_id": "c"}, duration_ms=1)
-        claims.record_step(connection, verbs.held, record, new_id())
-        assert claims.leave(connection, verbs.held, ClaimOutcome(status="queued", outcome="retry")) == "waiting"
+        record_step(connection, verbs.held, record)
+        assert claims.end(connection, verbs.held, ClaimOutcome(status="queued", outcome="retry")) == "waiting"
 
     def settle(outcome: Any) -> Verb:
         def say(connection: Connection) -> Any:

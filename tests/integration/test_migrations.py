@@ -53,6 +53,27 @@ def test_every_table_with_an_organisation_has_forced_row_level_security_and_poli
         assert row.roles == ["rota_app", "rota_owner", "rota_system"], row.relname
 
 
+# Tables about people or places that a transaction limited to some locations sees whole, and why.
+_SEEN_EVERYWHERE = {
+    "grants": "where a user may do what is asked before it is known which locations that are",
+    "outbox": "messages are read with a permission for the whole organisation only (decision 0013)",
+}
+
+
+def test_a_table_about_a_contact_or_a_location_is_restricted_to_locations(config: Settings) -> None:
+    with engines.engine(engines.SYSTEM).connect() as connection:
+        unrestricted = connection.execute(
+            text("""
+                SELECT c.relname FROM pg_class c
+                 WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
+                   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY(:columns))
+                   AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
+            """),
+            {"columns": ["contact", "contact_id", "client_id", "lead_id", "location_id"]},
+        ).scalars()
+        assert set(unrestricted) == set(_SEEN_EVERYWHERE), "Its migration calls restrict_to_locations, or says why not."
+
+
 @pytest.mark.parametrize("table", sorted(metadata.tables))
 def test_models_name_the_columns_that_the_migrations_made(config: Settings, table: str) -> None:
     assert _MODELS

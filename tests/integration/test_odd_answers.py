@@ -1,5 +1,6 @@
 """Tasks whose models answer oddly: the real pipeline and tables, and a server that refuses what providers refuse."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,14 +12,14 @@ from sqlalchemy import text
 from agents.llm.models import Models
 from agents.sink import Sink
 from core import db
-from core.model_providers import ProviderName
-from core.settings import Settings
+from core.model_providers import PROVIDERS, ProviderName
+from tests.contract.conftest import MODELS
 from tests.support.desk import Desk
+from tests.support.dialects import dialect_of
 from tests.support.factories import change_agent, submit
-from tests.support.models import Canned, Parrot, asking, saying
+from tests.support.listening import Ear
+from tests.support.models import Canned, Parrot, all_at, asking, saying
 from tests.support.servers import serving
-
-MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +35,7 @@ class Bench:
     def __init__(self, org: UUID, bird: Parrot, url: str) -> None:
         self.org, self.bird = org, bird
         bird.answers, bird.asked, bird.bodies = [], [], []
-        self.desk = Desk(
-            Models(
-                Settings(openai_base_url=f"{url}/v1", anthropic_base_url=url, openai_api_key="k", anthropic_api_key="k")
-            )
-        )
+        self.desk = Desk(Models(all_at(url)))
 
     def uses(self, provider: ProviderName, **changes: Any) -> None:
         change_agent(self.org, "support-assistant", model=MODELS[provider], **({"fallback_model": None} | changes))
@@ -58,17 +55,6 @@ def bench(org: UUID, aviary: tuple[Parrot, str]) -> Iterator[Bench]:
     made.desk.close()
 
 
-def tool_use(*inputs: str, ids: tuple[str, ...] = ("t1", "t2"), name: str = "search_clients") -> Canned:
-    """An answer on Anthropic's wire that asks for tools, with inputs as JSON text."""
-    blocks = ",".join(
-        f'{{"type":"tool_use","id":{json.dumps(call_id)},"name":"{name}","input":{given}}}'
-        for call_id, given in zip(ids, inputs, strict=False)
-    )
-    return Canned(
-        body=f'{{"content":[{blocks}],"stop_reason":"tool_use","usage":{{"input_tokens":9,"output_tokens":4}}}}'
-    )
-
-
 def words(said: str, stop: str = "end_turn") -> Canned:
     """An answer on Anthropic's wire in words."""
     content = [{"type": "text", "text": said}] if said else []
@@ -84,12 +70,11 @@ def answer(said: str | None, finish: str, **usage: Any) -> Canned:
 GIVEN = '{"query": "Ana", "_why": "zz comes after a", "_confidence": 1.0, "_alternatives": "1e16"}'
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_retry_sends_the_very_same_conversation(bench: Bench, provider: ProviderName) -> None:
     bench.uses(provider)
-    ask, say = (
-        (asking(("search_clients", GIVEN)), saying("ok")) if provider == "openai" else (tool_use(GIVEN), words("ok"))
-    )
+    dialect = dialect_of(provider)
+    ask, say = dialect.asking(("c1", "search_clients", GIVEN)), Canned(body=dialect.saying("ok"))
     task = bench.run(ask, Canned(500, {"error": {"message": "oops"}}), say, tries=2)
     assert task.status == "succeeded", task.error
     assert len(bench.bird.bodies) == 3
@@ -103,31 +88,30 @@ def test_a_retry_sends_the_very_same_conversation(bench: Bench, provider: Provid
 ODD_IDS = ("functions.search_clients:0", "toolu_1", "toolu_1", "", "call_" + "x" * 60)
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_odd_ids_and_invented_names_do_not_end_a_task(bench: Bench, provider: ProviderName) -> None:
     bench.uses(provider)
-    one = '{"query": "a"}'
-    if provider == "openai":
-        ask = asking(*[("search_clients", one)] * 4, ("multi_tool_use.parallel", "{}"), ("search_clients", "{"))
-        for call, odd in zip(ask.body["choices"][0]["message"]["tool_calls"], ODD_IDS, strict=False):
-            call["id"] = odd
-        answers = [ask, asking(("search_clients", one)), saying("ok")]
-    else:
-        invented = tool_use("{}", ids=("t1",), name="multi_tool_use.parallel")
-        answers = [tool_use(*[one] * 5, ids=ODD_IDS), invented, words("ok")]
+    dialect = dialect_of(provider)
+    looked = ("search_clients", '{"query": "a"}')
+    many = dialect.asking(*((odd, *looked) for odd in ODD_IDS), ("c6", "multi_tool_use.parallel", "{}"))
+    answers = [many, dialect.asking(("c1", *looked)), Canned(body=dialect.saying("ok"))]
     task = bench.run(*answers)
     assert (task.status, task.result and task.result["answer"]) == ("succeeded", "ok"), task.error
     assert len(bench.bird.asked) == 3
 
 
-@pytest.mark.parametrize("first", ["openai", "anthropic"])
-def test_another_provider_goes_on_with_the_conversation(bench: Bench, first: ProviderName) -> None:
-    other: ProviderName = "anthropic" if first == "openai" else "openai"
+def test_arguments_that_are_no_json_do_not_end_a_task(bench: Bench) -> None:
+    bench.uses("openai")
+    task = bench.run(asking(("search_clients", '{"query": "a"}'), ("search_clients", "{")), saying("ok"))
+    assert (task.status, task.result and task.result["answer"]) == ("succeeded", "ok"), task.error
+
+
+@pytest.mark.parametrize(("first", "other"), list(itertools.permutations(PROVIDERS, 2)))
+def test_another_provider_goes_on_with_the_conversation(bench: Bench, first: ProviderName, other: ProviderName) -> None:
     bench.uses(first, fallback_model=MODELS[other])
-    given = ("search_clients", '{"query": "a"}')
-    asks = {"openai": asking(given, given), "anthropic": tool_use(given[1], given[1], ids=("toolu_9", "toolu_9"))}
-    says = {"openai": saying("ok"), "anthropic": words("ok")}
-    task = bench.run(asks[first], Canned(529, {"error": {"message": "Overloaded"}}), says[other])
+    twice = [("toolu_9", "search_clients", '{"query": "a"}')] * 2
+    say = Canned(body=dialect_of(other).saying("ok"))
+    task = bench.run(dialect_of(first).asking(*twice), Canned(529, {"error": {"message": "Overloaded"}}), say)
     assert (task.status, task.result and task.result["answer"]) == ("succeeded", "ok"), task.error
 
 
@@ -166,7 +150,7 @@ def test_an_answer_that_is_none_is_asked_for_once_more_and_billed(
     bench: Bench, provider: ProviderName, bad: Canned, kind: str
 ) -> None:
     bench.uses(provider)
-    good = words("ok") if provider == "anthropic" else answer("ok", "stop")
+    good = Canned(body=dialect_of(provider).saying("ok"))
     task = bench.run(bad, good)
     assert (task.status, task.result and task.result["answer"], task.model_calls) == ("succeeded", "ok", 2), task.error
     task = bench.run(bad, bad)
@@ -197,15 +181,8 @@ def test_a_stream_that_breaks_off_is_billed_for_what_came(bench: Bench, listenin
 
 @pytest.fixture
 def listening() -> Callable[[Desk], Sink]:
-    class Listener:
-        def wants_words(self) -> bool:
-            return True
-
-        def word(self, seq: int, text: str) -> None:
-            """Somebody reads it."""
-
     def listen(desk: Desk) -> Sink:
-        desk.executor._sink = Listener()
+        desk.executor._sink = Ear()
         return desk.executor._sink
 
     return listen

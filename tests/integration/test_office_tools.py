@@ -98,7 +98,7 @@ def test_every_tool_says_what_it_needs_and_what_it_can_spoil() -> None:
         "list_resources": ("resources", "resources:read", "low"),
         "update_resource": ("resources", "resources:write", "low"),
         "delete_resource": ("resources", "resources:delete", "critical"),
-    }
+    }, "Every tool of OFFICE_TOOLS and RESOURCE_TOOLS has a row here: category, permission, risk."
 
 
 @pytest.mark.parametrize("tool", [*OFFICE_TOOLS, *RESOURCE_TOOLS], ids=lambda tool: tool.name)
@@ -179,7 +179,7 @@ def test_tags_changed_at_once_are_all_kept(org: UUID) -> None:
 def exported(org: UUID, **arguments: Any) -> tuple[dict[str, Any], str]:
     made = use(org, "export_data", **arguments)
     with db.transaction(org) as connection:
-        return made, office.view_export(connection, made["export_id"])["content"]
+        return made, office.view_export(connection, made["export_id"]).content
 
 
 def test_every_kind_of_record_is_exported_in_both_forms(org: UUID) -> None:

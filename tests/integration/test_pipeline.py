@@ -20,6 +20,7 @@ from domain.tasks import service as tasks
 from embedded.rehearsal.server import make_app
 from tests.support.desk import Desk
 from tests.support.factories import change_agent, claim, look, make_row, publish, register_worker, submit
+from tests.support.listening import Ear
 from tests.support.models import Director, Parrot, asking, saying
 from tests.support.servers import serving, wait_until
 
@@ -299,27 +300,18 @@ def test_a_stopped_interrupt_is_seen_before_the_first_step(org: UUID, desk: Desk
     interrupt = Interrupt()
     interrupt.trigger("cancelled")
     with pytest.raises(Stopped):
-        pipeline.run_task(held, desk.workplace.journal(held, interrupt), desk.workplace, interrupt, NobodyListens())
+        pipeline.run_pipeline(held, desk.workplace.journal(held, interrupt), desk.workplace, interrupt, NobodyListens())
     assert look(org, held.id).steps == []
 
 
 def test_what_is_said_can_be_heard_while_it_is_said(org: UUID, desk: Desk) -> None:
-    class Listener:
-        def __init__(self) -> None:
-            self.heard: list[str] = []
-
-        def wants_words(self) -> bool:
-            return True
-
-        def word(self, seq: int, text: str) -> None:
-            self.heard.append(text)
-
     register_worker()
     held = claim(org, submit(org, "who are you?").id)
     assert held is not None
-    listener = Listener()
+    listener = Ear()
     interrupt = Interrupt()
     journal = desk.workplace.journal(held, interrupt)
-    result = pipeline.run_task(held, journal, desk.workplace, interrupt, listener)
+    result = pipeline.run_pipeline(held, journal, desk.workplace, interrupt, listener)
     assert "".join(listener.heard) == result.answer
     assert len(listener.heard) > 3
+    assert listener.is_over

@@ -22,6 +22,8 @@ from core.settings import ROOT, ProviderSetting, Settings, settings
 from core.vault import make_vault, vault
 from domain.billing import service as billing
 from domain.providers import service as providers
+from domain.providers.routing import name_at
+from domain.providers.schemas import ProviderFields
 from domain.tenants import service as tenants
 from domain.tenants.permissions import GOVERN
 from tests.support.desk import Desk
@@ -48,7 +50,7 @@ def birds(aviary: list[tuple[Parrot, str]]) -> list[tuple[Parrot, str]]:
 
 @pytest.fixture
 def client(org: UUID) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("providers_api", 1), raise_server_exceptions=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
         yield made
 
@@ -79,6 +81,48 @@ def put(client: TestClient, name: str, url: str, *models: str, **more: Any) -> A
 
 def uses(org: UUID, model: str, **changes: Any) -> None:
     change_agent(org, "support-assistant", **({"model": model, "fallback_model": None} | changes))
+
+
+def endpoint_of(org: UUID, model: str) -> tuple[str, str] | None:
+    """The endpoint that serves a model to an organisation, and what it calls the model."""
+    with db.transaction(org) as connection:
+        found = providers.endpoint(connection, model)
+        assert billing.money_facts(connection, model).endpoint == found  # read in one statement before each call
+    return None if found is None else (found.name, found.model)
+
+
+def test_a_model_is_found_by_its_name_alone_else_after_its_endpoints(org: UUID) -> None:
+    serves = {"b": ["x", "only-b", "a/x"], "a": ["x", "only-a", "deep/er"], "a-b": ["y"]}
+    with db.transaction(org) as connection:
+        for name, models in serves.items():
+            fields = ProviderFields(url="http://127.0.0.1:9/v1", models=models)
+            providers.put_provider(connection, org, name, fields)
+    expected = {
+        "x": ("a", "x"),  # of several that serve it, the first by name
+        "b/x": ("b", "x"),
+        "a/x": ("b", "a/x"),  # a whole name goes before the name of an endpoint
+        "only-b": ("b", "only-b"),
+        "a/only-b": None,
+        "a/deep/er": ("a", "deep/er"),
+        "a-b/y": ("a-b", "y"),
+        "a/y": None,
+        "X": None,
+        "a/": None,
+        "%": None,
+    }
+    assert {model: endpoint_of(org, model) for model in expected} == expected
+    assert all(found is None or name_at(model, found[0], serves[found[0]]) == found[1]
+               for model, found in expected.items())  # fmt: skip
+
+
+def test_limits_can_name_an_endpoint_that_there_is_and_no_other(org: UUID) -> None:
+    with db.transaction(org) as connection:
+        slug = tenants.get_organisation(connection, org).slug
+        fields = ProviderFields(url="http://127.0.0.1:9/v1", models=["m"])
+        providers.put_provider(connection, org, "mine", fields)
+    labels = {f"{slug}/mine": True, f"{slug}/other": False, "nobody/mine": False, "mine": False, f"{slug}/": False}
+    with db.system_transaction() as connection:
+        assert {label: providers.is_known(connection, label) for label in labels} == labels
 
 
 # ── over the API ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -369,7 +413,7 @@ def test_the_command_line_sets_lists_and_removes(org: UUID, birds: Any) -> None:
             command = [sys.executable, "-m", "cli.main", "providers", *arguments]
             return subprocess.run(command, cwd=ROOT, env=env | more, capture_output=True, text=True, check=False)
 
-        assert "Only the providers of the settings" in rota().stdout
+        assert "No endpoints besides the providers of the settings" in rota().stdout
         assert "give --url and --model" in rota("set", "mine").stderr
         made = rota("set", "mine", "--url", birds[0][1], "-m", "m1", "-m", "m2", "--json", ROTA_PROVIDER_KEY=KEY)
         assert json.loads(made.stdout)[0]["has_key"], made.stderr

@@ -154,7 +154,7 @@ def test_staff_hear_of_it_in_the_app_only_and_see_what_it_is(
     org = a_gym(box, hook, is_demonstration=False)
     with db.transaction(org) as connection:
         everybody = tenants.holders_of(connection, org, ["owner"])
-    assert [one["id"] for one in everybody] == [owner_of(org)]
+    assert [one.id for one in everybody] == [owner_of(org)]
     bird.answers = [asking(("notify_coordinators", '{"title": "Look", "body": "at this"}')), saying("done")]
     rehearsing.run(org, submit(org, "Tell them").id)
     deliver()

@@ -15,13 +15,15 @@ from sqlalchemy import text
 
 from api.app import make_app
 from core import db
+from core.ids import new_id
 from core.settings import Settings
 from domain.claims import service as claims
 from domain.claims.schemas import ClaimOutcome
+from domain.schedules import service as schedules
 from domain.schedules.sweep import sweep
 from domain.tasks.schemas import TaskError
 from tests.support.clock import Clock, movable_clock
-from tests.support.factories import change_agent, claim, make_key, make_user
+from tests.support.factories import change_agent, claim, make_key, make_organisation, make_user
 from tests.support.servers import SECRET_KEY
 from workers.duties import schedules as duties
 
@@ -37,7 +39,7 @@ def clock(config: Settings) -> Iterator[Clock]:
 
 @pytest.fixture
 def client(config: Settings, org: UUID) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("schedules", 1), raise_server_exceptions=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
         yield made
 
@@ -77,7 +79,7 @@ def end(org: UUID, task_id: str, status: Any = "succeeded") -> None:
     assert held
     error = TaskError(kind="bad_request", message="no") if status == "failed" else None
     with db.transaction(org) as connection:
-        claims.leave(connection, held, ClaimOutcome(status=status, outcome=status, counted=True, error=error))
+        claims.end(connection, held, ClaimOutcome(status=status, outcome=status, counted=True, error=error))
 
 
 def number_of_tasks(org: UUID) -> int:
@@ -243,6 +245,16 @@ def test_after_an_outage_what_lies_in_the_window_runs_and_what_is_older_is_noted
     assert sweep(org).attended == 0
 
 
+def test_runs_that_were_all_missed_leave_the_number_of_runs_as_it_was(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    put(times={"kind": "interval", "every": 6 * 3600}, catch_up=3600, remaining_runs=2)
+    clock.move(8 * HOUR)
+    found = sweep(org)
+    assert (found.started, found.missed) == (0, 1)
+    assert client.get("/v1/schedules/hourly").json()["remaining_runs"] == 2
+
+
 def test_a_long_outage_of_a_fast_schedule_is_counted_up_to_a_thousand(
     put: Put, client: TestClient, org: UUID, clock: Clock
 ) -> None:
@@ -326,6 +338,22 @@ def test_it_pauses_itself_after_so_many_failures_in_a_row(
     assert (found["state"], found["failures_in_a_row"]) == ("paused", 2)
     assert "2 runs failed in a row" in found["note"]
     assert client.post("/v1/schedules/hourly/resume").json()["failures_in_a_row"] == 0
+
+
+def test_runs_that_end_together_pause_it_once_and_say_after_how_many(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    put(overlap="allow_all", pause_after_failures=2)
+    for _ in range(4):
+        clock.move(HOUR)
+        sweep(org)
+    for run, status in zip(runs(client), ("failed", "failed", "failed", "succeeded"), strict=True):
+        end(org, run["task_id"], status)
+        clock.move(timedelta(seconds=1))
+    sweep(org)
+    found = client.get("/v1/schedules/hourly").json()
+    assert (found["state"], found["failures_in_a_row"]) == ("paused", 2)
+    assert "2 runs failed in a row" in found["note"]
 
 
 def test_the_scheduler_stops_and_catches_up_when_it_is_started(
@@ -418,7 +446,125 @@ def test_an_event_starts_what_waits_for_it_and_fits_once(put: Put, client: TestC
     assert client.post("/v1/events", json={"name": "nobody.waits"}).json() == {"runs": []}
 
 
+@pytest.mark.parametrize("overlap", ["allow_all", "cancel_other", "buffer_all", "skip"])
+def test_an_event_delivered_again_cancels_no_run_and_uses_up_none(
+    put: Put, client: TestClient, org: UUID, overlap: str
+) -> None:
+    put("on-event", times={"kind": "event", "event": "lead.created"}, overlap=overlap, remaining_runs=2)
+    headers = {"idempotency-key": "delivery-1"}
+    first = client.post("/v1/events", json={"name": "lead.created"}, headers=headers).json()
+    assert len(first["runs"]) == 1
+    for _ in range(2):
+        assert client.post("/v1/events", json={"name": "lead.created"}, headers=headers).json() == first
+    sweep(org)
+    assert statuses(client, "on-event") == ["running"]
+    assert client.get(f"/v1/tasks/{first['runs'][0]['task_id']}").json()["status"] == "queued"
+    assert client.get("/v1/schedules/on-event").json()["remaining_runs"] == 1
+
+
+def test_an_event_that_used_up_the_last_run_is_answered_the_same_when_it_is_delivered_again(
+    put: Put, client: TestClient
+) -> None:
+    put("on-event", times={"kind": "event", "event": "lead.created"}, remaining_runs=1)
+    headers = {"idempotency-key": "delivery-1"}
+    first = client.post("/v1/events", json={"name": "lead.created"}, headers=headers).json()
+    assert client.get("/v1/schedules/on-event").json()["state"] == "finished"
+    assert client.post("/v1/events", json={"name": "lead.created"}, headers=headers).json() == first
+    assert client.post("/v1/events", json={"name": "lead.created"}).json() == {"runs": []}
+
+
+def test_an_event_delivered_twice_at_once_starts_one_run(put: Put, client: TestClient, org: UUID) -> None:
+    put("on-event", times={"kind": "event", "event": "lead.created"}, overlap="allow_all", remaining_runs=9)
+    event = {"name": "lead.created", "payload": {}}
+
+    def post(_: int) -> Any:
+        return client.post("/v1/events", json=event, headers={"idempotency-key": "delivery-1"}).json()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(post, range(4)))
+    assert answers == [answers[0]] * 4
+    assert number_of_tasks(org) == 1
+    assert client.get("/v1/schedules/on-event").json()["remaining_runs"] == 8
+
+
+def test_an_event_starts_nothing_that_is_paused_stopped_or_outside_its_start_and_end(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    def started() -> list[str]:
+        return [run["schedule"] for run in client.post("/v1/events", json={"name": "lead.created"}).json()["runs"]]
+
+    at = clock.now()
+    times = {"kind": "event", "event": "lead.created"}
+    put("early", times=times, starts_at=(at + HOUR).isoformat())
+    put("late", times=times, ends_at=(at + HOUR).isoformat())
+    put("paused", times=times)
+    client.post("/v1/schedules/paused/pause")
+    client.post("/v1/scheduler/stop")
+    assert started() == []
+    client.post("/v1/scheduler/start")
+    assert started() == ["late"]
+    clock.move(2 * HOUR)
+    assert started() == ["early"]
+    work = {"agent": "support-assistant", "input": {"message": "x"}}
+    over = {"name": "late", "times": times, "task": work, "ends_at": at.isoformat()}
+    refused = client.put("/v1/schedules/late", json=over)
+    assert (refused.status_code, "ends_at has passed" in refused.text) == (422, True)
+
+
+def test_a_run_that_an_event_left_waiting_starts_after_the_schedule_was_given_other_times(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    put(times={"kind": "event", "event": "lead.created"}, overlap="buffer_all")
+    for number in range(2):
+        client.post("/v1/events", json={"name": "lead.created", "payload": {"number": number}})
+    put(overlap="buffer_all")  # hourly from now on
+    put("other")
+    clock.move(HOUR)
+    end(org, runs(client)[0]["task_id"])
+    sweep(org)
+    assert statuses(client) == ["succeeded", "running", "buffered"]
+    assert statuses(client, "other") == ["running"]
+    task = client.get(f"/v1/tasks/{runs(client)[1]['task_id']}").json()
+    assert task["input"]["context"]["event"]["payload"] == {"number": 1}
+    assert task["input"]["has_outside_context"] is True
+
+
 # ── money, agents ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_event_that_is_posted_again_changes_nothing(put: Put, client: TestClient) -> None:
+    put("welcome", times={"kind": "event", "event": "lead.created"}, remaining_runs=2, overlap="cancel_other")
+
+    def post(key: str) -> list[dict[str, Any]]:
+        event = {"name": "lead.created", "payload": {}}
+        found: list[dict[str, Any]] = client.post("/v1/events", json=event, headers={"idempotency-key": key}).json()[
+            "runs"
+        ]
+        return found
+
+    first = post("e1")
+    assert post("e1") == first
+    assert client.get("/v1/schedules/welcome").json()["remaining_runs"] == 1
+    assert client.get(f"/v1/tasks/{first[0]['task_id']}").json()["cancel_requested_at"] is None
+    second = post("e2")
+    assert client.get("/v1/schedules/welcome").json()["remaining_runs"] == 0
+    assert post("e2") == second
+
+
+def test_runs_that_wait_with_an_event_are_skipped_when_the_schedule_follows_another(
+    put: Put, client: TestClient, org: UUID
+) -> None:
+    follows = {"kind": "event", "event": "lead.created"}
+    put("welcome", times=follows, overlap="buffer_all")
+    for key in ("e1", "e2"):
+        client.post("/v1/events", json={"name": "lead.created", "payload": {}}, headers={"idempotency-key": key})
+    assert statuses(client, "welcome") == ["running", "buffered"]
+    put("welcome", times=follows, overlap="buffer_all", pause_after_failures=3)  # the same event: it waits on
+    assert statuses(client, "welcome") == ["running", "buffered"]
+    put("welcome", times=follows | {"event": "lead.lost"}, overlap="buffer_all")
+    assert statuses(client, "welcome") == ["running", "skipped"]
+    end(org, runs(client, "welcome")[0]["task_id"])
+    assert sweep(org).ended == 1
 
 
 def test_a_schedule_that_has_spent_its_budget_skips_until_the_month_is_over(
@@ -450,6 +596,136 @@ def test_an_agent_that_is_switched_off_has_its_runs_skipped_with_the_reason(
     assert statuses(client) == ["skipped", "skipped"]
     assert "switched off" in runs(client)[0]["reason"]
     assert number_of_tasks(org) == 0
+
+
+def test_what_is_buffered_is_skipped_if_its_budget_is_spent_or_its_agent_is_off_when_its_turn_comes(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    put("poor", overlap="buffer_all", monthly_budget="1.00")
+    put("idle", overlap="buffer_all")
+    for _ in range(3):
+        clock.move(HOUR)
+        sweep(org)
+    for slug in ("poor", "idle"):
+        end(org, runs(client, slug)[0]["task_id"])
+    with db.transaction(org) as connection:
+        connection.execute(text("UPDATE tasks SET billed_cost = 1 WHERE status = 'succeeded'"))
+    change_agent(org, "support-assistant", enabled=False)
+    sweep(org)
+    assert statuses(client, "poor") == statuses(client, "idle") == ["succeeded", "skipped", "skipped"]
+    assert {run["reason"] for run in runs(client, "poor")[1:]} == {"its budget for this month is spent"}
+    assert all("switched off" in run["reason"] for run in runs(client, "idle")[1:])
+
+
+def test_what_was_buffered_before_a_pause_waits_for_its_end(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    put(overlap="buffer_all")
+    for _ in range(2):
+        clock.move(HOUR)
+        sweep(org)
+    client.post("/v1/schedules/hourly/pause")
+    end(org, runs(client)[0]["task_id"])
+    sweep(org)
+    assert statuses(client) == ["succeeded", "buffered"]
+    client.post("/v1/schedules/hourly/resume")
+    assert statuses(client) == ["succeeded", "running"]
+
+
+def test_the_status_counts_each_schedule_in_the_state_that_it_shows(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    on_event = {"kind": "event", "event": "lead.created"}
+    put("due")
+    put("waiting", times=on_event)
+    put("used-up", times=on_event, remaining_runs=1)
+    put("never", remaining_runs=0)
+    put("off")
+    put("off-and-used-up", times=on_event, remaining_runs=0)
+    for slug in ("off", "off-and-used-up"):
+        client.post(f"/v1/schedules/{slug}/pause")
+    client.post("/v1/events", json={"name": "lead.created"})
+    clock.move(HOUR + timedelta(minutes=1))
+    status = client.get("/v1/scheduler").json()
+    shown = Counter(one["state"] for one in client.get("/v1/schedules").json())
+    assert shown == {"active": 2, "paused": 2, "finished": 2}
+    assert {name: status[name] for name in shown} == shown
+    assert (status["overdue"], status["open_runs"]) == (1, 2)
+    assert status["oldest_overdue_seconds"] >= 60
+
+
+def test_runs_are_listed_in_pages_without_a_gap_and_upcoming_times_end_with_the_runs_left(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    put(overlap="allow_all", remaining_runs=7)
+    put("often", times={"kind": "interval", "every": 1200})
+    for _ in range(5):
+        clock.move(HOUR)
+        sweep(org)
+    pages: list[list[str]] = []
+    wanted: dict[str, Any] = {"limit": 2}
+    for _ in range(3):
+        pages.append([run["id"] for run in client.get("/v1/schedules/hourly/runs", params=wanted).json()])
+        wanted["before"] = pages[-1][-1]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert client.get("/v1/schedules/hourly/runs", params=wanted).json() == []
+    assert [run for page in pages for run in page] == [run["id"] for run in reversed(runs(client))]
+    coming = client.get("/v1/scheduler/upcoming", params={"limit": 100}).json()
+    assert Counter(one["schedule"] for one in coming) == {"hourly": 2, "often": 98}
+    assert [one["at"] for one in coming] == sorted(one["at"] for one in coming)
+    assert len(client.get("/v1/schedules/hourly").json()["next_runs"]) == 2
+
+
+def test_an_expired_run_counts_as_failed_and_a_cancelled_one_for_nothing(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    put(pause_after_failures=2)
+    for status in ("failed", "cancelled", "expired"):
+        clock.move(HOUR)
+        sweep(org)
+        with db.transaction(org) as connection:
+            bound = {"status": status, "id": runs(client)[-1]["task_id"]}
+            statement = "UPDATE tasks SET status = :status, finished_at = rota_now() WHERE id = :id"
+            connection.execute(text(statement), bound)
+    sweep(org)
+    assert statuses(client) == ["failed", "cancelled", "expired"]
+    found = client.get("/v1/schedules/hourly").json()
+    assert (found["state"], found["failures_in_a_row"]) == ("paused", 2)
+
+
+def test_old_runs_are_forgotten_unless_they_are_open(put: Put, client: TestClient, org: UUID, clock: Clock) -> None:
+    put(overlap="buffer_all")
+    for _ in range(3):
+        clock.move(HOUR)
+        sweep(org)
+    end(org, runs(client)[0]["task_id"])
+    sweep(org)
+    clock.move(timedelta(days=30))
+    with db.transaction(org) as connection:
+        assert schedules.forget_runs(connection, 31) == 0
+        assert schedules.forget_runs(connection, 29) == 1
+        assert schedules.forget_runs(connection, 29) == 0
+    assert statuses(client) == ["running", "buffered"]
+
+
+def test_schedules_of_another_organisation_are_neither_seen_nor_started(
+    put: Put, client: TestClient, org: UUID, clock: Clock
+) -> None:
+    put()
+    put("on-event", times={"kind": "event", "event": "lead.created"})
+    other = make_organisation(f"org-{new_id().hex[-12:]}")
+    stranger = {"authorization": f"Bearer {make_key(other, SECRET_KEY)}"}
+    for method, path in (
+        ("get", ""), ("get", "/runs"), ("post", "/pause"), ("post", "/resume"), ("post", "/run"), ("delete", ""),
+    ):  # fmt: skip
+        answer = client.request(method, f"/v1/schedules/hourly{path}", headers=stranger)
+        assert (answer.status_code, "There are: none yet" in answer.text) == (404, True)
+    assert client.post("/v1/events", json={"name": "lead.created"}, headers=stranger).json() == {"runs": []}
+    client.post("/v1/scheduler/stop", headers=stranger)
+    assert client.get("/v1/scheduler").json()["is_running"] is True
+    clock.move(HOUR)
+    assert sweep(other).attended == 0
+    assert sweep(org).started == 1
 
 
 def test_a_removed_schedule_leaves_its_tasks(put: Put, client: TestClient, org: UUID, clock: Clock) -> None:

@@ -28,12 +28,12 @@ from domain.channels.email import EmailSender
 from domain.channels.schemas import (
     Carrier,
     EmailChannel,
-    Event,
     GatewaySettings,
     MadeWebhook,
     Message,
     NewMessage,
     NewWebhook,
+    Notice,
     Outgoing,
     Room,
 )
@@ -63,7 +63,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def client(config: Settings, org: UUID) -> Iterator[TestClient]:
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("sending", 1), raise_server_exceptions=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
         yield made
 
@@ -252,12 +252,12 @@ def test_organisations_have_turns_whatever_waits_for_whom(config: Settings, org:
         room = Room(["webhook"], messages=1, to_troubled=1, of_organisation=9, of_receiver=9, served=served)
         with db.system_transaction() as connection:
             (row,) = queries.take_due(connection, room)
-        served = [one for one in served if one != row["org_id"]] + [row["org_id"]]
+        served = [one for one in served if one != row.org_id] + [row.org_id]
     assert served == [other, org]  # org, other, org
     room = Room(["webhook"], messages=9, to_troubled=9, of_organisation=9, of_receiver=1, served=[])
     with db.system_transaction() as connection:
         rows = queries.take_due(connection, room)
-    assert [row["org_id"] for row in rows] == [org, org]  # the two receivers that have nothing in hand
+    assert [row.org_id for row in rows] == [org, org]  # the two receivers that have nothing in hand
 
 
 def test_a_receiver_in_trouble_is_left_alone_and_its_neighbours_are_not(
@@ -395,7 +395,7 @@ def test_a_webhook_that_is_gone_is_disabled_and_that_is_said(
     assert receiver.url in told["title"]
     before = len(receiver.posts)
     with db.transaction(org) as connection:
-        channels.tell(connection, org, [], Event(kind="a.b", title="a", body="b"))
+        channels.tell(connection, org, [], Notice(kind="a.b", title="a", body="b"))
     delivery.deliver_due(senders(config))
     assert len(receiver.posts) == before  # nothing new is posted there
     path = f"/v1/webhooks/{gone.id}/deliveries"

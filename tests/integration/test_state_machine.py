@@ -19,14 +19,13 @@ from sqlalchemy import text
 
 from core import db
 from core.errors import Conflict
-from core.ids import new_id
 from domain.claims import service as claims
 from domain.claims.schemas import Claimed, ClaimOutcome, StepRecord
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.tasks import service as tasks
 from domain.tasks.schemas import PRIORITIES, Settlement
-from tests.support.factories import dispatch, make_organisation, register_worker, submit
+from tests.support.factories import dispatch, make_organisation, record_step, register_worker, submit
 
 _LIMIT = 3
 _KEYS = st.sampled_from([None, None, "a", "b"])
@@ -91,16 +90,16 @@ class TaskMachine(RuleBasedStateMachine):
         self.seqs += 1
         record = StepRecord(seq=self.seqs, stage="act", name="x", status=status, output={"call_id": "c"}, duration_ms=1)
         with db.transaction(self.org) as connection:
-            claims.record_step(connection, held, record, new_id())
+            record_step(connection, held, record)
 
     @precondition(lambda self: self.held)
     @rule(which=_WHICH, ending=st.sampled_from(sorted(_ENDINGS)))
-    def leave(self, which: int, ending: str) -> None:
+    def end_claim(self, which: int, ending: str) -> None:
         held = self.pick(self.held, which)
         self.held.remove(held)
         self.lost.append(held)
         with db.transaction(self.org) as connection:
-            claims.leave(connection, held, ClaimOutcome(**_ENDINGS[ending]))
+            claims.end(connection, held, ClaimOutcome(**_ENDINGS[ending]))
 
     @precondition(lambda self: self.lost)
     @rule(which=_WHICH)
@@ -109,10 +108,10 @@ class TaskMachine(RuleBasedStateMachine):
         late = self.pick(self.lost, which)
         record = StepRecord(seq=10**6, stage="act", name="late", output={}, duration_ms=1)
         for write in (
-            lambda connection: claims.record_step(connection, late, record, new_id()),
+            lambda connection: record_step(connection, late, record),
             lambda connection: claims.finish_begun_step(connection, late, record),
-            lambda connection: claims.leave(connection, late, ClaimOutcome(**_ENDINGS["succeeded"])),
-            lambda connection: claims.lock_claim(connection, late),
+            lambda connection: claims.end(connection, late, ClaimOutcome(**_ENDINGS["succeeded"])),
+            lambda connection: claims.lock_shared(connection, late),
         ):
             with db.transaction(self.org) as connection, pytest.raises(claims.ClaimLost):
                 write(connection)
@@ -220,7 +219,7 @@ class TaskMachine(RuleBasedStateMachine):
             for task_id, number in self.messages:
                 with db.transaction(self.org) as connection:
                     if held := claims.claim(connection, task_id, number, "w1"):
-                        claims.leave(connection, held, ClaimOutcome(**_ENDINGS["succeeded"]))
+                        claims.end(connection, held, ClaimOutcome(**_ENDINGS["succeeded"]))
         left = self.rows("SELECT id, status, parked FROM tasks WHERE finished_at IS NULL")
         assert not left, left
 

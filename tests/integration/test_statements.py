@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+import pytest
 from sqlalchemy import TextClause, text
 
 import agents
@@ -15,10 +16,12 @@ import core
 import domain
 import workers
 from core import engines
+from core.fragments import Fragment
 from core.prepared import PreparedQuery
 from core.settings import Settings
 from core.wire import Statement
-from domain.followups.triggers import kinds
+from domain.followups.triggers import Trigger, kinds
+from tests.support.fragments import fragments
 from tests.support.tables import tables
 
 _ASKED = "asked (subject, contact, begun_at) AS (VALUES (gen_random_uuid(), gen_random_uuid(), now()))"
@@ -130,6 +133,7 @@ WRITES = {
     ("domain.dispatch", "tasks"): "publishing is a state of the task",
     ("domain.dispatch", "organisations"): "limits of an organisation stand in its row, which is cached by its version",
     ("business.office", "payments"): "a charge is a payment that is asked for",
+    ("domain.conversations", "tasks"): "with a conversation its journals go, which hold its words",
     ("domain.tasks", "steps"): "a person says what came of an action in doubt",
 }
 # What slices read of others' tables, and why.
@@ -137,9 +141,14 @@ READS = {
     "domain.approvals": ("audit_log grants tasks users", _JOINED),
     "domain.audit": ("users", _JOINED),
     "domain.billing": ("providers", "an organisation's endpoint and its price are looked up together"),
-    "domain.channels": ("organisations steps usage", "what the rehearsal model wrote leaves demonstrations only"),
+    "domain.channels": (
+        "events organisations steps tasks usage",
+        "what the rehearsal model wrote leaves demonstrations only",
+    ),
     "domain.claims": ("agents organisations users workers", _ONE_TRIP),
     "domain.dispatch": ("agents attempts prices provider_paces providers users workers", _PLAN),
+    "domain.conversations": ("tasks", "which of its answers are still to come"),
+    "domain.events": ("approvals conversation_messages steps tasks", "an event names the row that holds its details"),
     "domain.followups": ("inbox outbox tasks", "what became of a follow-up is what became of its task and message"),
     "domain.monitoring": ("leaders tasks workers", "figures of the whole installation"),
     "domain.office": ("contacts outbox", _JOINED),
@@ -181,3 +190,40 @@ def test_statements_keep_to_the_tables_of_their_slice_but_for_the_exceptions_wit
     written = {(name, table) for name, table, how in touched if how == "writes"}
     assert written == set(WRITES)
     assert {(name, table) for name, table, how in touched if how == "reads"} - written == reads - written
+
+
+# ── what slices write for each other's statements ────────────────────────────────────────────────────────────────────
+
+# What stands in for the expressions that a statement fills in: nothing is found, held or paid.
+_FILLED_IN = {
+    "org": "CAST(NULL AS uuid)", "model": "CAST(NULL AS text)", "condition": "false", "is_last": "false",
+}  # fmt: skip
+_OF_TRIGGERS = {
+    "found": ["subject", "contact", "begun_at", "facts", "not_after"],
+    "standing": ["subject", "begun_at", "is_open", "ending", "converted_at", "revenue", "currency"],
+}
+
+
+def _columns(connection: psycopg.Connection[Any], sql: str) -> list[str]:
+    """The columns of the result of a statement with null for each of its parameters."""
+    unset = re.sub(r"\$\d+", "NULL", _numbered(text(sql)))
+    found = connection.execute(unset.encode())
+    return [column.name for column in found.description or ()]
+
+
+@pytest.mark.parametrize("fragment", fragments(), ids=lambda fragment: fragment.name)
+def test_a_fragment_declares_the_columns_of_its_result(config: Settings, fragment: Fragment) -> None:
+    sql = fragment.fill(**{place: _FILLED_IN[place] for place in fragment.places})
+    ctes = f"{fragment.name} AS ({sql})" if sql.lstrip().startswith("SELECT") else sql
+    with psycopg.connect(engines.role_url(config, engines.OWNER)) as connection:
+        found = _columns(connection, f"WITH {ctes} SELECT * FROM {fragment.name}")  # noqa: S608
+        assert tuple(found) == fragment.columns
+        connection.rollback()
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+def test_a_trigger_selects_the_columns_that_follow_ups_read(config: Settings, kind: type[Trigger]) -> None:
+    with psycopg.connect(engines.role_url(config, engines.OWNER)) as connection:
+        assert _columns(connection, kind.found) == _OF_TRIGGERS["found"]
+        assert _columns(connection, f"WITH {_ASKED} {kind.standing}") == _OF_TRIGGERS["standing"]
+        connection.rollback()

@@ -35,7 +35,7 @@ AGENT = "support-assistant"
 @pytest.fixture
 def client(config: Settings, org: UUID) -> Iterator[TestClient]:
     register_worker()
-    with TestClient(make_app(), raise_server_exceptions=False) as made:
+    with TestClient(make_app(), client=("switched_off", 1), raise_server_exceptions=False) as made:
         made.headers["authorization"] = f"Bearer {make_key(org, SECRET_KEY)}"
         yield made
 
@@ -129,7 +129,7 @@ def test_what_waits_waits_on_and_is_held_back_when_it_is_woken(client: TestClien
     held = claim(org, submit(org).id)
     assert held is not None
     with db.transaction(org) as connection:
-        claims.leave(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for="approval"))
+        claims.end(connection, held, ClaimOutcome(status="waiting", outcome="waiting", waiting_for="approval"))
     switch_agent(client, is_on=False)
     assert why(client, held.id)[0] == "approval"
     with db.transaction(org) as connection:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -298,3 +298,19 @@ def test_hints_are_heard_once_whoever_read_them(raw: psycopg.Connection[Any], wi
         wire.transact((_ONE, {}))
     assert _take_hints(raw)
     assert not _take_hints(raw)
+
+
+def test_an_error_that_is_not_the_servers_means_that_the_connection_is_lost(wire: Wire) -> None:
+    class Lost:
+        """What libpq returns when a crashed server closes the connection: an error without an SQLSTATE."""
+
+        status = ExecStatus.FATAL_ERROR
+
+        def error_field(self, _: object) -> None:
+            return None
+
+        def get_error_message(self, *_: object) -> str:
+            return "server closed the connection unexpectedly"
+
+    with pytest.raises(psycopg.OperationalError):
+        wire._check(Lost())  # type: ignore[arg-type]

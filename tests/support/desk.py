@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from agents.llm.models import Models
-from agents.sink import NobodyListens
+from agents.sink import NobodyListens, Sink
 from agents.work import Workplace
 from domain.workers.schemas import Beat
 from tests.support.factories import look, publish
@@ -17,7 +17,7 @@ from workers.presence import Presence
 class Desk:
     """A worker in this process."""
 
-    def __init__(self, models: Models, **presence: Any) -> None:
+    def __init__(self, models: Models, sink: Sink | None = None, **presence: Any) -> None:
         self.models = models
         self.workplace = Workplace.open(models)
         follow = presence.pop("on_beat", lambda _presence, _beat: None)
@@ -29,7 +29,7 @@ class Desk:
         self.presence = Presence("test", ["normal"], 4, timedelta(seconds=0.1), on_beat=on_beat, **presence)
         self.presence.start()
         self.background = ThreadPoolExecutor(4)
-        self.executor = Executor(self.presence, self.workplace, NobodyListens())
+        self.executor = Executor(self.presence, self.workplace, sink or NobodyListens())
 
     def run(self, org: UUID, task_id: UUID, number: int = 0) -> Any:
         """The task after one try."""

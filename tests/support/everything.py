@@ -32,22 +32,42 @@ class Everything:
     org: UUID
     ids: dict[str, str] = field(default_factory=dict)
 
+    def id_of(self, name: str) -> str:
+        """The id of what a route or a tool calls `name`: `locker_id`, or `locker` where it filters by it."""
+        return id_of(self.ids, name)
+
+
+def id_of(ids: dict[str, str], name: str) -> str:
+    """The id under `name`. Without one, whoever is asked with it would refuse something else, and prove nothing."""
+    found = ids.get(name) or ids.get(f"{name}_id")
+    assert found, (
+        f"Nothing is made that an id called {name!r} could name. Make one in `make_records`, if a tool takes it, "
+        "or else in `make_everything` (tests/support/everything.py), with the mark in its text, and keep its id under "
+        "this name."
+    )
+    return found
+
+
+def make_records(org: UUID, name: str = "Ana Torres", mark: str = "x") -> dict[str, str]:
+    """One of each record that tools take an id of, and these ids; `mark` stands in each text."""
+    person = make_row(org, "clients", name=name, email=f"z-{mark}@example.com", notes=mark)
+    lead = make_row(org, "leads", name=name, email=f"l-{mark}@example.com", notes=mark)
+    spin = make_row(org, "classes", name=f"Spin {mark}", description=mark)
+    session = make_row(org, "class_sessions", class_id=spin, instructor=name, room=mark)
+    booking = make_row(org, "bookings", client_id=person, session_id=session)
+    plan = make_row(org, "subscriptions", client_id=person, plan=f"Plan {mark}")
+    payment = make_row(org, "payments", client_id=person, subscription_id=plan, amount=4242)
+    return {
+        "client_id": str(person), "contact_id": str(person), "lead_id": str(lead), "session_id": str(session),
+        "booking_id": str(booking), "payment_id": str(payment),
+        "resource_id": _insert(org, "resources", {"kind": "secret-kind", "name": mark, "data": "{}"}),
+    }  # fmt: skip
+
 
 def make_everything(org: UUID, client: TestClient) -> Everything:
     """Fill an organisation; `client` speaks for its owner."""
-    made = Everything(org)
+    made = Everything(org, make_records(org, NAME, MARK))
     ids = made.ids
-    person = make_row(org, "clients", name=NAME, email=f"z-{MARK}@example.com", notes=MARK)
-    lead = make_row(org, "leads", name=NAME, email=f"l-{MARK}@example.com", notes=MARK)
-    spin = make_row(org, "classes", name=f"Spin {MARK}", description=MARK)
-    session = make_row(org, "class_sessions", class_id=spin, instructor=NAME, room=MARK)
-    booking = make_row(org, "bookings", client_id=person, session_id=session)
-    plan = make_row(org, "subscriptions", client_id=person, plan=f"Plan {MARK}")
-    payment = make_row(org, "payments", client_id=person, subscription_id=plan, amount=4242)
-    ids |= {
-        "client_id": str(person), "contact_id": str(person), "lead_id": str(lead), "session_id": str(session),
-        "booking_id": str(booking), "payment_id": str(payment),
-    }  # fmt: skip
 
     def post(path: str, body: Any, method: str = "post") -> Any:
         answer = client.request(method, path, json=body)
@@ -64,6 +84,12 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     post("/v1/channels/sms", {"url": f"https://{MARK}.example.com/"}, "put")
     post("/v1/workflows/secret-flow", {"name": MARK, "steps": [{"agent": "support-assistant", "message": MARK}]}, "put")
     ids["run_id"] = post("/v1/workflows/secret-flow/runs", {})["id"]
+    talk = post("/v1/conversations", {"agent": "support-assistant", "title": MARK, "context": {"fact": MARK}})
+    ids["conversation_id"] = talk["id"]
+    ids["answer_id"] = post(f"/v1/conversations/{talk['id']}/messages", {"text": MARK})["answer"]["id"]
+    ids["response_id"] = f"resp_{UUID(ids['answer_id']).hex}"
+    ids["wire_conversation_id"] = f"conv_{UUID(ids['conversation_id']).hex}"
+    ids["wire_item_id"] = f"msg_{UUID(ids['answer_id']).hex}"
     fields = {"slug": "secret-agent", "name": MARK, "role": "x", "description": MARK, "system_prompt": MARK}
     post("/v1/agents", fields | {"model": "gpt-4o-mini"})
     post("/v1/budgets/secret-agent", {"monthly_limit": "42"}, "put")
@@ -95,7 +121,7 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
 
 
 def _make_what_agents_keep(made: Everything) -> None:
-    """Tickets, tasks for staff, campaigns, posts, events, exports and resources."""
+    """Tickets, tasks for staff, campaigns, posts, events and exports."""
     org, ids = made.org, made.ids
     soon = datetime.now(UTC) + timedelta(days=1)
     ids["ticket_id"] = _insert(org, "support_tickets", {"subject": MARK, "body": MARK, "priority": "normal"})
@@ -113,7 +139,6 @@ def _make_what_agents_keep(made: Everything) -> None:
     ids["export_id"] = _insert(
         org, "exports", {"what": "clients", "format": "csv", "content": MARK, "row_count": 1, "is_complete": True}
     )
-    ids["resource_id"] = _insert(org, "resources", {"kind": "secret-kind", "name": MARK, "data": "{}"})
 
 
 def _make_what_comes_by_itself(made: Everything, client: TestClient, post: Callable[..., Any]) -> None:
@@ -172,11 +197,24 @@ def fingerprint(org: UUID, but: frozenset[str] = frozenset()) -> dict[str, str]:
 def arguments_for(tool: Tool, ids: dict[str, str]) -> dict[str, Any]:
     """Arguments that fit a tool's schema and name the rows in `ids` wherever an id is asked for."""
     schema = parameter_schema(tool.parameters)
-    return {name: _value(name, field, ids) for name, field in schema["properties"].items() if _is_wanted(name, schema)}
+    made = {
+        name: _value(name, field, ids)
+        for name, field in schema["properties"].items()
+        if name in schema["required"] or _is_id(name, field) or name in {"query", "reason"}
+    }
+    further = _TOGETHER.get(tool.name, {})
+    return {name: value for name, value in (made | further).items() if value is not None}
 
 
-def _is_wanted(name: str, schema: dict[str, Any]) -> bool:
-    return name in schema["required"] or name.endswith(("_id", "_ids")) or name in {"query", "reason"}
+def takes_ids(tool: Tool) -> bool:
+    """Whether a tool takes an id."""
+    return any(_is_id(name, field) for name, field in parameter_schema(tool.parameters)["properties"].items())
+
+
+def _is_id(name: str, field: dict[str, Any]) -> bool:
+    if field.get("type") == "array":
+        return _is_id(name.removesuffix("s"), field["items"])
+    return field.get("format") == "uuid" or name.endswith("_id")
 
 
 def _soon() -> str:
@@ -188,8 +226,8 @@ def _value(name: str, field: dict[str, Any], ids: dict[str, str]) -> Any:  # noq
         return field["enum"][0]
     if field.get("type") == "array":
         return [_value(name.removesuffix("s"), field["items"], ids)]
-    if field.get("format") == "uuid":
-        return ids.get(name, ids["client_id"])
+    if _is_id(name, field):
+        return id_of(ids, name)
     if field.get("format") == "date":
         return _soon()[:10]
     if field.get("format") == "date-time":
@@ -200,6 +238,7 @@ def _value(name: str, field: dict[str, Any], ids: dict[str, str]) -> Any:  # noq
         return True
     if field.get("type") == "object":
         return {"a": "b"}
+    assert field.get("type") == "string", f"Say here what fits {name}, of which the schema says {field}."
     return _TEXTS.get(name, "Zaphod")
 
 
@@ -207,4 +246,9 @@ _TEXTS = {
     "to": "someone@example.com", "email": "someone@example.com", "workflow": "secret-flow", "agent": "secret-agent",
     "kind": "secret-kind", "name": "secret-name", "month": "2026-10", "from_date": "2026-01-01",
     "question": "May I do it?",
+}  # fmt: skip
+# Parameters that are not required each, of which a tool requires some or refuses some together.
+_TOGETHER: dict[str, dict[str, Any]] = {
+    "create_retention_campaign": {"status": "active"}, "schedule_facility_tour": {"client_id": None},
+    "update_client_tags": {"add": ["new"]},
 }  # fmt: skip

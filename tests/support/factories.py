@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import insert, text
+from sqlalchemy import Connection, insert, text
 
 from agents.catalogue import load_catalogue
 from agents.checks import agent_check
@@ -16,12 +16,12 @@ from core.ids import new_id
 from domain.agents import service as agents
 from domain.agents.schemas import Agent, AgentChange
 from domain.claims import service as claims
-from domain.claims.schemas import Claimed
+from domain.claims.schemas import Claimed, JournalLine, StepRecord
 from domain.dispatch import service as dispatching
 from domain.dispatch.planner import Planner
 from domain.dispatch.shares import most_in_flight
 from domain.tasks import service as tasks
-from domain.tasks.schemas import PRIORITIES, Due, SubmissionContext, Task, TaskInput, TaskSubmission
+from domain.tasks.schemas import PRIORITIES, Due, Step, SubmissionContext, Task, TaskInput, TaskSubmission
 from domain.tenants import keys
 from domain.tenants import service as tenants
 from domain.tenants.permissions import Grant
@@ -107,9 +107,16 @@ def submit(
     org: UUID, message: str = "hello", *, idempotency_key: str | None = None, user: UUID | None = None, **more: Any
 ) -> Task:
     """A submitted task, for the organisation's owner or another user."""
-    terms = SubmissionContext(user_id=user or owner_of(org))
+    context = SubmissionContext(user_id=user or owner_of(org))
+    return submit_within(org, submission(message, **more), context, idempotency_key=idempotency_key)
+
+
+def submit_within(
+    org: UUID, wanted: TaskSubmission, context: SubmissionContext, *, idempotency_key: str | None = None
+) -> Task:
+    """A submitted task, in this context."""
     with db.transaction(org) as connection:
-        return tasks.submit(connection, submission(message, **more), terms, idempotency_key=idempotency_key)
+        return tasks.submit(connection, wanted, context, idempotency_key=idempotency_key)
 
 
 def dispatch(
@@ -216,3 +223,9 @@ def _defaults(table: str) -> dict[str, Any]:
         },
     }  # fmt: skip
     return defaults[table]
+
+
+def record_step(connection: Connection, task: Claimed, record: StepRecord) -> Step:
+    """Write one step into the journal, as a worker does."""
+    claims.record_steps(connection, task, [JournalLine(record, new_id())])
+    return claims.as_step(task, record)

@@ -71,12 +71,16 @@ class Installation:
         self.process.stdout.close()
         return time.monotonic() - started
 
+    @property
+    def speaking(self) -> dict[str, str]:
+        """The environment of a `rota` command that speaks to this installation."""
+        return self.environment | {"ROTA_API_URL": self.ready["api"], "ROTA_API_KEY": self.ready["api_key"]}
+
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A `rota` command in a folder where nothing but the state file can lead it here."""
         done = subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],
-            cwd=ROOT, text=True, capture_output=True, timeout=120, check=False,
-            env=self.environment | {"ROTA_API_URL": self.ready["api"], "ROTA_API_KEY": self.ready["api_key"]},
+            cwd=ROOT, text=True, capture_output=True, timeout=120, check=False, env=self.speaking,
         )  # fmt: skip
         if check:
             assert done.returncode == 0, done.stdout + done.stderr

@@ -1,16 +1,23 @@
 """A model server under the test's direction: the rehearsal model, and one that answers whatever it is told to."""
 
+import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from core.model_providers import PROVIDERS
+from core.settings import Settings
+from embedded.rehearsal.wires import CHAT_COMPLETIONS, MESSAGES, WIRES
 
 
 @dataclass
@@ -23,13 +30,13 @@ class Canned:
     events: list[Any] | None = None
 
 
-def asking(*calls: tuple[str, str]) -> Canned:
+def asking(*calls: tuple[str, str], text: str | None = None) -> Canned:
     """An answer on OpenAI's wire that asks for tools: names with their arguments as JSON."""
     asked = [
         {"id": f"c{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
         for number, (name, arguments) in enumerate(calls)
     ]
-    return _completion({"content": None, "tool_calls": asked}, "tool_calls")
+    return _completion({"content": text, "tool_calls": asked}, "tool_calls")
 
 
 def saying(text: str) -> Canned:
@@ -56,16 +63,16 @@ class Parrot:
         self._is_strict = is_strict
 
     def app(self) -> Starlette:
-        """The ASGI application, for both wires."""
-        paths = ("/v1/chat/completions", "/v1/messages")
-        return Starlette(routes=[Route(path, self._answer, methods=["POST"]) for path in paths])
+        """The ASGI application, for the wires of all providers."""
+        return Starlette(routes=[Route(wire.path, self._answer, methods=["POST"]) for wire in WIRES.values()])
 
     async def _answer(self, request: Request) -> Response:
         self.bodies.append(await request.body())
         self.headers.append(dict(request.headers))
         self.asked.append(json.loads(self.bodies[-1]))
-        find = anthropic_refusal if request.url.path == "/v1/messages" else openai_refusal
-        if self._is_strict and (refusal := find(self.asked[-1])):
+        [wire] = [wire for wire in WIRES.values() if wire.path == request.url.path]
+        find = _REFUSALS.get(wire.format)
+        if self._is_strict and find and (refusal := find(self.asked[-1])):
             error = {"type": "invalid_request_error", "message": refusal}
             return JSONResponse({"type": "error", "error": error}, 400)
         canned = self.answers.pop(0)
@@ -73,6 +80,64 @@ class Parrot:
             return StreamingResponse(_spoken(canned.events), media_type="text/event-stream", headers=canned.headers)
         body = canned.body if isinstance(canned.body, str) else json.dumps(canned.body)
         return Response(body, canned.status, {"content-type": "application/json"} | canned.headers)
+
+
+def all_at(url: str, **more: Any) -> Settings:
+    """Settings that have every provider at one server."""
+    given: dict[str, Any] = {}
+    for one in PROVIDERS.values():
+        given |= {f"{one.name}_base_url": f"{url}{one.path}", f"{one.name}_api_key": SecretStr("k")}
+    return Settings(**given, **more)
+
+
+class Talker:
+    """Says an answer on OpenAI's wire, piece by piece: as many as were let through."""
+
+    def __init__(self, *answers: Sequence[str | tuple[str, str]] | Canned) -> None:
+        """An answer whose last piece is empty breaks off there. Pieces that are a name with arguments are calls of
+        tools, which come last.
+        """
+        self.answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+        self._let_through = threading.Semaphore(0)
+
+    def let_through(self, pieces: int = 1_000_000) -> None:
+        """Let the next pieces be said; the end of an answer counts as one."""
+        for _ in range(min(pieces, 2_000)):
+            self._let_through.release()
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(routes=[Route("/v1/chat/completions", self._answer, methods=["POST"])])
+
+    async def _answer(self, request: Request) -> Response:
+        self.asked.append(await request.json())
+        pieces = self.answers.pop(0)
+        if isinstance(pieces, Canned):
+            return JSONResponse(pieces.body, pieces.status)
+        words = [piece for piece in pieces if isinstance(piece, str)]
+        calls = [piece for piece in pieces if isinstance(piece, tuple)]
+        if not self.asked[-1].get("stream"):
+            canned = asking(*calls, text="".join(words)) if calls else saying("".join(words))
+            return Response(json.dumps(canned.body), media_type="application/json")
+        return StreamingResponse(self._say(words, calls), media_type="text/event-stream")
+
+    async def _say(self, words: list[str], calls: list[tuple[str, str]]) -> AsyncIterator[bytes]:
+        for piece in [*words, None]:
+            while not self._let_through.acquire(blocking=False):  # noqa: ASYNC110  another thread lets through
+                await asyncio.sleep(0.001)
+            if piece == "":
+                return
+            delta: dict[str, Any] = {"content": piece} if piece else {}
+            if not piece and calls:
+                made = asking(*calls).body["choices"][0]["message"]["tool_calls"]
+                delta["tool_calls"] = [{"index": index} | call for index, call in enumerate(made)]
+            end = "tool_calls" if calls else "stop"
+            chunk: dict[str, Any] = {"choices": [{"index": 0, "delta": delta, "finish_reason": None if piece else end}]}
+            if not piece:
+                chunk["usage"] = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+            yield f"data: {json.dumps(chunk)}\n\n".encode()
+        yield b"data: [DONE]\n\n"
 
 
 class Actor:
@@ -198,6 +263,9 @@ def _bad_ends(messages: list[dict[str, Any]]) -> Iterator[str]:
         yield "messages: the first must be the user's"
     elif messages[-1]["role"] == "assistant":
         yield "this model does not support assistant message prefill: the conversation must end with a user message"
+
+
+_REFUSALS = {CHAT_COMPLETIONS: openai_refusal, MESSAGES: anthropic_refusal}
 
 
 def _parsed(text: Any) -> Any:

@@ -2,9 +2,12 @@
 
 import functools
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import MetaData, Table, Text
+from sqlalchemy.dialects.postgresql.base import ischema_names
 
 from core import engines
+
+ischema_names["xid8"] = Text  # SQLAlchemy does not know it
 
 
 @functools.cache

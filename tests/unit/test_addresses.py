@@ -1,11 +1,15 @@
 """Which addresses a customer's name may lead to: none of IANA's special-purpose blocks, however it is written."""
 
 import ipaddress
+import socket
+import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from core.addresses import checked_address, is_allowed, subscriber
-from core.errors import InvalidInput
+from core.addresses import NameUnknown, checked_address, is_allowed, is_within, look_up_in_time, subscriber
+from core.errors import InvalidInput, Unavailable
 
 # IANA IPv4 and IPv6 Special-Purpose Address Registries, every row (November 2026), and multicast.
 SPECIAL = """
@@ -68,6 +72,91 @@ def test_the_neighbours_of_special_blocks_are_public(ip: str) -> None:
 )
 def test_an_operator_may_allow_networks(ip: str, networks: list[str], expected: bool) -> None:
     assert is_allowed(ip, [ipaddress.ip_network(network) for network in networks]) is expected
+
+
+special_ipv4 = st.sampled_from([block for block in SPECIAL if "." in block]).flatmap(
+    lambda block: st.ip_addresses(v=4, network=block)
+)
+wrappings = st.sampled_from(["::ffff:0:0", "::", "::ffff:0:0:0", "64:ff9b::", "64:ff9b:1::"])
+
+
+@given(special_ipv4, wrappings)
+def test_allowing_a_block_that_carries_others_allows_no_special_address_in_it(
+    inner: ipaddress.IPv4Address, wrapping: str
+) -> None:
+    carried = ipaddress.IPv6Address(int(ipaddress.IPv6Address(wrapping)) | int(inner))
+    everything = [ipaddress.ip_network("::/0")]
+    if int(carried) != 1:  # ::1 is the loopback address, and carries nothing
+        assert not is_allowed(str(carried), everything)
+    assert not is_allowed(str(ipaddress.IPv6Address(0x2002 << 112 | int(inner) << 80 | 1)), everything)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("fd00::1", True), ("11.1.2.3", False), ("::10.1.2.3", False),
+        ("fe80::1", False), ("10.1.2.3:80", False), ("proxy.example.com", False), ("", False), ("unix:", False),
+    ],
+)  # fmt: skip
+def test_only_an_address_lies_within_a_network(host: str, expected: bool) -> None:
+    networks = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
+    assert is_within(host, networks) is expected
+    assert not is_within(host, [])
+
+
+# ── looking names up ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("within", [None, 20])
+def test_an_address_is_checked_and_kept_with_its_name_and_port(within: float | None) -> None:
+    found = checked_address("127.0.0.1", 25, ["127.0.0.0/8"], within=within)
+    assert (found.host, found.ip, found.port) == ("127.0.0.1", "127.0.0.1", 25)
+    for networks in ([], ["10.0.0.0/8"], ["::/0"]):
+        with pytest.raises(InvalidInput, match=r"127\.0\.0\.1 does not lead to a public address"):
+            checked_address("127.0.0.1", 25, networks, within=within)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::1]", "::ffff:127.0.0.1", "0"])
+def test_the_machine_itself_is_not_reached_in_any_notation(host: str) -> None:
+    with pytest.raises((InvalidInput, Unavailable)):
+        checked_address(host, 80)
+
+
+@pytest.mark.parametrize("within", [None, 20])
+@pytest.mark.parametrize("host", ["x" * 64 + ".example", "a..example", "\udcff.example"])
+def test_what_is_no_name_does_not_resolve(host: str, within: float | None) -> None:
+    with pytest.raises(Unavailable, match="does not resolve"):
+        checked_address(host, 80, within=within)
+
+
+def test_the_connection_is_made_to_the_address_that_was_checked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        found = checked_address("127.0.0.1", server.getsockname()[1], ["127.0.0.0/8"])
+        with found.connect(10) as made:
+            assert made.getpeername() == server.getsockname()
+
+
+def test_name_servers_that_do_not_answer_are_waited_for_no_longer_than_said() -> None:
+    answered = threading.Event()
+
+    def look_up() -> list[str]:
+        answered.wait(60)
+        return ["203.0.113.1"]
+
+    try:
+        with pytest.raises(Unavailable, match=r"The name servers of slow\.example did not answer within 0 s"):
+            look_up_in_time(look_up, "slow.example", 0.01)
+    finally:
+        answered.set()
+
+
+def test_what_a_look_up_finds_or_raises_is_the_callers() -> None:
+    def unknown() -> list[str]:
+        raise NameUnknown("The name x.example does not resolve.")
+
+    assert look_up_in_time(lambda: ["203.0.113.1", "203.0.113.2"], "x.example", 20) == ["203.0.113.1", "203.0.113.2"]
+    with pytest.raises(NameUnknown):
+        look_up_in_time(unknown, "x.example", 20)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_arguments_are_kept_as_they_came(text: str) -> None:
         ('{"a": 1e999}', {}, "number"),
         ("[" * 50_000, {}, "JSON"),
         ('{"a": ' * 40 + "1" + "}" * 40, {}, "nested"),
+        ('{"a": ' * 500 + "1" + "}" * 500, {}, "nested"),
         ('{"a": "\\ud83d"}', {"a": "\ufffd"}, None),
         ('{"a": "\\u0000"}', {"a": "\ufffd"}, None),
         ("", {}, None),

@@ -109,3 +109,50 @@ def test_a_report_says_to_whom_the_mail_was() -> None:
     assert failed_recipients({"x-failed-recipients": "a@example.com, b@example.com"}, "") == [
         "a@example.com", "b@example.com",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "recipients"),
+    [
+        ("Original-Recipient: rfc822;Ana@Example.com\nAction: failed", ["Ana@Example.com"]),
+        ("final-recipient: RFC822; <ana@example.com>  \nAction: failed", ["ana@example.com"]),
+        ("Final-Recipient: rfc822; a@example.com\n\nFinal-Recipient: rfc822; b@example.com\n", [
+            "a@example.com", "b@example.com",
+        ]),
+        ("Original-Recipient: rfc822; a@example.com\nFinal-Recipient: rfc822; a@example.com\n", ["a@example.com"]),
+        ('Final-Recipient: rfc822; "ana@home"@example.com\n', ['"ana@home"@example.com']),
+        ("Final-Recipient: rfc822; postmaster\n", []),
+        ("Final-Recipient: x400; ana@example.com\n", []),
+        ("> Final-Recipient: rfc822; ana@example.com\n", []),
+        ("My Final-Recipient: rfc822; ana@example.com\n", []),
+    ],
+)  # fmt: skip
+def test_the_recipients_of_a_report_are_its_fields_of_rfc_3464(body: str, recipients: list[str]) -> None:
+    assert failed_recipients({}, body) == recipients
+
+
+def test_recipients_in_report_and_headers_are_listed_once_and_the_report_comes_first() -> None:
+    headers = {"X-Failed-Recipients": "b@example.com, ana@example.com, , c@example.com"}
+    found = failed_recipients(headers, REPORT.format(action="failed"))
+    assert found == ["ana@example.com", "b@example.com", "c@example.com"]
+
+
+def test_a_report_on_several_recipients_is_a_bounce_if_one_of_them_failed() -> None:
+    assert kind_of({}, body=REPORT.format(action="delivered") + REPORT.format(action="Failed")) == "bounce"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Final-Recipient: rfc822; " + "a@" * 49_900 + " <x",  # quadratic matching of this line takes an hour
+        "Final-Recipient:" + "\n" * 99_900,
+        "Final-Recipient: rfc822; ana@example.com" + " " * 99_900 + "x",
+        "hello" + "!" * 99_900,
+        "<" * 99_900,
+        "on " + "wrote " * 16_000,
+    ],
+    ids=["signs", "lines", "blanks", "greeting", "brackets", "quotation"],
+)
+def test_a_hostile_mail_of_the_greatest_length_is_classified_like_any_other(body: str) -> None:
+    assert kind_of({}, body=body) in {"words", "auto_reply"}
+    assert not is_opt_out(body)

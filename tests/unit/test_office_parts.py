@@ -1,20 +1,24 @@
-"""The pure parts of the office slice: sheets, merge patches, posts and hashtags."""
+"""The pure parts of the office slice: sheets, merge patches, times, transitions, posts and hashtags."""
 
 import csv
 import io
 import json
 import re
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from business.crm.demo_data import CLASSES
 from business.office import content
 from business.office.schemas import Subject, Tone
 from core.errors import InvalidInput
-from domain.office import documents, sheets
-from domain.office.schemas import Language, Platform
+from domain.office import documents, records, sheets, times
+from domain.office.schemas import EventStatus, Language, Platform, PostStatus, StaffTaskStatus, TicketStatus
 
 SPIN = Subject("Spin", "cardio", "Indoor cycling to music.", "Monday at 18:00")
 YOGA = Subject("Yoga Flow", "mind and body", "Vinyasa yoga", None)
@@ -46,6 +50,17 @@ def test_json_keeps_words_as_they_are() -> None:
     assert sheets.render(["a"], [], "json").content == "[]"
 
 
+@settings(max_examples=50)
+@given(st.text() | st.lists(st.text(), max_size=3))
+def test_whatever_the_text_its_cell_is_read_back_and_begins_no_formula(value: str | list[str]) -> None:
+    content = sheets.render(["a", "b"], [{"a": value, "b": 1}], "csv").content
+    [heading, row] = csv.reader(io.StringIO(content, newline=""))
+    plain = value if isinstance(value, str) else "; ".join(value)
+    assert heading == ["a", "b"]
+    assert row in ([plain, "1"], [f"'{plain}", "1"])
+    assert not row[0].lstrip().startswith(("=", "+", "-", "@"))
+
+
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_a_sheet_ends_at_ten_thousand_rows_or_five_megabytes_and_says_so(form: Any) -> None:
     many = sheets.render(["a"], ({"a": n} for n in range(10_001)), form)
@@ -70,6 +85,45 @@ def test_a_merge_patch_sets_takes_away_and_leaves(target: Any, patch: Any, after
     before = json.dumps(target)
     assert documents.merged(target, patch) == after
     assert json.dumps(target) == before
+
+
+# RFC 7396, appendix A; patches that are no object replace everything.
+@pytest.mark.parametrize(
+    ("target", "patch", "after"),
+    [
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+        ({"a": "b"}, {"a": None}, {}),
+        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+        ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        (["a", "b"], ["c", "d"], ["c", "d"]),
+        ({"a": "b"}, ["c"], ["c"]),
+        ({"a": "foo"}, None, None),
+        ({"a": "foo"}, "bar", "bar"),
+        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+        ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ],
+)
+def test_a_merge_patch_does_what_rfc_7396_shows(target: Any, patch: Any, after: Any) -> None:
+    assert documents.merged(target, patch) == after
+
+
+_VALUES = st.integers(0, 3) | st.dictionaries(st.sampled_from("xy"), st.integers(0, 3), max_size=2)
+_DOCUMENTS = st.dictionaries(st.sampled_from("abc"), _VALUES, max_size=3)
+
+
+@settings(max_examples=40)
+@given(_DOCUMENTS, _DOCUMENTS)
+def test_a_merge_patch_applied_twice_changes_nothing_more_and_its_own_values_win(target: Any, patch: Any) -> None:
+    once = documents.merged(target, patch)
+    assert documents.merged(once, patch) == once
+    assert documents.merged({}, patch) == patch  # without null, a patch is a document
+    assert set(once) == set(target) | set(patch)
+    assert documents.merged(target, dict.fromkeys(target)) == {}
 
 
 def _nested(levels: int) -> dict[str, Any]:
@@ -163,3 +217,66 @@ def test_times_are_said_in_both_languages() -> None:
     moment = datetime.fromisoformat("2026-03-04T18:05+01:00")
     assert content.in_words(moment, "en") == "Wednesday at 18:05"
     assert content.in_words(moment, "es") == "miércoles a las 18:05"
+
+
+@dataclass(frozen=True)
+class _Dated:
+    name: str
+    at: datetime
+    on: date
+
+
+@pytest.mark.parametrize(
+    ("moment", "zone", "shown"),
+    [
+        ("2026-03-29T00:59:59+00:00", "Europe/Madrid", "2026-03-29T01:59+01:00"),
+        ("2026-03-29T01:00:00+00:00", "Europe/Madrid", "2026-03-29T03:00+02:00"),  # the clocks are set forward
+        ("2026-10-25T00:30:00+00:00", "Europe/Madrid", "2026-10-25T02:30+02:00"),
+        ("2026-10-25T01:30:00+00:00", "Europe/Madrid", "2026-10-25T02:30+01:00"),  # the same clock time, an hour later
+        ("2026-01-01T02:00:00+01:00", "America/New_York", "2025-12-31T20:00-05:00"),
+        ("2026-06-01T00:00:00+00:00", "Asia/Kathmandu", "2026-06-01T05:45+05:45"),
+    ],
+)
+def test_a_time_is_shown_by_the_organisations_clock_with_its_offset(moment: str, zone: str, shown: str) -> None:
+    at = datetime.fromisoformat(moment)
+    assert times.shown(at, ZoneInfo(zone)) == shown
+    assert datetime.fromisoformat(shown) == at.replace(second=0)
+    record = _Dated("Ana", at, date(2026, 1, 1))
+    assert times.in_zone(record, ZoneInfo(zone)) == {"name": "Ana", "at": shown, "on": date(2026, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "statuses"),
+    [
+        (records.TICKETS, get_args(TicketStatus)),
+        (records.STAFF_TASKS, get_args(StaffTaskStatus)),
+        (records.POSTS, get_args(PostStatus)),
+        (records.EVENTS, get_args(EventStatus)),
+    ],
+    ids=lambda value: value.name if isinstance(value, records.Kind) else "",
+)
+def test_transitions_lead_from_a_status_to_another_one_that_there_is(
+    kind: records.Kind[Any], statuses: tuple[str, ...]
+) -> None:
+    for status, following in kind.follows.items():
+        assert {status, *following} <= set(statuses)
+        assert status not in following
+
+
+@pytest.mark.parametrize(
+    ("kind", "ended"),
+    [
+        (records.TICKETS, set()),
+        (records.STAFF_TASKS, set()),
+        (records.POSTS, {"published", "cancelled"}),
+        (records.EVENTS, {"held", "no_show", "cancelled"}),
+    ],
+    ids=lambda value: value.name if isinstance(value, records.Kind) else "",
+)
+def test_work_of_people_can_be_opened_again_and_what_has_happened_stays(
+    kind: records.Kind[Any], ended: set[str]
+) -> None:
+    reached = {after for following in kind.follows.values() for after in following}
+    assert {status for status in reached if not kind.follows.get(status)} == ended
+    if not ended:
+        assert all("open" in kind.follows[status] for status in reached - {"open"})

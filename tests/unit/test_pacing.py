@@ -167,6 +167,81 @@ def test_as_many_tasks_go_as_calls_can_within_the_horizon() -> None:
     assert rules.room(1 / 60, 0) == 1
 
 
+def test_a_refusal_of_the_same_burst_that_names_no_time_changes_nothing() -> None:
+    first = rules.refused(None, NOW, NOW, asked=5.0)
+    assert rules.refused(first, NOW + 1, NOW + 0.5) == first
+
+
+def test_a_refusal_of_the_same_burst_that_asks_for_longer_extends_the_pause_and_no_more() -> None:
+    first = rules.refused(None, NOW, NOW, asked=5.0)
+    after = rules.refused(first, NOW + 1, NOW + 0.5, asked=20.0)
+    assert (after.held_until, after.next_at, after.ready_at) == (NOW + 21.1, NOW + 21.1, NOW + 21)
+    assert (after.rate, after.strikes, after.changed_at) == (first.rate, first.strikes, first.changed_at)
+    assert rules.refused(first, NOW + 1, NOW + 0.5, asked=9_999.0).held_until == NOW + 61
+
+
+@pytest.mark.parametrize(
+    ("requests", "held"),
+    [
+        (Seen(60, 0, 300), 5.1),  # nothing is left, and one request is refilled in 300 / 60 seconds
+        (Seen(0.5, 0, 7), 7.1),
+        (Seen(60, 0, 30), 1.1),
+        (Seen(60, 1, 300), 1.1),
+        (None, 1.1),
+    ],
+)
+def test_without_a_time_to_wait_the_headers_tell_when_the_next_request_is_refilled(
+    requests: Seen | None, held: float
+) -> None:
+    assert rules.refused(None, NOW, NOW, limits=Limits(requests)).held_until == pytest.approx(NOW + held)
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "rate"),
+    [
+        (None, 100, None),
+        (Limits(), 100, None),
+        (Limits(Seen(60, 0, 60)), None, 1.0),
+        (Limits(Seen(60, 30, 10)), None, 3.0),
+        (Limits(Seen(60, 60, 10)), None, None),  # nothing is used, so nothing is known
+        (Limits(Seen(60, 0, 0)), None, None),
+        (Limits(None, Seen(6_000, 0, 60)), 50, 2.0),
+        (Limits(None, Seen(6_000, 0, 60)), None, None),  # how many tokens a call takes is not known
+        (Limits(None, Seen(6_000, 0, 60)), 0, None),
+        (Limits(Seen(60, 0, 60), Seen(6_000, 0, 60)), 200, 0.5),  # the tighter of the two
+        (Limits(Seen(60, 0, 60), Seen(6_000, 0, 60)), 50, 1.0),
+    ],
+)
+def test_the_rate_that_headers_sustain(limits: Limits | None, tokens: int | None, rate: float | None) -> None:
+    assert rules.sustainable(limits, tokens=tokens) == rate
+
+
+@pytest.mark.parametrize(
+    ("rate", "grown"),
+    [
+        (1.0, 2.0),  # well below, after refusals in a row or an outage: by a tenth of the ceiling
+        (8.5, 9.2),  # no further than where calls that arrive early are not refused
+        (9.5, 9.58),  # slowly up to the ceiling: the last 8 % in ten calls
+        (10.5, 11.0),  # and beyond it, to find out whether it was raised
+    ],
+)
+def test_the_rate_grows_fast_to_the_measured_limit_and_slowly_at_it(rate: float, grown: float) -> None:
+    after = rules.succeeded(pace(rate=rate, ceiling=10.0, evidence=2, changed_at=NOW - 1), NOW, NOW, has_waited=True)
+    assert after is not None
+    assert after.rate == pytest.approx(grown)
+
+
+def test_after_an_outage_a_measured_limit_is_kept_until_its_hour_is_over() -> None:
+    down = rules.failed(pace(rate=5.0, ceiling=5.0, evidence=40), NOW, NOW)
+    state: Pace | None = down
+    for _ in range(20):
+        assert state is not None
+        state = rules.succeeded(state, NOW + 60, NOW + 60, has_waited=True)
+    assert state is not None
+    assert (state.ceiling, state.successes) == (5.0, 20)
+    assert 4.6 <= state.rate <= 5.2
+
+
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["reserve", "refused", "failed", "succeeded"]), st.floats(0, 30), st.floats(0, 100)),
     max_size=60,

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from core.errors import InvalidInput
 from core.templates import MOST, fill
-from domain.tenants.permissions import BUILT_IN_ROLES, GOVERN, Grant, Reach, beyond, covers, narrowed, reach
+from domain.tenants.permissions import (
+    BUILT_IN_ROLES,
+    GOVERN,
+    Grant,
+    Reach,
+    beyond,
+    built_in_roles,
+    covers,
+    narrowed,
+    reach,
+)
 
 HERE, THERE = UUID(int=1), UUID(int=2)
 
@@ -60,6 +70,54 @@ def test_a_key_never_reaches_further_than_its_scopes_and_its_user(held: list[str
     if not beyond(left, [one]):
         assert covers(held, one)
         assert covers(scopes, one)
+
+
+places = st.sampled_from([None, HERE, THERE])
+grants = st.lists(st.builds(Grant, st.lists(words, max_size=3).map(tuple), places), max_size=4)
+
+
+@given(grants, words, places)
+def test_a_location_never_widens_where_a_permission_holds(given: list[Grant], one: str, place: UUID | None) -> None:
+    whole = reach(given, one)
+    within = whole.at(place)
+    assert within.at(place) == within
+    if place is None:
+        assert within == whole
+    else:
+        assert not within.everywhere
+        assert within.locations <= {place}
+        assert within.is_nowhere == (not whole.everywhere and place not in whole.locations)
+
+
+@given(grants, st.lists(words), words, places)
+def test_scopes_take_away_and_never_add_and_no_grant_moves(
+    given: list[Grant], scopes: list[str], one: str, place: UUID | None
+) -> None:
+    left = narrowed(given, scopes)
+    assert [grant.location_id for grant in left] == [grant.location_id for grant in given]
+    before, after = reach(given, one), reach(left, one)
+    assert before.everywhere or not after.everywhere
+    assert after.locations <= before.locations
+    if covers(scopes, one):
+        assert after == before
+
+
+@given(grants, st.lists(words))
+def test_what_is_held_everywhere_is_never_beyond_and_what_is_held_at_a_location_always(
+    given: list[Grant], wanted: list[str]
+) -> None:
+    assert beyond(given, wanted) == [one for one in wanted if not reach(given, one).everywhere]
+    local = [Grant(grant.permissions, HERE) for grant in given]
+    assert beyond(local, wanted) == wanted
+
+
+@pytest.mark.parametrize("role", sorted(BUILT_IN_ROLES))
+def test_no_built_in_role_governs_the_installation_and_all_read(role: str) -> None:
+    held = built_in_roles()[role]
+    assert not covers(held, GOVERN)
+    assert covers(held, "clients:read")
+    assert covers(held, "users:write") == covers(held, "keys:write") == (role == "owner")
+    assert set(BUILT_IN_ROLES[role]) <= set(held)  # packs add, and take nothing away
 
 
 def test_a_viewer_changes_nothing_and_only_an_owner_holds_all() -> None:

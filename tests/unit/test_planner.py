@@ -1,5 +1,7 @@
 """Whose turn it is: priorities, turns by weight, ageing, and limits taken together or not at all."""
 
+import gc
+import weakref
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.ids import new_id
 from domain.dispatch.allowance import Allowance
-from domain.dispatch.planner import Planner, effective_queue, make_way
+from domain.dispatch.planner import Planner, Turns, effective_queue, make_way, room_for_aged
 from domain.dispatch.schemas import (
     Counts,
     Crew,
@@ -93,6 +95,74 @@ def test_age_lifts_a_task_by_one_priority_at_a_time() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("priority", "seconds", "served", "queue"),
+    [
+        ("low", 240, ["high", "low"], "high"),
+        ("low", 120, ["high", "low"], "low"),  # two above: not yet
+        ("low", 9999, ["critical", "normal", "low"], "critical"),
+        ("low", 9999, ["normal"], "normal"),
+        ("low", 9999, [], "low"),
+        ("critical", 9999, PRIORITIES, "critical"),
+        ("normal", -500, PRIORITIES, "normal"),  # due in the future
+    ],
+)
+def test_age_lifts_a_task_to_a_queue_that_workers_serve(
+    priority: Priority, seconds: float, served: list[Priority], queue: Priority
+) -> None:
+    assert effective_queue(priority, seconds, AGEING, served) == queue
+
+
+@pytest.mark.parametrize(
+    ("bound", "promoted", "more"), [(1, 0, 1), (8, 0, 1), (15, 0, 1), (16, 0, 2), (80, 3, 7), (8, 1, 0), (8, 3, -2)]
+)
+def test_old_tasks_have_an_eighth_of_a_queue_and_one_place_at_least(bound: int, promoted: int, more: int) -> None:
+    assert room_for_aged(bound, promoted) == more
+
+
+def test_old_tasks_on_a_queue_count_towards_their_eighth() -> None:
+    lanes = [lane(A, priority="low", due=100, waited=400), lane(B, priority="critical", due=100)]
+    for promoted, aged in ((0, 2), (1, 1), (2, 0), (3, 0)):
+        picks = plan(lanes, room=16, counts=Counts(promoted={"critical": promoted}))
+        assert sum(pick.queue == "critical" and pick.lane.org_id == A for pick in picks) == aged
+
+
+def test_a_turn_costs_virtual_time_and_comes_no_earlier_than_now() -> None:
+    turns = Turns[str]()
+    turns.serve("a", 2.0)
+    turns.serve("b", 0.5)
+    assert (turns.of("a"), turns.of("b"), turns.of("new")) == (2.0, 0.5, 0.0)
+    turns.serve("b", 0.5)
+    assert (turns.of("a"), turns.of("b"), turns.of("new")) == (2.0, 1.0, 0.5)
+    turns.serve("a", 1.0)
+    assert (turns.of("a"), turns.of("b"), turns.of("new")) == (3.0, 2.0, 2.0)
+    turns.forget_idle()
+    assert turns.passes == {"a": 3.0}
+
+
+def test_nothing_is_kept_of_organisations_and_agents_that_are_idle() -> None:
+    planner, kept = Planner(AGEING), []
+    for number in range(100, 110):
+        org, agent = UUID(int=number), UUID(int=number + 1000)
+        kept += [weakref.ref(org), weakref.ref(agent)]
+        plan([lane(org, agent_id=agent), lane(org, agent_id=agent, priority="low", waited=9999)], planner=planner)
+        del org, agent
+    for _ in range(3):  # the others go on, and so does time
+        plan([lane(A, due=9), lane(A, priority="low", due=9, waited=9999)], planner=planner)
+    gc.collect()
+    assert [one() for one in kept if one() is not None] == []
+
+
+def test_published_tasks_are_lifted_one_for_seven_others() -> None:
+    planner, lifted = Planner(AGEING), 0
+    assert not planner.lift()
+    for _ in range(70):
+        plan([lane()], planner=planner)
+        lifted += planner.lift()
+        assert not planner.lift()
+    assert lifted == 10
+
+
 def test_old_tasks_take_an_eighth_of_a_queue_and_leave_the_rest() -> None:
     picks = plan([lane(A, priority="low", due=100, waited=400), lane(B, priority="critical", due=100)], room=16)
     queued = Counter((pick.queue, pick.lane.priority) for pick in picks)
@@ -158,6 +228,20 @@ def test_old_tasks_do_not_fill_a_higher_queue_out_of_turn_while_others_wait() ->
     assert 8 <= picked["critical"] <= 12
 
 
+@pytest.mark.parametrize(("on_high", "picked"), [(16, {}), (15, {("high", "high"): 1, ("critical", "low"): 2})])
+def test_old_tasks_go_out_of_turn_only_when_nothing_more_urgent_waits(on_high: int, picked: dict[Any, int]) -> None:
+    lanes = [lane(B, priority="high"), lane(A, priority="low", due=9, waited=9999)]
+    picks = plan(lanes, room=16, counts=Counts(on_queue={"high": on_high, "low": 16}))
+    assert Counter((pick.queue, pick.lane.priority) for pick in picks) == picked
+
+
+@pytest.mark.parametrize(("on_critical", "picked"), [(0, 2), (13, 2), (14, 2), (15, 1), (16, 0)])
+def test_old_tasks_that_go_out_of_turn_leave_their_queue_its_bound(on_critical: int, picked: int) -> None:
+    counts = Counts(on_queue={"critical": on_critical, "low": 16})
+    picks = plan([lane(priority="low", due=9, waited=9999)], room=16, counts=counts)
+    assert [pick.queue for pick in picks] == ["critical"] * picked
+
+
 def test_agents_take_turns_in_every_organisation() -> None:
     planner = Planner(AGEING)
     lanes = [lane(A, due=99), lane(B, agent="old", due=99, waited=99), lane(B, agent="younger", due=99, waited=1)]
@@ -207,6 +291,114 @@ def test_nothing_makes_way_where_it_would_not_help() -> None:
     model = Rules(providers={("openai", "m"): ProviderLimit(max_in_flight=1)})
     at_model = Counts(providers={("openai", "m"): 1})
     assert ways(model, at_model, [unclaimed(A, model="other")], urgent) == []  # the limit is another model's
+
+
+OPENAI, MODEL = ("openai", ""), ("openai", "m")
+
+
+@pytest.mark.parametrize(
+    ("rules", "counts", "helps", "does_not"),
+    [
+        (
+            Rules(organisations={A: OrganisationLimit(max_in_flight=1)}),
+            Counts(organisations={A: 1}),
+            unclaimed(A, agent="another", provider="other"),
+            unclaimed(B),
+        ),
+        (
+            Rules(organisations={A: OrganisationLimit(starts_per_minute=1)}),
+            Counts(unclaimed={A: 1}),
+            unclaimed(A, agent="another", provider="other"),
+            unclaimed(B),
+        ),
+        (
+            Rules(agents={lane().agent_id: 1}),
+            Counts(agents={lane().agent_id: 1}),
+            unclaimed(A, provider="other"),
+            unclaimed(A, agent="another"),
+        ),
+        (
+            Rules(providers={OPENAI: ProviderLimit(max_in_flight=1)}),
+            Counts(providers={OPENAI: 1}),
+            unclaimed(B, model="other"),
+            unclaimed(A, provider="other"),
+        ),
+        (
+            Rules(providers={MODEL: ProviderLimit(max_in_flight=1)}),
+            Counts(providers={MODEL: 1}),
+            unclaimed(B),
+            unclaimed(A, provider="other"),
+        ),
+        (
+            Rules(providers={OPENAI: ProviderLimit(starts_per_minute=1)}),
+            Counts(unclaimed_providers={OPENAI: 1}),
+            unclaimed(B, model="other"),
+            unclaimed(A, provider="other"),
+        ),
+        (
+            Rules(providers={MODEL: ProviderLimit(starts_per_minute=1)}),
+            Counts(unclaimed_providers={MODEL: 1}),
+            unclaimed(B),
+            unclaimed(A, model="other"),
+        ),
+    ],
+    ids=["organisation", "rate", "agent", "provider", "model", "provider's rate", "model's rate"],
+)
+def test_what_makes_way_is_what_uses_up_the_limit(
+    rules: Rules, counts: Counts, helps: Unclaimed, does_not: Unclaimed
+) -> None:
+    assert ways(rules, counts, [does_not, helps], lane(priority="critical")) == [helps.id]
+    assert ways(rules, counts, [does_not], lane(priority="critical")) == []
+
+
+ONE_OF_A = Rules(organisations={A: OrganisationLimit(max_in_flight=1)})
+TWO_OF_A = Rules(organisations={A: OrganisationLimit(max_in_flight=2)})
+
+
+def make(lanes: list[Lane], published: list[Unclaimed], rules: Rules, picks: list[Pick] | None = None) -> list[UUID]:
+    counts = Counts(organisations={A: len(published)})
+    return make_way(lanes, picks or [], published, Allowance(rules, counts), dict.fromkeys(PRIORITIES, 5))
+
+
+def test_each_more_urgent_lane_is_made_way_for_the_most_urgent_first() -> None:
+    high, critical = lane(priority="high"), lane(priority="critical")
+    normal, low = unclaimed(A, "normal"), unclaimed(A, "low")
+    assert make([high, critical], [normal, low], TWO_OF_A) == [low.id, normal.id]
+
+
+def test_a_lane_that_needs_no_way_does_not_keep_others_from_theirs() -> None:
+    low = unclaimed(A, "low")
+    assert make([lane(B, priority="critical"), lane(A, priority="high")], [low], ONE_OF_A) == [low.id]
+
+
+@pytest.mark.parametrize(("room", "makes_way"), [({"critical": 1}, True), ({"critical": 0}, False), ({}, False)])
+def test_way_is_made_only_where_the_queue_has_room(room: dict[Priority, int], makes_way: bool) -> None:
+    low = unclaimed(A, "low")
+    allowance = Allowance(ONE_OF_A, Counts(organisations={A: 1}))
+    assert make_way([lane(priority="critical")], [], [low], allowance, room) == [low.id] * makes_way
+
+
+def test_tasks_published_within_a_models_pace_keep_their_place() -> None:
+    paced = Rules(providers={MODEL: ProviderLimit(cause="limit", rate=1, room=1)})
+    assert ways(paced, Counts(unclaimed_providers={MODEL: 1}), [unclaimed(A)], lane(priority="critical")) == []
+
+
+def test_no_way_is_made_for_tasks_that_are_dispatched_already() -> None:
+    urgent, low = lane(priority="critical", due=2), unclaimed(A, "low")
+    assert make([urgent], [low], ONE_OF_A, picks=[Pick(urgent, "critical")]) == [low.id]
+    assert make([urgent], [low], ONE_OF_A, picks=[Pick(urgent, "critical")] * 2) == []
+
+
+def test_as_many_make_way_as_one_task_needs() -> None:
+    low, another, normal = unclaimed(A, "low"), unclaimed(A, "low"), unclaimed(A, "normal")
+    assert make([lane(priority="critical")], [normal, low, another], TWO_OF_A) == [low.id, another.id]
+
+
+def test_what_would_not_have_helped_counts_as_before_for_the_next() -> None:
+    critical, high = lane(priority="critical"), lane(priority="high", agent="another")
+    rules = Rules(organisations=ONE_OF_A.organisations, agents={critical.agent_id: 0})
+    low = unclaimed(A, "low", agent="a third")
+    assert make([critical, high], [low], rules) == [low.id]
 
 
 def test_an_old_task_finds_a_way_though_its_own_queue_is_full() -> None:

@@ -145,6 +145,28 @@ def test_what_is_billed_by_an_organisations_own_price() -> None:
     assert applied_price(provider="openai", model="gpt-4o-mini", own=own(), markup=MARKUP).context_window is None
 
 
-def test_no_price_is_applied_to_an_unknown_model() -> None:
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "gpt-4o-mini"),  # without a price for writing to the cache
+        ("openai", "gpt-4"),  # without any for the cache
+        ("openai", "text-embedding-3-small"),  # without one for the output: it has none
+        ("anthropic", "claude-sonnet-4-5"),
+    ],
+)
+def test_the_public_price_that_is_shown_is_the_one_that_is_billed(provider: Any, model: str) -> None:
+    price = applied_price(provider=provider, model=model, own=None, markup=MARKUP)
+
+    def billed(**tokens: int) -> Decimal:
+        return 10 * cost_of(Tokens(**tokens), provider=provider, model=model, own=None, markup=MARKUP).billed
+
+    assert price.input_per_million == billed(input=100_000)
+    assert price.output_per_million == billed(output=100_000)
+    assert price.cached_per_million == billed(input=100_000, cached=100_000)
+    assert price.cache_write_per_million == billed(input=100_000, cache_write=100_000)
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "claude-sonnet-4-5"])
+def test_no_price_is_applied_to_an_unknown_model_or_that_of_another_provider(model: str) -> None:
     with pytest.raises(InvalidInput, match="rota providers set"):
-        applied_price(provider="openai", model="no-such-model", own=None, markup=MARKUP)
+        applied_price(provider="openai", model=model, own=None, markup=MARKUP)

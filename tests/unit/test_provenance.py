@@ -1,15 +1,18 @@
 """What a trusted request asked for, and what it did not: a table of requests and calls."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agents.commands import MOST_READ
-from agents.provenance import LookUp, Person, Request, is_requested
+from agents.provenance import LookUp, Person, Request, addresses_in, chosen, ids_in, is_nearly, is_requested
 from agents.tools import TOOLS
-from agents.tools.registry import Stake, Tool
+from agents.tools.registry import Stake, Tool, Wording
 
 ANA, BOB, SESSION, BOOKING, BOBS, PAYMENT, SPIN, GIL = (
     f"00000000-0000-7000-8000-00000000000{number}" for number in range(8)
@@ -271,7 +274,8 @@ def test_where_a_call_comes_from(said: str, call: tuple[str, dict[str, Any]], *,
     "pointer",
     [
         "gym-pay.shop", "evil.ru", "ftp://host/x", "evil。com", "600.123.123", "+34/600/123/123", "@eve",
-        "2026-11-28-gym.com", "eve@gym.example", "ES91 2100 0418 4502 0005 1332", "www.gym-pay.shop/x",
+        "2026-11-28-gym.com", "gym-28-11-2026.com", "eve@2026-11-28.com",
+        "eve@gym.example", "ES91 2100 0418 4502 0005 1332", "www.gym-pay.shop/x",
     ],
 )  # fmt: skip
 def test_words_to_be_written_point_nowhere_else(pointer: str) -> None:
@@ -404,6 +408,8 @@ NOT_EVEN_NEARLY: list[tuple[tuple[str, dict[str, Any]], list[str]]] = [
             "Send this message from Ana Torres to Bob Hill",
             "Send Bob Hill the message of Ana Torres",
             "Message Ana Torres sent us yesterday, translate it to English",
+            "Find the e-mail for Ana Torres",
+            "Show the e-mail to Ana Torres",
         ],
     ),
     (
@@ -494,3 +500,121 @@ def test_a_slip_of_the_pen_still_names_the_only_one_it_can_mean(
     search = look_up("search_clients", {"clients": [{"client_id": one} for one in found]}, query=query)
     arguments = {"client_id": ANA, "session_id": SESSION}
     assert is_requested(Request(said), tool("book_class"), arguments, Stake(), PEOPLE, [search, TIMETABLE]) is expected
+
+
+# ── the parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def distance(one: str, other: str) -> int:
+    """The number of letters to add, leave out or exchange (Levenshtein 1966)."""
+    before = list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        now = [row]
+        for column, wanted in enumerate(other, 1):
+            now.append(min(now[-1] + 1, before[column] + 1, before[column - 1] + (letter != wanted)))
+        before = now
+    return before[-1]
+
+
+four_or_more = st.text("ab", min_size=4, max_size=7)
+
+
+@given(four_or_more, four_or_more)
+def test_a_slip_is_one_letter_too_many_too_few_or_another(one: str, other: str) -> None:
+    assert is_nearly(f"Torres {one}", f"Torres {other}") == (distance(one, other) <= 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "expected"),
+    [
+        ("ana torres", "Ana Torres", True),
+        ("Aná  Torres", "Ana Torres", True),
+        ("Annika Tores", "Anika Torres", True),  # one slip in each word
+        ("Ann Torres", "Ana Torres", False),  # a short word has no letter to spare
+        ("Ana Torrse", "Ana Torres", False),  # two letters exchanged are two slips
+        ("Torres Ana", "Ana Torres", False),
+        ("Ana Torres Gil", "Ana Torres", False),
+        ("Torres", "Torres", False),  # one word is no name
+        ("", "", False),
+    ],
+)
+def test_a_nearly_written_name_has_the_same_words_in_order(said: str, name: str, *, expected: bool) -> None:
+    assert is_nearly(said, name) is expected
+    assert is_nearly(name, said) is expected
+
+
+@pytest.mark.parametrize(
+    ("person", "expected"),
+    [
+        (Person(ANA, "Ana Torres"), "ana torres"),
+        (Person(ANA, "Ana-María Núñez"), "ana maria nunez"),
+        (Person(ANA, "Ana"), ""),
+        (Person(ANA, "Spin Class"), ""),
+        (Person(ANA, "Domingo Torres"), ""),  # Sunday in Spanish
+        (Person(ANA, "Ana Torres", is_only_one=False), ""),
+        (Person(ANA, "山田 太郎"), ""),  # no letters that requests are searched for
+    ],
+)
+def test_a_name_that_may_mean_something_else_names_nobody(person: Person, expected: str) -> None:
+    assert person.spoken == expected
+
+
+def test_ids_and_addresses_are_found_at_any_depth_of_a_value() -> None:
+    value = {
+        "a": [{"b": (BOB.upper(), "ana@example.com")}, f"see {ANA}"],
+        ANA: None,
+        "c": "+34 600 111 222",
+        "d": "Write to bob@example.com",
+        "e": 600111222,
+        "f": "2026-12-01",
+        "g": True,
+        "h": "ÉVA@example.com",
+    }
+    assert ids_in(value) == {BOB}  # only values that are an id as a whole, and no names of fields
+    assert addresses_in(value) == {"ana@example.com", "+34 600 111 222", "eva@example.com"}
+    assert ids_in(None) == addresses_in([]) == set()
+
+
+def test_an_argument_is_chosen_where_it_says_more_than_the_tool_assumes() -> None:
+    one = tool("list_resources")  # limit 20, skip 0, no kind, no query
+    assert chosen(one, {"limit": 20, "skip": 0, "kind": None, "_why": "because"}) == {}
+    assert chosen(one, {"limit": 5, "kind": "bike"}) == {"limit": 5, "kind": "bike"}
+    assert chosen(one, {"unknown": 1}) == {"unknown": 1}
+    assert chosen(tool("create_resource"), {"data": {}}) == {}
+
+
+def test_a_request_contains_whole_words_in_their_order_and_whole_ids() -> None:
+    request = Request(f"Book Ana-María into SPIN at 18:00, see {ANA}", facts='{"level": "easy"}')
+    assert request.contains("maria into spin")
+    assert request.contains("Easy")
+    for missing in ("spi", "spin into", "", " ?! "):
+        assert not request.contains(missing)
+    assert not Request("?!").contains("")
+    assert request.has_id(ANA)
+    assert not request.has_id(ANA[:-1])
+    assert not request.has_id(BOB)
+    assert not request.has_number(Decimal(18))
+
+
+def test_an_amount_is_asked_for_where_the_command_says_it_of_one_person() -> None:
+    charge, people = tool("charge_client"), dict(PEOPLE)
+    for said, expected in (("Charge Ana Torres 20.50 for the shop", True), ("Charge 20.50 for the shop", False)):
+        stake = Stake(amount=Decimal("20.50"))
+        assert is_requested(Request(said), charge, CHARGE[1], stake, people, LOOKED_UP) is expected
+
+
+def test_a_tool_without_wording_is_never_asked_for() -> None:
+    approval = tool("request_approval")
+    assert approval.wording is None
+    assert not is_requested(Request("Request approval"), approval, {"question": "May I?"}, Stake(), {})
+
+
+@pytest.mark.parametrize("said", ["true", "yes", "please do it all"])
+def test_a_flag_is_never_asked_for_in_words(said: str) -> None:
+    """Arguments that are true are not traced to words; those that are null are."""
+    request = Request(f"Update the resource towel rack, {said}")
+    rows = look_up("list_resources", {"resources": [{"resource_id": PAYMENT, "name": "Towel rack"}]})
+    update = replace(tool("update_resource"), wording=Wording("update resource*"))
+    for value, expected in ((None, True), (True, False), (False, False)):
+        arguments = {"resource_id": PAYMENT, "flag": value}
+        assert is_requested(request, update, arguments, Stake(), PEOPLE, [rows]) is expected

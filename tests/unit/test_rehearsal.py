@@ -1,19 +1,26 @@
 """What the rehearsal model makes of messages: chosen by the tools' own words, in two languages."""
 
+import json
 import time
 from datetime import date
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from agents.catalogue import load_catalogue
 from agents.tools import TOOLS
+from core.model_providers import ProviderName
 from embedded.rehearsal import extract
-from embedded.rehearsal.faults import Script, parse_fault
+from embedded.rehearsal.faults import Fault, Script, parse_fault
 from embedded.rehearsal.guess import guess_text
 from embedded.rehearsal.lexicon import language_of
 from embedded.rehearsal.mind import next_turn
-from embedded.rehearsal.talk import Call, Talk, ToolOffer, count_tokens
+from embedded.rehearsal.summary import Finding, sum_up
+from embedded.rehearsal.talk import Call, Talk, ToolOffer, Turn, count_tokens, read_result
+from embedded.rehearsal.wires import CHAT_COMPLETIONS, MESSAGES, WIRES, Answer
+from tests.support.dialects import dialect_of
 from tests.support.tools import FRONT_DESK
 
 SYSTEM = "It is now Friday 2026-11-20 10:00 (Europe/Madrid)."
@@ -215,6 +222,16 @@ def test_language(text: str, language: str) -> None:
         ("next week", ["2026-11-23", "2026-11-29"]),
         ("last month", ["2026-10-01", "2026-10-31"]),
         ("no day at all", []),
+        ("ayer", ["2026-11-19"]),
+        ("tomorrow or today", ["2026-11-21", "2026-11-20"]),
+        ("el fin de semana", ["2026-11-21", "2026-11-22"]),
+        ("this month", ["2026-11-01", "2026-11-20"]),
+        ("el mes pasado", ["2026-10-01", "2026-10-31"]),
+        ("la próxima semana", ["2026-11-23", "2026-11-29"]),
+        ("24/12/2025", ["2025-12-24"]),  # with its year, a day may lie in the past
+        ("19/11", ["2027-11-19"]),
+        ("2026-12-24 and 2026-12-01", ["2026-12-24", "2026-12-01"]),
+        ("2026-13-01", []),
     ],
 )
 def test_days(text: str, days: list[str]) -> None:
@@ -235,8 +252,72 @@ def test_names(text: str, names: list[str]) -> None:
     assert list(extract.names(text)) == names
 
 
-def test_hours() -> None:
-    assert extract.hours("at 7am or 18:30, or 6 pm; not 45") == ["07:00", "18:30", "18:00"]
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [
+        ("at 7am or 18:30, or 6 pm; not 45", ["07:00", "18:30", "18:00"]),
+        ("12 am, 12:30 am and 12 pm", ["00:00", "00:30", "12:00"]),
+        ("a las 19h o a las 9.15", ["19:00", "09:15"]),
+        ("24:00, 7, 19", []),
+        ("", []),
+    ],
+)
+def test_hours(text: str, hours: list[str]) -> None:
+    assert extract.hours(text) == hours
+
+
+@pytest.mark.parametrize(
+    ("text", "email"),
+    [
+        ("write to ana.torres+gym@mail.example.com, please", "ana.torres+gym@mail.example.com"),
+        ("ana@example.com or bea@example.com.", "ana@example.com"),
+        ("(leo_p-1@example.co.uk)", "leo_p-1@example.co.uk"),
+        ("@example.com, ana@, ana@example", None),
+    ],
+)
+def test_email(text: str, email: str | None) -> None:
+    assert extract.email(text) == email
+
+
+@pytest.mark.parametrize(
+    ("text", "phone"),
+    [
+        ("call +34 600 111 222 now", "+34 600 111 222"),
+        ("600-111-222", "600-111-222"),
+        ("on 2026-11-20 at 7", None),
+        ("00000000-0000-7000-8000-000000000001", None),
+        ("12345678", None),
+    ],
+)
+def test_a_day_or_an_id_is_no_telephone_number(text: str, phone: str | None) -> None:
+    assert extract.phone(text) == phone
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("50 euros and 2,5 or 12.50", [50, 2.5, 12.5]),
+        ("2026-11-20, 24/12, 24.12, 29/2, at 18:30, +34 600 111 222", []),
+        ("00000000-0000-7000-8000-000000000001 and 4", [4]),
+        ("room A4, v2, 7th", []),
+        ("€60", [60]),
+    ],
+)
+def test_numbers_of_days_times_ids_and_telephones_are_none(text: str, numbers: list[float]) -> None:
+    assert extract.numbers(text) == numbers
+
+
+def test_ids_are_read_in_lower_case() -> None:
+    first, second = "0ABCDEF0-0000-7000-8000-000000000001", "00000000-0000-7000-8000-000000000002"
+    assert extract.uuids(f"{first}, {second}; {first}x") == (first.lower(), second)
+
+
+@pytest.mark.parametrize(
+    ("system", "today"),
+    [("It is now Friday 2026-11-20 10:00.", "2026-11-20"), ("2026-02-31", "2000-01-01"), ("", "2000-01-01")],
+)
+def test_the_present_day_is_the_one_that_the_prompt_tells(system: str, today: str) -> None:
+    assert extract.today_in(system, date(2000, 1, 1)).isoformat() == today
 
 
 def test_tokens_are_counted_the_same_for_the_same_text() -> None:
@@ -257,8 +338,192 @@ def test_a_script_gives_each_fault_once_to_whom_it_is_meant_for() -> None:
 
 
 def test_an_unknown_fault_is_refused() -> None:
+    for words in ("explode", "status=500 explode", "cut status"):
+        with pytest.raises(ValueError, match=r"no fault|invalid literal"):
+            parse_fault(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault", "is_fatal"),
+    [
+        ("", Fault(), False),
+        ("ok", Fault(), False),
+        ("status=429 retry-after=1", Fault(status=429, retry_after="1"), True),
+        ("slow=0.5", Fault(slow=0.5), False),
+        ("hang", Fault(hang=True), True),
+        ("cut", Fault(cut=True), True),
+        ("refuse", Fault(refuse=True), False),
+        ("truncate slow=2", Fault(truncate=True, slow=2), False),
+    ],
+)
+def test_a_fault_is_written_in_words(words: str, fault: Fault, is_fatal: bool) -> None:
+    assert parse_fault(words) == fault
+    assert parse_fault(words).is_fatal is is_fatal
+
+
+def test_a_script_with_a_fault_that_is_none_is_refused_as_a_whole() -> None:
+    script = Script()
     with pytest.raises(ValueError, match="no fault"):
-        parse_fault("explode")
+        script.extend(["status=500", "explode"])
+    assert script.next_for("me") is None
+
+
+# ── the results in words ─────────────────────────────────────────────────────────────────────────────────────────────
+
+LOOK = ToolOffer("look", "", {})
+
+
+def told(result: Any, language: str = "en", **call: Any) -> str:
+    """What is told of one call's result."""
+    return sum_up("hello", [Finding(LOOK, Call("look", {}, result, **call))], [LOOK], language)
+
+
+@pytest.mark.parametrize(
+    ("result", "english", "spanish"),
+    [
+        ({"name": "Ana", "status": "active"}, ": name Ana, status active", ": nombre Ana, estado activo"),
+        ({"name": "active"}, ": name active", ": nombre active"),  # a name is not translated
+        ({"client_id": "1", "notes": "x", "count": 3, "name": None}, ".", "."),
+        ({"is_available": True, "booked": 0}, ": is available yes, booked 0", ": disponible sí, reservadas 0"),
+        ({"clients": []}, ": clients: nothing found", ": clientes: no he encontrado nada"),
+        ({"clients": [{"name": "Ana"}, {"name": "Bo"}]}, ": clients: 2 found\n  - name Ana\n  - name Bo",
+         ": clientes: 2 resultados\n  - nombre Ana\n  - nombre Bo"),
+        ({"totals": {"amount": 5}}, ": totals: amount 5", ": totales: importe 5"),
+        ({"unheard_of": "x"}, ": unheard of x", "."),
+        ("plain words", ": plain words", "."),
+        ({"suggested": True}, None, None),
+    ],
+)  # fmt: skip
+def test_a_result_is_told_in_the_language_of_the_message(result: Any, english: str | None, spanish: str | None) -> None:
+    suggested = "[Rehearsal] Suggested (look); it is done when it is accepted."
+    assert told(result) == (suggested if english is None else f"[Rehearsal] Done (look){english}")
+    proposed = "[Ensayo] Propuesto (look); se hará cuando se acepte."
+    assert told(result, "es") == (proposed if spanish is None else f"[Ensayo] Hecho (look){spanish}")
+
+
+def test_at_most_five_rows_of_six_fields_are_told_of() -> None:
+    rows = [{f"field_{number}": row for number in range(9)} for row in range(8)]
+    lines = told({"clients": rows}).splitlines()
+    assert lines[0].endswith("8 found")
+    assert lines[1:] == [
+        "  - " + ", ".join(f"field {number} {row}" for number in range(6)) for row in range(5)
+    ]  # fmt: skip
+
+
+def test_an_error_of_a_tool_is_told_with_its_reason_in_english_only() -> None:
+    assert told({"error": "full"}, is_error=True) == "[Rehearsal] That was not possible (look): full"
+    assert told("broken", is_error=True) == "[Rehearsal] That was not possible (look): broken"
+    assert "full" not in told({"error": "full"}, "es", is_error=True)
+
+
+@pytest.mark.parametrize(
+    ("missing", "english", "spanish"),
+    [
+        ("session_id", "which class, and on which day", "qué clase y qué día"),
+        ("amount", "amount", "importe"),
+        ("odd_field", "odd field", "algo más"),
+    ],
+)
+def test_what_is_missing_is_asked_for(missing: str, english: str, spanish: str) -> None:
+    finding = Finding(LOOK, missing=missing)
+    assert sum_up("", [finding], [], "en") == f"[Rehearsal] For that I need to know {english}. Could you tell me?"
+    assert sum_up("", [finding], [], "es") == f"[Ensayo] Para eso necesito saber {spanish}. ¿Me lo puedes decir?"
+
+
+def test_a_search_that_found_nothing_is_not_asked_about_again() -> None:
+    found = [Finding(LOOK, Call("look", {}, {"count": count}), missing="client_id") for count in (0, 1)]
+    assert sum_up("", found[:1], [], "en").startswith("[Rehearsal] I looked, but found no match")
+    assert "which member" in sum_up("", found[1:], [], "en")
+
+
+def test_findings_that_read_the_same_are_told_once() -> None:
+    finding = Finding(LOOK, missing="amount")
+    assert sum_up("", [finding, finding], [], "en").count("amount") == 1
+
+
+# ── the wires ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("content", "result", "is_error"),
+    [
+        ('{"a": 1}', {"a": 1}, False),
+        ('{"error": "full"}', {"error": "full"}, True),
+        ('{"error": "full", "a": 1}', {"error": "full", "a": 1}, False),
+        ('{"untrusted_data": {"a": 1}}', {"a": 1}, False),
+        ('{"untrusted_data": {"error": "full"}}', {"error": "full"}, True),
+        ("[1]", [1], False),
+        ('{"cut', '{"cut', False),
+        ("", "", False),
+    ],
+)
+def test_a_result_is_read_out_of_its_quotation(content: str, result: Any, is_error: bool) -> None:
+    assert read_result(content) == (result, is_error)
+
+
+def said_by(name: ProviderName, stream: list[bytes]) -> tuple[str, list[dict[str, Any]]]:
+    """The text and the arguments of the calls in a stream of events."""
+    lines = b"".join(stream).decode().split("\n")
+    return dialect_of(name).heard(json.loads(line[6:]) for line in lines if line.startswith("data: {"))
+
+
+_arguments = st.dictionaries(st.text(max_size=5), st.text(max_size=30) | st.integers() | st.booleans(), max_size=3)
+_said = st.text(st.characters(exclude_categories=["Cs", "Zl", "Zp", "Cc"]) | st.sampled_from(" \n"), max_size=30)
+
+
+@pytest.mark.parametrize("name", WIRES)
+@settings(max_examples=20)
+@example(text=" \n one  two\n", arguments=[])
+@given(text=_said, arguments=st.lists(_arguments, max_size=2))
+def test_a_stream_says_letter_for_letter_what_was_said(
+    name: ProviderName, text: str, arguments: list[dict[str, Any]]
+) -> None:
+    turn = Turn(text, [("look", one) for one in arguments])
+    answer = Answer(turn, model="m", input_tokens=1, stop="tool_use" if arguments else "end", seed="s")
+    assert said_by(name, list(WIRES[name].format.stream(answer))) == (text, arguments)
+
+
+def test_calls_of_one_conversation_have_the_same_ids_each_time_and_different_ones_among_them() -> None:
+    answers = [Answer(Turn("x"), model="m", input_tokens=1, stop="end", seed=seed) for seed in ("a", "a", "b")]
+    ids = [[answer.call_id(index) for index in range(3)] for answer in answers]
+    assert ids[0] == ids[1]
+    assert len({*ids[0], *ids[2]}) == 6
+
+
+@pytest.mark.parametrize(
+    ("stop", "openai", "anthropic"),
+    [
+        ("end", "stop", "end_turn"),
+        ("tool_use", "tool_calls", "tool_use"),
+        ("max_tokens", "length", "max_tokens"),
+        ("refusal", "content_filter", "refusal"),
+    ],
+)
+def test_why_an_answer_ended_is_spelt_as_each_provider_spells_it(stop: str, openai: str, anthropic: str) -> None:
+    answer = Answer(Turn("No."), model="m", input_tokens=1, stop=stop, seed="s")
+    whole = CHAT_COMPLETIONS.write(answer)["choices"][0]
+    assert whole["finish_reason"] == openai
+    assert (whole["message"]["content"], whole["message"]["refusal"]) == (
+        (None, "No.") if stop == "refusal" else ("No.", None)
+    )
+    assert MESSAGES.write(answer)["stop_reason"] == anthropic
+
+
+@pytest.mark.parametrize(
+    ("status", "openai", "anthropic"),
+    [
+        (429, "rate_limit_exceeded", "rate_limit_error"),
+        (400, "invalid_request_error", "invalid_request_error"),
+        (401, "invalid_api_key", "authentication_error"),
+        (529, "server_error", "overloaded_error"),
+        (500, "server_error", "api_error"),
+    ],
+)
+def test_an_error_is_spelt_as_each_provider_spells_it(status: int, openai: str, anthropic: str) -> None:
+    assert CHAT_COMPLETIONS.error(status, "no")["error"] == {
+        "message": "no", "type": openai, "code": openai, "param": None,
+    }  # fmt: skip
+    assert MESSAGES.error(status, "no")["error"] == {"type": anthropic, "message": "no"}
 
 
 @pytest.mark.parametrize("message", ["ok. " * 1_500, "a" * 20_000, " " * 20_000 + "x", "Dear gym, " * 2_000])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli import money_views, task_views
+from cli import control_views, money_views, task_views
 
 _AT = "2026-11-20T10:00:00+00:00"
 
@@ -49,8 +49,8 @@ def test_the_reason_of_a_failed_step_is_shown_whole() -> None:
 def test_an_answer_that_was_cut_off_says_so(is_truncated: bool) -> None:
     cut = step(output={"actions": [], "confidence": None, "is_truncated": is_truncated})
     seen = shown(task_views.task_detail(task(cut, result={"answer": "Half an", "is_truncated": is_truncated})))
-    assert ("cut off at the limit of output tokens" in seen) is is_truncated
-    assert ("answers (cut off)" in seen) is is_truncated
+    assert ("truncated at the limit of output tokens" in seen) is is_truncated
+    assert ("answers (truncated)" in seen) is is_truncated
     assert ("max_output_tokens" in seen) is is_truncated
 
 
@@ -73,3 +73,7 @@ def test_a_month_tells_of_calls_that_are_not_what_they_seem() -> None:
         assert "2 of the calls were billed by estimate" in seen
         assert "m1 (unpriced)" in seen
         assert "rehearsed" not in seen
+
+
+def test_without_workers_the_list_says_how_to_start_one() -> None:
+    assert shown(control_views.worker_table([])) == "No workers. Start one: rota worker"

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from agents.interrupt import Stopped
 from agents.llm.errors import OUTAGE, ModelError
-from agents.llm.gates import HeldBack
+from agents.llm.gates import CoolingDown
 from agents.work import LimitReached, OutcomeUnknown, Parked
 from core.errors import Conflict, InvalidInput, Misconfigured, NotFound, Unavailable
 from domain.agents.schemas import RetryPolicy
@@ -130,7 +130,7 @@ def test_an_outage_ends_at_the_deadline_whatever_patience_is_left() -> None:
 
 
 def test_a_task_that_is_held_back_comes_back_when_its_model_may_be_called() -> None:
-    held = HeldBack(Route("openai", "m", "k"), "outage", timedelta(seconds=7))
+    held = CoolingDown(Route("openai", "m", "k"), "outage", timedelta(seconds=7))
     outcome = after_cool_down(held, remaining=timedelta(minutes=1), dice=random.Random(1))
     assert (outcome.status, outcome.outcome, outcome.counted) == ("queued", "deferred", False)
     assert timedelta(seconds=7) <= (outcome.delay or timedelta(0)) <= timedelta(seconds=8)
@@ -272,7 +272,7 @@ def test_what_fails_for_good_has_no_delay_and_no_deadline_in_its_error() -> None
 
 
 def test_a_task_whose_model_cools_down_says_so() -> None:
-    held = HeldBack(Route("openai", "m", "k"), "limit", timedelta(seconds=7))
+    held = CoolingDown(Route("openai", "m", "k"), "limit", timedelta(seconds=7))
     outcome = after_cool_down(held, remaining=None, dice=Middle())
     assert outcome == ClaimOutcome(
         status="queued", outcome="deferred", delay=timedelta(seconds=7.5),

@@ -1,18 +1,22 @@
-"""The small parts of core: ids, keys, text, money, settings, memory."""
+"""The small parts of core: ids, keys, secrets, moments, text, money, settings, memory."""
 
 import gc
 import time
 import weakref
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import get_origin
+from uuid import UUID
 
 import pytest
 import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from core.clock import Moment
 from core.crypto import ApiKey, new_api_key, new_secret, parse_api_key, secret_digest, was_issued_here
 from core.errors import Misconfigured
 from core.ids import new_id
@@ -21,6 +25,7 @@ from core.model_providers import PROVIDERS
 from core.money import exact, in_words
 from core.settings import Settings, load_settings
 from core.text import MAX_DEPTH, unstorable
+from core.vault import Vault, make_vault
 
 
 def test_ids_are_version_7_and_sort_by_time() -> None:
@@ -67,6 +72,80 @@ def test_a_key_of_ours_is_told_from_a_made_up_one_by_itself() -> None:
     assert not any(was_issued_here(f"rota_{key.id.hex}_{secret}", "p") for secret in made_up)
 
 
+@given(st.uuids(), st.text(st.characters(codec="ascii", exclude_characters=""), max_size=80))
+def test_every_key_is_read_as_it_was_written(key_id: UUID, secret: str) -> None:
+    assert parse_api_key(str(ApiKey(key_id, secret))) == ApiKey(key_id, secret)
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=100))
+def test_no_text_breaks_the_reading_of_keys(text: str) -> None:
+    for asked in (text, f"rota_{text}", f"rota_{'0' * 32}_{text}"):
+        key = parse_api_key(asked)
+        assert key is None or key.secret.isascii()
+        assert not was_issued_here(asked, "p")
+
+
+def test_a_key_has_at_least_192_bits_of_its_own() -> None:
+    first, second = new_api_key(new_id(), "p"), new_api_key(new_id(), "p")
+    assert first.secret != second.secret
+    assert len(bytes.fromhex(first.secret[:-16])) == 24
+    assert len({new_secret() for _ in range(1_000)}) == 1_000
+
+
+# ── secrets at rest ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_secret_opens_with_any_of_the_keys_and_is_locked_with_the_first() -> None:
+    old, new, both = Vault(["old"]), Vault(["new"]), Vault(["new", "old"])
+    locked = old.lock("hünter2")
+    assert b"hunter" not in locked
+    assert both.open(locked) == old.open(locked) == "hünter2"
+    assert new.open(both.relock(locked)) == "hünter2"
+    with pytest.raises(Misconfigured, match="rota secrets rotate"):
+        new.open(locked)
+    with pytest.raises(Misconfigured):
+        old.open(both.lock("later"))
+
+
+@pytest.mark.parametrize("change", [lambda locked: locked[:-1], lambda locked: b"", lambda locked: b"x" + locked])
+def test_a_secret_that_was_tampered_with_does_not_open(change: Callable[[bytes], bytes]) -> None:
+    vault = Vault(["key"])
+    with pytest.raises(Misconfigured):
+        vault.open(change(vault.lock("secret")))
+
+
+def test_without_keys_of_its_own_the_vault_goes_by_the_secret_key() -> None:
+    derived = make_vault(Settings(secret_key=SecretStr("s")))
+    assert derived.open(Vault(["s"]).lock("x")) == "x"
+    keyed = make_vault(Settings(secret_key=SecretStr("s"), encryption_keys=[SecretStr("e")]))
+    with pytest.raises(Misconfigured):
+        keyed.open(derived.lock("x"))
+
+
+# ── moments ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("written", "is_kept"),
+    [
+        ("0001-01-01T00:00:00+00:00", True),
+        ("0001-01-01T00:00:00+00:01", False),  # still in the year before
+        ("0001-01-01T00:00:00-12:00", True),
+        ("9999-12-31T23:59:59Z", True),
+        ("9999-12-31T23:59:59-00:01", False),
+        ("2026-03-29T02:30:00+02:00", True),
+        ("2026-03-29T02:30:00", False),  # in which zone?
+    ],
+)
+def test_a_moment_lies_within_the_years_that_can_be_stored(written: str, is_kept: bool) -> None:
+    moment: TypeAdapter[datetime] = TypeAdapter(Moment)
+    if is_kept:
+        assert moment.validate_python(written) == datetime.fromisoformat(written)
+    else:
+        with pytest.raises(ValidationError, match=r"outside the years 1 to 9999|should have timezone info"):
+            moment.validate_python(written)
+
+
 def test_digests_depend_on_secret_and_pepper() -> None:
     digest = secret_digest("s", "p")
     assert digest == secret_digest("s", "p")
@@ -102,6 +181,31 @@ def test_money_in_words() -> None:
     assert in_words(Decimal("1234.5")) == "$1,234.50"
     assert in_words(Decimal("0.000123")) == "$0.000123"
     assert in_words(Decimal(0)) == "$0.00"
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        ("0.1", "$0.10"), ("0.0999999", "$0.100000"), ("0.01", "$0.010000"), ("0.0000005", "$0.000000"),
+        ("1000000", "$1,000,000.00"), ("2.345", "$2.34"), ("0.000", "$0.00"),
+    ],
+)  # fmt: skip
+def test_small_amounts_show_more_places(amount: str, words: str) -> None:
+    assert in_words(Decimal(amount)) == words
+
+
+@given(st.lists(st.decimals(-1_000_000, 1_000_000, places=10), max_size=20))
+def test_amounts_of_ten_places_stay_exact_and_so_do_their_sums(amounts: list[Decimal]) -> None:
+    assert [exact(amount) for amount in amounts] == amounts
+    assert exact(sum(amounts, Decimal(0))) == sum(map(exact, amounts), Decimal(0))
+
+
+@given(st.decimals(-1_000_000, 1_000_000, places=14), st.decimals(-1_000_000, 1_000_000, places=14))
+def test_rounding_keeps_the_order_of_amounts(one: Decimal, other: Decimal) -> None:
+    assert exact(exact(one)) == exact(one)
+    assert abs(exact(one) - one) <= Decimal("0.00000000005")
+    if one <= other:
+        assert exact(one) <= exact(other)
 
 
 def test_exact_rounds_half_to_even_at_ten_places() -> None:

@@ -39,6 +39,26 @@ def test_propensities_are_how_often_each_is_taken(posteriors: dict[str, Posterio
         assert taken[option] / 20_000 == pytest.approx(propensity, abs=0.015)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "wanted"),
+    [
+        # A rate is above one that is anywhere from 0 to 1 as often as it is high: by its mean.
+        (Posterior(), Posterior(), 1 / 2),
+        (Posterior(1, 0), Posterior(), 2 / 3),
+        (Posterior(0, 1), Posterior(), 1 / 3),
+        (Posterior(5, 2), Posterior(), 6 / 9),
+        (Posterior(30, 70), Posterior(), 31 / 102),
+        # Of Beta(a, 1) and Beta(b, 1) the first is higher with probability a / (a + b).
+        (Posterior(4, 0), Posterior(1, 0), 5 / 7),
+        (Posterior(0, 4), Posterior(0, 1), 2 / 7),
+        (Posterior(100_000, 0), Posterior(0, 100_000), 1),  # as many as that are no trouble
+    ],
+)
+def test_propensities_of_two_by_formula(one: Posterior, other: Posterior, wanted: float) -> None:
+    found = propensities({"one": one, "other": other})
+    assert found == pytest.approx({"one": wanted, "other": 1 - wanted}, abs=1e-4)
+
+
 counts = st.integers(0, 2_000)
 
 
@@ -76,7 +96,7 @@ def test_an_only_option_is_certain() -> None:
 
 
 def test_there_must_be_an_option() -> None:
-    with pytest.raises(ValueError, match="no option"):
+    with pytest.raises(ValueError, match=r"^there is no option to choose from$"):
         choose({}, Random(1))
 
 

@@ -1,6 +1,6 @@
 """When schedules are due and follow-ups may leave: exact times, from tables."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from domain.schedules import timing
 from domain.schedules.schemas import CronTimes, Interval, Once, OnEvent, Times
 from domain.schedules.timing import Calendar, ComeDue, choose, come_due, delayed, fits
 
-MADRID = ZoneInfo("Europe/Madrid")
+MADRID, NEW_YORK = ZoneInfo("Europe/Madrid"), ZoneInfo("America/New_York")
 NIGHT = QuietHours(begin=time(21), end=time(9))
 NOON_BREAK = QuietHours(begin=time(13), end=time(15))
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -41,6 +41,7 @@ def at(day: int, hour: int = 0, minute: int = 0, second: int = 0) -> datetime:
         (at(3, 12), NOON_BREAK, at(3, 14)),  # 13:00 until 15:00 of the same day
         (at(3, 11, 59), NOON_BREAK, at(3, 11, 59)),
         (at(3, 14), NOON_BREAK, at(3, 14)),
+        (at(3, 20, 0, 30), NIGHT, at(4, 8)),  # to the second
         (at(28, 20), NIGHT, at(29, 7)),  # the night that is an hour shorter
     ],
 )
@@ -48,19 +49,31 @@ def test_quiet_hours_end_by_the_contacts_clock(moment: datetime, quiet: QuietHou
     assert follow_ups.outside_quiet_hours(moment, quiet, MADRID) == wanted
 
 
-def test_where_the_end_of_quiet_hours_comes_twice_the_second_counts() -> None:
+@pytest.mark.parametrize(
+    ("moment", "wanted"),
+    [
+        (time(0, 10), time(0, 30)),
+        (time(0, 30), time(0, 30)),  # between the two, quiet hours are over for half an hour
+        (time(0, 59), time(0, 59)),
+        (time(1), time(1, 30)),
+        (time(1, 11, 12), time(1, 30)),
+        (time(1, 30), time(1, 30)),
+    ],
+)
+def test_quiet_hours_may_end_twice_where_clocks_are_set_back(moment: time, wanted: time) -> None:
     quiet = QuietHours(begin=time(23), end=time(2, 30))
     # On 25 October 2026 Madrid's clock goes from 3:00 back to 2:00: 2:30 is at 0:30 and at 1:30 UTC.
-    second_time_around = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
-    assert follow_ups.outside_quiet_hours(second_time_around, quiet, MADRID) == datetime(
-        2026, 10, 25, 1, 30, tzinfo=UTC
-    )
+    begin, end = (datetime.combine(date(2026, 10, 25), clock, UTC) for clock in (moment, wanted))
+    assert follow_ups.outside_quiet_hours(begin, quiet, MADRID) == end
 
 
 @pytest.mark.parametrize(
     ("moment", "wanted"),
-    [(at(3, 19, 58), at(3, 19, 58)), (at(3, 19, 59), at(4, 8)), (at(3, 20), at(4, 8)), (at(4, 8), at(4, 8))],
-)
+    [
+        (at(3, 19, 58), at(3, 19, 58)), (at(3, 19, 59), at(4, 8)), (at(3, 20), at(4, 8)),
+        (at(4, 7, 59, 30), at(4, 8)), (at(4, 8), at(4, 8)),
+    ],
+)  # fmt: skip
 def test_a_message_may_leave_while_the_minute_after_it_is_not_quiet(moment: datetime, wanted: datetime) -> None:
     assert follow_ups.may_leave(moment, NIGHT, MADRID) == wanted
     assert follow_ups.may_leave(moment, None, MADRID) == moment
@@ -87,6 +100,12 @@ def test_a_message_must_have_left_a_minute_before_quiet_hours(moment: datetime, 
 )
 def test_a_wanted_hour_is_the_contacts(moment: datetime, hour: int | None, wanted: datetime) -> None:
     assert follow_ups.at_hour(moment, hour, MADRID) == wanted
+
+
+def test_the_day_is_the_contacts_too() -> None:
+    evening = at(4, 2)  # in New York it is still the 3rd, 21:00
+    assert follow_ups.at_hour(evening, 23, NEW_YORK) == at(4, 4)
+    assert follow_ups.leaves_by(evening, QuietHours(begin=time(23), end=time(9)), NEW_YORK) == at(4, 3, 59)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +157,7 @@ def test_times_lie_between_start_and_end_both_included() -> None:
 
 
 def test_an_interval_without_an_anchor_is_a_fault_of_ours() -> None:
-    with pytest.raises(ValueError, match="anchored when its schedule is made"):
+    with pytest.raises(ValueError, match=r"^an interval is anchored when its schedule is made$"):
         Calendar(Interval(every=HOUR)).next(at(1))
 
 
@@ -149,8 +168,19 @@ def on_time(due: datetime) -> datetime:
     return due
 
 
-def due_at(now: datetime, next_at: datetime | None, *, catch_up: timedelta = HOUR, delay: Any = on_time) -> ComeDue:
-    return come_due(Calendar(Interval(every=10 * MINUTE, anchor=at(3))), next_at, now, catch_up, delay)
+def due_at(
+    now: datetime,
+    next_at: datetime | None,
+    *,
+    catch_up: timedelta = HOUR,
+    late: dict[datetime, timedelta] | None = None,
+) -> ComeDue:
+    """What comes due of a schedule with a time every ten minutes; `late`: the jitter of some, at most five minutes."""
+
+    def delay(due: datetime) -> datetime:
+        return due + (late or {}).get(due, timedelta(0))
+
+    return come_due(Calendar(Interval(every=10 * MINUTE, anchor=at(3))), next_at, now, catch_up, delay, 5 * MINUTE)
 
 
 @pytest.mark.parametrize(
@@ -188,17 +218,35 @@ def test_at_most_a_thousand_missed_times_are_counted() -> None:
     assert few.missed == 999
 
 
+def test_what_is_overdue_by_as_much_as_is_caught_up_on_is_run() -> None:
+    found = due_at(at(3, 2), at(3, 1), catch_up=HOUR)
+    assert (found.missed, found.missed_from, found.due[0]) == (0, None, at(3, 1))
+
+
 def test_a_time_is_due_only_after_its_jitter_and_missed_by_it_too() -> None:
-    late = {at(3, 1): at(3, 1, 5)}
-    assert due_at(at(3, 1, 4), at(3, 1), delay=lambda due: late.get(due, due)) == ComeDue(next_at=at(3, 1))
-    found = due_at(at(3, 2, 2), at(3, 1), delay=lambda due: late.get(due, due))
+    late = {at(3, 1): 5 * MINUTE}
+    assert due_at(at(3, 1, 4), at(3, 1), late=late) == ComeDue(next_at=at(3, 1))
+    found = due_at(at(3, 2, 2), at(3, 1), late=late)
     assert (found.missed, found.due[0]) == (0, at(3, 1))  # two minutes within its hour, by its jitter
+
+
+@pytest.mark.parametrize("first", [at(3), at(12, 0, 50)])
+def test_what_its_jitter_brings_within_the_hour_is_run_however_many_before_it_were_missed(first: datetime) -> None:
+    found = due_at(at(12, 2, 2), first, late={at(12, 1): 5 * MINUTE}, catch_up=HOUR)
+    assert (found.missed_from, found.due[:2]) == (first, [at(12, 1), at(12, 1, 10)])
+
+
+def test_of_two_times_the_later_may_be_missed_alone() -> None:
+    calendar = Calendar(Interval(every=MINUTE, anchor=at(3)))
+    late = {at(3, 1): at(3, 1, 5)}
+    found = come_due(calendar, at(3, 1), at(3, 2, 4), HOUR, lambda due: late.get(due, due), 5 * MINUTE)
+    assert (found.due[:2], found.missed_from, found.missed) == ([at(3, 1), at(3, 1, 4)], at(3, 1, 1), 3)
 
 
 def test_nothing_follows_the_last_time() -> None:
     calendar = Calendar(Once(at=at(3)))
-    assert come_due(calendar, at(3), at(3, 1), DAY, on_time) == ComeDue(due=[at(3)], next_at=None)
-    missed = come_due(calendar, at(3), at(5), DAY, on_time)
+    assert come_due(calendar, at(3), at(3, 1), DAY, on_time, timedelta(0)) == ComeDue(due=[at(3)], next_at=None)
+    missed = come_due(calendar, at(3), at(5), DAY, on_time, timedelta(0))
     assert missed == ComeDue(missed_from=at(3), missed=1)
 
 

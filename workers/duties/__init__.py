@@ -28,6 +28,7 @@ _PLATFORM = (
         schedules.run_schedules,
     ),
     Duty("deliver-messages", timedelta(seconds=1), "messages leave the outbox", messages.deliver_messages),
+    Duty("post-events", timedelta(seconds=1), "webhooks are posted what happens", messages.post_events),
     Duty(
         "reclaim-messages",
         timedelta(seconds=5),
@@ -41,6 +42,12 @@ _PLATFORM = (
         overdue.expire_tasks,
     ),
     Duty(
+        "expire-abandoned",
+        timedelta(minutes=1),
+        "no task waits for ever for a client that has gone",
+        overdue.expire_abandoned,
+    ),
+    Duty(
         "cancel-tasks-of-deleted",
         timedelta(seconds=2),
         "no task waits for an agent that was deleted",
@@ -49,7 +56,7 @@ _PLATFORM = (
     Duty(
         "withdraw-approvals",
         timedelta(seconds=2),
-        "nobody is asked to decide for a task that has ended",
+        "no approval stays open for a task that has ended",
         approvals.withdraw_approvals,
     ),
     Duty("expire-approvals", timedelta(seconds=5), "overdue approvals escalate or expire", approvals.expire_approvals),
@@ -106,6 +113,13 @@ _PLATFORM = (
         "the pace of a model that is not called is of no use",
         pruning.forget_paces,
     ),
+    Duty(
+        "purge-conversations",
+        timedelta(seconds=5),
+        "the words of a conversation that was deleted are deleted",
+        pruning.purge_conversations,
+    ),
+    Duty("forget-events", timedelta(minutes=10), "events are kept for a day, or as long as set", pruning.forget_events),
     Duty("forget-runs", timedelta(hours=1), "runs of schedules are kept for three months", pruning.forget_runs),
     Duty("forget-trees", timedelta(hours=1), "counts of task trees go with their last task", pruning.forget_trees),
     Duty(

@@ -4,7 +4,7 @@ from core.db import system_transaction
 from core.money import in_words
 from domain.billing import service as billing
 from domain.channels import service as channels
-from domain.channels.schemas import Event
+from domain.channels.schemas import Notice
 from domain.tenants import service as tenants
 
 
@@ -28,7 +28,7 @@ def watch_budgets() -> None:
         found = billing.crossed_budgets(connection)
     for crossed in found:
         whose = f"of {crossed.agent}" if crossed.agent else "of the organisation"
-        event = Event(
+        notice = Notice(
             kind="budget.crossed",
             title=f"{crossed.share} % of the monthly budget {whose} is spent",
             body=f"{in_words(crossed.used)} of {in_words(crossed.monthly_limit)}. At 100 % its tasks wait.",
@@ -37,4 +37,4 @@ def watch_budgets() -> None:
         with system_transaction() as connection:
             if billing.note_told(connection, crossed):
                 people = tenants.holders_of(connection, crossed.org_id, ["owner", "manager"])
-                channels.tell(connection, crossed.org_id, [person["id"] for person in people], event)
+                channels.tell(connection, crossed.org_id, [person.id for person in people], notice)

@@ -6,12 +6,17 @@ from typing import Any
 from celery import signals
 
 from core.settings import settings
-from domain.channels import delivery
+from domain.channels import delivery, posting
 
 
 def deliver_messages() -> None:
     """Begin to send the messages in the outbox. Does not wait for the receivers."""
     _outbox().send_due()
+
+
+def post_events() -> None:
+    """Put events into the outbox of the webhooks that are to get them."""
+    posting.post_events()
 
 
 def reclaim_messages() -> None:

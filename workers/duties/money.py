@@ -1,6 +1,5 @@
 """Wallets: release holds that are no longer needed, collect arrears and fees, resume tasks that wait for money."""
 
-from datetime import date
 from uuid import UUID
 
 from core.db import system_transaction
@@ -8,6 +7,7 @@ from core.duties import for_each
 from domain.billing import service as billing
 from domain.dispatch import funding
 from domain.wallet import service as wallet
+from domain.wallet.schemas import DueFee
 
 
 def subtract_ended_holds() -> None:
@@ -70,7 +70,6 @@ def charge_fees() -> None:
     for_each(due, "monthly fee not charged", _charge)
 
 
-def _charge(due: tuple[UUID, date]) -> None:
-    org, month = due
+def _charge(due: DueFee) -> None:
     with system_transaction() as connection:
-        wallet.charge_fee(connection, org, month)
+        wallet.charge_fee(connection, due.org_id, due.month)

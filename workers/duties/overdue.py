@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from core.db import system_transaction
 from core.duties import in_batches
+from core.settings import settings
 from core.wakeup import wakeup
 from domain.tasks import service as tasks
 
@@ -13,6 +14,12 @@ from domain.tasks import service as tasks
 def expire_tasks() -> None:
     """End tasks whose expiry or deadline has passed."""
     _end("expired tasks", tasks.expire_overdue)
+
+
+def expire_abandoned() -> None:
+    """End tasks whose clients did not return the results of their tools."""
+    patience = settings().client_tools_patience
+    _end("tasks abandoned by their clients", lambda connection: tasks.expire_abandoned(connection, patience))
 
 
 def cancel_tasks_of_deleted() -> None:

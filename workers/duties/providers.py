@@ -3,7 +3,7 @@
 from core.db import system_transaction
 from core.logging import get_logger
 from domain.channels import service as channels
-from domain.channels.schemas import Event
+from domain.channels.schemas import Notice
 from domain.pacing import service as pacing
 from domain.tenants import service as tenants
 
@@ -17,11 +17,11 @@ def watch_providers() -> None:
         people = tenants.operators(connection) if found else {}
         for alert in found:
             log.error("provider needs a person", provider=alert.provider, kind=alert.kind, said=alert.message)
-            event = Event(
+            notice = Notice(
                 kind=f"provider.{alert.kind}",
                 title=alert.what,
                 body=f"{alert.message}\n{alert.cure}",
                 data={"provider": alert.provider, "since": alert.since.isoformat()},
             )
             for org, operators in people.items():
-                channels.tell(connection, org, operators, event)
+                channels.tell(connection, org, operators, notice)

@@ -9,6 +9,8 @@ from core.db import system_transaction
 from core.duties import in_batches
 from core.settings import settings
 from domain.approvals import service as approvals
+from domain.conversations import service as conversations
+from domain.events import service as events
 from domain.pacing import service as pacing
 from domain.replies import service as replies
 from domain.schedules import service as schedules
@@ -28,6 +30,17 @@ def clean_up() -> None:
             connection, keep_succeeded=config.keep_succeeded, keep_failed=config.keep_failed
         ),
     )
+
+
+def forget_events() -> None:
+    """Delete events that are older than `keep_events`."""
+    kept = settings().keep_events
+    _prune("deleted events", lambda connection: events.delete_old(connection, kept))
+
+
+def purge_conversations() -> None:
+    """Delete the words of conversations that were deleted."""
+    _prune("deleted conversations", conversations.purge_deleted)
 
 
 def forget_runs() -> None:

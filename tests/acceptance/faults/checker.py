@@ -9,6 +9,7 @@ from core import db
 from domain.monitoring import service as monitoring
 from tests.acceptance.faults.cluster import Cluster
 from tests.acceptance.faults.letters import IN_TIME, Letters
+from tests.acceptance.faults.listeners import Listeners
 from tests.acceptance.faults.load import AGENT_LIMIT, LIMITS, MODEL_LIMIT, Load
 from tests.acceptance.faults.tools import RAISED
 
@@ -75,13 +76,23 @@ _WALLETS_THAT_LIE = """
 """
 
 
+EVENTS = """
+    SELECT xid::text || '-' || seq FROM events WHERE org_id = %s::uuid ORDER BY xid, seq
+"""
+_SAID = """
+    SELECT seq, output -> 'message' ->> 'text' FROM steps
+     WHERE task_id = %s::uuid AND stage = 'decide' AND status = 'done'
+"""
+
+
 class Checker:
     """Collects what is wrong, and what is worth telling."""
 
-    def __init__(self, cluster: Cluster, load: Load, letters: Letters) -> None:
+    def __init__(self, cluster: Cluster, load: Load, letters: Letters, listeners: Listeners) -> None:
         self.cluster = cluster
         self.load = load
         self.letters = letters
+        self.listeners = listeners
         self.wrong: list[str] = []
         self.facts: dict[str, Any] = {}
         self.world = cluster.report()
@@ -100,6 +111,8 @@ class Checker:
         self._within_limits()
         self._conversations_in_order()
         self._messages_left_in_time()
+        self._heard_once_and_in_order()
+        self._words_were_whole()
 
     def _ended_once(self) -> None:
         sent = self.load.sent
@@ -259,6 +272,31 @@ class Checker:
             self._expect(not is_late, f"held up by other organisations' receivers: {letter}")
         self.facts["messages beside dribbling receivers"] = len(self.letters.sent)
 
+    def _heard_once_and_in_order(self) -> None:
+        """What each organisation's listener heard is what is in the table: nothing missing, twice, or out of order."""
+        for slug, heard in self.listeners.organisations.items():
+            first = heard.ids[0] if heard.ids else "0-0"
+            told = [row[0] for row in self.cluster.query(EVENTS, str(self.load.organisations[slug]))]
+            told = told[told.index(first) :] if first in told else told
+            missing = set(told) - set(heard.ids)
+            self._expect(heard.resets == 0, f"{slug} heard {heard.resets} resets")
+            self._expect(len(set(heard.ids)) == len(heard.ids), f"{slug} heard events twice")
+            self._expect(not missing, f"{slug} missed {len(missing)} of {len(told)} events: {sorted(missing)[:5]}")
+            self._expect(bool(missing) or heard.ids == told, f"{slug} heard events out of order")
+        everyone = [*self.listeners.organisations.values(), *self.listeners.tasks.values()]
+        self.facts["events heard"] = sum(len(heard.ids) for heard in self.listeners.organisations.values())
+        self.facts["streams cut"] = sum(heard.cuts for heard in everyone)
+
+    def _words_were_whole(self) -> None:
+        """What each task's listener put together is what is in the journal."""
+        for task, heard in self.listeners.tasks.items():
+            self._expect(heard.is_over, f"the stream of {task} did not end")
+            self._expect(not heard.misplaced, f"{task}: words at the wrong place: {heard.misplaced[:3]}")
+            said = {step: text for step, text in self.cluster.query(_SAID, task) if text}
+            texts = {step: text for step, text in heard.texts.items() if text}
+            self._expect(texts == said, f"{task}: heard {texts}, but said was {said}")
+        self.facts["tasks listened to"] = len(self.listeners.tasks)
+
     def _expect(self, holds: bool, otherwise: str) -> None:
         if not holds:
             self.wrong.append(otherwise)
@@ -276,3 +314,9 @@ def unsettled(cluster: Cluster) -> Iterator[tuple[str, int, str]]:
         "WHERE t.status = 'waiting'"
     ):
         yield task, seq, given["order"]
+
+
+def latest_events(cluster: Cluster, load: Load) -> dict[str, str]:
+    """Return the position of each organisation's latest event."""
+    found = {slug: cluster.query(EVENTS, str(org)) for slug, org in load.organisations.items()}
+    return {slug: rows[-1][0] for slug, rows in found.items()}

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -55,6 +56,7 @@ class Load:
         self.sent = Sent()
         self.organisations: dict[str, UUID] = {}
         self.keys: dict[str, str] = {}
+        self.on_accepted: Callable[[str, str], None] = lambda _org, _task: None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
@@ -120,6 +122,7 @@ class Load:
             more["concurrency_key"] = f"talk-{self.dice.randrange(_CONVERSATIONS)}"
         task_id = self.submit(order, org, **more)
         self.sent.tasks[order] = task_id
+        self.on_accepted(org, task_id)
         if key := more.get("concurrency_key"):
             self.sent.conversations.setdefault(key, []).append(task_id)
         if self.dice.random() < 0.02:

@@ -14,9 +14,10 @@ import psycopg
 from core import db
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Settlement
-from tests.acceptance.faults.checker import WITNESS, Checker, unsettled
+from tests.acceptance.faults.checker import WITNESS, Checker, latest_events, unsettled
 from tests.acceptance.faults.cluster import Cluster
 from tests.acceptance.faults.letters import Letters
+from tests.acceptance.faults.listeners import Listeners
 from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.storm import Recoveries, Storm, patient
 from tests.support.servers import wait_until
@@ -79,11 +80,14 @@ def run(
         with (
             Cluster(Path(folder) / "cluster", lease=lease, threads=threads) as cluster,
             Letters(cluster) as letters,
+            Listeners(cluster) as listeners,
         ):
             with psycopg.connect(cluster.postgres.url("postgres"), autocommit=True) as connection:
                 connection.execute(WITNESS.encode())
             load = Load(cluster, total=total, seconds=seconds, dice=random.Random(dice.random()))
+            load.on_accepted = lambda org, task: listeners.follow(task, load.keys[org])
             load.set_up()
+            listeners.set_up(load.keys)
             letters.set_up(load.organisations)
             storm = Storm(cluster, load, letters, dice=random.Random(dice.random()))
             started = time.monotonic()
@@ -94,7 +98,8 @@ def run(
             load.finish()
             settled = _calm(cluster, load)
             letters.finish()
-            checker = Checker(cluster, load, letters)
+            listeners.finish(latest_events(cluster, load))
+            checker = Checker(cluster, load, letters, listeners)
             checker.check()
             checker.facts["settled by a person"] = settled
             checker.facts["refused late writes"] = _refused(cluster)

@@ -10,7 +10,8 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -135,6 +136,33 @@ def _answer(model: str, asked: str, turn: int) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": _TOKENS}
 
 
+async def _say(send: Any, answer: dict[str, Any] | None) -> None:
+    """Send an answer as a stream, or the beginning of one that breaks off."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    for chunk in _chunks(answer):
+        data = f"data: {json.dumps(chunk)}\n\n".encode()
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+        await asyncio.sleep(0.01)
+    if answer is None:
+        raise ConnectionResetError
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+def _chunks(answer: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    if answer is None:
+        yield {"choices": [{"index": 0, "delta": {"content": "Let me"}, "finish_reason": None}]}
+        return
+    choice = answer["choices"][0]
+    message, text = choice["message"], choice["message"]["content"] or ""
+    for start in range(0, len(text), 3):
+        yield {"choices": [{"index": 0, "delta": {"content": text[start : start + 3]}, "finish_reason": None}]}
+    for index, call in enumerate(message["tool_calls"] or []):
+        delta = {"tool_calls": [{"index": index, **call}]}
+        yield {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    yield {"choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]}
+    yield {"choices": [], "usage": answer["usage"]}
+
+
 def make_app() -> Any:
     """The world as an ASGI application."""
     world = World()
@@ -148,7 +176,11 @@ def make_app() -> Any:
             body += event.get("body", b"")
             if not event.get("more_body"):
                 break
-        status, headers, answer = await world.handle(scope["path"], json.loads(body or b"{}"))
+        asked = json.loads(body or b"{}")
+        status, headers, answer = await world.handle(scope["path"], asked)
+        if asked.get("stream") and status == HTTPStatus.OK:
+            await _say(send, answer)
+            return
         content = json.dumps(answer).encode()
         pairs = [(b"content-type", b"application/json"), (b"content-length", str(len(content) + 1).encode())]
         pairs += [(name.encode(), value.encode()) for name, value in headers.items()]

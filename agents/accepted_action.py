@@ -17,7 +17,7 @@ def carry_out_accepted(work: Work, perception: Perception, action: Action) -> Re
     """Step 1 is the person's decision, then comes the action, then words that say what came of it.
 
     Raises:
-        as `run_task` does, but for what models get wrong.
+        as `run_pipeline` does, but for what models get wrong.
     """
     decision = _decided(work, 1, _accept(action))
     seq = act(work, perception, decision)

@@ -1,0 +1,158 @@
+"""`rota chat`: talk with an agent, and read the answer while it is being said."""
+
+import sys
+import threading
+from typing import Annotated, Any
+
+import typer
+
+from cli import terminal
+from cli.client import Api, fail, match_agent, say
+from cli.layout import clean
+from cli.stream import follow
+from cli.terminal import escape
+from core.ids import new_id
+
+_HELP = """\
+  /regenerate  another answer
+  /cost        what it cost
+  /stop        stop what is pending
+  /quit        leave"""
+_TELL_AFTER = 3.0
+_PENDING = {"queued", "answering", "waiting"}
+
+
+def chat(
+    agent: Annotated[str, typer.Option("--agent", "-a", help="Agent to talk with.")] = "support",
+    conversation: Annotated[
+        str | None,
+        typer.Option("--conversation", "-c", help="Id of a conversation to go on with; `last` for the latest."),
+    ] = None,
+) -> None:
+    """Talk with an agent. Ctrl-C stops an answer; at the prompt it leaves."""
+    api = Api.find()
+    talk = _Talk(api, match_agent(api, agent), _conversation(api, conversation) if conversation else None)
+    terminal.out.print(f"Talking with {escape(talk.agent)}.\n{_HELP}", style="dim")
+    talk.show_earlier()
+    while True:
+        try:
+            words = input("> " if sys.stdin.isatty() else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            break
+        if words in {"/quit", "/exit"}:
+            break
+        if words:
+            if not sys.stdin.isatty():
+                typer.echo(f"> {words}")
+            talk.hear(words)
+    if talk.id:
+        say(f"Go on with: rota chat -c {talk.id}")
+
+
+def _conversation(api: Api, named: str) -> dict[str, Any]:
+    """Return the conversation that an id, its beginning, or `last` names."""
+    latest: list[dict[str, Any]] = api.get("/v1/conversations", limit=200)["conversations"]
+    if not latest:
+        fail("There is no conversation yet. Begin one: rota chat")
+    if named == "last":
+        return latest[0]
+    found = [one for one in latest if one["id"].startswith(named.lower())]
+    if len(found) != 1:
+        many = "several conversations begin" if found else "no conversation of the latest 200 begins"
+        fail(f"{named!r}: {many} with it. Write the id, more of it, or last.")
+    return found[0]
+
+
+class _Talk:
+    """A conversation at the terminal."""
+
+    def __init__(self, api: Api, agent: str, conversation: dict[str, Any] | None) -> None:
+        """Without a conversation, the first message begins one."""
+        self._api = api
+        self.id: str | None = conversation["id"] if conversation else None
+        self.agent: str = conversation["agent"] if conversation else agent
+        self._answer: str | None = None
+
+    @property
+    def _path(self) -> str:
+        if self.id is None:
+            self.id = self._api.post("/v1/conversations", {"agent": self.agent})["id"]
+        return f"/v1/conversations/{self.id}"
+
+    def show_earlier(self) -> None:
+        """Print the latest messages of a conversation that goes on, and what is still being said."""
+        if self.id is None:
+            return
+        pending = None
+        for message in self._api.get(f"{self._path}/messages", limit=20)["messages"]:
+            if not message["is_current"]:
+                continue
+            if message["role"] == "assistant":
+                self._answer = message["id"]
+                pending = message if message["status"] in _PENDING else None
+            mark = "> " if message["role"] == "user" else ""
+            if message["text"]:
+                terminal.out.print(f"{mark}{escape(message['text'])}", style="dim")
+        if pending is not None:
+            self._listen(pending)
+
+    def hear(self, words: str) -> None:
+        """Do what was typed: a command, or a message to the agent."""
+        if words == "/cost":
+            found = self._api.get(self._path)
+            terminal.out.print(f"{found['messages']} messages, {terminal.money(found['billed_cost'])}")
+        elif words == "/regenerate":
+            self._regenerate()
+        elif words == "/stop":
+            terminal.out.print(f"{self._api.post(f'{self._path}/stop')['stopped']} stopped")
+        elif words.startswith("/"):
+            terminal.out.print(f"There is no {escape(words)}. There are:\n{_HELP}")
+        else:
+            sent = self._api.post(f"{self._path}/messages", {"text": words}, key=str(new_id()))
+            self._listen(sent["answer"])
+
+    def _regenerate(self) -> None:
+        if self._answer is None:
+            terminal.out.print("There is no answer yet.")
+            return
+        self._listen(self._api.post(f"{self._path}/messages/{self._answer}/regenerate"))
+
+    def _listen(self, answer: dict[str, Any]) -> None:
+        """Print an answer while it is being said. Ctrl-C stops it."""
+        self._answer = answer["id"]
+        try:
+            self._print_words(answer["task_id"])
+        except KeyboardInterrupt:
+            self._api.post(f"{self._path}/stop")
+            terminal.out.print("\n(stopped)", style="dim")
+
+    def _print_words(self, task: str) -> None:
+        step = None
+        late = threading.Timer(_TELL_AFTER, self._tell_why, (task,))
+        late.daemon = True
+        late.start()
+        for message in follow(self._api, f"/v1/tasks/{task}/events"):
+            data = message.data
+            if message.event not in {"task.accepted", "task.queued"}:
+                late.cancel()
+            if message.event == "message.delta":
+                if step not in (None, data["step"]):
+                    typer.echo("")
+                step = data["step"]
+                typer.echo(clean(data["text"]), nl=False)
+            elif message.event == "message.superseded":
+                typer.echo("\n(begins anew)")
+            elif message.event in {"action.executed", "action.failed"}:
+                terminal.out.print(f"\n[{data['tool']}]", style="dim", markup=False)
+            elif message.event == "task.waiting":
+                terminal.out.print(f"\nwaits for {escape(data['waiting_for'])}: rota show {task}", style="dim")
+            elif message.event == "task.ended":
+                typer.echo("")
+                if data["status"] != "succeeded":
+                    terminal.out.print(f"{terminal.status(data['status'])}: rota show {task}")
+
+    def _tell_why(self, task: str) -> None:
+        """Print why an answer does not begin."""
+        found = self._api.look(f"/v1/tasks/{task}/why")
+        if found and found["waiting_for"]:
+            terminal.out.print(f"waits: {escape(found['why'])}", style="dim")

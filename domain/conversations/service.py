@@ -1,0 +1,377 @@
+"""Operations on conversations: begin, list, send, regenerate, stop, delete."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from core.errors import Conflict, NotFound
+from core.ids import new_id
+from core.text import fold
+from domain.agents import service as agents
+from domain.conversations import queries
+from domain.conversations.schemas import (
+    Answer,
+    Asking,
+    ChatMessage,
+    ChatMessagePage,
+    Conversation,
+    ConversationChange,
+    ConversationPage,
+    Earlier,
+    NewChatMessage,
+    NewConversation,
+    Said,
+    Sent,
+)
+from domain.conversations.window import MOST_MESSAGES, window
+from domain.tasks import service as tasks
+from domain.tasks.schemas import Priority, SubmissionContext, TaskInput, TaskSubmission
+
+_TITLE = 60
+_PRIORITY: Priority = "high"  # a person waits for the answer
+_BATCH = 100
+_PLAINLY = Asking()
+
+
+def begin(
+    connection: Connection,
+    org: UUID,
+    wanted: NewConversation,
+    context: SubmissionContext,
+    *,
+    metadata: dict[str, str] | None = None,
+    is_listed: bool = True,
+) -> Conversation:
+    """Begin a conversation, for the user and at the location in `context`.
+
+    Raises:
+        NotFound: there is no such agent.
+    """
+    if wanted.agent is not None:
+        agents.get_agent(connection, wanted.agent)
+    row = wanted.model_dump(exclude={"location"}) | {
+        "id": new_id(), "org": org, "user": context.user_id, "location": context.location_id,
+        "metadata": metadata or {}, "is_listed": is_listed,
+    }  # fmt: skip
+    queries.insert_conversation(connection, row)
+    return get(connection, row["id"])
+
+
+def get(connection: Connection, conversation_id: UUID) -> Conversation:
+    """Return a conversation.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = queries.conversation(connection, conversation_id)
+    if found is None:
+        raise NotFound(f"There is no conversation {conversation_id}.")
+    return found
+
+
+def _bare(connection: Connection, conversation_id: UUID) -> Conversation:
+    found = queries.bare_conversation(connection, conversation_id)
+    if found is None:
+        raise NotFound(f"There is no conversation {conversation_id}.")
+    return found
+
+
+def list_conversations(
+    connection: Connection,
+    *,
+    user: UUID | None = None,
+    session: str | None = None,
+    agent: str | None = None,
+    search: str | None = None,
+    is_archived: bool = False,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> ConversationPage:
+    """Return a page of conversations, latest first. `search` looks into titles and messages."""
+    escaped = fold(search).replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") if search else None
+    wanted = {
+        "user": user, "session": session, "agent": agent, "search": escaped and f"%{escaped}%",
+        "archived": is_archived, "before": before, "limit": limit + 1,
+    }  # fmt: skip
+    found = queries.conversations(connection, wanted)
+    page = found[:limit]
+    return ConversationPage(conversations=page, next_before=page[-1].id if len(found) > limit else None)
+
+
+def change(
+    connection: Connection,
+    conversation_id: UUID,
+    changes: ConversationChange,
+    *,
+    metadata: dict[str, str] | None = None,
+) -> Conversation:
+    """Change a conversation.
+
+    Raises:
+        NotFound: there is none, or no such agent.
+    """
+    if changes.agent is not None:
+        agents.get_agent(connection, changes.agent)
+    row = changes.model_dump() | {
+        "id": conversation_id, "archived": changes.is_archived, "metadata": metadata,
+    }  # fmt: skip
+    if not queries.change_conversation(connection, row):
+        raise NotFound(f"There is no conversation {conversation_id}.")
+    return get(connection, conversation_id)
+
+
+def list_messages(
+    connection: Connection,
+    conversation_id: UUID,
+    *,
+    before: int | None = None,
+    after: int | None = None,
+    limit: int = 50,
+    only_current: bool = False,
+) -> ChatMessagePage:
+    """Return messages in order: the last before a position, or the first after one; without either, the last of all.
+    `only_current` leaves out those of branches that the conversation does not go on from.
+
+    Raises:
+        NotFound: there is no such conversation.
+    """
+    get(connection, conversation_id)
+    if after is not None:
+        found = queries.next_messages(connection, conversation_id, after, limit + 1, only_current=only_current)
+        return ChatMessagePage(messages=found[:limit], has_more=len(found) > limit)
+    found = queries.latest_messages(connection, conversation_id, before, limit + 1, only_current=only_current)
+    return ChatMessagePage(messages=found[-limit:], has_more=len(found) > limit)
+
+
+def send(
+    connection: Connection,
+    org: UUID,
+    conversation_id: UUID,
+    wanted: NewChatMessage,
+    context: SubmissionContext,
+    *,
+    asking: Asking = _PLAINLY,
+    idempotency_key: str | None = None,
+) -> Sent:
+    """Send a message: a task answers it for the user in `context`, after those before it. Idempotent for a key.
+
+    Raises:
+        NotFound: there is no such conversation, or no such message to edit.
+        Conflict: no agent was chosen or it is switched off, or the key was used for another message.
+    """
+    position = _lock(connection, conversation_id, 2)
+    if idempotency_key is not None:
+        earlier = queries.message_with_key(connection, conversation_id, idempotency_key)
+        if earlier is not None:
+            return _sent_before(connection, earlier, wanted)
+    conversation = _bare(connection, conversation_id)
+    if wanted.replaces_pending:
+        stop(connection, conversation_id)
+    parent = asking.parent or conversation.head
+    if wanted.edits is not None:
+        edited = get_message(connection, conversation_id, wanted.edits)
+        if edited.role != "user":
+            raise Conflict("Only a message of the user can be edited. To get another answer, regenerate it.")
+        parent = edited.parent_id
+    message_id = new_id()
+    queries.insert_message(connection, {
+        "id": message_id, "org": org, "conversation": conversation_id, "position": position - 1, "parent": parent,
+        "role": "user", "status": "sent", "text": wanted.text, "context": wanted.context,
+        "outside": wanted.is_from_outside, "untrusted": wanted.is_from_outside, "key": idempotency_key,
+    })  # fmt: skip
+    answer = _ask(connection, org, conversation, message_id, wanted, context, position, asking)
+    return Sent(message=queries.new_message(connection, message_id), answer=queries.new_message(connection, answer))
+
+
+def _sent_before(connection: Connection, earlier: ChatMessage, wanted: NewChatMessage) -> Sent:
+    if earlier.text != wanted.text:
+        raise Conflict("This idempotency key was used for a different message. Use a new key for a new message.")
+    return Sent(message=earlier, answer=queries.first_answer(connection, earlier.conversation_id, earlier.id))
+
+
+def _lock(connection: Connection, conversation_id: UUID, more: int) -> int:
+    position = queries.lock_conversation(connection, conversation_id, more)
+    if position is None:
+        raise NotFound(f"There is no conversation {conversation_id}.")
+    return position
+
+
+def _ask(
+    connection: Connection,
+    org: UUID,
+    conversation: Conversation,
+    message_id: UUID,
+    asked: NewChatMessage,
+    context: SubmissionContext,
+    position: int,
+    asking: Asking = _PLAINLY,
+) -> UUID:
+    """Submit the task that answers a message, and write the answer that is to come. Return the answer's id."""
+    agent = asking.agent or conversation.agent
+    if agent is None:
+        raise Conflict("This conversation has no agent yet. Set `agent` with PATCH.")
+    answer = new_id()
+    queries.insert_message(connection, {
+        "id": answer, "org": org, "conversation": conversation.id, "position": position, "parent": message_id,
+        "role": "assistant", "status": "queued", "options": asking.options,
+    })  # fmt: skip
+    facts: dict[str, Any] = conversation.context | asked.context
+    if conversation.preferences:
+        facts["preferences"] = conversation.preferences
+    submission = TaskSubmission(
+        agent=agent,
+        input=TaskInput(
+            message=asked.text,
+            context=facts,
+            is_from_outside=asked.is_from_outside,
+            client_tools=asking.client_tools,
+        ),
+        priority=_PRIORITY,
+        concurrency_key=None if asking.may_overtake else f"conversation:{conversation.id}",
+        contact=conversation.contact,
+    )
+    within = context.model_copy(update={
+        "location_id": conversation.location_id, "is_streamed": True, "conversation_id": conversation.id,
+        "message_id": answer,
+    })  # fmt: skip
+    task = tasks.submit(connection, submission, within, idempotency_key=asking.idempotency_key)
+    queries.set_task(connection, answer, task.id)
+    queries.set_head(connection, conversation.id, answer, title=asked.text.strip()[:_TITLE], agent=agent)
+    return answer
+
+
+def append(
+    connection: Connection, org: UUID, conversation_id: UUID, earlier: Sequence[Earlier], after: UUID | None = None
+) -> list[UUID]:
+    """Add messages that were said elsewhere, in order, after the message `after`, or after the last one. Nothing
+    answers them. Return their ids.
+
+    Raises:
+        NotFound: there is no such conversation.
+    """
+    if not earlier:
+        return []
+    position = _lock(connection, conversation_id, len(earlier)) - len(earlier)
+    parent = after or _bare(connection, conversation_id).head
+    ids = []
+    for said in earlier:
+        ids.append(new_id())
+        position += 1
+        queries.insert_message(connection, {
+            "id": ids[-1], "org": org, "conversation": conversation_id, "position": position, "parent": parent,
+            "role": said.role, "status": "sent" if said.role == "user" else "answered", "text": said.text,
+            # The caller cannot know what an answer was based on.
+            "untrusted": said.role != "user", "call": said.call_id,
+            "tool_calls": [call.model_dump() for call in said.tool_calls],
+        })  # fmt: skip
+        parent = ids[-1]
+    queries.set_head(connection, conversation_id, ids[-1], agent=None)
+    return ids
+
+
+def find_answer(connection: Connection, answer_id: UUID) -> Answer | None:
+    """Return an answer with what it was asked for, of a deleted conversation too; None if there is none."""
+    return queries.answer(connection, answer_id)
+
+
+def answer_of_task(connection: Connection, task_id: UUID) -> Answer | None:
+    """Return the answer that a task gives, or None if it gives none."""
+    return queries.answer_of_task(connection, task_id)
+
+
+def asked_with(connection: Connection, answer: Answer) -> list[Said]:
+    """Return the question of an answer and the messages that the caller sent along with it, in order."""
+    return queries.asked_with(connection, answer.parent_id)
+
+
+def hide(connection: Connection, conversation_id: UUID) -> None:
+    """Hide a conversation from its beginning: it is deleted for good once its tasks have ended."""
+    queries.mark_deleted(connection, conversation_id)
+
+
+def delete_answer(connection: Connection, org: UUID, answer: Answer) -> None:
+    """Delete an answer and its question, with their words. What it cost stays billed.
+
+    Raises:
+        Conflict: other messages follow it.
+    """
+    if queries.is_followed(connection, answer.id):
+        raise Conflict("Other messages follow this one. Delete those first, or the whole conversation.")
+    context = SubmissionContext(user_id=answer.user_id, location_id=answer.location_id)
+    grave = begin(connection, org, NewConversation(), context, is_listed=False)
+    queries.move_answer(connection, answer, grave.id)
+    delete(connection, grave.id)
+
+
+def regenerate(
+    connection: Connection, org: UUID, conversation_id: UUID, message_id: UUID, context: SubmissionContext
+) -> ChatMessage:
+    """Have an answer given anew. The old one is kept beside it, and the conversation goes on from the new one.
+
+    Raises:
+        NotFound: there is no such conversation or message.
+        Conflict: it is no answer, or it is still being given.
+    """
+    position = _lock(connection, conversation_id, 1)
+    old = get_message(connection, conversation_id, message_id)
+    if old.role != "assistant" or old.parent_id is None:
+        raise Conflict("This is no answer. Edit a message of yours instead.")
+    if old.status in {"queued", "answering", "waiting"}:
+        raise Conflict("This answer is still being given. Stop it first.")
+    asked = get_message(connection, conversation_id, old.parent_id)
+    again = NewChatMessage(text=asked.text, context=asked.context or {}, is_from_outside=asked.is_from_outside)
+    answer = _ask(connection, org, _bare(connection, conversation_id), asked.id, again, context, position)
+    return queries.new_message(connection, answer)
+
+
+def get_message(connection: Connection, conversation_id: UUID, message_id: UUID) -> ChatMessage:
+    """Return a message of a conversation.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = queries.message(connection, conversation_id, message_id)
+    if found is None:
+        raise NotFound(f"There is no message {message_id} in this conversation.")
+    return found
+
+
+def stop(connection: Connection, conversation_id: UUID) -> int:
+    """Stop the answers that are being given or wait for their turn; what was said stays. Return how many."""
+    unended = queries.unended_tasks(connection, conversation_id)
+    tasks.cancel_unended(connection, unended)
+    return len(unended)
+
+
+def unended_tasks(connection: Connection, conversation_id: UUID) -> list[UUID]:
+    """Return the tasks of a conversation that have not ended."""
+    return queries.unended_tasks(connection, conversation_id)
+
+
+def delete(connection: Connection, conversation_id: UUID) -> None:
+    """Delete a conversation: at once for everyone, and its words for good within seconds. What it cost stays billed.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if not queries.mark_deleted(connection, conversation_id):
+        raise NotFound(f"There is no conversation {conversation_id}.")
+    stop(connection, conversation_id)
+
+
+def purge_deleted(connection: Connection) -> int:
+    """Delete the words of conversations that were deleted; at most 100 conversations per call. Return how many."""
+    return queries.purge_deleted(connection, _BATCH)
+
+
+def history(connection: Connection, answer: UUID) -> list[Said]:
+    """Return the earlier messages that the agent reads before it answers, in order."""
+    return window(queries.before_answer(connection, answer, 2 * MOST_MESSAGES))
+
+
+def said(connection: Connection, ids: list[UUID]) -> list[Said]:
+    """Return messages by their ids, in the order of the ids; those that were deleted are left out."""
+    found = {message.id: message for message in queries.said(connection, ids)}
+    return [found[one] for one in ids if one in found]
