@@ -121,6 +121,7 @@ def test_pages_of_a_conversation_go_past_the_answers_of_other_branches(house: Ho
             again = conversations.regenerate(connection, house.org, conversation, answer.id, context)
             conversations.stop(connection, conversation)
     items = [item.id for item in house.client.conversations.items.list(begun.id, limit=1, order=order)]
+    assert answer.parent_id is not None
     expected = [f"msg_{answer.parent_id.hex}", f"msg_{again.id.hex}"]
     assert items == (expected if order == "asc" else expected[::-1])
 
