@@ -24,13 +24,16 @@ class Audience:
     agent: str | None = None
     task: UUID | None = None
     conversation: UUID | None = None
+    session: str | None = None
+    """hears the conversations of a session"""
     quiet: frozenset[str] = frozenset()
     """kinds that are followed, and not told: without decisions, no stream could tell what models say"""
 
     @property
     def wants_words(self) -> bool:
         """Whether the reader wants to hear what models say while they say it."""
-        return "message.delta" in self.kinds and (self.task is not None or self.conversation is not None)
+        is_narrow = self.task is not None or self.conversation is not None or self.session is not None
+        return is_narrow and "message.delta" in self.kinds
 
     def reach(self, kind: str) -> Reach:
         """Return where the reader hears of a kind."""
@@ -44,6 +47,8 @@ class Audience:
             return False
         if self.conversation is not None and event.conversation_id != self.conversation:
             return False
+        if self.session is not None and event.session != self.session:
+            return False
         reach = self.kinds.get(event.kind)
         return reach is not None and (reach.everywhere or event.location_id in reach.locations)
 
@@ -55,6 +60,7 @@ def audience(
     agent: str | None = None,
     task: UUID | None = None,
     conversation: UUID | None = None,
+    session: str | None = None,
 ) -> Audience:
     """Return the audience that a caller is: `wanted` are names of kinds, or patterns such as `task.*`; without any, all
     that the caller may hear.
@@ -72,8 +78,8 @@ def audience(
         if not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)
     }
     quiet: frozenset[str] = frozenset()
-    if "message.delta" in chosen and (task or conversation):
+    if "message.delta" in chosen and (task or conversation or session):
         quiet = _FOR_WORDS - chosen.keys()
         chosen |= dict.fromkeys(quiet, chosen["message.delta"])
     heard = {name: reach for name, reach in chosen.items() if not reach.is_nowhere}
-    return Audience(heard, agent, task, conversation, quiet)
+    return Audience(heard, agent, task, conversation, session, quiet)

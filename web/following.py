@@ -14,6 +14,7 @@ from uuid import UUID
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Connection
 
 from core.db import transaction
 from core.errors import InvalidInput, NotPermitted
@@ -33,6 +34,7 @@ from web.streams import HEARTBEAT, Write
 _HEARTBEAT_EVERY = 15.0
 _LOOK_AGAIN_EVERY = 4.0
 _PORTION = 200
+_MOST_CONVERSATIONS = 200
 
 
 class Position(NamedTuple):
@@ -84,9 +86,7 @@ def read(caller: Principal, who: Audience, after: Cursor, limit: int = _PORTION)
         is_lost = after != BEGINNING and horizon.has_lost(after)
         if is_lost:
             after = min(horizon.deleted, horizon.end)
-        wanted = Wanted(
-            caller.org_id, kinds=sorted(who.kinds), agent=who.agent, task=who.task, conversation=who.conversation
-        )
+        wanted = Wanted(caller.org_id, sorted(who.kinds), who.agent, who.task, who.conversation, who.session)
         found, position = events.page(connection, wanted, after, limit)
     reset = _reset(caller, who) if is_lost else None
     heard = [event for event in found if who.hears(event)]
@@ -341,16 +341,22 @@ def _decided(org: UUID, who: Audience, begin: Position) -> dict[UUID, int]:
     """
     reach = who.reach("message.delta")
     with transaction(org, () if reach.everywhere else reach.locations) as connection:
+        talks = _conversations(connection, who)
         wanted = {begin.task} if begin.task else set()
-        wanted |= {who.task} if who.task else set(conversations.unended_tasks(connection, who.conversation))  # type: ignore[arg-type]
+        wanted |= {who.task} if who.task else set()
+        wanted |= {task for talk in talks for task in conversations.unended_tasks(connection, talk)}
         # What the reader names is looked up, within its locations: words are not filtered any more.
         found = [task for one in wanted if (task := tasks.find_task(connection, one)) is not None]
-        speaking = [
-            task.id
-            for task in found
-            if who.task == task.id or (who.conversation is not None and who.conversation == task.conversation_id)
-        ]
+        speaking = [task.id for task in found if task.id == who.task or task.conversation_id in talks]
         return {task: events.last_decision(connection, task, begin.cursor) for task in speaking}
+
+
+def _conversations(connection: Connection, who: Audience) -> set[UUID]:
+    """Return the conversations that an audience hears, of a session the latest."""
+    if who.session is None:
+        return {who.conversation} if who.conversation else set()
+    found = conversations.list_conversations(connection, session=who.session, limit=_MOST_CONVERSATIONS)
+    return {conversation.id for conversation in found.conversations}
 
 
 def _now(org: UUID) -> Cursor:

@@ -30,7 +30,7 @@ def insert_event(connection: Connection, row: dict[str, Any]) -> None:
 # The details of a step or an approval are read from its row.
 _SELECT = """
     SELECT CAST(CAST(e.xid AS text) AS bigint) AS xid, e.seq, e.org_id, e.kind, e.at, e.task_id, e.agent, e.location_id,
-           e.conversation_id,
+           e.conversation_id, c.session,
            coalesce(e.data, '{}') || coalesce(s.details, '{}') || coalesce(p.details, '{}') || coalesce(t.details, '{}')
                || coalesce(m.details, '{}') AS data
       FROM events e
@@ -72,6 +72,7 @@ _SELECT = """
                    'billed_cost', billed_cost::text) AS details
           FROM conversation_messages WHERE id = e.subject_id
       ) m ON true
+      LEFT JOIN conversations c ON c.id = e.conversation_id AND c.deleted_at IS NULL
 """
 _AFTER = "(e.xid, e.seq) > (CAST(CAST(:xid AS text) AS xid8), CAST(:seq AS bigint))"
 # Transactions that are still open may write events with ids from here on, and become visible in any order.
@@ -80,6 +81,7 @@ _PAGE = text(f"""{_SELECT}
      WHERE e.org_id = :org AND {_AFTER} AND {_IS_FINAL}
        AND (CAST(:task AS uuid) IS NULL OR e.task_id = :task)
        AND (CAST(:conversation AS uuid) IS NULL OR e.conversation_id = :conversation)
+       AND (CAST(:session AS text) IS NULL OR c.session = :session)
        AND (CAST(:kinds AS text[]) IS NULL OR e.kind = ANY(:kinds))
        AND (CAST(:agent AS text) IS NULL OR e.agent = :agent)
      ORDER BY e.xid, e.seq LIMIT :limit
@@ -90,7 +92,7 @@ def page(connection: Connection, wanted: Wanted, after: Cursor, limit: int) -> l
     """Return up to `limit` events after a cursor, in order."""
     values = {
         "org": wanted.org, "task": wanted.task, "conversation": wanted.conversation, "kinds": wanted.kinds,
-        "agent": wanted.agent, "limit": limit,
+        "session": wanted.session, "agent": wanted.agent, "limit": limit,
     }  # fmt: skip
     return fetch_all(connection.execute(_PAGE, values | {"xid": str(after.xid), "seq": after.seq}), Event)
 

@@ -62,6 +62,8 @@ class Event:
     location_id: UUID | None
     conversation_id: UUID | None
     data: dict[str, Any]
+    session: str | None = None
+    """of the conversation"""
 
     @property
     def cursor(self) -> Cursor:
@@ -158,6 +160,7 @@ class Wanted:
     agent: str | None = None
     task: UUID | None = None
     conversation: UUID | None = None
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

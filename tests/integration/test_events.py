@@ -26,14 +26,16 @@ from domain.channels.schemas import Notice
 from domain.claims import service as claims
 from domain.claims.schemas import ClaimOutcome
 from domain.conversations import service as conversations
-from domain.conversations.schemas import NewConversation
+from domain.conversations.schemas import NewChatMessage, NewConversation
 from domain.events import service as events
 from domain.events.schemas import BEGINNING, Cursor, Event, Wanted, sse_message
 from domain.tasks import service as tasks
 from domain.tasks.schemas import SubmissionContext
+from domain.tenants.permissions import Reach
 from tests.support.factories import claim, make_key, make_location, make_organisation, make_user, owner_of, submit
 from tests.support.servers import SECRET_KEY, serving, wait_until
 from tests.support.streams import stream
+from web.audience import Audience
 from web.auth import forget_keys
 from web.feed import feed
 
@@ -453,6 +455,27 @@ def test_whoever_names_a_task_or_conversation_elsewhere_is_told_that_there_is_no
         assert page(address, mine, **query).status_code == 404
         with stream(f"{address}/v1/events", mine, **query) as refused:
             assert refused.response.status_code == 404
+
+
+def test_an_audience_of_a_session_hears_the_conversations_of_that_session_in_its_organisation(org: UUID) -> None:
+    begun = {name: _say(org, name) for name in ("visit-1", "visit-2", None)}
+    elsewhere = _say(make_organisation(f"events-{new_id().hex[-12:]}"), "visit-1")
+    found = told(org, session="visit-1")
+    assert {event.conversation_id for event in found} == {begun["visit-1"]}
+    assert kinds(found) == ["message.sent", "task.accepted"]
+    who = Audience({"message.sent": Reach(everywhere=True)}, session="visit-1")
+    assert [event.conversation_id for event in told(org) if who.hears(event)] == [begun["visit-1"]]
+    assert elsewhere not in {event.conversation_id for event in found}
+
+
+def _say(org: UUID, session: str | None) -> UUID:
+    """Begin a conversation with a message; its id."""
+    context = SubmissionContext(user_id=owner_of(org))
+    with db.transaction(org) as connection:
+        wanted = NewConversation(agent="support-assistant", session=session)
+        begun = conversations.begin(connection, org, wanted, context)
+        conversations.send(connection, org, begun.id, NewChatMessage(text="hello"), context)
+    return begun.id
 
 
 def test_a_stream_ends_when_its_key_may_read_something_else(address: str, org: UUID) -> None:

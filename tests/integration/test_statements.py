@@ -148,7 +148,10 @@ READS = {
     "domain.claims": ("agents organisations users workers", _ONE_TRIP),
     "domain.dispatch": ("agents attempts prices provider_paces providers users workers", _PLAN),
     "domain.conversations": ("tasks", "which of its answers are still to come"),
-    "domain.events": ("approvals conversation_messages steps tasks", "an event names the row that holds its details"),
+    "domain.events": (
+        "approvals conversation_messages conversations steps tasks",
+        "an event names the row that holds its details",
+    ),
     "domain.followups": ("inbox outbox tasks", "what became of a follow-up is what became of its task and message"),
     "domain.monitoring": ("leaders tasks workers", "figures of the whole installation"),
     "domain.office": ("contacts outbox", _JOINED),
