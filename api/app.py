@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from agents.tools import TOOLS
@@ -34,6 +35,7 @@ from api.routes import (
     wallet,
     workflows,
 )
+from api.sockets.server import PATH, SocketServer
 from core.engines import APP, SYSTEM, engine
 from core.logging import configure_logging
 from core.memory import freeze_gc
@@ -76,6 +78,14 @@ def make_app() -> FastAPI:
     app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
     app.add_middleware(LimitStrangers)
     app.add_middleware(KnownHosts, allowed=config.allowed_hosts)
+    if config.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     app.add_middleware(TrustProxies, proxies=config.trusted_proxies)
     app.add_middleware(OpenAIErrors)  # and around the others, which refuse by themselves
     app.add_middleware(CountRequests)
@@ -89,6 +99,7 @@ def make_app() -> FastAPI:
             app.include_router(router)
     app.include_router(operations.router)
     app.include_router(operations.public)
+    app.mount(PATH, SocketServer(config))
     # FastAPI's own way to extend its OpenAPI description.
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     return app

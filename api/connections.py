@@ -293,12 +293,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """Close the connection if a deadline has passed."""
-        if self._is_handed_over:
-            if self.transport.is_closing():
-                self._guard.release(self)
-            return
         if self._is_stuck(now):
             self.transport.abort()
+        if self._is_handed_over:
+            if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+                self._guard.release(self)
         elif self._deadline is not None and now >= self._deadline and not self.transport.is_closing():
             self._end_waiting()
 

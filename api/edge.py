@@ -90,7 +90,7 @@ class KnownHosts:
         self._allowed = allowed
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._allowed and scope["type"] == "http" and not scope["path"].startswith("/health"):
+        if self._allowed and scope["type"] in {"http", "websocket"} and not scope["path"].startswith("/health"):
             hosts = _values(scope, b"host")
             if len(hosts) != 1 or not is_known_host(hosts[0], self._allowed):
                 refusal = problem(

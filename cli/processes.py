@@ -90,6 +90,9 @@ def api(
         port=chosen,
         workers=workers,
         http="api.connections:GuardedProtocol",
+        ws="websockets-sansio",
+        ws_max_size=config.max_body_bytes,
+        ws_per_message_deflate=False,  # it holds memory for each connection
         timeout_keep_alive=math.ceil(config.idle_timeout),
         proxy_headers=False,  # the application handles them: uvicorn would trust any process of this machine
         log_config=None,

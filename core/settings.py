@@ -154,6 +154,10 @@ class Settings(BaseSettings):
         default=[],
         description='accepted host names, as JSON: ["rota.example.com", "*.example.com"]; empty for any',
     )
+    allowed_origins: list[str] = Field(
+        default=[],
+        description='origins whose web pages may use the API, as JSON: ["https://app.example.com"], ["*"] for any',
+    )
     secret_key: SecretStr = Field(
         default=SecretStr(""), description="key of the hashes of API keys; if it is lost, all API keys are invalid"
     )

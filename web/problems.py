@@ -107,10 +107,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_fault)
 
 
+def status_of(error: RotaError) -> HTTPStatus:
+    """Return the status of an error."""
+    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def brief(error: RotaError) -> dict[str, Any]:
+    """Return what a client is told of an error where there is no response to a request."""
+    status = status_of(error)
+    return {"status": int(status), "title": status.phrase, "detail": error.message}
+
+
 async def _on_rota_error(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RotaError):
         raise error
-    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
+    status = status_of(error)
     wait = error.details.get("retry_after") or _RETRY_AFTER_SECONDS.get(status)
     headers = {"retry-after": str(wait)} if wait else {}
     if status == HTTPStatus.UNAUTHORIZED:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from starlette.responses import Response
@@ -21,6 +21,13 @@ HEARTBEAT = b":\n\n"
 """a comment, which clients ignore: proxies and clients see that the connection is alive"""
 
 
+class Stream(Protocol):
+    """Something that goes on until its client leaves or the server stops."""
+
+    def cancel(self) -> object:
+        """End it."""
+
+
 class EventStream(Response):
     """A stream of server-sent events (WHATWG HTML, section 9.2) that `follow` writes.
 
@@ -29,7 +36,7 @@ class EventStream(Response):
     """
 
     media_type = MEDIA_TYPE
-    _open: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, set["asyncio.Task[None]"]]] = WeakKeyDictionary()
+    _open: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, set[Stream]]] = WeakKeyDictionary()
 
     def __init__(self, follow: Callable[[Write], Awaitable[None]], headers: Mapping[str, str] | None = None) -> None:
         self._follow = follow
@@ -44,14 +51,13 @@ class EventStream(Response):
         async def write(chunk: bytes) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-        streams = self._open.setdefault(asyncio.get_running_loop(), set())
         following = asyncio.create_task(self._run(write))
         leaving = asyncio.create_task(_disconnected(receive))
-        streams.add(following)
+        self.opened(following)
         try:
             await asyncio.wait({following, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            streams.discard(following)
+            self.closed(following)
             leaving.cancel()
             while not following.done():  # whatever it waits for must not make it outlive its client
                 following.cancel()
@@ -68,10 +74,20 @@ class EventStream(Response):
             log.exception("a stream failed")
 
     @classmethod
+    def opened(cls, stream: Stream) -> None:
+        """End this stream, too, when the server stops."""
+        cls._open.setdefault(asyncio.get_running_loop(), set()).add(stream)
+
+    @classmethod
+    def closed(cls, stream: Stream) -> None:
+        """Forget a stream: it has ended. Idempotent."""
+        cls._open.get(asyncio.get_running_loop(), set()).discard(stream)
+
+    @classmethod
     def end_all(cls, loop: asyncio.AbstractEventLoop) -> None:
         """End all streams on an event loop: the server stops. Their clients connect again, elsewhere or later."""
-        for following in cls._open.get(loop, set()):
-            following.cancel()
+        for stream in cls._open.get(loop, set()):
+            stream.cancel()
 
 
 async def _disconnected(receive: Any) -> None:

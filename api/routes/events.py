@@ -58,11 +58,11 @@ async def follow_events(
     def who(principal: Principal) -> Audience:
         return audience(principal, types, agent=agent, task=task, conversation=conversation)
 
-    await run_in_threadpool(_ensure_there, caller, task, conversation)
+    await run_in_threadpool(ensure_there, caller, task, conversation)
     return await answer_events(request, _OF_ALL, caller, who, last_event_id or after, limit)
 
 
-def _ensure_there(caller: Principal, task: UUID | None, conversation: UUID | None) -> None:
+def ensure_there(caller: Principal, task: UUID | None, conversation: UUID | None) -> None:
     """Raises NotFound: the task or the conversation does not exist, where the caller may look."""
     for permission, look, wanted in (
         ("tasks:read", tasks.get_task, task),

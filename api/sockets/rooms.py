@@ -1,0 +1,174 @@
+"""What a client may join: a room is a stream of events, checked and narrowed like the streams of server-sent events."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Self, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from api.routes.events import ensure_there
+from api.sockets.messages import Vocabulary, conductor_message, feed_message, marketing_message, no_message
+from core.db import transaction
+from core.errors import InvalidInput, NotFound
+from domain.conversations import service as conversations
+from domain.tasks.schemas import Word
+from web.audience import Audience, audience
+from web.auth import ANYTHING, Needs, Principal
+from web.following import Position
+
+OF_ANYBODY = Needs(ANYTHING)
+OF_ALL = Needs("events:read", at_a_location=True)
+OF_TASKS = Needs("tasks:read", at_a_location=True)
+OF_CONVERSATIONS = Needs("conversations:read", at_a_location=True)
+
+_After = Annotated[str | None, Field(default=None, max_length=90)]
+_Wanted = TypeVar("_Wanted", bound=BaseModel)
+
+
+class Join(BaseModel):
+    """The session to join: the name that conversations were begun with, or the id of a conversation."""
+
+    sessionId: Word  # noqa: N815  as these clients name it
+    after: _After
+
+
+class Subscription(BaseModel):
+    """The events to follow: all, or those of one task, conversation or session."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    types: list[Word] = Field(default=[], max_length=50)
+    agent: Word | None = None
+    task: UUID | None = None
+    conversation: UUID | None = None
+    session: Word | None = None
+    after: _After
+
+    @model_validator(mode="after")
+    def _of_one(self) -> Self:
+        if len(self._narrowed) > 1:
+            raise ValueError("name a task, a conversation or a session; to follow several, subscribe to each")
+        return self
+
+    @property
+    def _narrowed(self) -> dict[str, Any]:
+        named = {"task": self.task, "conversation": self.conversation, "session": self.session}
+        return {kind: value for kind, value in named.items() if value is not None}
+
+    @property
+    def room(self) -> str:
+        """The room's name."""
+        return next((f"{kind}:{value}" for kind, value in self._narrowed.items()), "organisation")
+
+    @property
+    def needs(self) -> Needs:
+        """The permission that it takes, the same as of the stream of server-sent events."""
+        return OF_TASKS if self.task else OF_CONVERSATIONS if self.conversation or self.session else OF_ALL
+
+
+class Auth(BaseModel):
+    """What a client connects with."""
+
+    token: Annotated[str, Field(max_length=500)] = ""
+    after: _After
+    subscribe: Subscription | None = None
+
+
+@dataclass(frozen=True)
+class Room:
+    """A stream of events: who may follow it, what is heard, in which vocabulary, and from where on."""
+
+    name: str
+    shown: str
+    """what messages name it by"""
+    needs: Needs
+    who: Callable[[Principal], Audience]
+    words: Vocabulary
+    after: Position | None = None
+
+
+def parsed(kind: type[_Wanted], given: Any) -> _Wanted:
+    """Return what a client sent.
+
+    Raises:
+        InvalidInput: it does not fit.
+    """
+    try:
+        return kind.model_validate({} if given is None else given)
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, one['loc'])) or 'data'}: {one['msg']}" for one in error.errors()[:5]]
+        raise InvalidInput("; ".join(told)[:1_000]) from error
+
+
+def own_room(namespace: str, after: str | None) -> Room:
+    """Return the room that each connection is in: on `/` it tells of the organisation's campaigns, elsewhere of
+    nothing. With it a connection counts as a stream, and its key is checked.
+    """
+    tells_of = ["campaign.*"] if namespace == "/" else []
+
+    def who(caller: Principal) -> Audience:
+        return audience(caller, tells_of) if tells_of and caller.may("events:read") else Audience({})
+
+    words = marketing_message if tells_of else no_message
+    return Room("own", "", OF_ANYBODY, who, words, _position(after))
+
+
+def session_room(caller: Principal, wanted: Join, namespace: str) -> Room:
+    """Return the room of a session.
+
+    Raises:
+        NotFound: no conversation that the caller may read is in the session.
+    """
+    words = marketing_message if namespace == "/" else conductor_message
+    session = wanted.sessionId
+    conversation = _conversation_called(caller, session)
+
+    def who(caller: Principal) -> Audience:
+        return audience(caller, conversation=conversation) if conversation else audience(caller, session=session)
+
+    return Room(f"session:{session}", session, OF_CONVERSATIONS, who, words, _position(wanted.after))
+
+
+def events_room(caller: Principal, wanted: Subscription) -> Room:
+    """Return the room of a subscription.
+
+    Raises:
+        NotFound: what is to be followed is not there, where the caller may look.
+    """
+    task, conversation, session = wanted.task, wanted.conversation, wanted.session
+    ensure_there(caller, task, conversation)
+    if session is not None:
+        _ensure_session(caller, session)
+    types = [*wanted.types, "task.ended"] if task and wanted.types else wanted.types
+
+    def who(caller: Principal) -> Audience:
+        return audience(caller, types, agent=wanted.agent, task=task, conversation=conversation, session=session)
+
+    return Room(f"events:{wanted.room}", wanted.room, wanted.needs, who, feed_message, _position(wanted.after))
+
+
+def _position(after: str | None) -> Position | None:
+    return Position.parse(after) if after else None
+
+
+def _conversation_called(caller: Principal, session: str) -> UUID | None:
+    """Return the conversation whose id was given for a session; None for a session's own name."""
+    with contextlib.suppress(ValueError, NotFound):
+        conversation = UUID(session)
+        ensure_there(caller, None, conversation)
+        return conversation
+    _ensure_session(caller, session)
+    return None
+
+
+def _ensure_session(caller: Principal, session: str) -> None:
+    """Raises NotFound: no conversation that the caller may read is in the session."""
+    reach = caller.reach_of("conversations:read")
+    with transaction(caller.org_id, () if reach.everywhere else reach.locations) as connection:
+        for is_archived in (False, True):
+            found = conversations.list_conversations(connection, session=session, is_archived=is_archived, limit=1)
+            if found.conversations:
+                return
+    raise NotFound(f"There is no session {session}. Begin a conversation in it first.")
