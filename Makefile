@@ -7,18 +7,20 @@ ARGS   ?=
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock faults soak bench mutants coverage clean
+.PHONY: help install run test test-setup check format lock faults soak bench mutants coverage clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 install: $(VENV)/.installed ## set up .venv from the pinned lock (run and test do it by themselves)
 
 run: install ## start everything on this machine: servers, API, dispatcher, workers, beat, Flower
 	@exec $(BIN)/rota up $(ARGS)
 
-test: $(VENV)/.installed-dev ## run every test, on real Postgres, Redis and Celery processes
+test: test-setup ## run every test, on real Postgres, Redis and Celery processes
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-setup: $(VENV)/.installed-dev $(VENV)/.installed-javascript ## set up all that tests need (test does it by itself)
 
 check: $(VENV)/.installed-dev ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
@@ -52,12 +54,12 @@ mutants: $(VENV)/.installed-dev ## change the pure core in small ways, and list 
 	@PYTHONPATH=build/mutmut $(BIN)/python -m mutmut run --max-children $(WORKERS)
 	@PYTHONPATH=build/mutmut $(BIN)/python -m mutmut results
 
-coverage: $(VENV)/.installed-dev ## run every test, and list the lines and branches that none reaches, in any process
+coverage: test-setup ## run every test, and list the lines and branches that none reaches, in any process
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS); $(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
 
 clean: ## remove .venv and caches; data under .rota stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build mutants .coverage* *.egg-info
+	rm -rf $(VENV) tests/javascript/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build mutants .coverage* *.egg-info
 
 $(VENV)/bin/pip:
 	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>&1) || \
@@ -77,4 +79,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/pip
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@echo "Installing the test tools ..." >&2
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Node.js comes with the test tools, the clients from the lock file.
+$(VENV)/.installed-javascript: tests/javascript/package.json tests/javascript/package-lock.json $(VENV)/.installed-dev
+	@echo "Installing the JavaScript clients ..." >&2
+	@cd tests/javascript && PATH="$(abspath $(BIN)):$$PATH" npm ci --silent
 	@touch $@

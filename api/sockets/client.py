@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from engineio.packet import NOOP, Packet
+
 # A client that polls gets at most what is queued, and the Python client reads at most 16 packets of one answer.
 _PORTION = 10
 _MOST_QUEUED = 100
@@ -55,6 +57,11 @@ class Client:
     async def tell(self, packet: str) -> None:
         """Write a packet without waiting for the client: an error that ends or refuses something."""
         await self._engine.send(self.sid, packet)
+
+    def end_poll(self) -> None:
+        """Answer a poll that is under way: Engine.IO would keep it until it times out."""
+        if (socket := self._socket) is not None and not socket.upgraded:
+            socket.queue.put_nowait(Packet(NOOP))
 
     async def close(self) -> None:
         """Close the connection, whether or not the client reads. Idempotent. Official clients connect again."""

@@ -40,12 +40,13 @@ class Connection:
         Raises:
             TooManyRequests: the organisation has as many streams as it may, or the connection as many rooms.
         """
-        self.leave(room.name)
-        if len(self._rooms) >= _MOST_ROOMS:
-            raise TooManyRequests(f"A connection can be in {_MOST_ROOMS} rooms. Leave some.")
-        feed.ensure_room(caller.org_id)
+        if room.name not in self._rooms:
+            if len(self._rooms) >= _MOST_ROOMS:
+                raise TooManyRequests(f"A connection can be in {_MOST_ROOMS} rooms. Leave some.")
+            feed.ensure_room(caller.org_id)
         packets = Packets(self.namespace, room.shown, room.words)
         follower = Follower(self.request, room.needs, caller, room.who, room.after, packets)
+        self.leave(room.name)
         self._rooms[room.name] = asyncio.create_task(self._follow(room.name, follower))
 
     def leave(self, room: str) -> None:

@@ -57,18 +57,25 @@ _PROGRESS = frozenset({"task", "decision", "action", "approval"})
 
 
 def marketing_message(news: News, session: str) -> Message | None:
-    """Return news of the agents of a session, their answers, and the campaigns of the organisation."""
+    """Return news of the agents of a session, and their answers."""
     told = news.told
     head = {"id": news.id, "sessionId": session} | _time_of(news)
     if news.kind in _EVERYWHERE:
         return news.kind, head | told
-    family = news.kind.partition(".")[0]
     if news.kind == "message.answered":
         return "chat_response", head | _answer(told)
-    if family in _PROGRESS:
+    if news.kind.partition(".")[0] in _PROGRESS:
         return "agent_update", head | _update(news.kind, told)
-    if family == "campaign":
-        return "campaign_update", _without_none(head | {"sessionId": None} | _campaign(news.kind, told))
+    return None
+
+
+def campaign_message(news: News, _room: str) -> Message | None:
+    """Return news of the organisation's campaigns. There is no `ready`: clients would take its id for a session's."""
+    head = {"id": news.id} | _time_of(news)
+    if news.kind == "reset":
+        return news.kind, head | news.told
+    if news.kind.startswith("campaign."):
+        return "campaign_update", head | _campaign(news.kind, news.told)
     return None
 
 
@@ -98,7 +105,7 @@ def _update(kind: str, told: dict[str, Any]) -> dict[str, Any]:
 
 def _campaign(kind: str, told: dict[str, Any]) -> dict[str, Any]:
     named = {"campaignId": told.get("id"), "name": told.get("name"), "status": told.get("status")}
-    return {"type": kind} | named | {"title": told.get("title"), "data": told}
+    return _without_none({"type": kind} | named | {"title": told.get("title"), "data": told})
 
 
 # ── conductor: agent.status, agent.decision, agent.intervention.executed ─────────────────────────────────────────────

@@ -9,7 +9,14 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from api.routes.events import ensure_there
-from api.sockets.messages import Vocabulary, conductor_message, feed_message, marketing_message, no_message
+from api.sockets.messages import (
+    Vocabulary,
+    campaign_message,
+    conductor_message,
+    feed_message,
+    marketing_message,
+    no_message,
+)
 from core.db import transaction
 from core.errors import InvalidInput, NotFound
 from domain.conversations import service as conversations
@@ -111,7 +118,7 @@ def own_room(namespace: str, after: str | None) -> Room:
     def who(caller: Principal) -> Audience:
         return audience(caller, tells_of) if tells_of and caller.may("events:read") else Audience({})
 
-    words = marketing_message if tells_of else no_message
+    words = campaign_message if tells_of else no_message
     return Room("own", "", OF_ANYBODY, who, words, _position(after))
 
 

@@ -45,7 +45,7 @@ _BINARY = ("5", "6")  # events with attachments, of which there may be any numbe
 
 # The libraries log each client that does not keep to the protocol, with a traceback.
 _SILENT = logging.getLogger("rota.socketio")
-_SILENT.disabled = True
+_SILENT.setLevel(logging.CRITICAL + 1)
 
 _Verb = Callable[["SocketServer", Connection, Any], Awaitable[dict[str, Any]]]
 
@@ -58,8 +58,7 @@ class SocketServer:
         self._io = socketio.AsyncServer(
             async_mode="asgi",
             async_handlers=False,  # one event of a client after the other
-            cors_allowed_origins=self._may_come_from,
-            cors_credentials=False,
+            cors_allowed_origins=[],  # origins are checked here, and the API's own middleware adds the headers
             max_http_buffer_size=_LARGEST,
             http_compression=False,
             logger=_SILENT,
@@ -82,19 +81,9 @@ class SocketServer:
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = dict(scope["headers"])
         sid = parse_qs(scope["query_string"].decode("latin-1")).get("sid", [""])[0]
-        try:
-            if sid not in self._clients:  # counted until a valid key vouches for the client
-                limits().take_stranger(Request({**scope, "type": "http"}))
-        except TooManyRequests as error:
-            await problem(HTTPStatus.TOO_MANY_REQUESTS, error.message)(scope, receive, send)
-            return
-        announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > _LARGEST:
-            await problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A message has at most {_LARGEST} bytes.")(
-                scope, receive, send
-            )
+        if (refusal := self._refusal(scope, sid)) is not None:
+            await problem(*refusal)(scope, receive, send)
             return
         try:
             await self._engine.handle_request(scope, receive, send)
@@ -111,11 +100,25 @@ class SocketServer:
             if (client := self._clients.get(one)) is not None:
                 await client.close()
 
-    def _may_come_from(self, origin: str | None, environ: dict[str, Any]) -> bool:
-        """Whether pages of an origin may connect: the API's own, and those of the setting."""
+    def _refusal(self, scope: Any, sid: str) -> tuple[HTTPStatus, str] | None:
+        """Return why a request is not taken, or None."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if not self._may_come_from(headers.get(b"origin"), headers.get(b"host")):
+            return HTTPStatus.FORBIDDEN, "Pages of this origin may not use the API (its setting allowed_origins)."
+        announced = headers.get(b"content-length", "0")
+        if announced.isdigit() and int(announced) > _LARGEST:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A message has at most {_LARGEST} bytes. Send less."
+        if sid not in self._clients:  # counted until a valid key vouches for the client
+            try:
+                limits().take_stranger(Request({**scope, "type": "http"}))
+            except TooManyRequests as error:
+                return HTTPStatus.TOO_MANY_REQUESTS, error.message
+        return None
+
+    def _may_come_from(self, origin: str | None, host: str | None) -> bool:
+        """Whether pages of an origin may connect: the API's own, and those of the setting. Only browsers name one."""
         allowed = self._config.allowed_origins
-        own = environ.get("HTTP_HOST")
-        return origin is not None and (origin in allowed or "*" in allowed or origin.partition("://")[2] == own)
+        return origin is None or origin in allowed or "*" in allowed or origin.partition("://")[2] == host
 
     # ── Engine.IO ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -134,7 +137,8 @@ class SocketServer:
 
     async def _on_close(self, sid: str, reason: str) -> None:
         await self._protocol["disconnect"](sid, reason)
-        self._clients.pop(sid, None)
+        if (client := self._clients.pop(sid, None)) is not None:
+            client.end_poll()
 
     def _close_if_unused_later(self, sid: str) -> None:
         """Give a client time to connect to a namespace, with its key."""

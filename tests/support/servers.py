@@ -78,9 +78,9 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def serving(app: Any, **options: Any) -> Iterator[str]:
+def serving(app: Any, *, port: int | None = None, **options: Any) -> Iterator[str]:
     """An ASGI application on a free port, in a thread; its URL. uvicorn may be given further options."""
-    port = free_port()
+    port = port or free_port()
     usual: dict[str, Any] = {"log_level": "critical", "lifespan": "on", "timeout_graceful_shutdown": 1, "ws": "none"}
     server = uvicorn.Server(uvicorn.Config(app, port=port, **(usual | options)))
     thread = threading.Thread(target=server.run, daemon=True)

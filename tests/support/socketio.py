@@ -46,6 +46,10 @@ class Caller:
             lambda: next((data for data in self.named(name) if fits(data)), None), what=f"{name}: {self.heard}"
         )
 
+    def until_number(self, name: str, number: int) -> None:
+        """Wait until so many messages of a name were heard."""
+        wait_until(lambda: len(self.named(name)) >= number, what=f"{number} of {name}")
+
 
 @contextlib.contextmanager
 def connected(

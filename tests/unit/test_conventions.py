@@ -1,6 +1,7 @@
 """Conventions of this code base that a machine can hold, each with its reason."""
 
 import ast
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -103,6 +104,14 @@ def test_lock_files_hold_hashes_and_no_address() -> None:
         pins = re.findall(r"^[\w.\[\]-]+==", text, re.MULTILINE)
         assert len(pins) > 50
         assert text.count("--hash=sha256:") >= len(pins)
+
+
+def test_the_lock_file_of_javascript_holds_hashes_and_no_address() -> None:
+    lock = (ROOT / "tests" / "javascript" / "package-lock.json").read_text()
+    assert "://" not in lock
+    packages = [name for name in json.loads(lock)["packages"] if name]
+    assert len(packages) > 5
+    assert lock.count('"integrity": "sha512-') == len(packages)
 
 
 def test_every_catalogue_agent_has_a_prompt_worth_having_and_tools_that_exist() -> None:

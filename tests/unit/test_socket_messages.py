@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.sockets.messages import News, conductor_message, feed_message, marketing_message
+from api.sockets.messages import News, campaign_message, conductor_message, feed_message, marketing_message
 from domain.events.kinds import event_kinds
 
 AT = datetime(2026, 1, 4, 12, tzinfo=UTC)
@@ -91,12 +91,17 @@ def test_an_answer_is_a_chat_response() -> None:
 )
 def test_a_campaign_is_a_campaign_update_of_no_session(kind: str, told: dict[str, Any], shown: dict[str, Any]) -> None:
     head = {"id": "7-1", "timestamp": AT.isoformat(), "type": kind, "data": told}
-    assert marketing_message(news(kind, told), "") == ("campaign_update", head | shown)
+    assert campaign_message(news(kind, told), "") == ("campaign_update", head | shown)
 
 
-@pytest.mark.parametrize("kind", ["wallet.changed", "calendar.changed", "message.sent", "advice.requested"])
+@pytest.mark.parametrize("kind", ["wallet.changed", "campaign.changed", "message.sent", "advice.requested"])
 def test_what_marketing_has_no_name_for_is_not_told(kind: str) -> None:
     assert marketing_message(news(kind, {}), "visit-17") is None
+
+
+@pytest.mark.parametrize("kind", ["ready", "task.started"])
+def test_of_campaigns_nothing_else_is_told(kind: str) -> None:
+    assert campaign_message(news(kind, TASK), "") is None
 
 
 # ── conductor ────────────────────────────────────────────────────────────────────────────────────────────────────────
