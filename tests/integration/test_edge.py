@@ -1,9 +1,6 @@
 """Redirects, methods, kinds of bodies, names and proxies, over HTTP."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +15,11 @@ from starlette.routing import compile_path
 from api.app import make_app
 from core import db
 from core.errors import InvalidInput
-from core.settings import ROOT, Settings
+from core.settings import Settings
 from domain.tenants import service as tenants
 from embedded.organisation import set_up_organisation
-from embedded.processes import free_port
 from tests.support.factories import make_key, make_row
-from tests.support.servers import SECRET_KEY, configured, wait_until
+from tests.support.servers import SECRET_KEY, api_command, configured
 
 
 @pytest.fixture
@@ -180,25 +176,8 @@ def test_nobody_else_says_who_is_calling(config: Settings, org: UUID) -> None:
 @pytest.fixture
 def api_process(config: Settings, tmp_path: Path) -> Iterator[str]:
     """The address of an API as `rota api` serves it, where an address may ask five times without a key."""
-    port = free_port()
-    environment = os.environ | {"ROTA_REQUESTS_PER_MINUTE_STRANGER": "5"}
-    command = [sys.executable, "-m", "cli.main", "api", "--port", str(port)]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: is_up(url), seconds=90, what="the API answers")
+    with api_command(tmp_path / "log", requests_per_minute_stranger="5") as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def is_up(url: str) -> bool:
-    try:
-        return httpx2.get(f"{url}/health", trust_env=False).status_code == 200
-    except httpx2.HTTPError:
-        return False
 
 
 def test_the_command_serves_with_these_limits(api_process: str) -> None:

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -44,7 +45,7 @@ from tests.support.factories import (
 )
 from tests.support.javascript import node
 from tests.support.models import Talker
-from tests.support.servers import SECRET_KEY, configured, serving, wait_until
+from tests.support.servers import SECRET_KEY, api_command, configured, serving, wait_until
 from tests.support.socketio import connected
 from web.auth import forget_keys
 from web.feed import feed
@@ -409,6 +410,11 @@ def test_the_rest_is_the_same_from_every_message_on(
             assert _text_of([*whole[:number], *again.heard]) == TEXT
 
 
+def _events_of(heard: list[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """The events with their cursors, without how far the words around them were heard."""
+    return [(name, message["id"].partition("_")[0]) for name, message in heard if "at" in message]
+
+
 def _text_of(heard: list[tuple[str, Any]]) -> str:
     """The text that a client has put together."""
     said = ""
@@ -419,18 +425,31 @@ def _text_of(heard: list[tuple[str, Any]]) -> str:
     return said
 
 
-def test_a_client_goes_on_where_it_was_on_another_process(address: str, org: UUID, key: str) -> None:
-    with api() as other:
-        with connected(address, key) as first, connected(other, key, subscribe={}) as second:
-            first.call("subscribe", {})
+def test_two_processes_tell_the_same_and_a_client_goes_on_at_the_other(
+    address: str, org: UUID, key: str, stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    on = stage(PIECES)
+    conversation = begin(org)
+    wanted = {"conversation": conversation}
+    with api_command(tmp_path / "log") as other:
+        with connected(address, key) as first, connected(other, key, subscribe=wanted) as second:
+            first.call("subscribe", wanted)
             first.until("ready")
             second.until("ready")
-            raise_event(org, "one")
-            told = first.until("event.raised")
-            assert second.until("event.raised")["id"] == told["id"]
-        raise_event(org, "two")
-        with connected(other, key, after=told["id"]) as again:
-            assert again.until("event.raised")["data"]["name"] == "two"
+            say(org, conversation)
+            worker = on.work()
+            on.talker.let_through(50)
+            first.until("message.delta")
+            heard = [*first.heard]
+            on.talker.let_through()
+            for one in (first, second):
+                one.until("message.answered")
+            assert _events_of(first.heard) == _events_of(second.heard)
+            assert _text_of(first.heard) == _text_of(second.heard) == TEXT
+        worker.join()
+        with connected(other, key, subscribe=wanted | {"after": heard[-1][1]["id"]}) as again:
+            again.until("message.answered")
+            assert _text_of([*heard, *again.heard]) == TEXT
 
 
 def test_a_cursor_that_is_too_old_is_told_by_a_reset(address: str, org: UUID, key: str) -> None:

@@ -4,17 +4,19 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import uvicorn
 
 from core import engines
 from core.migrations import migrate
-from core.settings import Settings, settings
+from core.settings import ROOT, Settings, settings
 from embedded.postgres import EmbeddedPostgres
 from embedded.processes import free_port, remove_tree, spawn
 from embedded.valkey import EmbeddedValkey
@@ -91,6 +93,29 @@ def serving(app: Any, *, port: int | None = None, **options: Any) -> Iterator[st
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+@contextlib.contextmanager
+def api_command(log: Path, **settings: str) -> Iterator[str]:
+    """A process of `rota api` on this process's servers; its URL."""
+    port = free_port()
+    environment = os.environ | {f"ROTA_{name.upper()}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "cli.main", "api", "--port", str(port)]
+    with log.open("ab") as written:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=written, stderr=written)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _is_up(url), seconds=90, what="the API answers")
+        yield url
+    finally:
+        _end(process, signal.SIGTERM)
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/health", trust_env=False).status_code == 200
+    except httpx2.HTTPError:
+        return False
 
 
 def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
