@@ -1,11 +1,21 @@
 """What Socket.IO clients are told of each kind of event, in each vocabulary."""
 
+import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from api.sockets.messages import News, campaign_message, conductor_message, feed_message, marketing_message
+from api.sockets.messages import (
+    News,
+    Vocabulary,
+    campaign_message,
+    conductor_message,
+    feed_message,
+    marketing_message,
+)
+from core.settings import ROOT
 from domain.events.kinds import event_kinds
 
 AT = datetime(2026, 1, 4, 12, tzinfo=UTC)
@@ -209,3 +219,45 @@ def test_words_and_the_state_of_the_stream_have_the_same_name_everywhere(kind: s
         name, data = message
         assert (name, data["id"]) == (kind, "7-1")
         assert (data.get("data") or data)["offset"] == 5
+
+
+# ── documentation ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PAGE = (ROOT / "docs" / "socketio.md").read_text()
+DOCUMENTED = dict(re.findall(r"^### `([a-z_.]+)`\n[^#]*?\n    (\{.*\})$", PAGE, re.MULTILINE))
+ID = "0198a1b2-0000-7000-8000-0000000000"
+ON_TASK = {"task_id": f"{ID}01", "agent": "support-assistant"}
+POLL = {"tool": "create_poll", "arguments": {"question": "Ready?"}}
+DECIDED = ON_TASK | {
+    "confidence": 0.85, "reasoning": "Engagement dropped.", "intent": "re-engage", "actions": [POLL], "text": "",
+}  # fmt: skip
+ANSWERED = ON_TASK | {
+    "conversation_id": f"{ID}f1", "message_id": f"{ID}f3", "status": "answered", "text": "Yes, at nine.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "kind", "told"),
+    [
+        ("task.ended", feed_message, "task.ended", None),
+        ("message.delta", feed_message, "message.delta", None),
+        ("agent.status", conductor_message, "task.started", ON_TASK),
+        ("agent.decision", conductor_message, "decision.made", DECIDED),
+        ("agent.intervention.executed", conductor_message, "action.executed", ON_TASK | POLL | {"duration_ms": 12}),
+        ("agent_update", marketing_message, "task.started", None),
+        ("chat_response", marketing_message, "message.answered", ANSWERED),
+        ("campaign_update", campaign_message, "campaign.changed", None),
+    ],
+)
+def test_the_documented_example_is_what_a_client_is_told(
+    name: str, vocabulary: Vocabulary, kind: str, told: dict[str, Any] | None
+) -> None:
+    example = json.loads(DOCUMENTED[name])
+    at = example.get("at") or example.get("timestamp")
+    given = News(kind, example["id"], told or example["data"], at and datetime.fromisoformat(at))
+    room = example.get("room") or example.get("sessionId") or example.get("session_id") or ""
+    assert vocabulary(given, room) == (name, example)
+
+
+def test_every_documented_name_is_checked() -> None:
+    assert len(DOCUMENTED) == 8
