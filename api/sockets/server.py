@@ -113,6 +113,8 @@ class SocketServer:
                 limits().take_stranger(Request({**scope, "type": "http"}))
             except TooManyRequests as error:
                 return HTTPStatus.TOO_MANY_REQUESTS, error.message
+            if sid:
+                return HTTPStatus.BAD_REQUEST, "This Socket.IO session has ended. Connect again."
         return None
 
     def _may_come_from(self, origin: str | None, host: str | None) -> bool:

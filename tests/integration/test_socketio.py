@@ -578,6 +578,15 @@ class Poller:
         return self.http.post("/socket.io/", params=self.query, content=packet.encode())
 
 
+def test_a_session_that_has_ended_is_refused_in_words(address: str) -> None:
+    poller = Poller(address)
+    assert poller.send("1").status_code == 200  # Engine.IO's packet for a close
+    for answer in (poller.send("40"), poller.http.get("/socket.io/", params=poller.query)):
+        assert answer.status_code == 400
+        assert answer.json()["detail"] == "This Socket.IO session has ended. Connect again."
+    poller.http.close()
+
+
 def test_messages_that_are_too_large_are_refused(address: str, key: str) -> None:
     poller = Poller(address)
     answer = poller.send("4" + "x" * 30_000)
