@@ -9,7 +9,7 @@ RUN python -m venv /venv && python -c "import re; \
     open('/tmp/runtime.lock', 'w').write('\\n'.join(kept) + '\\n')"
 RUN /venv/bin/pip install --no-cache-dir --require-hashes -r /tmp/runtime.lock
 COPY . .
-RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation -e .
+RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation -e . -e sdk
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --home-dir /app rota

@@ -34,8 +34,10 @@ format: $(VENV)/.installed-dev ## let ruff lay the code out
 
 lock: $(VENV)/.installed-dev ## pin the dependencies again, with hashes and without addresses
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-package rota-client \
 		--no-header --extra embedded pyproject.toml deploy/build-requirements.in -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-package rota-client \
 		--no-header --extra embedded --extra dev -c requirements.lock pyproject.toml deploy/build-requirements.in \
 		-o requirements-dev.lock
 
@@ -59,7 +61,8 @@ coverage: test-setup ## run every test, and list the lines and branches that non
 	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS); $(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
 
 clean: ## remove .venv and caches; data under .rota stays
-	rm -rf $(VENV) tests/javascript/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build mutants .coverage* *.egg-info
+	rm -rf $(VENV) tests/javascript/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build mutants .coverage* \
+		*.egg-info sdk/build sdk/*.egg-info
 
 $(VENV)/bin/pip:
 	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>&1) || \
@@ -70,10 +73,10 @@ $(VENV)/bin/pip:
 	@$(PYTHON) -m venv $(VENV) || \
 		{ echo "Could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/pip
+$(VENV)/.installed: requirements.lock pyproject.toml sdk/pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing Rota into $(VENV) (a minute, once) ..." >&2
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . -e sdk
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
