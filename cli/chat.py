@@ -9,7 +9,6 @@ import typer
 from cli import terminal
 from cli.client import Api, fail, match_agent, say
 from cli.layout import clean
-from cli.stream import follow
 from cli.terminal import escape
 from core.ids import new_id
 
@@ -131,22 +130,22 @@ class _Talk:
         late = threading.Timer(_TELL_AFTER, self._tell_why, (task,))
         late.daemon = True
         late.start()
-        for message in follow(self._api, f"/v1/tasks/{task}/events"):
-            data = message.data
-            if message.event not in {"task.accepted", "task.queued"}:
+        for event in self._api.follow(task):
+            data = event.data
+            if event.type not in {"task.accepted", "task.queued"}:
                 late.cancel()
-            if message.event == "message.delta":
+            if event.type == "message.delta":
                 if step not in (None, data["step"]):
                     typer.echo("")
                 step = data["step"]
                 typer.echo(clean(data["text"]), nl=False)
-            elif message.event == "message.superseded":
+            elif event.type == "message.superseded":
                 typer.echo("\n(begins anew)")
-            elif message.event in {"action.executed", "action.failed"}:
+            elif event.type in {"action.executed", "action.failed"}:
                 terminal.out.print(f"\n[{data['tool']}]", style="dim", markup=False)
-            elif message.event == "task.waiting":
+            elif event.type == "task.waiting":
                 terminal.out.print(f"\nwaits for {escape(data['waiting_for'])}: rota show {task}", style="dim")
-            elif message.event == "task.ended":
+            elif event.type == "task.ended":
                 typer.echo("")
                 if data["status"] != "succeeded":
                     terminal.out.print(f"{terminal.status(data['status'])}: rota show {task}")

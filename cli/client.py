@@ -1,7 +1,7 @@
-"""The command line's client of the API."""
+"""The command line's client of the API: the client library, with errors told as messages for people."""
 
+import contextlib
 import os
-import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,7 @@ import httpx2
 import typer
 
 from embedded.state import find_running
-
-_RETRIED_STATUSES = {429, 503}
-_TRIES = 5
+from rota_client import Call, Event, NotReachable, Refused, Rota, RotaError, UnexpectedResponse, calls
 
 
 class Api:
@@ -23,12 +21,10 @@ class Api:
         self.url = url
         self.key = key
         try:
-            self._http = httpx2.Client(
-                base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30, trust_env=False
-            )
+            self._rota = Rota(url, key, trust_env=False)
         except (httpx2.InvalidURL, ValueError) as error:
             fail(f"ROTA_API_URL or ROTA_API_KEY is not valid: {error}")
-        weakref.finalize(self, self._http.close)
+        weakref.finalize(self, self._rota.close)
 
     @classmethod
     def find(cls) -> "Api":
@@ -45,66 +41,63 @@ class Api:
 
     def get(self, path: str, **query: Any) -> Any:
         """Return the answer to a GET."""
-        wanted = {name: value for name, value in query.items() if value not in (None, [], ())}
-        return self._send("GET", path, params=wanted)
+        return self._send(calls.request("GET", path, params=query))
 
     def look(self, path: str, **query: Any) -> Any:
         """Return the answer to a GET, or None if the API refuses or does not answer. For details that a command can do
         without.
         """
         try:
-            answer = self._http.get(path, params=query)
-            return answer.json() if answer.is_success else None
-        except (httpx2.HTTPError, ValueError):
+            return self._rota.send(calls.request("GET", path, params=query), tries=1)
+        except RotaError:
             return None
 
     def text(self, path: str, **query: Any) -> str:
         """Return the answer to a GET as text."""
-        return str(self._send("GET", path, params=query, as_text=True))
+        return str(self._send(calls.text(path, params=query)))
 
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
         """Return the answer to a POST; with an idempotency key the request is safe to send again."""
-        return self._send("POST", path, json=body, headers={"idempotency-key": key} if key else {})
+        return self._send(calls.request("POST", path, body=body, idempotency_key=key))
 
     def put(self, path: str, body: Any) -> Any:
         """Return the answer to a PUT."""
-        return self._send("PUT", path, json=body)
+        return self._send(calls.request("PUT", path, body=body))
 
     def patch(self, path: str, body: Any) -> Any:
         """Return the answer to a PATCH."""
-        return self._send("PATCH", path, json=body)
+        return self._send(calls.request("PATCH", path, body=body))
 
     def delete(self, path: str) -> None:
         """Send a DELETE."""
-        self._send("DELETE", path)
+        self._send(calls.request("DELETE", path))
 
-    def _send(self, method: str, path: str, **more: Any) -> Any:
-        as_text = more.pop("as_text", False)
-        is_safe = method == "GET" or bool(more.get("headers"))
-        for attempt in range(_TRIES):
-            is_last = attempt == _TRIES - 1
-            try:
-                answer = self._http.request(method, path, **more)
-            except httpx2.HTTPError as error:
-                if is_last or not is_safe:
-                    fail(f"{self.url} does not answer ({type(error).__name__}). Is Rota running? See `rota doctor`.")
-            else:
-                if answer.status_code not in _RETRIED_STATUSES or is_last:
-                    return answer.text if as_text and answer.is_success else _content(answer)
-            time.sleep(0.2 * 2**attempt)
-        raise AssertionError("unreachable: the last try returns or leaves")
+    def follow(self, task: str) -> Iterator[Event]:
+        """Yield the events of a task until it ends."""
+        with self._failing(), self._rota.follow(task) as events:
+            yield from events
 
+    def follow_all(self, **wanted: Any) -> Iterator[Event]:
+        """Yield what happens in the organisation, as `Rota.follow_all` does."""
+        with self._failing(), self._rota.follow_all(**wanted) as events:
+            yield from events
 
-def _content(answer: httpx2.Response) -> Any:
-    if answer.is_success:
+    def _send(self, call: Call[Any]) -> Any:
+        with self._failing():
+            return self._rota.send(call)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Context in which an error ends the command with one message."""
         try:
-            return answer.json() if answer.content else None
-        except ValueError:
-            fail(f"The response of {answer.url} is not JSON, so it is not Rota's API. Check ROTA_API_URL.")
-    try:
-        fail(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        fail(f"The API returned HTTP status {answer.status_code}.")
+            yield
+        except NotReachable as error:
+            reason = type(error.reason).__name__
+            fail(f"{self.url} does not answer ({reason}). Is Rota running? See `rota doctor`.")
+        except UnexpectedResponse as error:
+            fail(f"{error} Check ROTA_API_URL.")
+        except Refused as error:
+            fail(error.detail)
 
 
 def say(message: str) -> None:

@@ -57,6 +57,8 @@ class Call(Generic[T]):
     """whether sending it twice does no more than sending it once"""
     waits: float = 0
     """seconds for which the API may hold the response back"""
+    is_text: bool = False
+    """whether the response is text, which `read` gets as it is, instead of JSON"""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,11 @@ def request(
         headers=_keyed(idempotency_key),
         is_repeatable=is_repeatable,
     )
+
+
+def text(path: str, *, params: Mapping[str, Any] | None = None) -> Call[str]:
+    """Return the response to a GET as text, such as an export's."""
+    return Call("GET", path, str, params=_set(params or {}), is_repeatable=True, is_text=True)
 
 
 # ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -78,6 +78,8 @@ def read(call: Call[T], response: httpx2.Response) -> T:
     Raises:
         UnexpectedResponse: it cannot be read.
     """
+    if call.is_text:
+        return call.read(response.text)
     try:
         content = response.json() if response.content else None
     except ValueError as error:

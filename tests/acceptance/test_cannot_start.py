@@ -25,7 +25,7 @@ from tests.support.servers import wait_until
 
 _PARTS = (
     "pyproject.toml", "README.md", "LICENSE", "beat_schedule.py", "alembic", "deploy", "core", "domain", "agents",
-    "web", "business", "workers", "api", "cli", "embedded",
+    "web", "business", "workers", "api", "cli", "embedded", "sdk",
 )  # fmt: skip
 _MODULES = {
     "quits": "raise SystemExit(3)",
@@ -252,17 +252,18 @@ def test_a_port_that_is_taken_is_named(folder: Path, command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_wheel_brings_its_migrations_along(cluster: EmbeddedPostgres, tmp_path: Path) -> None:
+def test_wheels_bring_the_migrations_and_the_client_library_along(cluster: EmbeddedPostgres, tmp_path: Path) -> None:
     source, wheels = tmp_path / "source", tmp_path / "wheels"
     source.mkdir()
     for part in _PARTS:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy(ROOT / part, source / part)
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
     subprocess.run(
-        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(wheels), str(source)],
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(wheels), str(source),
+         str(source / "sdk")],
         check=True, capture_output=True,
     )  # fmt: skip
     elsewhere = tmp_path / "elsewhere"
@@ -272,6 +273,7 @@ def test_a_wheel_brings_its_migrations_along(cluster: EmbeddedPostgres, tmp_path
         [*pip, "install", "--no-deps", "--no-index", "--target", str(site), *map(str, wheels.iterdir())], check=True
     )
     (site / "others.pth").write_text(str(Path(psycopg.__file__).parent.parent) + "\n")  # what it depends on
+    assert (site / "rota_client" / "py.typed").is_file()
     config = database(cluster, "wheel")
     done = subprocess.run(
         [str(elsewhere / "bin" / "python"), "-m", "cli.main", "migrate"],

@@ -46,6 +46,11 @@ def test_each_service_is_given_the_secrets_that_its_process_needs() -> None:
         assert "env_file" not in service
 
 
+@pytest.mark.parametrize("file", ["Dockerfile", "Makefile"])
+def test_the_client_library_is_installed_with_the_command_line_that_needs_it(file: str) -> None:
+    assert "--no-deps --no-build-isolation -e . -e sdk\n" in (ROOT / file).read_text()
+
+
 def test_nobody_is_a_superuser_and_every_server_has_a_password() -> None:
     for name, service in OURS.items():
         for variable, url in service["environment"].items():
