@@ -23,8 +23,8 @@ T = TypeVar("T")
 Tool = Callable[..., Any]
 """carries out a client tool: it gets the call's arguments by name, and returns text, or what JSON can express"""
 
-LONG_POLL = 30.0
-"""seconds for which one request waits for the end of a task"""
+LONG_POLL = 20.0
+"""seconds for which one request waits for the end of a task: proxies end requests that are quiet for longer"""
 _LOOK_FIRST, _LOOK_LATER = 0.25, 2.0
 """seconds between two looks for calls of client tools"""
 

@@ -1,8 +1,10 @@
 """The client library against the real API, with a worker: for threads and for asyncio."""
 
 import asyncio
+import contextlib
 import itertools
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -12,11 +14,13 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from agents.llm.models import Models
 from api.app import make_app
 from core.ids import new_id
-from core.settings import Settings
+from core.settings import ROOT, Settings
 from rota_client import (
     AsyncRota,
     ClientTool,
@@ -470,3 +474,40 @@ def test_errors_are_typed_and_say_what_is_wrong(house: House) -> None:
     narrow = Rota(house.url, make_key(house.org, SECRET_KEY, scopes=["agents:read"]), trust_env=False)
     with narrow, pytest.raises(NotPermitted, match="Use a key of a user with the permission"):
         narrow.submit(AGENT, "Hi")
+
+
+# ── the page that explains it ────────────────────────────────────────────────────────────────────────────────────────
+
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "client.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+class Obliging(Talker):
+    """Asks for the weather if that is offered, and then has an answer for everything."""
+
+    async def _answer(self, request: Request) -> Response:
+        self.answers = [["Yes, ", "at nine."]]
+        body = await request.json()
+        offered = {tool["function"]["name"] for tool in body.get("tools", [])}
+        if "get_weather" in offered and body["messages"][-1]["role"] != "tool":
+            return JSONResponse(asking(IN_LISBON).body)
+        return await super()._answer(request)
+
+
+def test_the_examples_of_the_page_run(
+    org: UUID, url: str, config: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Obliging()
+    model.let_through()
+    with contextlib.contextmanager(house_with)(model, org, url, config) as house:
+        monkeypatch.setenv("ROTA_API_URL", house.url)
+        monkeypatch.setenv("ROTA_API_KEY", house.key)
+        house.keep_working()
+        here: dict[str, Any] = {}
+        for example in EXAMPLES:
+            exec(example, here)  # noqa: S102  the examples of our own page
+    printed = capsys.readouterr().out
+    assert "succeeded Yes, at nine." in printed
+    assert "404 There is no agent 'nobody'" in printed
+    assert "support-assistant\n" in printed
+    assert here["get_weather"]("Lisbon")["sky"] == "clear"
+    assert len(EXAMPLES) == 11

@@ -232,8 +232,8 @@ ASKING = DETAIL | {
 def test_waiting_asks_again_until_the_task_ends() -> None:
     found, steps = run(flows.wait(1, TASK["id"]), response(content=RUNNING), response(content=DETAIL))
     assert found.answer == "At nine."
-    assert [step.params["wait"] for step in steps] == [30, 30]
-    assert steps[0].waits == 30
+    assert [step.params["wait"] for step in steps] == [20, 20]
+    assert steps[0].waits == 20
 
 
 def test_waiting_ends_with_its_time_and_the_task_is_told() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from core.settings import ROOT
 
-PACKAGES = ("core", "domain", "agents", "web", "business", "workers", "api", "cli", "embedded")
+PACKAGES = ("core", "domain", "agents", "web", "business", "workers", "api", "cli", "embedded", "sdk")
 # A name that was replaced, and the word that stands for it now. Whole words of a name, split at its underscores and
 # capitals, in the order given.
 REPLACED = {
