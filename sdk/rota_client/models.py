@@ -282,7 +282,8 @@ class Conversation(Model):
     """A conversation between a user and an agent."""
 
     id: UUID
-    agent: str
+    agent: str | None
+    """the agent that answers; None until one is set"""
     title: str
     session: str | None
     user_id: UUID
@@ -290,6 +291,8 @@ class Conversation(Model):
     location_id: UUID | None
     context: dict[str, Any]
     preferences: dict[str, Any]
+    metadata: dict[str, str]
+    """labels, which the agent does not read"""
     head: UUID | None
     """the message that the next one follows"""
     messages: int
@@ -302,14 +305,14 @@ class Conversation(Model):
 
 
 class Message(Model):
-    """A message of a conversation: a user's, or an answer."""
+    """A message of a conversation: a user's, an answer, or what a client tool returned."""
 
     id: UUID
     conversation_id: UUID
     position: int
     parent_id: UUID | None
     role: str
-    """user or assistant"""
+    """user, assistant or tool"""
     status: str
     """sent; of an answer: queued, answering, waiting, answered, stopped or failed"""
     text: str
@@ -319,6 +322,10 @@ class Message(Model):
     task_id: UUID | None
     """the task that answers"""
     error: TaskError | None
+    tool_calls: list[ToolCall] | None
+    """of an answer that was given elsewhere: the client tools that it called"""
+    call_id: str | None
+    """of what a client tool returned: the id of the call"""
     billed_cost: Decimal
     is_current: bool
     """whether it is on the branch that the conversation goes on from"""
