@@ -111,6 +111,7 @@ def _request(work: Work, perception: Perception) -> Request:
         model=perception.model,
         system=perception.system,
         messages=[*history, *conversation(perception, work.journal.steps(), work.messages)],
+        earlier=len(history),
         tools=tools,
         max_output_tokens=limits.max_output_tokens,
         timeout=work.time_for_a_call(),

@@ -53,7 +53,7 @@ def learn(work: Work, decision: Decision, seq: int) -> Result:
         answer=decision.message.text,
         is_truncated=decision.is_truncated,
         is_rehearsal=any(step.output.get("is_rehearsal") for step in decided),
-        is_unpriced=any(step.input.get("is_unpriced") for step in decided),
+        is_unpriced=any(step.input.get("is_unpriced") for step in journal),
         has_read_untrusted=has_read_untrusted(work),
         actions=[_action(step.name, step.output) for step in journal if step.stage == "act"],
         decisions=len(decided),

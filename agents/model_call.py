@@ -7,6 +7,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from sqlalchemy import Connection
+
 from agents.decision import Decision, read
 from agents.interrupt import Stopped
 from agents.journal import make_record
@@ -52,6 +54,27 @@ def ask(work: Work, model: str, request: Request, seq: int, *, share: float = 1.
     return decision
 
 
+def ask_for_text(
+    work: Work, model: str, request: Request, seq: int, name: str, keep: Callable[[Connection, str], None]
+) -> str:
+    """Ask a model for a text that is no decision: step `seq`, `name`, of perceiving. `keep` is called in the
+    transaction that records it.
+
+    Raises:
+        ModelError: there was no usable reply. The try is in the journal, billed where the provider charged.
+        CoolingDown: the provider may not be called soon.
+    """
+    call = _prepare(work, model, request, seq, share=1.0)
+    call.name = name
+    reply = _reply(call)
+    charge, text = call.charge(reply.tokens), reply.message.text
+    if problem := problem_of(reply, call.request.max_output_tokens):
+        call.record_failure(problem.kind, problem.message, charge, text)
+        raise problem
+    work.journal.record(call.record({"text": text}, charge), also=lambda connection: keep(connection, text))
+    return text
+
+
 @dataclass
 class _ModelCall:
     """A call under way, and what the journal is told of it."""
@@ -63,6 +86,8 @@ class _ModelCall:
     model: str
     """as the agent names it"""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    name: str | None = None
+    """of the step, if it is no decision: its words are not passed on"""
     attempt: int | None = None
     """which of the step's calls this is, if its words were passed on while they were said"""
     said: list[str] = field(default_factory=list)
@@ -85,9 +110,8 @@ class _ModelCall:
         given |= {name: True for name, is_so in marks.items() if is_so}
         if self.attempt is not None:
             given["attempt"] = self.attempt
-        return make_record(
-            self.seq, "decide", self.model, self.stopwatch, output=output, given=given, charge=charge, **more
-        )
+        stage, name = ("perceive", self.name) if self.name else ("decide", self.model)
+        return make_record(self.seq, stage, name, self.stopwatch, output=output, given=given, charge=charge, **more)
 
     def record_failure(self, kind: str, message: str, charge: Charge | None, text: str = "") -> None:
         """Write a failed try into the journal, with what was said of the answer."""
@@ -151,7 +175,7 @@ def _converse(call: _ModelCall) -> Reply:
     models = work.workplace.models
     try:
         with work.interrupt.attached(request.timeout), work.doing(served.model, request.timeout):
-            speech = work.sink.begin(work.task, call.seq, work.journal.last_decision())
+            speech = None if call.name else work.sink.begin(work.task, call.seq, work.journal.last_decision())
             if speech is None:
                 return models.complete(served.place, request)
             call.attempt = speech.attempt

@@ -1,4 +1,5 @@
 """The recipe every task follows: perceive; decide and act in turns until there is an answer; learn.
+In a long conversation its older part is summed up before the first decision.
 
 Each step that costs or changes something is in the journal before anything else that does begins. A try that begins
 anew therefore reads what is there and goes on. What costs nothing waits to be written with what comes next: the first
@@ -13,6 +14,7 @@ from agents.interrupt import Interrupt
 from agents.journal import Journal
 from agents.learn import Result, learn
 from agents.perceive import perceive
+from agents.recall import recall
 from agents.sink import Sink
 from agents.work import LimitReached, Work, Workplace
 from domain.claims.schemas import Claimed
@@ -33,10 +35,10 @@ def run_pipeline(task: Claimed, journal: Journal, workplace: Workplace, interrup
         ClaimLost: a write was refused because another worker has the task now.
     """
     work = Work(task, journal, workplace, interrupt, sink)
-    perception = perceive(work)
+    perception, reading = perceive(work)
     if task.action is not None:
         return carry_out_accepted(work, perception, task.action)
-    seq = 1
+    seq = recall(work, perception.model, reading)
     for _ in range(work.agent.limits.max_turns):
         decision = decide(work, perception, seq)
         seq = act(work, perception, decision)

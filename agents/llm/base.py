@@ -118,6 +118,8 @@ class Request(BaseModel):
     model: str
     system: str
     messages: list[Message]
+    earlier: int = 0
+    """how many of the messages, from the first, were said before the task"""
     tools: list[ToolSpec] = []
     max_output_tokens: int = 2048
     timeout: timedelta = timedelta(minutes=2)

@@ -2,7 +2,7 @@
 
 import json
 
-from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage
+from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage, UserMessage
 from agents.llm.counting import size_of, size_of_tools
 
 # There is no tokenizer, so a prompt is measured in characters. The estimate errs on the high side: English has nearly
@@ -19,9 +19,10 @@ _ROUNDS = 4
 def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
     """Return the request, cut to fit the model's context window with room for the reply.
 
-    Old tool results are shortened first, oldest first. Then whole old turns are left out. Then the results of the last
-    turn are shortened, each to its fair share, and finally the arguments of its calls. The first message, which is the
-    task, and the last turn always stay. A tool result always stays with its call.
+    Old tool results are shortened first, oldest first. Then what was said before the task is left out, oldest first,
+    and then whole old turns. Then the results of the last turn are shortened, each to its fair share, and finally the
+    arguments of its calls. The message that is the task and the last turn always stay. A tool result always stays with
+    its call.
 
     A `share` below 1 is for a request that a provider refused as too long although it was estimated to fit: it is cut
     to that share of its own size even if the window is said to be larger.
@@ -39,23 +40,35 @@ def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
     too_much = fixed + sum(sizes) - room
     if too_much <= 0:
         return request
-    last_turn = _last_turn(messages)
-    for index in range(1, last_turn):
+    task = request.earlier
+    last_turn = _last_turn(messages, task)
+    for index in range(last_turn):
         messages[index] = _shortened(messages[index], _SHORTENED_TO)
         too_much -= sizes[index] - _size(messages[index])
         sizes[index] = _size(messages[index])
         if too_much <= 0:
             return request.model_copy(update={"messages": messages})
-    end = 1
-    while too_much > 0 and end < last_turn:
-        begin, end = end, _end_of_turn(messages, end)
-        too_much -= sum(sizes[begin:end])
-    del messages[1:end]
+    before = _end_of_oldest(messages[:task], sizes, too_much)
+    while before < task and not isinstance(messages[before], UserMessage):  # providers want one of the user's first
+        before = _end_of_turn(messages, before)
+    too_much -= sum(sizes[:before])
+    turns = _end_of_oldest(messages[task + 1 : last_turn], sizes[task + 1 :], too_much)
+    too_much -= sum(sizes[task + 1 : task + 1 + turns])
+    messages = [*messages[before : task + 1], *messages[task + 1 + turns :]]
     if too_much > 0:
         messages = _with_short_results(messages, room - fixed)
     if fixed + sum(map(_size, messages)) > room:
         messages = [_with_short_arguments(message) for message in messages]
-    return request.model_copy(update={"messages": messages})
+    return request.model_copy(update={"messages": messages, "earlier": task - before})
+
+
+def _end_of_oldest(messages: list[Message], sizes: list[int], too_much: int) -> int:
+    """Return where the oldest turns end that are left out so that `too_much` characters go."""
+    end = 0
+    while too_much > 0 and end < len(messages):
+        begin, end = end, _end_of_turn(messages, end)
+        too_much -= sum(sizes[begin:end])
+    return end
 
 
 def fair_level(lengths: list[int], room: int) -> int:
@@ -98,9 +111,9 @@ def _size(message: Message) -> int:
     return size_of(message) + _AROUND
 
 
-def _last_turn(messages: list[Message]) -> int:
-    """Return the index where the last turn begins: the model's last message."""
-    said = [index for index, message in enumerate(messages) if isinstance(message, AssistantMessage)]
+def _last_turn(messages: list[Message], task: int) -> int:
+    """Return the index where the last turn begins: the model's last message after the task's."""
+    said = [index for index, message in enumerate(messages) if index > task and isinstance(message, AssistantMessage)]
     return said[-1] if said else len(messages)
 
 

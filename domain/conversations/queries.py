@@ -226,15 +226,23 @@ _HISTORY = text("""
         SELECT m.id, m.parent_id, m.role, m.text, m.is_from_outside, m.is_untrusted, m.tool_calls, m.call_id,
                b.distance + 1
           FROM before b JOIN conversation_messages m ON m.id = b.parent_id
-         WHERE b.distance <= :limit
+         WHERE b.distance <= :limit AND (b.distance < 2 OR NOT EXISTS (
+               SELECT FROM conversation_summaries s WHERE s.message_id = b.id))
     )
-    SELECT id, role, text, is_from_outside, is_untrusted, tool_calls, call_id FROM before
-     WHERE distance > 1 ORDER BY distance
+    SELECT b.id, CASE WHEN s.message_id IS NULL THEN b.role ELSE 'summary' END AS role,
+           coalesce(s.text, b.text) AS text,
+           s.message_id IS NULL AND b.is_from_outside AS is_from_outside,
+           coalesce(s.is_untrusted, b.is_untrusted) AS is_untrusted,
+           CASE WHEN s.message_id IS NULL THEN b.tool_calls END AS tool_calls, b.call_id
+      FROM before b LEFT JOIN conversation_summaries s ON s.message_id = b.id
+     WHERE b.distance > 1 ORDER BY b.distance
 """)
 
 
 def before_answer(connection: Connection, answer: UUID, limit: int) -> list[Said]:
-    """Return up to `limit` messages before the one that an answer is to, latest first."""
+    """Return up to `limit` messages before the one that an answer is to, latest first. Where messages were summed up,
+    the last is their summary, with the id of the latest of them.
+    """
     return _all_said(connection.execute(_HISTORY, {"message": answer, "limit": limit}))
 
 
@@ -254,6 +262,28 @@ _SAID = text("""
 def said(connection: Connection, ids: list[UUID]) -> list[Said]:
     """Return messages by their ids, in no order."""
     return _all_said(connection.execute(_SAID, {"ids": ids}))
+
+
+_SUMMARY = text("""
+    SELECT message_id AS id, 'summary' AS role, text, false AS is_from_outside, is_untrusted
+      FROM conversation_summaries WHERE message_id = :message
+""")
+_KEEP_SUMMARY = text("""
+    INSERT INTO conversation_summaries (message_id, org_id, text, is_untrusted)
+    SELECT m.id, m.org_id, :text, :is_untrusted FROM conversation_messages m WHERE m.id = :message
+    ON CONFLICT (message_id) DO NOTHING
+""")
+
+
+def summary(connection: Connection, message_id: UUID) -> Said | None:
+    """Return the summary of the messages up to one, or None."""
+    return fetch_optional(connection.execute(_SUMMARY, {"message": message_id}), Said)
+
+
+def keep_summary(connection: Connection, made: Said) -> None:
+    """Keep a summary of the messages up to the one whose id it has. An earlier one, or a deleted message, stays so."""
+    values = {"message": made.id, "text": made.text, "is_untrusted": made.is_untrusted}
+    connection.execute(_KEEP_SUMMARY, values)
 
 
 _UNENDED = text("""

@@ -200,7 +200,8 @@ class Said:
     """A message as the agent reads it."""
 
     id: UUID
-    role: Literal["user", "assistant", "tool"]
+    """of a summary: the latest message that it covers"""
+    role: Literal["user", "assistant", "tool", "summary"]
     text: str
     is_from_outside: bool
     is_untrusted: bool

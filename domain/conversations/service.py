@@ -25,13 +25,14 @@ from domain.conversations.schemas import (
     Said,
     Sent,
 )
-from domain.conversations.window import MOST_MESSAGES, window
+from domain.conversations.titles import title_of
+from domain.conversations.window import Reading, divide
 from domain.tasks import service as tasks
 from domain.tasks.schemas import Priority, SubmissionContext, TaskInput, TaskSubmission
 
-_TITLE = 60
 _PRIORITY: Priority = "high"  # a person waits for the answer
 _BATCH = 100
+_FARTHEST = 200  # messages; those before are read by no agent unless they were summed up
 _PLAINLY = Asking()
 
 
@@ -238,7 +239,7 @@ def _ask(
     })  # fmt: skip
     task = tasks.submit(connection, submission, within, idempotency_key=asking.idempotency_key)
     queries.set_task(connection, answer, task.id)
-    queries.set_head(connection, conversation.id, answer, title=asked.text.strip()[:_TITLE], agent=agent)
+    queries.set_head(connection, conversation.id, answer, title=title_of(asked.text), agent=agent)
     return answer
 
 
@@ -366,9 +367,19 @@ def purge_deleted(connection: Connection) -> int:
     return queries.purge_deleted(connection, _BATCH)
 
 
-def history(connection: Connection, answer: UUID) -> list[Said]:
-    """Return the earlier messages that the agent reads before it answers, in order."""
-    return window(queries.before_answer(connection, answer, 2 * MOST_MESSAGES))
+def history(connection: Connection, answer: UUID) -> Reading:
+    """Return the earlier messages of which the agent reads before it answers, as they are or summed up."""
+    return divide(queries.before_answer(connection, answer, _FARTHEST))
+
+
+def summary(connection: Connection, message_id: UUID) -> Said | None:
+    """Return the summary of the messages up to one, or None if there is none."""
+    return queries.summary(connection, message_id)
+
+
+def keep_summary(connection: Connection, made: Said) -> None:
+    """Keep a summary: later answers read it instead of the messages up to the one whose id it has."""
+    queries.keep_summary(connection, made)
 
 
 def said(connection: Connection, ids: list[UUID]) -> list[Said]:

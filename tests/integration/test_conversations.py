@@ -16,9 +16,8 @@ from core import db
 from core.ids import new_id
 from core.settings import Settings
 from domain.conversations import service as conversations
-from domain.conversations.schemas import NewChatMessage, NewConversation
 from domain.tasks import service as tasks
-from domain.tasks.schemas import SubmissionContext
+from tests.support.chat import Chat, chatting
 from tests.support.desk import Desk
 from tests.support.factories import (
     change_agent,
@@ -27,7 +26,6 @@ from tests.support.factories import (
     make_location,
     make_organisation,
     make_user,
-    owner_of,
 )
 from tests.support.listening import Ear
 from tests.support.models import Talker
@@ -42,51 +40,10 @@ def served(config: Settings) -> Iterator[str]:
         yield url
 
 
-class Chat:
-    """A client of the API that converses with an agent whose model is a talker."""
-
-    def __init__(self, org: UUID, url: str, talker: Talker, desk: Desk) -> None:
-        self.org, self.url, self.talker, self.desk = org, url, talker, desk
-        self.http = httpx2.Client(
-            base_url=url, headers={"authorization": f"Bearer {make_key(org, SECRET_KEY)}"}, timeout=30,
-            trust_env=False, verify=False,
-        )  # fmt: skip
-        self.id = self.post("/v1/conversations", {"agent": "support-assistant"}, 201)["id"]
-        self.path = f"/v1/conversations/{self.id}"
-
-    def post(self, path: str, body: Any = None, status: int = 202, *, key: str | None = None) -> Any:
-        answer = self.http.post(path, json=body, headers={"idempotency-key": key} if key else {})
-        assert answer.status_code == status, answer.text
-        return answer.json()
-
-    def send(self, words: str, **more: Any) -> Any:
-        return self.post(f"{self.path}/messages", {"text": words} | more)
-
-    def work(self) -> None:
-        """Have the worker do what is due, until nothing is."""
-        while due := [one for one in dispatch() if one.org_id == self.org]:
-            for one in due:
-                self.desk.executor.execute(one.org_id, one.id, one.claim)
-
-    def messages(self, **query: Any) -> Any:
-        return self.http.get(f"{self.path}/messages", params=query).json()["messages"]
-
-    def read_by_the_model(self, number: int = -1) -> list[str]:
-        return [f"{said['role']}: {said['content']}" for said in self.talker.asked[number]["messages"][1:]]
-
-
 @pytest.fixture
 def chat(org: UUID, served: str) -> Iterator[Chat]:
-    talker = Talker()
-    with serving(talker.app()) as url:
-        desk = Desk(Models(Settings(openai_base_url=f"{url}/v1", openai_api_key="k")), Ear())
-        change_agent(org, "support-assistant", model="gpt-4o-mini", fallback_model=None)
-        talker.let_through()
-        made = Chat(org, served, talker, desk)
+    with chatting(org, served) as made:
         yield made
-        made.http.close()
-        talker.let_through()
-        desk.close()
 
 
 # ── order and history ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,18 +75,6 @@ def test_a_message_that_is_sent_again_with_its_key_is_one_message(chat: Chat) ->
     assert again["answer"]["task_id"] == first["answer"]["task_id"]
     assert len(chat.messages()) == 2
     chat.post(f"{chat.path}/messages", {"text": "other"}, 409, key="k")
-
-
-def test_only_the_latest_messages_are_read_and_never_from_the_middle_of_a_turn(chat: Chat) -> None:
-    long = "word " * 1_500
-    for number in range(6):
-        chat.talker.answers = [[f"Answer {number}."]]
-        chat.send(f"{number} {long}")
-        chat.work()
-    read = chat.read_by_the_model()
-    assert read[0].startswith("user: ")
-    assert 4 <= len(read) < 11
-    assert "5 word" in read[-1]
 
 
 def test_facts_and_preferences_are_told_to_the_agent(chat: Chat) -> None:
@@ -402,16 +347,3 @@ def test_a_conversation_needs_an_agent_that_exists(served: str, org: UUID) -> No
     with TestClient(make_app()) as client:
         headers = {"authorization": f"Bearer {make_key(org, SECRET_KEY)}"}
         assert client.post("/v1/conversations", json={"agent": "nobody"}, headers=headers).status_code == 404
-
-
-def test_a_hundred_turns_cost_no_more_to_read_than_the_window(org: UUID, config: Settings) -> None:
-    with db.transaction(org) as connection:
-        context = SubmissionContext(user_id=owner_of(org))
-        begun = conversations.begin(connection, org, NewConversation(agent="support-assistant"), context)
-        for number in range(100):
-            sent = conversations.send(connection, org, begun.id, NewChatMessage(text=f"turn {number}"), context)
-        connection.execute(text("UPDATE conversation_messages SET text = 'ok' WHERE role = 'assistant'"))
-        read = conversations.history(connection, sent.answer.id)
-    assert len(read) == 40
-    assert read[0].role == "user"
-    assert read[-2].text == "turn 98"

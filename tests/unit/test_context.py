@@ -169,6 +169,33 @@ def test_no_result_is_parted_from_its_call_and_the_task_stays(results: list[list
     assert {f"{last}.{index}" for index in range(len(results[last]))} <= answered
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 4_000), st.integers(0, 4_000), st.booleans()), max_size=8),
+    st.lists(st.lists(st.integers(0, 2_000), min_size=1, max_size=3), max_size=6),
+    st.integers(1_200, 9_000),
+)
+def test_what_was_said_before_goes_before_the_task_does(
+    said: list[tuple[int, int, bool]], results: list[list[int]], window: int
+) -> None:
+    before: list[Message] = []
+    for number, (question, answer, uses_a_tool) in enumerate(said):
+        before += [UserMessage(text="q" * question), AssistantMessage(text="a" * answer)]
+        before += turn(1000 + number, 50) if uses_a_tool else []
+    task = asked(*(turn(number, *lengths) for number, lengths in enumerate(results)))
+    request = task.model_copy(update={"messages": [*before, *task.messages], "earlier": len(before)})
+    cut = fit(request, window)
+    assert cut.messages[cut.earlier] == task.messages[0]
+    kept = cut.messages[: cut.earlier]
+    assert not kept or isinstance(kept[0], UserMessage)
+    assert [type(one) for one in kept] == [type(one) for one in before[len(before) - len(kept) :]]
+    assert [one for one in kept if isinstance(one, UserMessage)] == [
+        one for one in before[len(before) - len(kept) :] if isinstance(one, UserMessage)
+    ]
+    if len(cut.messages) - cut.earlier < len(task.messages):  # turns of the task go only when all before is gone
+        assert not kept
+
+
 def size(request: Request) -> int:
     return len(request.system) + sum(map(size_of, request.messages))
 
