@@ -22,6 +22,7 @@ from api.routes import (
     control,
     conversations,
     events,
+    feedback,
     followups,
     office,
     openai,
@@ -91,7 +92,7 @@ def make_app() -> FastAPI:
     app.add_middleware(CountRequests)
     for part in (
         tasks, approvals, agents, schedules, followups, office, workflows, wallet, billing, control, channels, people,
-        providers, audit, events, conversations, openai, openai_responses, openai_conversations,
+        providers, audit, events, conversations, feedback, openai, openai_responses, openai_conversations,
     ):  # fmt: skip
         app.include_router(part.router)
     for pack in installed():

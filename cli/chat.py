@@ -14,10 +14,12 @@ from core.ids import new_id
 
 _HELP = """\
   /regenerate  another answer
+  /up, /down   say that the answer was good, or was not, and why: /down the hour is wrong
   /cost        what it cost
   /stop        stop what is pending
   /quit        leave"""
 _TELL_AFTER = 3.0
+_RATINGS = {"/up": "up", "/down": "down"}
 _PENDING = {"queued", "answering", "waiting"}
 
 
@@ -104,11 +106,21 @@ class _Talk:
             self._regenerate()
         elif words == "/stop":
             terminal.out.print(f"{self._api.post(f'{self._path}/stop')['stopped']} stopped")
+        elif words.split(maxsplit=1)[0] in _RATINGS:
+            self._rate(*words.split(maxsplit=1))
         elif words.startswith("/"):
             terminal.out.print(f"There is no {escape(words)}. There are:\n{_HELP}")
         else:
             sent = self._api.post(f"{self._path}/messages", {"text": words}, key=str(new_id()))
             self._listen(sent["answer"])
+
+    def _rate(self, rating: str, comment: str = "") -> None:
+        if self._answer is None:
+            terminal.out.print("There is no answer yet.")
+            return
+        feedback = {"rating": _RATINGS[rating], "comment": comment}
+        self._api.put(f"{self._path}/messages/{self._answer}/feedback", feedback)
+        terminal.out.print("Thank you.", style="dim")
 
     def _regenerate(self) -> None:
         if self._answer is None:

@@ -60,6 +60,8 @@ def task_detail(task: dict[str, Any]) -> RenderableType:
     )
     for call in task.get("open_calls") or ():
         facts.add_row("open call", escape(f"{call['call_id']}\n{call['tool']} {json.dumps(call['arguments'])}"))
+    for one in task.get("feedback") or ():
+        facts.add_row("feedback", escape(f"{one['rating']}  {one['comment']}"))
     if task["error"]:
         facts.add_row("error", f"[red]{task['error']['kind']}[/] {escape(task['error']['message'])}")
     parts: list[RenderableType] = [facts, Text(), waterfall(task["steps"])]

@@ -157,7 +157,8 @@ _BRANCH = """
 _MESSAGE = """
     SELECT m.id, m.conversation_id, m.position, m.parent_id, m.role, m.status, m.text, m.context, m.is_from_outside,
            m.task_id, m.error, m.billed_cost, m.created_at, m.ended_at, m.tool_calls, m.call_id, EXISTS (
-               SELECT FROM branch b WHERE b.id = m.id) AS is_current
+               SELECT FROM branch b WHERE b.id = m.id) AS is_current, (
+               SELECT f.rating FROM feedback f WHERE f.task_id = m.task_id ORDER BY f.given_at DESC LIMIT 1) AS rating
       FROM conversation_messages m WHERE m.conversation_id = :conversation
 """
 _MESSAGE_BY_ID = text(f"{_BRANCH} {_MESSAGE} AND m.id = :id")
@@ -173,7 +174,7 @@ _NEXT = text(f"{_BRANCH} {_MESSAGE} AND {_IF_CURRENT} AND m.position > :after OR
 
 _NEW = text("""
     SELECT id, conversation_id, position, parent_id, role, status, text, context, is_from_outside, task_id, error,
-           billed_cost, created_at, ended_at, tool_calls, call_id, true AS is_current
+           billed_cost, created_at, ended_at, tool_calls, call_id, true AS is_current, NULL AS rating
       FROM conversation_messages WHERE id = :id
 """)
 

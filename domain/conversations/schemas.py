@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from core.text import Storable
+from domain.feedback.schemas import Rating
 from domain.tasks.schemas import ClientTool, TaskError, TurnCall
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), Storable]
@@ -110,6 +111,7 @@ class ChatMessage(BaseModel):
     )
     call_id: str | None = Field(description="of what a client tool returned: the call", examples=["call_17"])
     billed_cost: Decimal = Field(description="US dollars, of an answer")
+    rating: Rating | None = Field(description="of an answer: what a user thought of it, the latest to say so")
     is_current: bool = Field(description="whether it is on the branch that the conversation goes on from")
     created_at: datetime
     ended_at: datetime | None

@@ -124,6 +124,14 @@ class MessageSent(MessageInConversation):
     task_id: UUID | None = None  # type: ignore[assignment]
 
 
+class AnswerRated(OfTask):
+    """A person said what they think of an answer."""
+
+    rating: Literal["up", "down"] = Field(description="whether the answer was good (up) or not (down)")
+    comment: str = Field(description="why; empty if nothing was said", examples=["The hour is wrong."])
+    user_id: UUID = Field(description="the user who said it")
+
+
 class ActionMoved(StepWritten):
     """An action was begun, carried out or not, or its outcome is unknown."""
 
@@ -263,6 +271,7 @@ _KINDS = (
     EventKind("message.superseded", "tasks:read", MessageSuperseded, "A step is tried again: drop its text so far."),
     EventKind("message.sent", "conversations:read", MessageSent, "A user sent a message in a conversation."),
     EventKind("message.answered", "conversations:read", MessageInConversation, "An answer ended; `status` tells how."),
+    EventKind("answer.rated", "tasks:read", AnswerRated, "A person said what they think of an answer."),
     EventKind("action.begun", "tasks:read", ActionMoved, "An action that must not be repeated was begun."),
     EventKind("action.executed", "tasks:read", ActionExecuted, "An action was carried out."),
     EventKind("action.failed", "tasks:read", ActionMoved, "An action was not carried out."),

@@ -13,6 +13,7 @@ from core.clock import Moment
 from core.ids import new_id
 from core.text import Storable
 from domain.agents.schemas import Mode
+from domain.feedback.schemas import Feedback
 
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]
 Priority = Literal["critical", "high", "normal", "low"]
@@ -534,6 +535,7 @@ class TaskDetail(Task):
     steps: list[Step]
     attempt_history: list[Attempt]
     open_calls: list[OpenCall] = Field(description="calls of client tools whose results the task waits for")
+    feedback: list[Feedback] = Field(description="what people think of the answer")
 
 
 @dataclass(frozen=True, slots=True)

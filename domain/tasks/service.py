@@ -16,6 +16,8 @@ from core.errors import Conflict, InvalidInput, NotFound, RotaError
 from core.json_text import dump_json
 from core.prepared import SingleStatement
 from domain.agents import service as agents
+from domain.feedback import service as feedback
+from domain.feedback.schemas import Feedback, NewFeedback
 from domain.tasks import queries
 from domain.tasks.client_calls import WAITING, client_calls
 from domain.tasks.schemas import (
@@ -245,7 +247,24 @@ def get_task_detail(connection: Connection, task_id: UUID) -> TaskDetail:
         open_calls=[
             OpenCall(call_id=call.id, tool=call.tool, arguments=call.arguments) for call in calls if not call.is_done
         ],
+        feedback=feedback.of_task(connection, task_id),
     )
+
+
+def rate(connection: Connection, org: UUID, task_id: UUID, user: UUID, wanted: NewFeedback) -> Feedback:
+    """Keep what a user thinks of the answer of a task, in place of what they thought before.
+
+    Raises:
+        NotFound: there is no such task.
+        Conflict: it has not ended yet.
+    """
+    task = get_task(connection, task_id)
+    if not task.has_ended:
+        raise Conflict(f"The task is {task.status}. Rate its answer when it has one.")
+    return feedback.give(
+        connection, org, user, wanted, task=task_id, agent=task.agent, location=task.location_id,
+        conversation=task.conversation_id,
+    )  # fmt: skip
 
 
 def list_tasks(connection: Connection, wanted: TaskFilter, *, cursor: str | None, limit: int) -> TaskPage:

@@ -130,6 +130,7 @@ class AsyncRota:
     say = _sends(calls.say)
     edit = _sends(calls.edit)
     regenerate = _sends(calls.regenerate)
+    rate = _sends(calls.rate)
     stop = _sends(calls.stop)
     messages = _lists(calls.messages)
     latest_messages = _sends(calls.latest_messages)

@@ -20,6 +20,7 @@ from rota_client.models import (
     ClientTool,
     Conversation,
     EventPage,
+    Feedback,
     Message,
     Sent,
     Task,
@@ -405,6 +406,17 @@ def edit(message: Message, text: str) -> Call[Sent]:
 def regenerate(answer: Message) -> Call[Message]:
     """Have an answer given anew, and return the one that is to come. The old one is kept beside it."""
     return _post(f"{path_of_conversation(answer.conversation_id)}/messages/{answer.id}/regenerate", Message)
+
+
+def rate(task: TaskRef, rating: str, comment: str = "") -> Call[Feedback]:
+    """Say what you think of an answer, `up` or `down`, in place of what you said before."""
+    return Call(
+        "PUT",
+        f"{path_of_task(task)}/feedback",
+        Feedback.model_validate,
+        body={"rating": rating, "comment": comment},
+        is_repeatable=True,
+    )
 
 
 def stop(conversation: ConversationRef) -> Call[int]:

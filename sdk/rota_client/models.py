@@ -167,12 +167,27 @@ class OpenCall(Model):
     arguments: dict[str, Any]
 
 
+class Feedback(Model):
+    """What a user thinks of an answer."""
+
+    id: UUID
+    task_id: UUID
+    agent: str
+    user_id: UUID
+    conversation_id: UUID | None
+    rating: str
+    """up or down"""
+    comment: str
+    given_at: datetime
+
+
 class TaskDetail(Task):
     """A task with its journal, its attempts, and the calls of client tools that it waits for."""
 
     steps: list[Step]
     attempt_history: list[Attempt]
     open_calls: list[OpenCall]
+    feedback: list[Feedback]
 
 
 class Why(Model):
@@ -327,6 +342,8 @@ class Message(Model):
     call_id: str | None
     """of what a client tool returned: the id of the call"""
     billed_cost: Decimal
+    rating: str | None
+    """of an answer: up or down, as a user rated it last"""
     is_current: bool
     """whether it is on the branch that the conversation goes on from"""
     created_at: datetime

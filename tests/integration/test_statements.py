@@ -147,7 +147,7 @@ READS = {
     ),
     "domain.claims": ("agents organisations users workers", _ONE_TRIP),
     "domain.dispatch": ("agents attempts prices provider_paces providers users workers", _PLAN),
-    "domain.conversations": ("tasks", "which of its answers are still to come"),
+    "domain.conversations": ("feedback tasks", "which of its answers are still to come, and what became of the others"),
     "domain.events": (
         "approvals conversation_messages conversations steps tasks",
         "an event names the row that holds its details",

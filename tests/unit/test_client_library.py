@@ -217,7 +217,7 @@ def test_a_call_is_given_up_after_its_tries() -> None:
 
 # ── waiting, and tools of the client ─────────────────────────────────────────────────────────────────────────────────
 
-DETAIL = TASK | {"steps": [], "attempt_history": [], "open_calls": []}
+DETAIL = TASK | {"steps": [], "attempt_history": [], "open_calls": [], "feedback": []}
 RUNNING = DETAIL | {"status": "running"}
 ASKING = DETAIL | {
     "status": "waiting",

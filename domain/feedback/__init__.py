@@ -1,0 +1,3 @@
+"""Feedback: what people think of the answers of agents."""
+
+TABLES = ("feedback",)
