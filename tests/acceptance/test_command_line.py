@@ -350,12 +350,17 @@ def test_people_talk_with_an_agent_and_go_on_later(rota: Installation) -> None:
     first = talk("Who are you?\n/cost\n")
     assert first.startswith("Talking with support-assistant.")
     assert "2 messages, $" in first
-    later = talk("/regenerate\n/cost\n/nonsense\n", "-c", "last")
+    later = talk("/regenerate\n/down The hour is wrong.\n/cost\n/nonsense\n", "-c", "last")
     assert "> Who are you?" in later
     assert "3 messages, $" in later
     assert later.count("/regenerate  another answer") == 2
     assert "> /cost" in first
     assert "There is no /nonsense." in later
+    (rated,) = json.loads(rota.run("feedback", "--rating", "down", "--json").stdout)
+    assert rated["comment"] == "The hour is wrong."
+    assert "down  The hour is wrong." in rota.run("show", rated["task_id"]).stdout
+    assert "Rated up" in rota.run("rate", rated["task_id"][:18], "up").stderr
+    assert "up" in rota.run("feedback", "--agent", "support").stdout
     begun = rota.http.get("/v1/conversations").json()["conversations"]
     assert talk("", "-c", begun[0]["id"][:18]).startswith("Talking with")
     refused = rota.run("chat", "-c", "nothing", check=False)
