@@ -15,6 +15,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--tasks", type=int, default=None, help="default: nine a second")
+    parser.add_argument("--talks", type=int, default=10, help="conversations with twenty messages at once")
     parser.add_argument("--lease", type=float, default=10, help="seconds until a silent worker loses its tasks")
     parser.add_argument("--threads", type=int, default=16, help="of each of the three workers")
     parser.add_argument("--pause", type=float, default=0.6, help="seconds between faults at most")
@@ -32,6 +33,7 @@ def main() -> int:
         seconds=options.seconds,
         seed=seed,
         total=total,
+        talks=options.talks,
         lease=options.lease,
         threads=options.threads,
         pause=(options.pause / 5, options.pause),

@@ -76,6 +76,15 @@ _WALLETS_THAT_LIE = """
 """
 
 
+_MESSAGES = """
+    SELECT q.text, count(a.id), min(a.status), min(a.text) FROM conversation_messages q
+      LEFT JOIN conversation_messages a ON a.parent_id = q.id
+     WHERE q.conversation_id = %s::uuid AND q.role = 'user' GROUP BY q.id ORDER BY q.position
+"""
+# Without a summary the latest 40 messages are read; half of them are the user's.
+_LEAST_READ = 20
+
+
 EVENTS = """
     SELECT xid::text || '-' || seq FROM events WHERE org_id = %s::uuid ORDER BY xid, seq
 """
@@ -109,7 +118,8 @@ class Checker:
         self._foreign_exceptions_counted()
         self._workers_accept()
         self._within_limits()
-        self._conversations_in_order()
+        self._queues_in_order()
+        self._conversations_whole()
         self._messages_left_in_time()
         self._heard_once_and_in_order()
         self._words_were_whole()
@@ -138,7 +148,7 @@ class Checker:
 
     def _billed_once(self) -> None:
         (unbilled,) = self.cluster.query(
-            "SELECT count(*) FROM steps s WHERE s.stage = 'decide' AND s.model IS NOT NULL "
+            "SELECT count(*) FROM steps s WHERE s.model IS NOT NULL "
             "AND NOT EXISTS (SELECT FROM usage u WHERE u.step_id = s.id)"
         )[0]
         (doubled,) = self.cluster.query(
@@ -165,7 +175,7 @@ class Checker:
     def _paid_once(self) -> None:
         """A token for every answer of a model that was recorded, and wallets that agree with the ledger."""
         (unpaid,) = self.cluster.query(
-            "SELECT count(*) FROM steps s WHERE s.stage = 'decide' AND s.status = 'done' AND s.model IS NOT NULL "
+            "SELECT count(*) FROM steps s WHERE s.status = 'done' AND s.model IS NOT NULL "
             "AND (SELECT count(*) FROM wallet_entries e WHERE e.task_id = s.task_id AND e.seq = s.seq "
             "AND e.item = 'internal_llm_call') <> 1"
         )[0]
@@ -174,7 +184,10 @@ class Checker:
         self._expect(not off, f"wallets that do not agree with their ledger: {off}")
 
     def _happened_once(self) -> None:
+        said = self.load.sent.said
         for order, task in self.load.sent.tasks.items():
+            if order in said:
+                continue
             is_whole = order not in self.load.sent.cancelled and order not in self.load.sent.poison
             for kind in ("charges", "texts"):
                 number = self.world[kind].get(order, 0)
@@ -253,16 +266,35 @@ class Checker:
                 self._expect(holds=False, otherwise=f"{who} had {most} tasks running at once, not {limit}: {then}")
         return max((most for _, most, _ in found), default=0)
 
-    def _conversations_in_order(self) -> None:
+    def _queues_in_order(self) -> None:
         self._never_more("t.concurrency_key", lambda _: 1, "WHERE t.concurrency_key IS NOT NULL")
-        for key, expected in self.load.sent.conversations.items():
+        for key, expected in self.load.sent.queues.items():
             rows = self.cluster.query(
                 "SELECT task_id::text FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE t.concurrency_key = %s "
                 "GROUP BY task_id ORDER BY min(a.started_at)", key,
             )  # fmt: skip
             ran = [row[0] for row in rows]
             self._expect(ran == [task for task in expected if task in set(ran)], f"{key} ran out of order")
-        self.facts["conversations"] = len(self.load.sent.conversations)
+
+    def _conversations_whole(self) -> None:
+        """Each message is there in its order and was answered once, with the history before it: the model says which
+        messages it read. It may have read the latest alone where it made no summary, as it does when it is down.
+        """
+        summed_up = read_all = 0
+        for conversation, orders in self.load.sent.talks.items():
+            rows = self.cluster.query(_MESSAGES, conversation)
+            asked = [text.removeprefix("order ").partition(":")[0] for text, _, _, _ in rows]
+            self._expect(asked == orders, f"{conversation} has the messages {asked}, sent were {orders}")
+            for number, (_, answers, status, answer) in enumerate(rows, 1):
+                self._expect((answers, status) == (1, "answered"), f"{conversation}: {answers} answers, {status}")
+                read, before = (answer or "").split()[1:], asked[:number]
+                is_whole = len(read) >= min(number, _LEAST_READ) and read == before[-len(read) :]
+                self._expect(is_whole, f"{conversation}: answer {number} was made of {read}, before it were {before}")
+                summed_up += number > _LEAST_READ
+                read_all += number > _LEAST_READ and read == before
+        self.facts["conversations"] = len(self.load.sent.talks)
+        self.facts["messages answered"] = len(self.load.sent.said)
+        self.facts["long ones read whole"] = f"{read_all} of {summed_up}"
 
     def _messages_left_in_time(self) -> None:
         """Of organisations whose receivers answer: all, and soon where dribbling receivers were the only trouble."""

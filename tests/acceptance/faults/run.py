@@ -67,13 +67,14 @@ def run(
     seconds: float,
     seed: int,
     total: int,
+    talks: int,
     lease: float,
     threads: int,
     pause: tuple[float, float],
     only: str,
     say: Callable[[str], None],
 ) -> Report:
-    """A run of about `seconds` with `total` tasks."""
+    """A run of about `seconds` with `total` tasks, and `talks` conversations with twenty messages at once."""
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="rota-faults-") as folder:
         Path(folder).chmod(0o711)
@@ -84,7 +85,7 @@ def run(
         ):
             with psycopg.connect(cluster.postgres.url("postgres"), autocommit=True) as connection:
                 connection.execute(WITNESS.encode())
-            load = Load(cluster, total=total, seconds=seconds, dice=random.Random(dice.random()))
+            load = Load(cluster, total=total, seconds=seconds, talks=talks, dice=random.Random(dice.random()))
             load.on_accepted = lambda org, task: listeners.follow(task, load.keys[org])
             load.set_up()
             listeners.set_up(load.keys)

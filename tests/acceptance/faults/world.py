@@ -1,12 +1,14 @@
 """The world outside: a model that follows a plan, and a place where effects are recorded. It never forgets.
 
 Runs in a process of its own: `python -m tests.acceptance.faults.world PORT`. It speaks the wire of OpenAI's chat
-completions. A task's message is `order N: …`; the model asks for two actions, then for a third, then it answers.
+completions. A task's message is `order N: …`; the model asks for two actions, then for a third, then it answers. An
+agent without tools says which orders it read.
 """
 
 import asyncio
 import json
 import random
+import re
 import sys
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ import uvicorn
 from tests.acceptance.faults.tools import RAISED
 
 _PLAN: tuple[tuple[str, ...], ...] = (("charge_card", "text_customer"), ("set_display",))
+_ORDER = re.compile(r"order (\S+?):")
 _SIGNS = ("500", "502", "503", "504", "529", "cut")
 _TOKENS = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
 
@@ -100,6 +103,14 @@ class World:
             "raised": self.raised,
         }
 
+    def talk(self, body: dict[str, Any]) -> Any:
+        """Say which orders were read, in an answer or in the notes of a conversation."""
+        orders = [order for m in body["messages"] for order in _ORDER.findall(m["content"] or "")]
+        self.answered[f"{body['messages'][0]['content'][:9]} {orders}"] += 1
+        is_summary = body["messages"][0]["content"].startswith("You keep the notes")
+        said = "Notes: " + " ".join(f"order {one}:" for one in orders) if is_summary else f"Read {' '.join(orders)}"
+        return _reply(body["model"], {"content": said})
+
     async def complete(self, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
         """One model call."""
         mode = self.mode if time.monotonic() < self.mode_ends else "well"
@@ -116,12 +127,19 @@ class World:
                 await asyncio.sleep(max(0, self.mode_ends - time.monotonic()) + 1)
             case "cut":
                 return 200, {}, None
+        if not body.get("tools"):
+            return 200, {}, self.talk(body)
         asked = next(m["content"] for m in body["messages"] if m["role"] == "user")
         if "poison" in asked:
             return 400, {}, {"error": {"message": "this cannot be answered, ever", "code": "invalid_value"}}
         turn = sum(message["role"] == "assistant" for message in body["messages"])
         self.answered[f"{asked} at {turn}"] += 1
         return 200, {}, _answer(body["model"], asked, turn)
+
+
+def _reply(model: str, message: dict[str, Any], reason: str = "stop") -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": reason}
+    return {"id": "c", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": _TOKENS}
 
 
 def _answer(model: str, asked: str, turn: int) -> dict[str, Any]:
@@ -131,9 +149,8 @@ def _answer(model: str, asked: str, turn: int) -> dict[str, Any]:
          "function": {"name": name, "arguments": json.dumps({"order": order})}}
         for name in (_PLAN[turn] if turn < len(_PLAN) else ())
     ]  # fmt: skip
-    message = {"role": "assistant", "content": None if calls else f"Done: {order}", "tool_calls": calls or None}
-    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
-    return {"id": "c", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": _TOKENS}
+    message = {"content": None if calls else f"Done: {order}", "tool_calls": calls or None}
+    return _reply(model, message, "tool_calls" if calls else "stop")
 
 
 async def _say(send: Any, answer: dict[str, Any] | None) -> None:
@@ -156,7 +173,7 @@ def _chunks(answer: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     message, text = choice["message"], choice["message"]["content"] or ""
     for start in range(0, len(text), 3):
         yield {"choices": [{"index": 0, "delta": {"content": text[start : start + 3]}, "finish_reason": None}]}
-    for index, call in enumerate(message["tool_calls"] or []):
+    for index, call in enumerate(message.get("tool_calls") or []):
         delta = {"tool_calls": [{"index": index, **call}]}
         yield {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
     yield {"choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]}
