@@ -291,6 +291,7 @@ _KINDS = (
     EventKind("campaign.changed", "campaigns:read", CampaignChanged, "A campaign changed its status."),
     EventKind("calendar.changed", "calendar:read", CalendarChanged, "An event of the calendar changed."),
     EventKind("wallet.changed", "wallet:read", WalletChanged, "Tokens were bought, corrected or charged as a fee."),
+    EventKind("wallet.low", "wallet:read", Notice, "Of the prepaid tokens 80, 95 or 100 percent are spent."),
     EventKind("event.raised", "events:read", Raised, "An event was posted to `POST /v1/events`."),
     EventKind("action.taken", "tasks:read", Notice, "Coordinators were told of an action that needed no approval."),
     EventKind("budget.crossed", "billing:read", Notice, "A share of a budget was spent."),

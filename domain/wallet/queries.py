@@ -22,6 +22,7 @@ from domain.wallet.schemas import (
     DueFee,
     Entry,
     LockedWallet,
+    LowWallet,
     Payment,
     Reconciliation,
     SpentEntry,
@@ -185,6 +186,37 @@ def change_wallet(connection: Connection, org: UUID, *, balance: int = 0, owed: 
     """Add to (or subtract from) the balance and the debt of a locked wallet."""
     statement = text("UPDATE wallets SET balance = balance + :balance, owed = owed + :owed WHERE org_id = :org")
     connection.execute(statement, {"org": org, "balance": balance, "owed": owed})
+
+
+_FILLED = text("UPDATE wallets SET filled = balance - held, alerted = 0 WHERE org_id = :org")
+
+
+def note_filled(connection: Connection, org: UUID) -> None:
+    """Record that tokens were added to a locked wallet: alerts begin anew."""
+    connection.execute(_FILLED, {"org": org})
+
+
+_SPENT = """
+    wallets w JOIN organisations o ON o.id = w.org_id AND o.prepaid_since IS NOT NULL,
+    LATERAL (SELECT w.balance - w.held AS available) now,
+    LATERAL (SELECT CASE WHEN available <= 0 THEN 100
+                         WHEN available <= w.filled * 0.05 THEN 95
+                         WHEN available <= w.filled * 0.2 THEN 80 ELSE 0 END AS share) marked
+"""
+_LOW = text(f"""
+    SELECT w.org_id, available, w.filled, share FROM {_SPENT} WHERE w.filled > 0 AND w.alerted < share
+""")  # noqa: S608
+_TOLD = text("UPDATE wallets SET alerted = :share WHERE org_id = :org AND alerted < :share")
+
+
+def low_wallets(connection: Connection) -> list[LowWallet]:
+    """Return the wallets of which 80, 95 or 100 percent are spent, and for which no alert at that mark was recorded."""
+    return fetch_all(connection.execute(_LOW), LowWallet)
+
+
+def note_told(connection: Connection, org: UUID, share: int) -> bool:
+    """Record that an alert at a mark is sent. Return False if it was recorded before."""
+    return connection.execute(_TOLD, {"org": org, "share": share}).rowcount == 1
 
 
 _ENTRY = text("""

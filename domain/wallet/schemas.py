@@ -109,6 +109,18 @@ class DueFee:
     """its first day"""
 
 
+@dataclass(frozen=True, slots=True)
+class LowWallet:
+    """A wallet that runs low."""
+
+    org_id: UUID
+    available: int
+    filled: int
+    """tokens that were available when some were last added"""
+    share: int
+    """of these, what is spent: the highest mark that was reached, in percent"""
+
+
 class Statement(BaseModel):
     """Ledger entries, newest first, and where the next page begins."""
 

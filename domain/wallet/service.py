@@ -14,6 +14,7 @@ from domain.wallet.schemas import (
     Correction,
     DueFee,
     InsufficientFunds,
+    LowWallet,
     NewTokenPrice,
     Payment,
     PriceItem,
@@ -56,6 +57,7 @@ def top_up(
         return balance(connection, org)
     queries.change_wallet(connection, org, balance=wanted.tokens)
     pay_arrears(connection, org)
+    queries.note_filled(connection, org)
     return balance(connection, org)
 
 
@@ -107,7 +109,19 @@ def correct(connection: Connection, org: UUID, wanted: Correction, *, user_id: U
     queries.insert_entry(connection, entry)
     queries.change_wallet(connection, org, balance=wanted.tokens)
     pay_arrears(connection, org)
+    if wanted.tokens > 0:
+        queries.note_filled(connection, org)
     return balance(connection, org)
+
+
+def low_wallets(connection: Connection) -> list[LowWallet]:
+    """Return the wallets of which 80, 95 or 100 percent are spent and for which no alert at that mark was recorded."""
+    return queries.low_wallets(connection)
+
+
+def note_told(connection: Connection, low: LowWallet) -> bool:
+    """Record that an alert at a mark is sent. Return False if it was recorded before."""
+    return queries.note_told(connection, low.org_id, low.share)
 
 
 # ── what tasks spend ─────────────────────────────────────────────────────────────────────────────────────────────────

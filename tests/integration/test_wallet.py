@@ -19,7 +19,9 @@ from core import db, engines
 from core.errors import Conflict
 from core.ids import new_id
 from core.settings import ROOT, Settings
+from domain.channels import service as channels
 from domain.tasks import service as tasks
+from domain.tenants import service as tenants
 from domain.wallet import service as wallet
 from domain.wallet.schemas import (
     Balance,
@@ -32,9 +34,10 @@ from domain.wallet.schemas import (
     TopUp,
 )
 from tests.support.clock import movable_clock
-from tests.support.factories import claim, make_organisation, submit
+from tests.support.factories import claim, make_organisation, owner_of, submit
+from tests.support.outbox import deliver_all
 from tests.support.servers import wait_until
-from workers.duties.money import wake_funded
+from workers.duties.money import wake_funded, watch_wallets
 
 
 def poor(tokens: int = 0) -> UUID:
@@ -533,3 +536,42 @@ def test_over_random_histories_the_wallet_agrees_with_its_ledger_and_is_never_ne
         assert found.balance == expected >= 0
         assert 0 <= found.available <= found.balance
     reconciled(org)
+
+
+# ── warnings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def told_of(org: UUID) -> list[str]:
+    """The marks that the owner was told of, in order."""
+    watch_wallets()
+    deliver_all(org)
+    with db.transaction(org) as connection:
+        found = channels.notifications(connection, owner_of(org))
+    return [one.title.partition(" %")[0] for one in reversed(found) if one.kind == "wallet.low"]
+
+
+def take(org: UUID, tokens: int) -> None:
+    with db.transaction(org) as connection:
+        wallet.correct(connection, org, Correction(tokens=-tokens, note="for the test"))
+
+
+def test_people_are_told_once_at_each_mark_before_a_wallet_is_empty() -> None:
+    org = make_organisation(f"low-{new_id().hex[-12:]}", tokens=100)
+    for taken, told in ((79, []), (1, ["80"]), (5, ["80"]), (10, ["80", "95"]), (5, ["80", "95", "100"])):
+        take(org, taken)
+        assert told_of(org) == told
+    with db.transaction(org) as connection:
+        wallet.top_up(connection, org, TopUp(tokens=10))
+    assert told_of(org) == ["80", "95", "100"]
+    take(org, 9)
+    assert told_of(org) == ["80", "95", "100", "80"]
+
+
+def test_nobody_is_warned_of_a_wallet_that_was_never_filled_or_does_not_count() -> None:
+    never = make_organisation(f"never-{new_id().hex[-12:]}", tokens=0)
+    assert told_of(never) == []
+    free = make_organisation(f"free-{new_id().hex[-12:]}", tokens=100)
+    with db.system_transaction() as connection:
+        tenants.set_prepaid(connection, free, is_prepaid=False)
+    take(free, 100)
+    assert told_of(free) == []

@@ -91,6 +91,7 @@ _PLATFORM = (
     Duty("total-usage", timedelta(seconds=10), "bills are read from totals, not from every call", bills.total_usage),
     Duty("close-months", timedelta(seconds=10), "the bill of a month that is over stays as it is", bills.close_months),
     Duty("watch-budgets", timedelta(seconds=15), "people hear of a budget before it is spent", bills.watch_budgets),
+    Duty("watch-wallets", timedelta(seconds=15), "people hear of a wallet before it is empty", money.watch_wallets),
     Duty(
         "watch-providers",
         timedelta(seconds=15),

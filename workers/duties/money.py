@@ -1,13 +1,18 @@
-"""Wallets: release holds that are no longer needed, collect arrears and fees, resume tasks that wait for money."""
+"""Wallets: release holds that are no longer needed, collect arrears and fees, warn before a wallet is empty, resume
+tasks that wait for money.
+"""
 
 from uuid import UUID
 
 from core.db import system_transaction
 from core.duties import for_each
 from domain.billing import service as billing
+from domain.channels import service as channels
+from domain.channels.schemas import Notice
 from domain.dispatch import funding
+from domain.tenants import service as tenants
 from domain.wallet import service as wallet
-from domain.wallet.schemas import DueFee
+from domain.wallet.schemas import DueFee, LowWallet
 
 
 def subtract_ended_holds() -> None:
@@ -46,6 +51,26 @@ def pay_arrears() -> None:
 def _pay(org: UUID) -> None:
     with system_transaction() as connection:
         wallet.pay_arrears(connection, org)
+
+
+def watch_wallets() -> None:
+    """Tell owners and managers when 80, 95 or 100 percent of the prepaid tokens are spent."""
+    with system_transaction() as connection:
+        found = wallet.low_wallets(connection)
+    for_each(found, "a low wallet not told of", _tell)
+
+
+def _tell(low: LowWallet) -> None:
+    notice = Notice(
+        kind="wallet.low",
+        title=f"{low.share} % of the tokens are spent: {low.available} are left",
+        body="Without tokens, tasks wait until some are bought.",
+        data={"share": low.share, "available": low.available, "filled": low.filled},
+    )
+    with system_transaction() as connection:
+        if wallet.note_told(connection, low):
+            people = tenants.holders_of(connection, low.org_id, ["owner", "manager"])
+            channels.tell(connection, low.org_id, [person.id for person in people], notice)
 
 
 def wake_funded() -> None:

@@ -187,6 +187,7 @@ class Cluster:
             "ROTA_SECRET_KEY": SECRET_KEY,
             "ROTA_WORKER_LEASE": str(self.lease),
             "ROTA_DRAIN_GRACE": "6",
+            "ROTA_REQUESTS_PER_MINUTE_KEY": "6000",
             "ROTA_TOOLS": '["tests.acceptance.faults.tools:TOOLS"]',
             "OPENAI_API_KEY": "none-needed",
             "OPENAI_BASE_URL": f"{self.world}/v1",

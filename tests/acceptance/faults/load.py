@@ -93,7 +93,7 @@ class Load:
                 agents.create_agent(connection, org, _agent("talker", "plan-a", None, ()), agent_check(connection))
                 for _ in range(_CONVERSATIONS if slug == "gamma" else 0):
                     self.sent.talks[_begin(connection, org)] = []
-                for _ in range(self.talks if slug == "beta" else 0):
+                for _ in range(self.talks if slug == "gamma" else 0):
                     self._at_once[_begin(connection, org)] = []
         with db.system_transaction() as connection:
             limit = {"model": "plan-b", "max_in_flight": MODEL_LIMIT, "starts_per_minute": None}
@@ -148,7 +148,7 @@ class Load:
         """Send the messages of a conversation without waiting for an answer."""
         for number in range(_AT_ONCE):
             order = f"m{conversation[-8:]}-{number}"
-            self.sent.tasks[order] = self.say(order, "beta", conversation)
+            self.sent.tasks[order] = self.say(order, "gamma", conversation)
             orders.append(order)
         self.sent.talks[conversation] = orders
 
