@@ -2,7 +2,7 @@
 
 import json
 
-from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage
+from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage, UserMessage
 from agents.llm.counting import size_of, size_of_tools
 
 # There is no tokenizer, so a prompt is measured in characters. The estimate errs on the high side: English has nearly
@@ -19,9 +19,10 @@ _ROUNDS = 4
 def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
     """Return the request, cut to fit the model's context window with room for the reply.
 
-    Old tool results are shortened first, oldest first. Then whole old turns are left out. Then the results of the last
-    turn are shortened, each to its fair share, and finally the arguments of its calls. The first message, which is the
-    task, and the last turn always stay. A tool result always stays with its call.
+    Images and PDF of earlier messages are left out first. Then old tool results are shortened, oldest first. Then whole
+    old turns are left out. Then the results of the last turn are shortened, each to its fair share, and finally the
+    arguments of its calls. The first message, which is the task, and the last turn always stay. A tool result always
+    stays with its call.
 
     A `share` below 1 is for a request that a provider refused as too long although it was estimated to fit: it is cut
     to that share of its own size even if the window is said to be larger.
@@ -40,8 +41,10 @@ def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
     if too_much <= 0:
         return request
     last_turn = _last_turn(messages)
-    for index in range(1, last_turn):
-        messages[index] = _shortened(messages[index], _SHORTENED_TO)
+    steps = [(index, _without_media(messages[index])) for index in _with_old_media(messages)]
+    steps += [(index, _shortened(messages[index], _SHORTENED_TO)) for index in range(1, last_turn)]
+    for index, smaller in steps:
+        messages[index] = smaller
         too_much -= sizes[index] - _size(messages[index])
         sizes[index] = _size(messages[index])
         if too_much <= 0:
@@ -109,6 +112,18 @@ def _end_of_turn(messages: list[Message], start: int) -> int:
     while end < len(messages) and isinstance(messages[end], ToolMessage):
         end += 1
     return end
+
+
+def _with_old_media(messages: list[Message]) -> list[int]:
+    """Return where images and PDF are, but for the user's last message."""
+    said = [index for index, message in enumerate(messages) if isinstance(message, UserMessage)]
+    return [index for index in said[:-1] if getattr(messages[index], "media", None)]
+
+
+def _without_media(message: Message) -> Message:
+    assert isinstance(message, UserMessage)  # noqa: S101  only these have media
+    notes = "".join(f"\n[File {part.name}: left out to fit the model's context]" for part in message.media)
+    return message.model_copy(update={"text": message.text + notes, "media": []})
 
 
 def _shortened(message: Message, to: int) -> Message:

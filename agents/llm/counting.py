@@ -49,12 +49,14 @@ def counted(
 
 
 def size_of(message: Message) -> int:
-    """Return the number of characters of a message, as the model reads it."""
+    """Return the number of characters of a message, as the model reads it. Images and PDF count as the characters that
+    would be as many tokens.
+    """
     if isinstance(message, ToolMessage):
         return len(message.told)
     if isinstance(message, AssistantMessage):
         return len(message.text) + sum(len(call.name) + len(call.text) for call in message.tool_calls)
-    return len(message.text)
+    return len(message.text) + _CHARACTERS_PER_TOKEN * sum(part.tokens for part in message.media)
 
 
 def size_of_tools(tools: Sequence[ToolSpec]) -> int:

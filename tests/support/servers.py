@@ -118,7 +118,7 @@ def _is_up(url: str) -> bool:
         return False
 
 
-def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
+def configure(postgres_server: EmbeddedPostgres, redis_url: str, blobs: Path) -> Settings:
     """Point this process at the servers, and migrate the database."""
     os.environ |= {
         "DATABASE_URL": postgres_server.url(engines.APP),
@@ -127,6 +127,7 @@ def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
         "REDIS_URL": redis_url,
         "ROTA_SECRET_KEY": SECRET_KEY,
         "ROTA_DATABASE_POOL_SIZE": "30",
+        "ROTA_BLOBS_URL": blobs.as_uri(),
     }
     settings.cache_clear()
     migrate(settings())
