@@ -14,6 +14,7 @@ from agents.journal import make_record
 from agents.llm.answers import problem_of
 from agents.llm.base import Reply, Request, TextDelta
 from agents.llm.context import fit
+from agents.llm.counting import media_tokens
 from agents.llm.errors import ModelError
 from agents.served import Served, serving
 from agents.sink import Speech
@@ -115,7 +116,7 @@ def _at_most(served: Served, request: Request) -> Decimal:
     """The most a call can be billed, in dollars: a token is at least one byte, a reply at most as long as asked, and
     images and PDF as many tokens as they may count.
     """
-    size = len(request.model_dump_json(exclude={"timeout"}).encode()) + sum(part.tokens for part in parts_of(request))
+    size = len(request.model_dump_json(exclude={"timeout"}).encode()) + sum(map(media_tokens, request.messages))
     return served.cost(Tokens(input=size, output=request.max_output_tokens)).billed
 
 

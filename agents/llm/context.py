@@ -3,7 +3,7 @@
 import json
 
 from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage, UserMessage
-from agents.llm.counting import size_of, size_of_tools
+from agents.llm.counting import media_tokens, size_of, size_of_tools
 
 # There is no tokenizer, so a prompt is measured in characters. The estimate errs on the high side: English has nearly
 # four characters a token.
@@ -94,11 +94,11 @@ def _with_short_results(messages: list[Message], room: int) -> list[Message]:
 
 def _size_at_most(message: Message) -> int:
     """Return an upper bound of a message's size without quoting it: a quoted character takes at most six."""
-    return _AROUND + (6 * len(message.content) if isinstance(message, ToolMessage) else size_of(message))
+    return _AROUND + 6 * len(message.content) if isinstance(message, ToolMessage) else _size(message)
 
 
 def _size(message: Message) -> int:
-    return size_of(message) + _AROUND
+    return size_of(message) + _AROUND + _CHARACTERS_PER_TOKEN * media_tokens(message)
 
 
 def _last_turn(messages: list[Message]) -> int:

@@ -8,7 +8,7 @@ import pytest
 from agents.attached import attach, parts_of, readable
 from agents.llm.base import AssistantMessage, MediaPart, Request, UserMessage
 from agents.llm.context import fit
-from agents.llm.counting import size_of
+from agents.llm.counting import media_tokens, size_of
 from core.blobs.addresses import Ticket, derived_key, serving_headers, sign, verify
 from core.blobs.signing import Credentials, encoded_path, signed_headers
 from core.errors import InvalidInput
@@ -146,12 +146,12 @@ def test_images_count_and_those_of_earlier_messages_are_left_out_first() -> None
                          tokens=5_000)  # fmt: skip
         return UserMessage(text=text, media=[part])
 
-    assert size_of(seen("12345")) == 20_005
+    assert (size_of(seen("12345")), media_tokens(seen("12345"))) == (5, 5_000)
     asked = request(
         seen("first"), AssistantMessage(text="yes"), seen("second"), AssistantMessage(text="yes"), seen("now")
     )
     assert fit(asked, 100_000) is asked
-    cut = fit(asked, 20_000)
+    cut = fit(asked, 14_000)
     assert [len(one.media) for one in cut.messages if isinstance(one, UserMessage)] == [0, 1, 1]
     assert cut.messages[0].text == "first\n[File p.png: left out to fit the model's context]"  # type: ignore[union-attr]
 
