@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from core.errors import (
+    BadRequest,
     Conflict,
     InvalidInput,
     Misconfigured,
@@ -32,6 +33,7 @@ log = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _STATUS: dict[type[RotaError], HTTPStatus] = {
+    BadRequest: HTTPStatus.BAD_REQUEST,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     NotPermitted: HTTPStatus.FORBIDDEN,

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from core.blobs.base import sha256_of
 from domain.attachments import service as attachments
-from domain.attachments.schemas import StoredAttachment, Upload
+from domain.attachments.schemas import AttachedFile, StoredAttachment, Upload
 from web.auth import Principal
 
 _IN_MEMORY = 256 * 1024
@@ -36,7 +36,12 @@ async def received(pieces: AsyncIterator[bytes], name: str, media_type: str) -> 
         yield Upload(name, media_type, cast("BinaryIO", content), size, digest.hexdigest())
 
 
-def in_hand(content: bytes, name: str, media_type: str) -> Upload:
+def keep_in_hand(caller: Principal, content: bytes, name: str, media_type: str, location: UUID | None) -> AttachedFile:
+    """Store a file that came within a request, as `keep` does."""
+    return attachments.as_file(keep(caller, _in_hand(content, name, media_type), location))
+
+
+def _in_hand(content: bytes, name: str, media_type: str) -> Upload:
     """Return bytes that came within a request as a file to store."""
     return Upload(name, media_type, io.BytesIO(content), len(content), sha256_of(content))
 

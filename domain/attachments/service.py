@@ -134,10 +134,11 @@ def delete(connection: Connection, found: StoredAttachment) -> None:
 def files(connection: Connection, ids: Sequence[UUID]) -> list[AttachedFile]:
     """Return attachments as tasks name them, in the order of their ids."""
     found = {one.id: one for one in queries.attachments(connection, list(ids))} if ids else {}
-    return [_file(found[one]) for one in ids if one in found]
+    return [as_file(found[one]) for one in ids if one in found]
 
 
-def _file(found: StoredAttachment) -> AttachedFile:
+def as_file(found: StoredAttachment) -> AttachedFile:
+    """Return an attachment as tasks name it."""
     return AttachedFile(
         id=found.id, name=found.name, media_type=found.media_type, size=found.size, pages=found.pages,
         sha256=found.sha256,
@@ -158,7 +159,7 @@ def send(
     found = {one.id: one for one in queries.send(connection, list(ids), user, conversation, location)}
     if missing := [one for one in ids if one not in found]:
         raise NotFound(f"There is no attachment {missing[0]} that you could send here.")
-    sent = [_file(found[one]) for one in ids]
+    sent = [as_file(found[one]) for one in ids]
     ensure_fits(sent)
     return sent
 

@@ -221,7 +221,7 @@ def _ask(
     if agent is None:
         raise Conflict("This conversation has no agent yet. Set `agent` with PATCH.")
     files = attachments.files(connection, asked.attachments)
-    _ensure_read(connection, agent, files)
+    ensure_read(connection, agent, files)
     answer = new_id()
     queries.insert_message(connection, {
         "id": answer, "org": org, "conversation": conversation.id, "position": position, "parent": message_id,
@@ -251,7 +251,7 @@ def _ask(
     return answer
 
 
-def _ensure_read(connection: Connection, agent: str, files: Sequence[AttachedFile]) -> None:
+def ensure_read(connection: Connection, agent: str, files: Sequence[AttachedFile]) -> None:
     """Raise InvalidInput if the model of an agent cannot read one of these files; the message names agents that can."""
     media = {file.medium for file in files if file.medium is not None}
     model = agents.get_agent(connection, agent).model if media else ""

@@ -185,7 +185,16 @@ class AttachedInput(TaskInput):
     @property
     def has_attachments(self) -> bool:
         """Whether the message, or one before it, has any."""
-        return bool(self.attachments or any(turn.attachments for turn in self.history))
+        return bool(self.all_attachments())
+
+    def all_attachments(self) -> list[AttachedFile]:
+        """Return the attachments of the message and of those before it."""
+        return [*self.attachments, *(file for turn in self.history for file in turn.attachments)]
+
+    def without_attachments(self) -> TaskInput:
+        """Return the same as what any caller could have sent."""
+        turn = {"attachments"}
+        return TaskInput.model_validate(self.model_dump(exclude={"attachments": True, "history": {"__all__": turn}}))
 
 
 class TaskSubmission(BaseModel):

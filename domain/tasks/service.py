@@ -438,7 +438,7 @@ def retry_many(connection: Connection, request: BulkRetry) -> BulkOutcome:
 def _input_of(original: Original) -> TaskInput:
     """Return what was asked. Attachments stay those of the original, and are read for as long as it is kept."""
     asked = AttachedInput.model_validate(original.input)
-    return asked if asked.has_attachments else TaskInput.model_validate(original.input)
+    return asked if asked.has_attachments else asked.without_attachments()
 
 
 def replay_many(

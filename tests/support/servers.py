@@ -138,6 +138,7 @@ def configure(postgres_server: EmbeddedPostgres, redis_url: str, blobs: Path) ->
 def configured(**changes: str) -> Iterator[Settings]:
     """This process with other settings, by the names of their environment variables without the prefix."""
     variables = {f"ROTA_{name.upper()}": value for name, value in changes.items()}
+    before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ |= variables
     settings.cache_clear()
     reset_limits()
@@ -146,5 +147,6 @@ def configured(**changes: str) -> Iterator[Settings]:
     finally:
         for name in variables:
             del os.environ[name]
+        os.environ |= before
         settings.cache_clear()
         reset_limits()
