@@ -18,8 +18,8 @@ TASK: dict[str, Any] = {
 
 MESSAGE: dict[str, Any] = {
     "id": USER_ID, "conversation_id": USER_ID, "position": 1, "parent_id": None, "role": "user", "status": "sent",
-    "text": "Yoga?", "context": None, "is_from_outside": False, "task_id": None, "error": None, "billed_cost": "0",
-    "is_current": True, "created_at": AT, "ended_at": None,
+    "text": "Yoga?", "context": None, "attachments": [], "is_from_outside": False, "task_id": None, "error": None,
+    "billed_cost": "0", "is_current": True, "created_at": AT, "ended_at": None,
 }  # fmt: skip
 
 APPROVAL: dict[str, Any] = {
