@@ -1,6 +1,7 @@
 """Attachments: upload files to send with messages, look at them, delete them; and the addresses that serve them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -79,19 +80,16 @@ def remove_attachment(attachment_id: UUID, caller: Writes) -> None:
 
 
 @router.get(PREFIX + "{token}", include_in_schema=False)
-async def download_blob(token: str) -> Response:
+def download_blob(token: str) -> Response:
     """Serve a file to whoever has its address. The bytes pass through here, from whatever storage, so that the headers
     that keep a browser from running them are ours.
     """
     ticket = read_address(token, datetime.now(UTC))
-    opened = blob_store().open(ticket.key)
-    pieces = await run_in_threadpool(opened.__enter__)
+    opened = ExitStack()
+    pieces = opened.enter_context(blob_store().open(ticket.key))  # before the response begins, to tell what is wrong
 
-    async def content() -> AsyncIterator[bytes]:
-        try:
-            while piece := await run_in_threadpool(next, pieces, b""):
-                yield piece
-        finally:
-            await run_in_threadpool(opened.__exit__, None, None, None)
+    def content() -> Iterator[bytes]:
+        with opened:
+            yield from pieces
 
     return StreamingResponse(content(), media_type=ticket.media_type, headers=serving_headers(ticket))
