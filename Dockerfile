@@ -12,7 +12,7 @@ COPY . .
 RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation -e . -e sdk
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --home-dir /app rota
+RUN useradd --system --uid 10001 --home-dir /app rota && install --directory --owner rota --mode 0700 /var/lib/rota/blobs
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 ROTA_LOG_JSON=true ROTA_API_HOST=0.0.0.0

@@ -39,10 +39,11 @@ def proposed_call(tool: Tool, stake: Stake, **facts: Any) -> ProposedCall:
 
 
 def has_read_untrusted(work: Work, *, before: int | None = None) -> bool:
-    """Whether a task was submitted by a stranger, or has read what strangers may have written: earlier in its
-    conversation, in any step, or in those before step `before`.
+    """Whether a task was submitted by a stranger, or has read what strangers may have written: in its attachments,
+    earlier in its conversation, in any step, or in those before step `before`.
     """
-    if work.task.input.get("is_from_outside") or work.task.input.get("has_outside_context"):
+    asked = work.task.input
+    if asked.get("is_from_outside") or asked.get("has_outside_context") or asked.get("attachments"):
         return True
     if work.has_untrusted_history:
         return True

@@ -110,7 +110,7 @@ def _request(work: Work, perception: Perception) -> Request:
     return Request(
         model=perception.model,
         system=perception.system,
-        messages=[*history, *conversation(perception, work.journal.steps(), work.messages)],
+        messages=[*history, *conversation(perception, work.journal.steps(), work.messages, work.asked)],
         earlier=len(history),
         tools=tools,
         max_output_tokens=limits.max_output_tokens,
@@ -127,12 +127,14 @@ def without_calls(history: Iterable[Message]) -> list[Message]:
     ]
 
 
-def conversation(perception: Perception, journal: list[Step], known: dict[int, Message]) -> list[Message]:
+def conversation(
+    perception: Perception, journal: list[Step], known: dict[int, Message], asked: UserMessage | None = None
+) -> list[Message]:
     """Rebuild the conversation from the journal, which stores each message once. `known` has the messages that were
-    read before, by step: a finished step does not change.
+    read before, by step: a finished step does not change. `asked` is the first message, if it has attachments.
     """
     for step in journal:
         if step.seq not in known and step.stage in _SAYS:
             known[step.seq] = _SAYS[step.stage].model_validate(step.output["message"])
     said = [known[step.seq] for step in journal if step.seq in known]
-    return [UserMessage(text=perception.message), *said]
+    return [asked or UserMessage(text=perception.message), *said]

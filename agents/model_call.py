@@ -9,12 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from agents.attached import loaded, parts_of, readable
 from agents.decision import Decision, read
 from agents.interrupt import Stopped
 from agents.journal import make_record
 from agents.llm.answers import problem_of
 from agents.llm.base import Reply, Request, TextDelta
 from agents.llm.context import fit
+from agents.llm.counting import media_tokens
 from agents.llm.errors import ModelError
 from agents.served import Served, serving
 from agents.sink import Speech
@@ -108,6 +110,8 @@ class _ModelCall:
         given = {"model": self.model, "provider": self.served.name, "messages": len(self.request.messages)}
         marks = {"is_estimated": charge.tokens.is_estimated, "is_unpriced": charge.cost.is_unpriced} if charge else {}
         given |= {name: True for name, is_so in marks.items() if is_so}
+        if parts := parts_of(self.request):
+            given["attachments"] = [{"id": str(part.id), "sha256": part.sha256} for part in parts]
         if self.attempt is not None:
             given["attempt"] = self.attempt
         stage, name = ("perceive", self.name) if self.name else ("decide", self.model)
@@ -127,14 +131,16 @@ def _prepare(work: Work, model: str, request: Request, seq: int, share: float) -
     with work.journal.lazy_transaction() as connect:
         served.ensure_priced()  # before it costs anything
         asked = request.model_copy(update={"model": served.name_there, "timeout": work.time_for_a_call()})
-        prepared = fit(asked, served.window(), share=share)
+        prepared = fit(readable(asked, served.media()), served.window(), share=share)
         work.ensure_paid(connect, "internal_llm_call", dollars=lambda: _at_most(served, prepared))
     return _ModelCall(work, served, prepared, seq, model, stopwatch)
 
 
 def _at_most(served: Served, request: Request) -> Decimal:
-    """The most a call can be billed, in dollars: a token is at least one byte, and a reply at most as long as asked."""
-    size = len(request.model_dump_json(exclude={"timeout"}).encode())
+    """The most a call can be billed, in dollars: a token is at least one byte, a reply at most as long as asked, and
+    images and PDF as many tokens as they may count.
+    """
+    size = len(request.model_dump_json(exclude={"timeout"}).encode()) + sum(map(media_tokens, request.messages))
     return served.cost(Tokens(input=size, output=request.max_output_tokens)).billed
 
 
@@ -171,23 +177,23 @@ def _when_it_may(call: _ModelCall) -> Reply:
 
 
 def _converse(call: _ModelCall) -> Reply:
-    work, served, request = call.work, call.served, call.request
-    models = work.workplace.models
+    work, served = call.work, call.served
+    models, request = work.workplace.models, loaded(work.task.org_id, call.request)
     try:
         with work.interrupt.attached(request.timeout), work.doing(served.model, request.timeout):
             speech = None if call.name else work.sink.begin(work.task, call.seq, work.journal.last_decision())
             if speech is None:
                 return models.complete(served.place, request)
             call.attempt = speech.attempt
-            return _listen(call, speech)
+            return _listen(call, speech, request)
     except Misconfigured as error:
         raise ModelError("model_unavailable", error.message) from error
 
 
-def _listen(call: _ModelCall, speech: Speech) -> Reply:
+def _listen(call: _ModelCall, speech: Speech, request: Request) -> Reply:
     """Call the model, and pass its words on while it says them."""
     try:
-        for part in call.work.workplace.models.stream(call.served.place, call.request):
+        for part in call.work.workplace.models.stream(call.served.place, request):
             call.work.interrupt.check()
             if not isinstance(part, TextDelta):
                 return part

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+from pydantic import Field
+
+from agents.attached import FROM_OUTSIDE, attach, read_texts
 from agents.journal import make_record
-from agents.recall import FROM_OUTSIDE, Named, find, find_again, name
+from agents.recall import Named, find, find_again, ids_of
 from agents.tools import TOOLS
 from agents.work import Work
 from core.clock import Stopwatch
 from core.json_text import dump_json
+from domain.attachments.schemas import AttachedFile
 from domain.conversations.window import Reading
 
 _GROUND_RULES = """
@@ -30,10 +34,20 @@ class Perception(Named):
     model: str
     fallback_model: str | None
     tools: list[str]
+    attachments: list[AttachedFile] = Field(default=[])
+    """of the message, by id and digest"""
 
 
 def perceive(work: Work) -> tuple[Perception, Reading]:
     """Step 0: gather what the decisions will stand on, and what was said before."""
+    perception, reading = _perceive(work)
+    if perception.attachments:
+        texts = read_texts(work.task.org_id, perception.attachments)
+        work.asked = attach(perception.message, perception.attachments, texts)
+    return perception, reading
+
+
+def _perceive(work: Work) -> tuple[Perception, Reading]:
     done = work.journal.finished(0)
     if done is not None:
         perception = Perception.model_validate(done.output)
@@ -48,7 +62,8 @@ def perceive(work: Work) -> tuple[Perception, Reading]:
         model=agent.model,
         fallback_model=agent.fallback_model,
         tools=[name for name in agent.tools if TOOLS.get(name) and work.may_use(name)],
-        **name(work, reading).model_dump(),
+        attachments=work.task.input.get("attachments") or [],
+        **ids_of(work, reading).model_dump(),
     )
     work.journal.defer(make_record(0, "perceive", "perceive", stopwatch, output=perception.model_dump(mode="json")))
     return perception, reading

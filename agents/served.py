@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from agents.llm.models import Place
 from agents.work import Work
-from core.model_providers import COMPATIBLE, ProviderName
+from core.model_providers import COMPATIBLE, Media, ProviderName, media_of
 from domain.billing import pricing
 from domain.billing.routing import provider_of
 from domain.billing.schemas import Cost, Price, Tokens
@@ -40,6 +40,10 @@ class Served:
         """Tokens that it can take in, where that is known."""
         known = self.own.context_window if self.own else None
         return known or pricing.context_window(self.wire, self.name_there)
+
+    def media(self) -> Media:
+        """What it reads beside text."""
+        return media_of(self.model)
 
     def cost(self, tokens: Tokens) -> Cost:
         """What a call that used `tokens` costs."""

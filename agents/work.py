@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from agents.funds import TaskFunds
 from agents.interrupt import Interrupt, Stopped
 from agents.journal import Journal
-from agents.llm.base import Message
+from agents.llm.base import Message, UserMessage
 from agents.llm.gates import Gates
 from agents.llm.models import Models
 from agents.reference import LazyConnection, ReferenceCache
@@ -81,6 +81,8 @@ class Work:
         self.history: tuple[Message, ...] = ()
         """what was said before in the conversation in which the task answers"""
         self.has_untrusted_history = False
+        self.asked: UserMessage | None = None
+        """the message of the task with its attachments, if it has any"""
         self._stopwatch = Stopwatch()
         with journal.lazy_transaction() as connect:
             self.organisation: Organisation = workplace.reference.organisation(connect, task)

@@ -10,12 +10,13 @@ from fastapi_offline import FastAPIOffline
 
 from agents.tools import TOOLS
 from api import openapi
-from api.edge import AnswerHead, JsonBodies, KnownHosts, TrustProxies
+from api.edge import AnswerHead, JsonBodies, KnownHosts, TrustProxies, body_limit
 from api.metrics import CountRequests
 from api.openai_wire.errors import OpenAIErrors
 from api.routes import (
     agents,
     approvals,
+    attachments,
     audit,
     billing,
     channels,
@@ -76,7 +77,7 @@ def make_app() -> FastAPI:
     app.add_middleware(OpenAIErrors)  # within: HEAD is answered without the body, and with its length
     app.add_middleware(AnswerHead)
     app.add_middleware(JsonBodies)
-    app.add_middleware(problems.LimitBodies, most=config.max_body_bytes)
+    app.add_middleware(problems.LimitBodies, most=body_limit(config))
     app.add_middleware(LimitStrangers)
     app.add_middleware(KnownHosts, allowed=config.allowed_hosts)
     if config.allowed_origins:
@@ -92,7 +93,8 @@ def make_app() -> FastAPI:
     app.add_middleware(CountRequests)
     for part in (
         tasks, approvals, agents, schedules, followups, office, workflows, wallet, billing, control, channels, people,
-        providers, audit, events, conversations, feedback, openai, openai_responses, openai_conversations,
+        providers, audit, events, conversations, feedback, attachments, openai, openai_responses,
+        openai_conversations,
     ):  # fmt: skip
         app.include_router(part.router)
     for pack in installed():

@@ -6,10 +6,16 @@ from http import HTTPStatus
 from typing import Any
 
 from core.addresses import Network, is_within
+from core.crypto import was_issued_here
+from core.settings import Settings
 from web.problems import problem
 
 App = Callable[..., Awaitable[None]]
 
+UPLOADS = "/v1/attachments"
+"""whose bodies are files"""
+_WITH_FILES = {"/openai/v1/chat/completions", "/openai/v1/responses"}
+"""whose bodies may hold files in base64"""
 _WITH_BODY = {"POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -128,6 +134,25 @@ class AnswerHead:
             scope["route"] = asked.get("route")  # for the metrics
 
 
+def body_limit(config: Settings) -> Callable[[Any], int]:
+    """Return the function that gives the maximum size of a request's body. JSON with files in it is held in memory
+    before its key is looked up, so only a key that was issued here may send so much.
+    """
+    pepper = config.pepper
+    with_files = config.max_body_bytes + config.max_attachments_bytes * 4 // 3
+
+    def most(scope: Any) -> int:
+        if scope["type"] == "http" and scope["path"] == UPLOADS:
+            return config.max_attachment_bytes
+        if scope["type"] == "http" and scope["path"] in _WITH_FILES:
+            kind, _, key = "".join(_values(scope, b"authorization")).partition(" ")
+            if kind.lower() == "bearer" and was_issued_here(key.strip(), pepper):
+                return max(config.max_body_bytes, with_files)
+        return config.max_body_bytes
+
+    return most
+
+
 class JsonBodies:
     """Refuses requests to the API whose headers declare a body that is not JSON, or is compressed."""
 
@@ -139,6 +164,7 @@ class JsonBodies:
             scope["type"] == "http"
             and scope["method"] in _WITH_BODY
             and scope["path"].startswith(("/v1/", "/openai/v1/"))
+            and scope["path"] != UPLOADS
         ):
             headers = dict(scope["headers"])
             has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers

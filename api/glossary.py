@@ -361,6 +361,7 @@ FIELDS: dict[str, str] = {
 PARAMETERS: dict[str, str] = {
     "answer_id": "id of the answer",
     "approval_id": "id of the approval",
+    "attachment_id": "id of the attachment",
     "before": "last id of the previous page",
     "cart_id": "id of the cart",
     "concurrency_key": "only tasks with this key",

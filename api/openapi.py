@@ -167,6 +167,7 @@ _ANSWER_HEADERS = {
     ("replay_task", "202"): {"location": "Location"},
     ("create_agent", "201"): {"location": "Location"},
     ("begin_conversation", "201"): {"location": "Location"},
+    ("upload_attachment", "201"): {"location": "Location"},
     ("get_approval", "200"): {"etag": "ETag"},
     ("fetch_export", "200"): {"content-disposition": "ContentDisposition"},
     ("get_bill", "200"): {"content-disposition": "ContentDisposition"},

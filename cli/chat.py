@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from cli.terminal import escape
 from core.ids import new_id
 
 _HELP = """\
+  /attach FILE sends a file with the next message
   /regenerate  another answer
   /up, /down   say that the answer was good, or was not, and why: /down the hour is wrong
   /cost        what it cost
@@ -29,10 +31,16 @@ def chat(
         str | None,
         typer.Option("--conversation", "-c", help="Id of a conversation to go on with; `last` for the latest."),
     ] = None,
+    attach: Annotated[
+        list[Path] | None, typer.Option("--attach", help="File to send with the first message; repeat it for more.")
+    ] = None,
 ) -> None:
     """Talk with an agent. Ctrl-C stops an answer; at the prompt it leaves."""
+    contents = [(path.name, _read(path)) for path in attach or ()]
     api = Api.find()
     talk = _Talk(api, match_agent(api, agent), _conversation(api, conversation) if conversation else None)
+    for name, content in contents:
+        talk.attach(name, content)
     terminal.out.print(f"Talking with {escape(talk.agent)}.\n{_HELP}", style="dim")
     talk.show_earlier()
     while True:
@@ -48,6 +56,14 @@ def chat(
             talk.hear(words)
     if talk.id:
         say(f"Go on with: rota chat -c {talk.id}")
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of a file; exit with a message if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        fail(f"{path} cannot be read: {error.strerror}.")
 
 
 def _conversation(api: Api, named: str) -> dict[str, Any]:
@@ -73,6 +89,8 @@ class _Talk:
         self.id: str | None = conversation["id"] if conversation else None
         self.agent: str = conversation["agent"] if conversation else agent
         self._answer: str | None = None
+        self._attached: list[str] = []
+        """ids of the files that go with the next message"""
 
     @property
     def _path(self) -> str:
@@ -92,6 +110,8 @@ class _Talk:
                 self._answer = message["id"]
                 pending = message if message["status"] in _PENDING else None
             mark = "> " if message["role"] == "user" else ""
+            if message["attachments"]:
+                terminal.out.print(f"({len(message['attachments'])} attached)", style="dim")
             if message["text"]:
                 terminal.out.print(f"{mark}{escape(message['text'])}", style="dim")
         if pending is not None:
@@ -108,10 +128,14 @@ class _Talk:
             terminal.out.print(f"{self._api.post(f'{self._path}/stop')['stopped']} stopped")
         elif words.split(maxsplit=1)[0] in _RATINGS:
             self._rate(*words.split(maxsplit=1))
+        elif words.startswith("/attach "):
+            self._attach_named(words.removeprefix("/attach ").strip())
         elif words.startswith("/"):
             terminal.out.print(f"There is no {escape(words)}. There are:\n{_HELP}")
         else:
-            sent = self._api.post(f"{self._path}/messages", {"text": words}, key=str(new_id()))
+            said = {"text": words, "attachments": self._attached}
+            sent = self._api.post(f"{self._path}/messages", said, key=str(new_id()))
+            self._attached = []
             self._listen(sent["answer"])
 
     def _rate(self, rating: str, comment: str = "") -> None:
@@ -121,6 +145,21 @@ class _Talk:
         feedback = {"rating": _RATINGS[rating], "comment": comment}
         self._api.put(f"{self._path}/messages/{self._answer}/feedback", feedback)
         terminal.out.print("Thank you.", style="dim")
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Upload a file, and send it with the next message."""
+        made = self._api.upload(content, name)
+        self._attached.append(str(made.id))
+        terminal.out.print(f"{escape(clean(made.name))}, {made.size} bytes: goes with the next message", style="dim")
+
+    def _attach_named(self, name: str) -> None:
+        path = Path(name).expanduser()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            terminal.out.print(f"{escape(name)} cannot be read: {error.strerror}.")
+        else:
+            self.attach(path.name, content)
 
     def _regenerate(self) -> None:
         if self._answer is None:

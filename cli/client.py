@@ -11,7 +11,7 @@ import httpx2
 import typer
 
 from embedded.state import find_running
-from rota_client import Call, Event, NotReachable, Refused, Rota, RotaError, UnexpectedResponse, calls
+from rota_client import Attachment, Call, Event, NotReachable, Refused, Rota, RotaError, UnexpectedResponse, calls
 
 
 class Api:
@@ -67,6 +67,11 @@ class Api:
     def patch(self, path: str, body: Any) -> Any:
         """Return the answer to a PATCH."""
         return self._send(calls.request("PATCH", path, body=body))
+
+    def upload(self, content: bytes, name: str) -> Attachment:
+        """Upload a file, and return the attachment."""
+        made: Attachment = self._send(calls.upload(content, name))
+        return made
 
     def delete(self, path: str) -> None:
         """Send a DELETE."""

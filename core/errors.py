@@ -3,6 +3,7 @@ to HTTP.
 
 RotaError
 ├── InvalidInput          what was sent cannot be accepted
+│   └── BadRequest        … and would not be in any other state of things
 ├── NotAuthenticated      there is no API key, or it is not valid here
 ├── NotPermitted          the key is valid, but does not permit this
 ├── NotFound              this organisation has no such thing
@@ -27,6 +28,10 @@ class RotaError(Exception):
 
 class InvalidInput(RotaError):
     """The input cannot be accepted."""
+
+
+class BadRequest(InvalidInput):
+    """The request asks for something that is not done here."""
 
 
 class NotAuthenticated(RotaError):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -178,6 +178,21 @@ class Settings(BaseSettings):
         "10.1.0.0/16,10.2.0.0/16",
     )
 
+    # Files
+    blobs_url: str | None = Field(
+        default=None,
+        description="where attachments are stored: file:///var/lib/rota/blobs, a folder that all processes share, or "
+        "s3://bucket/prefix?endpoint=https://host&region=eu-1; default: .rota/blobs in the current folder",
+    )
+    blobs_access_key: SecretStr | None = Field(default=None, description="id of the key for S3-compatible storage")
+    blobs_secret_key: SecretStr | None = Field(default=None, description="secret of the key for S3-compatible storage")
+    blob_address_life: Seconds = Field(default=600, description="time for which the address of a file can be used")
+    max_attachment_bytes: int = Field(default=10_000_000, ge=1, description="maximum size of an attachment")
+    max_attachments: int = Field(default=10, ge=0, le=100, description="maximum number of attachments of a message")
+    max_attachments_bytes: int = Field(
+        default=20_000_000, ge=1, description="maximum size of the attachments of a message together"
+    )
+
     # Models
     anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
     anthropic_base_url: str | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
@@ -278,6 +293,19 @@ class Settings(BaseSettings):
             _ = urlsplit(url).port
         return url
 
+    @field_validator("blobs_url")
+    @classmethod
+    def _is_storage(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
+            return url
+        (endpoint,) = parse_qs(parts.query).get("endpoint", [""])[:1]
+        if parts.scheme == "s3" and parts.netloc and urlsplit(endpoint).scheme in {"http", "https"}:
+            return url
+        raise ValueError("must read file:///folder or s3://bucket/prefix?endpoint=https://host&region=eu-1")
+
     @field_validator("private_networks")
     @classmethod
     def _are_networks(cls, networks: list[str]) -> list[str]:
@@ -337,6 +365,11 @@ class Settings(BaseSettings):
     def secrets(self) -> list[str]:
         """Every secret among the settings, for logs to mask."""
         return list(_secrets_in(self))
+
+    @property
+    def blobs_location(self) -> str:
+        """The URL of the storage of files."""
+        return self.blobs_url or (Path.cwd() / ".rota" / "blobs").as_uri()
 
     @property
     def broker(self) -> str:

@@ -13,6 +13,7 @@ _ENDPOINTS = "ROTA_PROVIDERS"
 _PROVIDERS = _PROVIDER_KEYS | {_ENDPOINTS, "ROTA_PROVIDER_HEADERS"}
 _VAULT = {"ROTA_ENCRYPTION_KEYS"}
 _KEYS = {"ROTA_SECRET_KEY"}
+_BLOBS = {"ROTA_BLOBS_ACCESS_KEY", "ROTA_BLOBS_SECRET_KEY"}
 _FLOWER = {"ROTA_FLOWER_AUTH"}
 
 _KNOW_OF_KEYS = {"api", "dispatcher"}
@@ -20,13 +21,13 @@ _KNOW_OF_KEYS = {"api", "dispatcher"}
 WITHHELD = "withheld"
 """replaces a key in processes that must know that there is one, but not the key itself"""
 
-SECRETS = _DATABASES | {OWNER_DATABASE} | _BROKER | _PROVIDERS | _VAULT | _KEYS | _FLOWER
+SECRETS = _DATABASES | {OWNER_DATABASE} | _BROKER | _PROVIDERS | _VAULT | _KEYS | _BLOBS | _FLOWER
 
 NEEDS: dict[str, set[str]] = {
     "migrate": {OWNER_DATABASE},
-    "api": _DATABASES | {"REDIS_URL"} | _VAULT | _KEYS,
+    "api": _DATABASES | {"REDIS_URL"} | _VAULT | _KEYS | _BLOBS,
     "dispatcher": {SYSTEM_DATABASE} | _BROKER,
-    "worker": _DATABASES | _BROKER | _PROVIDERS | _VAULT,
+    "worker": _DATABASES | _BROKER | _PROVIDERS | _VAULT | _BLOBS,
     "beat": _BROKER,
     "flower": _BROKER | _FLOWER,
     "rehearsal": set(),

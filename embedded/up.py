@@ -204,6 +204,7 @@ class Up:
         environment["ROTA_SECRET_KEY"] = os.environ.get("ROTA_SECRET_KEY") or self._kept_secret("secret-key")
         environment["PYTHONUNBUFFERED"] = "1"
         environment.setdefault("ROTA_DRAIN_GRACE", _DRAIN_GRACE)
+        environment.setdefault("ROTA_BLOBS_URL", (self._data.resolve() / "blobs").as_uri())
         for limit in ("KEY", "ORGANISATION"):
             environment.setdefault(f"ROTA_REQUESTS_PER_MINUTE_{limit}", _REQUESTS_PER_MINUTE)
         return environment

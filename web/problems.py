@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from core.errors import (
+    BadRequest,
     Conflict,
     InvalidInput,
     Misconfigured,
@@ -32,6 +33,7 @@ log = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _STATUS: dict[type[RotaError], HTTPStatus] = {
+    BadRequest: HTTPStatus.BAD_REQUEST,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     NotPermitted: HTTPStatus.FORBIDDEN,
@@ -44,7 +46,9 @@ _STATUS: dict[type[RotaError], HTTPStatus] = {
 }
 _RETRY_AFTER_SECONDS = {HTTPStatus.SERVICE_UNAVAILABLE: "2", HTTPStatus.TOO_MANY_REQUESTS: "1"}
 
-_TOO_LARGE = "The body is larger than this server takes (its setting max_body_bytes). Send less."
+_TOO_LARGE = (
+    "The body is larger than this server takes (its settings max_body_bytes and max_attachment_bytes). Send less."
+)
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -194,17 +198,17 @@ async def _on_fault(request: Request, error: Exception) -> JSONResponse:
 
 
 class LimitBodies:
-    """ASGI middleware: refuses bodies of more than `most` bytes with a problem document, whether or not their length is
-    announced.
+    """ASGI middleware: refuses bodies of more bytes than `most` allows a request, with a problem document, whether or
+    not their length is announced.
     """
 
-    def __init__(self, app: Callable[..., Awaitable[None]], most: int) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], most: Callable[[Any], int]) -> None:
         self._app = app
         self._most = most
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        announced = dict(scope.get("headers", [])).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._most:
+        announced, most = dict(scope.get("headers", [])).get(b"content-length", b"0"), self._most(scope)
+        if announced.isdigit() and int(announced) > most:
             await problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE)(scope, receive, send)
             return
         received = 0
@@ -213,7 +217,7 @@ class LimitBodies:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._most:
+            if received > most:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return message
 

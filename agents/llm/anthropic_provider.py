@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from agents.llm.base import (
     AssistantMessage,
+    MediaPart,
     Message,
     Reply,
     Request,
@@ -176,7 +177,7 @@ def _messages(messages: list[Message]) -> list[dict[str, Any]]:
 def _blocks(message: Message) -> tuple[str, list[dict[str, Any]]]:
     match message:
         case UserMessage():
-            return "user", [{"type": "text", "text": message.text}]
+            return "user", [*map(_media, message.media), {"type": "text", "text": message.text}]
         case AssistantMessage():
             text = [{"type": "text", "text": message.text}] if message.text else []
             return "assistant", [*text, *map(_tool_use, message.tool_calls)]
@@ -189,6 +190,13 @@ def _blocks(message: Message) -> tuple[str, list[dict[str, Any]]]:
                     "is_error": message.is_error,
                 }
             ]
+
+
+def _media(part: MediaPart) -> dict[str, Any]:
+    source = {"type": "base64", "media_type": part.media_type, "data": part.base64}
+    if part.medium == "image":
+        return {"type": "image", "source": source}
+    return {"type": "document", "source": source, "title": part.name}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

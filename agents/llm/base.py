@@ -1,15 +1,18 @@
 """Requests to models and their replies, in one form for all providers."""
 
+import base64
 import functools
 import json
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Protocol, Self
+from uuid import UUID
 
 import httpx2
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from agents.llm.errors import Remedies
+from core.model_providers import Medium
 from core.text import storable, unstorable
 from domain.billing.schemas import Tokens
 
@@ -61,11 +64,32 @@ def _read_json(text: str) -> Any:
         return text  # no longer JSON: it was shortened
 
 
+class MediaPart(BaseModel):
+    """An image or a PDF that comes with a message. The journal and logs name it by its id and digest."""
+
+    id: UUID
+    name: str
+    media_type: str
+    medium: Medium
+    pages: int
+    sha256: str
+    tokens: int = 0
+    """as many it counts at most, at the model that is asked"""
+    content: bytes = Field(default=b"", exclude=True, repr=False)
+    """its bytes, only while a call is made"""
+
+    @property
+    def base64(self) -> str:
+        """The content as text."""
+        return base64.b64encode(self.content).decode()
+
+
 class UserMessage(BaseModel):
     """A message of the user."""
 
     role: Literal["user"] = "user"
     text: str
+    media: list[MediaPart] = []
 
 
 class AssistantMessage(BaseModel):

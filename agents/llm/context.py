@@ -3,7 +3,7 @@
 import json
 
 from agents.llm.base import AssistantMessage, Message, Request, ToolCall, ToolMessage, UserMessage
-from agents.llm.counting import size_of, size_of_tools
+from agents.llm.counting import media_tokens, size_of, size_of_tools
 
 # There is no tokenizer, so a prompt is measured in characters. The estimate errs on the high side: English has nearly
 # four characters a token.
@@ -19,10 +19,10 @@ _ROUNDS = 4
 def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
     """Return the request, cut to fit the model's context window with room for the reply.
 
-    Old tool results are shortened first, oldest first. Then what was said before the task is left out, oldest first,
-    and then whole old turns. Then the results of the last turn are shortened, each to its fair share, and finally the
-    arguments of its calls. The message that is the task and the last turn always stay. A tool result always stays with
-    its call.
+    Images and PDF of earlier messages are left out first. Then old tool results are shortened, oldest first. Then what
+    was said before the task is left out, oldest first, and then whole old turns. Then the results of the last turn are
+    shortened, each to its fair share, and finally the arguments of its calls. The message that is the task and the last
+    turn always stay. A tool result always stays with its call.
 
     A `share` below 1 is for a request that a provider refused as too long although it was estimated to fit: it is cut
     to that share of its own size even if the window is said to be larger.
@@ -42,8 +42,10 @@ def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
         return request
     task = request.earlier
     last_turn = _last_turn(messages, task)
-    for index in range(last_turn):
-        messages[index] = _shortened(messages[index], _SHORTENED_TO)
+    steps = [(index, _without_media(messages[index])) for index in _with_old_media(messages)]
+    steps += [(index, _shortened(messages[index], _SHORTENED_TO)) for index in range(last_turn)]
+    for index, smaller in steps:
+        messages[index] = smaller
         too_much -= sizes[index] - _size(messages[index])
         sizes[index] = _size(messages[index])
         if too_much <= 0:
@@ -104,11 +106,11 @@ def _with_short_results(messages: list[Message], room: int) -> list[Message]:
 
 def _size_at_most(message: Message) -> int:
     """Return an upper bound of a message's size without quoting it: a quoted character takes at most six."""
-    return _AROUND + (6 * len(message.content) if isinstance(message, ToolMessage) else size_of(message))
+    return _AROUND + 6 * len(message.content) if isinstance(message, ToolMessage) else _size(message)
 
 
 def _size(message: Message) -> int:
-    return size_of(message) + _AROUND
+    return size_of(message) + _AROUND + _CHARACTERS_PER_TOKEN * media_tokens(message)
 
 
 def _last_turn(messages: list[Message], task: int) -> int:
@@ -122,6 +124,18 @@ def _end_of_turn(messages: list[Message], start: int) -> int:
     while end < len(messages) and isinstance(messages[end], ToolMessage):
         end += 1
     return end
+
+
+def _with_old_media(messages: list[Message]) -> list[int]:
+    """Return where images and PDF are, but for the user's last message."""
+    said = [index for index, message in enumerate(messages) if isinstance(message, UserMessage)]
+    return [index for index in said[:-1] if getattr(messages[index], "media", None)]
+
+
+def _without_media(message: Message) -> Message:
+    assert isinstance(message, UserMessage)  # noqa: S101  only these have media
+    notes = "".join(f"\n[File {part.name}: left out to fit the model's context]" for part in message.media)
+    return message.model_copy(update={"text": message.text + notes, "media": []})
 
 
 def _shortened(message: Message, to: int) -> Message:

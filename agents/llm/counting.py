@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from agents.llm.base import AssistantMessage, Message, Request, ToolMessage, ToolSpec
+from agents.llm.base import AssistantMessage, Message, Request, ToolMessage, ToolSpec, UserMessage
 from domain.billing.schemas import Tokens
 
 _CHARACTERS_PER_TOKEN = 4  # OpenAI's rule of thumb
@@ -37,7 +37,7 @@ def counted(
     is not empty.
     """
     sent, answered = sent or None, answered if answered or not said else None
-    whole = _tokens_of(_asked(request)) if sent is None else sent
+    whole = _tokens_of(_asked(request)) + sum(map(media_tokens, request.messages)) if sent is None else sent
     read = min(cached or 0, whole)  # some servers report more cached than sent
     return Tokens(
         input=whole,
@@ -49,12 +49,17 @@ def counted(
 
 
 def size_of(message: Message) -> int:
-    """Return the number of characters of a message, as the model reads it."""
+    """Return the number of characters of a message, as the model reads it, without its images and PDF."""
     if isinstance(message, ToolMessage):
         return len(message.told)
     if isinstance(message, AssistantMessage):
         return len(message.text) + sum(len(call.name) + len(call.text) for call in message.tool_calls)
     return len(message.text)
+
+
+def media_tokens(message: Message) -> int:
+    """Return the tokens that the images and PDF of a message count as at most."""
+    return sum(part.tokens for part in message.media) if isinstance(message, UserMessage) else 0
 
 
 def size_of_tools(tools: Sequence[ToolSpec]) -> int:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from agents.llm.base import (
     AssistantMessage,
+    MediaPart,
     Message,
     Reply,
     Request,
@@ -186,7 +187,7 @@ def tool_format(spec: ToolSpec) -> dict[str, Any]:
 def _message(message: Message) -> dict[str, Any]:
     match message:
         case UserMessage():
-            return {"role": "user", "content": message.text}
+            return {"role": "user", "content": _user_content(message)}
         case ToolMessage():
             return {"role": "tool", "tool_call_id": message.call_id, "content": message.told}
         case AssistantMessage():
@@ -195,6 +196,19 @@ def _message(message: Message) -> dict[str, Any]:
                 for call in message.tool_calls
             ]
             return {"role": "assistant", "content": message.text or None} | ({"tool_calls": calls} if calls else {})
+
+
+def _user_content(message: UserMessage) -> str | list[dict[str, Any]]:
+    if not message.media:
+        return message.text
+    return [*map(_media, message.media), {"type": "text", "text": message.text}]
+
+
+def _media(part: MediaPart) -> dict[str, Any]:
+    address = f"data:{part.media_type};base64,{part.base64}"
+    if part.medium == "image":
+        return {"type": "image_url", "image_url": {"url": address}}
+    return {"type": "file", "file": {"filename": part.name, "file_data": address}}
 
 
 # ── what is read of an answer ────────────────────────────────────────────────────────────────────────────────────────

@@ -39,7 +39,7 @@ def presentable(messages: list[Message]) -> list[Message]:
     numbers = itertools.count(1)
     for index, message in enumerate(messages):
         if isinstance(message, UserMessage):
-            sent.append(UserMessage(text=_filled(message.text)))
+            sent.append(message.model_copy(update={"text": _filled(message.text)}))
         elif isinstance(message, AssistantMessage):
             sent += _turn(message, _results(messages[index + 1 :]), numbers)
     if not sent or not isinstance(sent[0], UserMessage):

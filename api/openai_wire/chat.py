@@ -2,17 +2,20 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.openai_wire.files import SEE_FILES, InlineFile, files_of
 from api.openai_wire.parts import Segment, text_of, tools_of, validated
 from core.errors import InvalidInput
+from domain.attachments.schemas import AttachedFile
 from domain.client_tools.schemas import ToolResult
 from domain.events.schemas import Cursor, Event, Reset
 from domain.tasks.client_calls import WAITING, ClientCall
-from domain.tasks.schemas import Task, TaskDetail, TaskInput, Turn, TurnCall
+from domain.tasks.schemas import AttachedInput, AttachedTurn, Task, TaskDetail, TaskInput, TurnCall
 from web.following import Encoding, Position
 from web.said import Piece
 
@@ -42,7 +45,7 @@ class MadeCall(BaseModel):
 
 
 class ChatMessage(BaseModel):
-    """A message of a request. Parts other than text are refused."""
+    """A message of a request: text, and images and files of the user. Other parts are refused."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -56,20 +59,31 @@ class ChatMessage(BaseModel):
         """The text of the message.
 
         Raises:
-            InvalidInput: it has parts that are not text.
+            InvalidInput: it has parts that are neither text nor files of a user.
         """
-        return text_of(self.content, "messages")
+        text = text_of(self.content, "messages", or_files=self.role == "user")
+        return text if text.strip() or not self.files else SEE_FILES
 
-    def as_turn(self) -> Turn:
-        """Return the message as the agent reads it."""
+    @property
+    def files(self) -> tuple[InlineFile, ...]:
+        """The files in the message.
+
+        Raises:
+            InvalidInput: one cannot be taken.
+        """
+        return files_of(self.content, "messages") if self.role == "user" else ()
+
+    def as_turn(self, files: Sequence[AttachedFile]) -> AttachedTurn:
+        """Return the message as the agent reads it, with its files as they were stored."""
         assert self.role in {"user", "assistant", "tool"}  # noqa: S101  instructions are no turns
         calls = [
             TurnCall(id=call.id, tool=call.function.name, arguments=call.function.arguments)
             for call in self.tool_calls or ()
         ]
-        return Turn.model_validate(
-            {"role": self.role, "text": self.text, "tool_calls": calls or None, "call_id": self.tool_call_id}
-        )
+        return AttachedTurn.model_validate({
+            "role": self.role, "text": self.text, "tool_calls": calls or None, "call_id": self.tool_call_id,
+            "attachments": list(files),
+        })  # fmt: skip
 
 
 class StreamOptions(BaseModel):
@@ -107,13 +121,8 @@ class ChatRequest(BaseModel):
             "messages",
         )
 
-    def as_input(self) -> TaskInput:
-        """Return what the agent is asked: the last message, after those before it. Instructions of the caller are facts
-        that the agent knows; its own prompt stays.
-
-        Raises:
-            InvalidInput: something is asked for that an agent cannot do.
-        """
+    def ensure_possible(self) -> None:
+        """Raise InvalidInput if something is asked for that an agent cannot do."""
         if self.n not in {None, 1}:
             raise InvalidInput("n: an agent gives one answer.")
         if self.functions:
@@ -122,18 +131,30 @@ class ChatRequest(BaseModel):
             raise InvalidInput("messages: the last message must be one of the user, or the result of a tool.")
         if other := {str(tool.get("type")) for tool in self.tools or ()} - {"function"}:
             raise InvalidInput(f"tools: tools of the type {', '.join(sorted(other))} are not taken; functions are.")
+
+    def as_input(self, files: Sequence[Sequence[AttachedFile]]) -> TaskInput:
+        """Return what the agent is asked: the last message, after those before it. Instructions of the caller are facts
+        that the agent knows; its own prompt stays. `files` are those of each message, as they were stored.
+
+        Raises:
+            InvalidInput: something is asked for that an agent cannot do.
+        """
+        self.ensure_possible()
         tools = tools_of([tool.get("function") or {} for tool in self.tools or ()], self.tool_choice)
         instructions = "\n\n".join(one.text for one in self.messages if one.role in {"system", "developer"})
-        said = [one for one in self.messages[:-1] if one.role in {"user", "assistant", "tool"}]
-        return validated(
-            lambda: TaskInput(
+        before = zip(self.messages[:-1], files, strict=False)
+        said = [(one, theirs) for one, theirs in before if one.role in {"user", "assistant", "tool"}]
+        made = validated(
+            lambda: AttachedInput(
                 message=self.messages[-1].text,
                 context={"instructions": instructions} if instructions else {},
-                history=[one.as_turn() for one in said],
+                history=[one.as_turn(theirs) for one, theirs in said],
                 client_tools=tools,
+                attachments=list(files[-1]),
             ),
             "messages",
         )
+        return made if made.has_attachments else made.without_attachments()
 
 
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────

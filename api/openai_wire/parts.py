@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from api.openai_wire.files import FILES
 from core.errors import InvalidInput
 from domain.tasks.client_calls import ClientCall, client_calls
 from domain.tasks.schemas import ClientTool, Step, TaskDetail
@@ -15,17 +16,17 @@ _TEXTS = {"text", "input_text", "output_text"}
 _TOOL_CHOICES = {None, "auto", "none"}
 
 
-def text_of(content: str | Sequence[dict[str, Any]] | None, field: str) -> str:
+def text_of(content: str | Sequence[dict[str, Any]] | None, field: str, *, or_files: bool = False) -> str:
     """Return the text of a message's content.
 
     Raises:
-        InvalidInput: it has parts that are not text.
+        InvalidInput: it has parts that are not text, nor files where they are taken.
     """
     if content is None or isinstance(content, str):
         return content or ""
-    if other := {str(part.get("type")) for part in content} - _TEXTS:
+    if other := {str(part.get("type")) for part in content} - _TEXTS - (FILES if or_files else set()):
         raise InvalidInput(f"{field}: parts of the type {', '.join(sorted(other))} are not taken; send text.")
-    return "".join(str(part.get("text", "")) for part in content)
+    return "".join(str(part.get("text", "")) for part in content if part.get("type") in _TEXTS)
 
 
 def validated(make: Callable[[], T], field: str) -> T:

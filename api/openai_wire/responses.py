@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from api.openai_wire.files import SEE_FILES, InlineFile, files_of
 from api.openai_wire.parts import Segment, text_of, tools_of, validated
 from core.errors import InvalidInput, NotFound
 from core.text import Storable
@@ -98,15 +99,31 @@ class ResponseRequest(BaseModel):
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Item(Earlier):
+    """A message that came with a request, with the files in it."""
+
+    files: tuple[InlineFile, ...] = ()
+
+
 @dataclass(frozen=True)
 class ParsedInput:
     """The items of a request: what is asked, what was said before, and the results of tools with which it ends."""
 
-    earlier: list[Earlier]
+    earlier: list[Item]
     message: str | None
     """None if the request ends with results"""
     results: list[ToolResult]
     instructions: list[str]
+    files: tuple[InlineFile, ...] = ()
+    """of the message"""
+    attachments: tuple[UUID, ...] = ()
+    """of the message: its files as they were stored"""
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the message or one before it has any."""
+        return bool(self.files or any(one.files for one in self.earlier))
 
 
 def parse_input(given: str | Sequence[Mapping[str, Any]] | None) -> ParsedInput:
@@ -128,7 +145,7 @@ def parse_input(given: str | Sequence[Mapping[str, Any]] | None) -> ParsedInput:
     before = earlier[:-1]
     if problem := unmatched_call(before):
         raise InvalidInput(f"input: {problem}.")
-    return ParsedInput(before, earlier[-1].text, [], instructions)
+    return ParsedInput(before, earlier[-1].text, [], instructions, earlier[-1].files)
 
 
 def _ending(earlier: Sequence[Earlier]) -> list[ToolResult]:
@@ -138,7 +155,7 @@ def _ending(earlier: Sequence[Earlier]) -> list[ToolResult]:
     )
 
 
-def parse_items(given: Sequence[Mapping[str, Any]]) -> tuple[list[Earlier], list[str]]:
+def parse_items(given: Sequence[Mapping[str, Any]]) -> tuple[list[Item], list[str]]:
     """Return items as messages in order, and the instructions among them.
 
     Raises:
@@ -146,7 +163,7 @@ def parse_items(given: Sequence[Mapping[str, Any]]) -> tuple[list[Earlier], list
     """
     if len(given) > _MOST_ITEMS:
         raise InvalidInput(f"input: at most {_MOST_ITEMS} items are taken.")
-    earlier: list[Earlier] = []
+    earlier: list[Item] = []
     instructions: list[str] = []
     for item in given:
         kind, role = item.get("type", "message"), item.get("role")
@@ -154,7 +171,7 @@ def parse_items(given: Sequence[Mapping[str, Any]]) -> tuple[list[Earlier], list
             _add_call(earlier, item)
         elif kind == "function_call_output":
             output = text_of(item.get("output"), "input")
-            earlier.append(Earlier("tool", output, call_id=str(item.get("call_id") or "")))
+            earlier.append(Item("tool", output, call_id=str(item.get("call_id") or "")))
         elif kind == "message" and role in {"system", "developer"}:
             instructions.append(text_of(item.get("content"), "input"))
         elif kind == "message" and role in {"user", "assistant"}:
@@ -164,14 +181,18 @@ def parse_items(given: Sequence[Mapping[str, Any]]) -> tuple[list[Earlier], list
     return earlier, instructions
 
 
-def _message(item: Mapping[str, Any]) -> Earlier:
-    text = text_of(item.get("content"), "input")
-    if item["role"] == "user" and not text.strip():
-        raise InvalidInput("input: a message is empty.")
-    return validated(lambda: Earlier(item["role"], text), "input")
+def _message(item: Mapping[str, Any]) -> Item:
+    is_users = item["role"] == "user"
+    text = text_of(item.get("content"), "input", or_files=is_users)
+    files = files_of(item.get("content"), "input") if is_users else ()
+    if is_users and not text.strip():
+        if not files:
+            raise InvalidInput("input: a message is empty.")
+        text = SEE_FILES
+    return Item(item["role"], text, files=files)
 
 
-def _add_call(earlier: list[Earlier], item: Mapping[str, Any]) -> None:
+def _add_call(earlier: list[Item], item: Mapping[str, Any]) -> None:
     """Add a call to the answer that made it: the one just before, or one without words."""
     call = validated(
         lambda: TurnCall(id=item.get("call_id"), tool=item.get("name"), arguments=item.get("arguments") or "{}"),
@@ -179,9 +200,9 @@ def _add_call(earlier: list[Earlier], item: Mapping[str, Any]) -> None:
     )
     last = earlier[-1] if earlier and earlier[-1].role == "assistant" else None
     if last is not None:
-        earlier[-1] = Earlier("assistant", last.text, (*last.tool_calls, call))
+        earlier[-1] = Item("assistant", last.text, (*last.tool_calls, call))
     else:
-        earlier.append(Earlier("assistant", "", (call,)))
+        earlier.append(Item("assistant", "", (call,)))
 
 
 # ── ids ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -351,10 +372,11 @@ def items_of(message: ChatMessage | Said) -> list[dict[str, Any]]:
         return made
     kind = "output_text" if message.role == "assistant" else "input_text"
     part = output_text(message.text) if kind == "output_text" else {"type": kind, "text": message.text}
+    files = [{"type": "input_file", "file_id": f"file-{one.hex}"} for one in message.attachments]
     status = {"queued": "in_progress", "answering": "in_progress", "waiting": "in_progress"}.get(
         getattr(message, "status", "answered"), "completed"
     )
-    item = {"id": item_id, "type": "message", "role": message.role, "status": status, "content": [part]}
+    item = {"id": item_id, "type": "message", "role": message.role, "status": status, "content": [part, *files]}
     return [item, *made]
 
 

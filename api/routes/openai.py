@@ -2,6 +2,8 @@
 request stands an ordinary task.
 """
 
+import itertools
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,18 +14,22 @@ from sqlalchemy import Connection
 
 from api.openai_wire.chat import ChatRequest, Chunks, completion
 from api.openai_wire.errors import PREFIX
+from api.openai_wire.files import InlineFile
 from api.openai_wire.parts import Segment, segments
 from api.routes.tasks import IdempotencyKey, ensure_free, ensure_own
-from core.errors import InvalidInput, NotFound, NotPermitted
+from core.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from core.json_text import dump_json
 from core.wakeup import wakeup
 from domain.agents import service as agents
 from domain.agents.schemas import Agent
+from domain.attachments import service as attachments
+from domain.attachments.schemas import AttachedFile
 from domain.client_tools import service as client_tools
 from domain.client_tools.schemas import ToolResult
+from domain.conversations import service as conversations
 from domain.tasks import service as tasks
 from domain.tasks.client_calls import WAITING, task_of
-from domain.tasks.schemas import SubmissionContext, Task, TaskDetail, TaskSubmission
+from domain.tasks.schemas import AttachedInput, SubmissionContext, Task, TaskDetail, TaskInput, TaskSubmission
 from domain.tenants.permissions import Reach
 from web.audience import Audience
 from web.auth import Needs, Principal
@@ -31,6 +37,7 @@ from web.feed import feed
 from web.following import Follower, until_ended
 from web.problems import problem
 from web.streams import EventStream, Write
+from web.uploads import keep_in_hand
 
 router = APIRouter(prefix=PREFIX, tags=["openai"], include_in_schema=False)
 
@@ -102,10 +109,29 @@ def _accept(caller: Principal, wanted: ChatRequest, key: str | None) -> tuple[Ta
     """Return the task that answers a request, and the step with which its answer begins: a new task, or the one whose
     tools' results the request brings.
     """
-    with caller.reading() as connection:
-        if results := wanted.results:
+    if results := wanted.results:
+        with caller.reading() as connection:
             return give_results(connection, caller, results, "messages")
-        return _submit(connection, caller, wanted, key), 0
+    wanted.ensure_possible()
+    files = keep_files(caller, [message.files for message in wanted.messages])
+    with caller.reading() as connection:
+        return _submit(connection, caller, wanted, wanted.as_input(files), key), 0
+
+
+def keep_files(caller: Principal, files: Sequence[Sequence[InlineFile]]) -> list[list[AttachedFile]]:
+    """Store the files of messages, a file that occurs again once. No transaction is open meanwhile.
+
+    Raises:
+        InvalidInput: a file is not taken, or the files of a message are too many or too large.
+    """
+    kept: dict[InlineFile, AttachedFile] = {}
+    for one in itertools.chain.from_iterable(files):
+        if one not in kept:
+            kept[one] = keep_in_hand(caller, one.content, one.name, one.media_type, only_location(caller))
+    found = [[kept[one] for one in theirs] for theirs in files]
+    for theirs in found:
+        attachments.ensure_fits(theirs)
+    return found
 
 
 def give_results(
@@ -147,8 +173,7 @@ def only_location(caller: Principal) -> UUID | None:
     return None if caller.reach.everywhere else next(iter(mine))
 
 
-def _submit(connection: Connection, caller: Principal, wanted: ChatRequest, key: str | None) -> Task:
-    given = wanted.as_input()
+def _submit(connection: Connection, caller: Principal, wanted: ChatRequest, given: TaskInput, key: str | None) -> Task:
     ensure_free(given.client_tools)
     context = SubmissionContext(
         user_id=caller.user_id,
@@ -158,9 +183,28 @@ def _submit(connection: Connection, caller: Principal, wanted: ChatRequest, key:
     )
     submission = TaskSubmission(agent=wanted.model, input=given, priority="high")
     try:
-        return tasks.submit(connection, submission, context, idempotency_key=key)
+        if isinstance(given, AttachedInput):
+            conversations.ensure_read(connection, wanted.model, given.attachments)
+        task = tasks.submit(connection, submission, context, idempotency_key=key)
     except NotFound as error:
         raise no_model(wanted.model) from error
+    if isinstance(given, AttachedInput):
+        _attach(connection, task, given)
+    return task
+
+
+def _attach(connection: Connection, task: Task, given: AttachedInput) -> None:
+    """Make the files of a request part of its task. If the task is an earlier one, of the same idempotency key, it has
+    its own.
+
+    Raises:
+        Conflict: the earlier request had other files.
+    """
+    mine, theirs = given.all_attachments(), AttachedInput.model_validate(task.input).all_attachments()
+    if [one.sha256 for one in mine] != [one.sha256 for one in theirs]:
+        raise Conflict("This idempotency key was used with other files. Use a new key for a new request.")
+    if mine == theirs:
+        attachments.send_with_task(connection, [one.id for one in mine], task.id)
 
 
 def no_model(model: str) -> NotFound:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Body
 from sqlalchemy import Connection
 
 from api.openai_wire.errors import PREFIX
 from api.openai_wire.responses import (
+    Item,
     Metadata,
     conversation_object,
     items_of,
@@ -18,7 +18,7 @@ from api.openai_wire.responses import (
     parse_items,
 )
 from api.routes.openai import only_location
-from api.routes.openai_responses import Order, PageSize, Writes
+from api.routes.openai_responses import Order, PageSize, Writes, with_files_kept
 from core.errors import InvalidInput, NotFound
 from core.wakeup import wakeup
 from domain.conversations import service as conversations
@@ -37,10 +37,11 @@ def create_conversation(
     caller: Writes, items: Annotated[list[dict[str, Any]] | None, Body()] = None, metadata: Labels = None
 ) -> dict[str, Any]:
     """Begin a conversation. Its agent is that of the first response."""
+    earlier = _earlier(caller, items or ())
     with caller.reading() as connection:
         context = SubmissionContext(user_id=caller.user_id, location_id=only_location(caller))
         begun = conversations.begin(connection, caller.org_id, NewConversation(), context, metadata=metadata)
-        _append(connection, caller, begun.id, items or ())
+        conversations.append(connection, caller.org_id, begun.id, earlier)
         return conversation_object(begun)
 
 
@@ -77,7 +78,9 @@ def add_items(
     """Add messages that were said elsewhere. Nothing answers them."""
     with caller.reading() as connection:
         found = _own(connection, caller, wire_conversation_id)
-        added = _append(connection, caller, found.id, items)
+    earlier = _earlier(caller, items)
+    with caller.reading() as connection:
+        added = conversations.append(connection, caller.org_id, found.id, earlier)
         said = conversations.said(connection, added)
     return page_of([item for one in said for item in items_of(one)], has_more=False)
 
@@ -109,15 +112,14 @@ def get_item(wire_conversation_id: str, wire_item_id: str, caller: Writes) -> di
     return items_of(message)[0]
 
 
-def _append(
-    connection: Connection, caller: Principal, conversation_id: UUID, items: Sequence[dict[str, Any]]
-) -> list[UUID]:
+def _earlier(caller: Principal, items: Sequence[dict[str, Any]]) -> list[Item]:
+    """Return items as messages, with their files stored."""
     earlier, instructions = parse_items(items)
     if instructions:
         raise InvalidInput("items: instructions are given with each response.")
     if problem := unmatched_call(earlier):
         raise InvalidInput(f"items: {problem}.")
-    return conversations.append(connection, caller.org_id, conversation_id, earlier)
+    return with_files_kept(caller, earlier)
 
 
 def _own(connection: Connection, caller: Principal, given: str) -> Conversation:

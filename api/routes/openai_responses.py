@@ -1,6 +1,7 @@
 """Responses on OpenAI's wire: each is an answer in a conversation, so that it can be followed, resumed and built on."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from api.openai_wire.errors import PREFIX
 from api.openai_wire.parts import Segment
 from api.openai_wire.response_stream import ResponseEvents, ResponseLines
 from api.openai_wire.responses import (
+    Item,
     ParsedInput,
     ResponseRequest,
     items_of,
@@ -20,7 +22,15 @@ from api.openai_wire.responses import (
     parse_response_id,
     response,
 )
-from api.routes.openai import follow_segment, give_results, no_model, only_location, read_segment, wait_for_segment
+from api.routes.openai import (
+    follow_segment,
+    give_results,
+    keep_files,
+    no_model,
+    only_location,
+    read_segment,
+    wait_for_segment,
+)
 from api.routes.tasks import IdempotencyKey, ensure_free
 from core.errors import Conflict, InvalidInput, NotFound
 from core.json_text import dump_json
@@ -150,7 +160,24 @@ def _accept_once(caller: Principal, wanted: ResponseRequest, key: str | None) ->
             return _Part(answer, first)
         if key is not None and (earlier := _earlier(connection, caller, key, wanted, asked)) is not None:
             return _Part(earlier, 0)
-        return _Part(_ask(connection, caller, wanted, asked, key), 0)
+        if not asked.has_files:
+            return _Part(_ask(connection, caller, wanted, asked, key), 0)
+    kept = _keep_files(caller, asked)
+    with caller.reading() as connection:
+        return _Part(_ask(connection, caller, wanted, kept, key), 0)
+
+
+def _keep_files(caller: Principal, asked: ParsedInput) -> ParsedInput:
+    """Return what is asked with its files stored."""
+    earlier = with_files_kept(caller, asked.earlier)
+    ((*files,),) = keep_files(caller, [asked.files])
+    return replace(asked, earlier=earlier, attachments=tuple(one.id for one in files))
+
+
+def with_files_kept(caller: Principal, items: Sequence[Item]) -> list[Item]:
+    """Return messages with their files stored."""
+    kept = keep_files(caller, [one.files for one in items])
+    return [replace(one, attachments=tuple(file.id for file in files)) for one, files in zip(items, kept, strict=True)]
 
 
 def _earlier(
@@ -165,7 +192,13 @@ def _earlier(
     if task is None:
         return None
     answer = conversations.answer_of_task(connection, task.id)
-    is_same = answer is not None and answer.options == wanted.options() and task.input["message"] == asked.message
+    files = [one["sha256"] for one in task.input.get("attachments") or ()]
+    is_same = (
+        answer is not None
+        and answer.options == wanted.options()
+        and task.input["message"] == asked.message
+        and files == [one.sha256 for one in asked.files]
+    )
     if answer is None or not is_same or task.user_id != caller.user_id:
         raise Conflict("This idempotency key was used for something else. Use a new key for a new request.")
     return answer
@@ -186,7 +219,11 @@ def _ask(
         conversation = conversations.begin(connection, caller.org_id, new, context, is_listed=False).id
     added = conversations.append(connection, caller.org_id, conversation, asked.earlier, parent)
     instructions = "\n\n".join(filter(None, [wanted.instructions, *asked.instructions]))
-    message = NewChatMessage(text=asked.message or "", context={"instructions": instructions} if instructions else {})
+    message = NewChatMessage(
+        text=asked.message or "",
+        context={"instructions": instructions} if instructions else {},
+        attachments=list(asked.attachments),
+    )
     asking = Asking(
         agent=wanted.model,
         parent=added[-1] if added else parent,

@@ -120,13 +120,14 @@ def set_head(connection: Connection, conversation_id: UUID, head: UUID, *, title
 _INSERT_MESSAGE = text("""
     INSERT INTO conversation_messages (id, org_id, conversation_id, position, parent_id, role, status, text, context,
                                        is_from_outside, is_untrusted, task_id, idempotency_key, options, tool_calls,
-                                       call_id)
+                                       call_id, attachments)
     VALUES (:id, :org, :conversation, :position, :parent, :role, :status, :text, CAST(:context AS jsonb), :outside,
-            :untrusted, :task, :key, CAST(:options AS jsonb), CAST(:tool_calls AS jsonb), :call)
+            :untrusted, :task, :key, CAST(:options AS jsonb), CAST(:tool_calls AS jsonb), :call,
+            CAST(:attachments AS uuid[]))
 """)
 _UNSET = {
     "text": "", "context": None, "outside": False, "untrusted": False, "task": None, "key": None, "options": None,
-    "tool_calls": None, "call": None,
+    "tool_calls": None, "call": None, "attachments": None,
 }  # fmt: skip
 
 
@@ -156,7 +157,8 @@ _BRANCH = """
 """
 _MESSAGE = """
     SELECT m.id, m.conversation_id, m.position, m.parent_id, m.role, m.status, m.text, m.context, m.is_from_outside,
-           m.task_id, m.error, m.billed_cost, m.created_at, m.ended_at, m.tool_calls, m.call_id, EXISTS (
+           m.task_id, m.error, m.billed_cost, m.created_at, m.ended_at, m.tool_calls, m.call_id,
+           coalesce(m.attachments, '{}') AS attachments, EXISTS (
                SELECT FROM branch b WHERE b.id = m.id) AS is_current, (
                SELECT f.rating FROM feedback f WHERE f.task_id = m.task_id ORDER BY f.given_at DESC LIMIT 1) AS rating
       FROM conversation_messages m WHERE m.conversation_id = :conversation
@@ -174,7 +176,8 @@ _NEXT = text(f"{_BRANCH} {_MESSAGE} AND {_IF_CURRENT} AND m.position > :after OR
 
 _NEW = text("""
     SELECT id, conversation_id, position, parent_id, role, status, text, context, is_from_outside, task_id, error,
-           billed_cost, created_at, ended_at, tool_calls, call_id, true AS is_current, NULL AS rating
+           billed_cost, created_at, ended_at, tool_calls, call_id, coalesce(attachments, '{}') AS attachments,
+           true AS is_current, NULL AS rating
       FROM conversation_messages WHERE id = :id
 """)
 
@@ -221,11 +224,11 @@ def next_messages(
 _HISTORY = text("""
     WITH RECURSIVE before AS (
         SELECT m.id, m.parent_id, m.role, m.text, m.is_from_outside, m.is_untrusted, m.tool_calls, m.call_id,
-               0 AS distance
+               m.attachments, 0 AS distance
           FROM conversation_messages m WHERE m.id = :message
          UNION ALL
         SELECT m.id, m.parent_id, m.role, m.text, m.is_from_outside, m.is_untrusted, m.tool_calls, m.call_id,
-               b.distance + 1
+               m.attachments, b.distance + 1
           FROM before b JOIN conversation_messages m ON m.id = b.parent_id
          WHERE b.distance <= :limit AND (b.distance < 2 OR NOT EXISTS (
                SELECT FROM conversation_summaries s WHERE s.message_id = b.id))
@@ -234,7 +237,8 @@ _HISTORY = text("""
            coalesce(s.text, b.text) AS text,
            s.message_id IS NULL AND b.is_from_outside AS is_from_outside,
            coalesce(s.is_untrusted, b.is_untrusted) AS is_untrusted,
-           CASE WHEN s.message_id IS NULL THEN b.tool_calls END AS tool_calls, b.call_id
+           CASE WHEN s.message_id IS NULL THEN b.tool_calls END AS tool_calls, b.call_id,
+           CASE WHEN s.message_id IS NULL THEN b.attachments END AS attachments
       FROM before b LEFT JOIN conversation_summaries s ON s.message_id = b.id
      WHERE b.distance > 1 ORDER BY b.distance
 """)
@@ -249,13 +253,17 @@ def before_answer(connection: Connection, answer: UUID, limit: int) -> list[Said
 
 def _all_said(result: CursorResult[Any]) -> list[Said]:
     return [
-        replace(one, tool_calls=tuple(TurnCall.model_validate(call) for call in one.tool_calls or ()))
+        replace(
+            one,
+            tool_calls=tuple(TurnCall.model_validate(call) for call in one.tool_calls or ()),
+            attachments=tuple(one.attachments or ()),
+        )
         for one in fetch_all(result, Said)
     ]
 
 
 _SAID = text("""
-    SELECT id, role, text, is_from_outside, is_untrusted, tool_calls, call_id
+    SELECT id, role, text, is_from_outside, is_untrusted, tool_calls, call_id, attachments
       FROM conversation_messages WHERE id = ANY(:ids)
 """)
 
@@ -329,14 +337,16 @@ def answer_of_task(connection: Connection, task: UUID) -> Answer | None:
 
 _ASKED_WITH = text("""
     WITH RECURSIVE asked AS (
-        SELECT m.id, m.parent_id, m.role, m.text, m.is_from_outside, m.is_untrusted, m.tool_calls, m.call_id, m.position
+        SELECT m.id, m.parent_id, m.role, m.text, m.is_from_outside, m.is_untrusted, m.tool_calls, m.call_id,
+               m.attachments, m.position
           FROM conversation_messages m WHERE m.id = :question
          UNION ALL
-        SELECT m.id, m.parent_id, m.role, m.text, m.is_from_outside, m.is_untrusted, m.tool_calls, m.call_id, m.position
+        SELECT m.id, m.parent_id, m.role, m.text, m.is_from_outside, m.is_untrusted, m.tool_calls, m.call_id,
+               m.attachments, m.position
           FROM asked a JOIN conversation_messages m ON m.id = a.parent_id
          WHERE m.task_id IS NULL
     )
-    SELECT id, role, text, is_from_outside, is_untrusted, tool_calls, call_id FROM asked ORDER BY position
+    SELECT id, role, text, is_from_outside, is_untrusted, tool_calls, call_id, attachments FROM asked ORDER BY position
 """)
 
 
@@ -365,6 +375,19 @@ def move_answer(connection: Connection, answer: Answer, conversation_id: UUID) -
     )
     connection.execute(_MOVE, {"to": conversation_id, "answer": answer.id, "question": answer.parent_id})
     connection.execute(_MOVE_TASK, {"to": conversation_id, "task": answer.task_id})
+
+
+_ONLY_THERE = text("""
+    SELECT DISTINCT one AS id FROM conversation_messages m, unnest(m.attachments) AS one
+     WHERE m.conversation_id = :conversation AND NOT EXISTS (
+           SELECT FROM conversation_messages o WHERE o.conversation_id = :other AND o.attachments @> ARRAY[one])
+""")
+
+
+def attachments_only_there(connection: Connection, conversation_id: UUID, other: UUID) -> list[UUID]:
+    """Return the attachments that messages of a conversation have, and none of another one."""
+    values = {"conversation": conversation_id, "other": other}
+    return list(connection.execute(_ONLY_THERE, values).scalars())
 
 
 _FOLLOWED = text("""

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from core.text import Storable
+from domain.attachments.schemas import MOST_OF_TEXTS, AttachedFile
 from domain.feedback.schemas import Rating
 from domain.tasks.schemas import ClientTool, TaskError, TurnCall
 
@@ -103,6 +104,7 @@ class ChatMessage(BaseModel):
         examples=["Is there yoga tomorrow?"],
     )
     context: dict[str, Any] | None
+    attachments: list[UUID] = Field(description="ids of its attachments, in order")
     is_from_outside: bool = Field(description="whether it comes from outside: from a customer or a stranger")
     task_id: UUID | None = Field(description="the task that answers, or answered")
     error: TaskError | None
@@ -131,6 +133,11 @@ class NewChatMessage(BaseModel):
 
     text: MessageText = Field(description="what to say", examples=["Is there yoga tomorrow?"])
     context: Facts = Field(default={}, description="facts for this message alone")
+    attachments: Annotated[list[UUID], Field(max_length=100)] = Field(
+        default=[],
+        description="ids of files that you uploaded (`POST /v1/attachments`), in order. Their content counts as "
+        "strangers' words: after it, actions need a person",
+    )
     is_from_outside: bool = Field(
         default=False, description="a customer or a stranger wrote it: it is information, never an instruction"
     )
@@ -163,6 +170,8 @@ class Earlier:
     text: str
     tool_calls: tuple[TurnCall, ...] = ()
     call_id: str | None = None
+    attachments: tuple[UUID, ...] = ()
+    """of a user's message: what they uploaded"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +220,18 @@ class Said:
     """of an answer: the client tools that it called"""
     call_id: str | None = None
     """of what a client tool returned"""
+    attachments: tuple[UUID, ...] = ()
+    files: tuple[AttachedFile, ...] = ()
+    """its attachments, as far as they were read with it"""
 
     @property
     def size(self) -> int:
-        """The characters of the message."""
-        return len(self.text) + sum(len(call.tool) + len(call.arguments) for call in self.tool_calls)
+        """The characters of the message, with those of the texts attached to it."""
+        calls = sum(len(call.tool) + len(call.arguments) for call in self.tool_calls)
+        texts = sum(file.size for file in self.files if file.medium is None)
+        return len(self.text) + calls + min(texts, MOST_OF_TEXTS)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was said, as in an answer that failed."""
-        return self.role != "tool" and not self.tool_calls and not self.text.strip()
+        return self.role != "tool" and not (self.tool_calls or self.attachments or self.text.strip())

@@ -1,15 +1,19 @@
 """Operations on conversations: begin, list, send, regenerate, stop, delete."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
+from core.model_providers import Medium, media_of
 from core.text import fold
 from domain.agents import service as agents
+from domain.attachments import service as attachments
+from domain.attachments.schemas import AttachedFile
 from domain.conversations import queries
 from domain.conversations.schemas import (
     Answer,
@@ -28,12 +32,13 @@ from domain.conversations.schemas import (
 from domain.conversations.titles import title_of
 from domain.conversations.window import Reading, divide
 from domain.tasks import service as tasks
-from domain.tasks.schemas import Priority, SubmissionContext, TaskInput, TaskSubmission
+from domain.tasks.schemas import AttachedInput, Priority, SubmissionContext, TaskInput, TaskSubmission
 
 _PRIORITY: Priority = "high"  # a person waits for the answer
 _BATCH = 100
 _FARTHEST = 200  # messages; those before are read by no agent unless they were summed up
 _PLAINLY = Asking()
+_CALLED: dict[Medium, str] = {"image": "images", "pdf": "PDF"}
 
 
 def begin(
@@ -161,6 +166,7 @@ def send(
     Raises:
         NotFound: there is no such conversation, or no such message to edit.
         Conflict: no agent was chosen or it is switched off, or the key was used for another message.
+        InvalidInput: the attachments are too many or too large, or the agent's model cannot read one.
     """
     position = _lock(connection, conversation_id, 2)
     if idempotency_key is not None:
@@ -180,14 +186,16 @@ def send(
     queries.insert_message(connection, {
         "id": message_id, "org": org, "conversation": conversation_id, "position": position - 1, "parent": parent,
         "role": "user", "status": "sent", "text": wanted.text, "context": wanted.context,
-        "outside": wanted.is_from_outside, "untrusted": wanted.is_from_outside, "key": idempotency_key,
+        "outside": wanted.is_from_outside, "untrusted": wanted.is_from_outside or bool(wanted.attachments),
+        "key": idempotency_key, "attachments": wanted.attachments or None,
     })  # fmt: skip
+    attachments.send(connection, wanted.attachments, context.user_id, conversation_id, conversation.location_id)
     answer = _ask(connection, org, conversation, message_id, wanted, context, position, asking)
     return Sent(message=queries.new_message(connection, message_id), answer=queries.new_message(connection, answer))
 
 
 def _sent_before(connection: Connection, earlier: ChatMessage, wanted: NewChatMessage) -> Sent:
-    if earlier.text != wanted.text:
+    if (earlier.text, earlier.attachments) != (wanted.text, wanted.attachments):
         raise Conflict("This idempotency key was used for a different message. Use a new key for a new message.")
     return Sent(message=earlier, answer=queries.first_answer(connection, earlier.conversation_id, earlier.id))
 
@@ -213,6 +221,8 @@ def _ask(
     agent = asking.agent or conversation.agent
     if agent is None:
         raise Conflict("This conversation has no agent yet. Set `agent` with PATCH.")
+    files = attachments.files(connection, asked.attachments)
+    ensure_read(connection, agent, files)
     answer = new_id()
     queries.insert_message(connection, {
         "id": answer, "org": org, "conversation": conversation.id, "position": position, "parent": message_id,
@@ -221,14 +231,13 @@ def _ask(
     facts: dict[str, Any] = conversation.context | asked.context
     if conversation.preferences:
         facts["preferences"] = conversation.preferences
+    given: dict[str, Any] = {
+        "message": asked.text, "context": facts, "is_from_outside": asked.is_from_outside,
+        "client_tools": asking.client_tools,
+    }  # fmt: skip
     submission = TaskSubmission(
         agent=agent,
-        input=TaskInput(
-            message=asked.text,
-            context=facts,
-            is_from_outside=asked.is_from_outside,
-            client_tools=asking.client_tools,
-        ),
+        input=AttachedInput(**given, attachments=files) if files else TaskInput(**given),
         priority=_PRIORITY,
         concurrency_key=None if asking.may_overtake else f"conversation:{conversation.id}",
         contact=conversation.contact,
@@ -243,6 +252,19 @@ def _ask(
     return answer
 
 
+def ensure_read(connection: Connection, agent: str, files: Sequence[AttachedFile]) -> None:
+    """Raise InvalidInput if the model of an agent cannot read one of these files; the message names agents that can."""
+    media = {file.medium for file in files if file.medium is not None}
+    model = agents.get_agent(connection, agent).model if media else ""
+    for medium in sorted(media):
+        if media_of(model).tokens(medium) is None:
+            able = [one.slug for one in agents.list_agents(connection) if media_of(one.model).tokens(medium)]
+            those = (
+                f"Agents here whose model does: {', '.join(able)}." if able else "No agent here has a model that does."
+            )
+            raise InvalidInput(f"The model of {agent}, {model}, does not read {_CALLED[medium]}. {those}")
+
+
 def append(
     connection: Connection, org: UUID, conversation_id: UUID, earlier: Sequence[Earlier], after: UUID | None = None
 ) -> list[UUID]:
@@ -250,21 +272,25 @@ def append(
     answers them. Return their ids.
 
     Raises:
-        NotFound: there is no such conversation.
+        NotFound: there is no such conversation, or no such attachment of its user.
+        InvalidInput: the attachments of a message are too many or too large.
     """
     if not earlier:
         return []
     position = _lock(connection, conversation_id, len(earlier)) - len(earlier)
-    parent = after or _bare(connection, conversation_id).head
+    conversation = _bare(connection, conversation_id)
+    parent = after or conversation.head
     ids = []
     for said in earlier:
+        attachments.send(connection, said.attachments, conversation.user_id, conversation_id, conversation.location_id)
         ids.append(new_id())
         position += 1
         queries.insert_message(connection, {
             "id": ids[-1], "org": org, "conversation": conversation_id, "position": position, "parent": parent,
             "role": said.role, "status": "sent" if said.role == "user" else "answered", "text": said.text,
             # The caller cannot know what an answer was based on.
-            "untrusted": said.role != "user", "call": said.call_id,
+            "untrusted": said.role != "user" or bool(said.attachments), "call": said.call_id,
+            "attachments": list(said.attachments) or None,
             "tool_calls": [call.model_dump() for call in said.tool_calls],
         })  # fmt: skip
         parent = ids[-1]
@@ -303,6 +329,8 @@ def delete_answer(connection: Connection, org: UUID, answer: Answer) -> None:
     context = SubmissionContext(user_id=answer.user_id, location_id=answer.location_id)
     grave = begin(connection, org, NewConversation(), context, is_listed=False)
     queries.move_answer(connection, answer, grave.id)
+    moved = queries.attachments_only_there(connection, grave.id, answer.conversation_id)
+    attachments.move(connection, moved, grave.id)
     delete(connection, grave.id)
 
 
@@ -322,7 +350,10 @@ def regenerate(
     if old.status in {"queued", "answering", "waiting"}:
         raise Conflict("This answer is still being given. Stop it first.")
     asked = get_message(connection, conversation_id, old.parent_id)
-    again = NewChatMessage(text=asked.text, context=asked.context or {}, is_from_outside=asked.is_from_outside)
+    again = NewChatMessage(
+        text=asked.text, context=asked.context or {}, is_from_outside=asked.is_from_outside,
+        attachments=asked.attachments,
+    )  # fmt: skip
     answer = _ask(connection, org, _bare(connection, conversation_id), asked.id, again, context, position)
     return queries.new_message(connection, answer)
 
@@ -369,7 +400,19 @@ def purge_deleted(connection: Connection) -> int:
 
 def history(connection: Connection, answer: UUID) -> Reading:
     """Return the earlier messages of which the agent reads before it answers, as they are or summed up."""
-    return divide(queries.before_answer(connection, answer, _FARTHEST))
+    return divide(_with_files(connection, queries.before_answer(connection, answer, _FARTHEST)))
+
+
+def _with_files(connection: Connection, messages: Sequence[Said]) -> list[Said]:
+    """Return messages with what there is to know of their attachments."""
+    wanted = [one for message in messages for one in message.attachments]
+    known = {file.id: file for file in attachments.files(connection, wanted)}
+    return [
+        replace(message, files=tuple(known[one] for one in message.attachments if one in known))
+        if message.attachments
+        else message
+        for message in messages
+    ]
 
 
 def summary(connection: Connection, message_id: UUID) -> Said | None:
@@ -384,5 +427,5 @@ def keep_summary(connection: Connection, made: Said) -> None:
 
 def said(connection: Connection, ids: list[UUID]) -> list[Said]:
     """Return messages by their ids, in the order of the ids; those that were deleted are left out."""
-    found = {message.id: message for message in queries.said(connection, ids)}
+    found = {message.id: message for message in _with_files(connection, queries.said(connection, ids))}
     return [found[one] for one in ids if one in found]

@@ -13,6 +13,7 @@ from core.clock import Moment
 from core.ids import new_id
 from core.text import Storable
 from domain.agents.schemas import Mode
+from domain.attachments.schemas import AttachedFile
 from domain.feedback.schemas import Feedback
 
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]
@@ -165,6 +166,36 @@ class TaskInput(BaseModel):
         if len(names) != len(set(names)):
             raise ValueError("client_tools: two tools have the same name")
         return self
+
+
+class AttachedTurn(Turn):
+    """Something that was said before, with its attachments."""
+
+    attachments: list[AttachedFile] = []
+
+
+class AttachedInput(TaskInput):
+    """What the agent is asked, with attachments of the message or of those before it. Not for callers of the API: who
+    makes one has checked that the attachments are the caller's. Attachments are untrusted content.
+    """
+
+    attachments: list[AttachedFile] = []
+    # A list is invariant to mypy; this one is only read.
+    history: list[AttachedTurn] = []  # type: ignore[assignment]
+
+    @property
+    def has_attachments(self) -> bool:
+        """Whether the message, or one before it, has any."""
+        return bool(self.all_attachments())
+
+    def all_attachments(self) -> list[AttachedFile]:
+        """Return the attachments of the message and of those before it."""
+        return [*self.attachments, *(file for turn in self.history for file in turn.attachments)]
+
+    def without_attachments(self) -> TaskInput:
+        """Return the same as what any caller could have sent."""
+        turn = {"attachments"}
+        return TaskInput.model_validate(self.model_dump(exclude={"attachments": True, "history": {"__all__": turn}}))
 
 
 class TaskSubmission(BaseModel):

@@ -24,6 +24,7 @@ from domain.tasks.schemas import (
     ENDED,
     AgentState,
     AgentStatistics,
+    AttachedInput,
     BulkOutcome,
     BulkReplay,
     BulkRequest,
@@ -378,7 +379,7 @@ def _replay(
 ) -> Task:
     submission = TaskSubmission(
         agent=changes.agent or original.agent,
-        input=changes.input or TaskInput.model_validate(original.input),
+        input=changes.input or _input_of(original),
         priority=changes.priority or original.priority,
         concurrency_key=changes.concurrency_key or _own_key(original),
         contact=original.contact,
@@ -451,6 +452,12 @@ def retry_many(connection: Connection, request: BulkRetry) -> BulkOutcome:
     """
     requeue = functools.partial(queries.requeue_ended, now=request.now)
     return _do_to_many(connection, request, _ENDED_BADLY, requeue)
+
+
+def _input_of(original: Original) -> TaskInput:
+    """Return what was asked. Attachments stay those of the original, and are read for as long as it is kept."""
+    asked = AttachedInput.model_validate(original.input)
+    return asked if asked.has_attachments else asked.without_attachments()
 
 
 def replay_many(

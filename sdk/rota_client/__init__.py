@@ -29,6 +29,7 @@ from rota_client.errors import (
 )
 from rota_client.models import (
     Approval,
+    Attachment,
     Attempt,
     ClientTool,
     Conversation,
@@ -54,6 +55,7 @@ __all__ = [
     "Approval",
     "AsyncRota",
     "AsyncStream",
+    "Attachment",
     "Attempt",
     "Call",
     "ClientTool",

@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from rota_client.models import (
     Approval,
+    Attachment,
     ClientTool,
     Conversation,
     EventPage,
@@ -53,6 +54,8 @@ class Call(Generic[T]):
     """turns the JSON of the response into what the caller gets"""
     params: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
+    content: bytes | None = None
+    """a body that is a file, instead of JSON"""
     headers: Mapping[str, str] = field(default_factory=dict)
     is_repeatable: bool = False
     """whether sending it twice does no more than sending it once"""
@@ -378,6 +381,7 @@ def say(
     text: str,
     *,
     context: Mapping[str, Any] | None = None,
+    attachments: Sequence[Attachment | Id] = (),
     is_from_outside: bool = False,
     edits: Message | Id | None = None,
     replaces_pending: bool = False,
@@ -385,17 +389,47 @@ def say(
 ) -> Call[Sent]:
     """Send a message. Pass the result to `follow` to hear the answer, or to `wait` for its end.
 
+    `attachments` are what `upload` returned, or their ids. Their content counts as strangers' words.
+
     With `edits` it replaces an earlier message of the user, and a new branch begins. With `replaces_pending`, what is
     being answered is stopped; without it the message waits for its turn.
     """
     body = {
         "text": text,
         "context": context,
+        "attachments": [_id(one) for one in attachments],
         "is_from_outside": is_from_outside or None,
         "edits": edits.id if isinstance(edits, Message) else edits,
         "replaces_pending": replaces_pending or None,
     }
     return _post(f"{path_of_conversation(conversation)}/messages", Sent, body, key=idempotency_key or _new_key())
+
+
+def upload(
+    content: bytes, name: str, *, media_type: str = "application/octet-stream", location: str | None = None
+) -> Call[Attachment]:
+    """Upload a file to send with a message: text, CSV, Markdown, JSON, an image or a PDF. Without a `media_type`, the
+    content and the name say what it is. A file that is not sent within a day is deleted.
+    """
+    return Call(
+        "POST",
+        "/v1/attachments",
+        Attachment.model_validate,
+        params=_set({"name": name, "location": location}),
+        content=content,
+        headers={"content-type": media_type},
+        is_repeatable=True,  # what a lost response leaves is deleted within a day
+    )
+
+
+def attachment(attachment: Attachment | Id) -> Call[Attachment]:
+    """Return an attachment, with an address from which it can be downloaded for some minutes."""
+    return _get(f"/v1/attachments/{quote(_id(attachment), safe='')}", Attachment)
+
+
+def delete_attachment(attachment: Attachment | Id) -> Call[None]:
+    """Delete an attachment and its content."""
+    return Call("DELETE", f"/v1/attachments/{quote(_id(attachment), safe='')}", _nothing)
 
 
 def edit(message: Message, text: str) -> Call[Sent]:
@@ -500,7 +534,7 @@ def _approval(approval: ApprovalRef) -> str:
     return f"/v1/approvals/{quote(_id(approval), safe='')}"
 
 
-def _id(thing: Task | Conversation | Approval | Id) -> str:
+def _id(thing: Task | Conversation | Approval | Attachment | Id) -> str:
     return str(thing) if isinstance(thing, UUID | str) else str(thing.id)
 
 

@@ -127,6 +127,9 @@ class Rota:
 
     begin = _sends(calls.begin)
     say = _sends(calls.say)
+    upload = _sends(calls.upload)
+    attachment = _sends(calls.attachment)
+    delete_attachment = _sends(calls.delete_attachment)
     edit = _sends(calls.edit)
     regenerate = _sends(calls.regenerate)
     rate = _sends(calls.rate)

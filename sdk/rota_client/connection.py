@@ -35,6 +35,7 @@ class Connection:
             "url": call.path,
             "params": dict(call.params),
             "json": call.body,
+            "content": call.content,
             "headers": dict(call.headers),
             "timeout": httpx2.Timeout(self.timeout, read=self.timeout + call.waits),
         }

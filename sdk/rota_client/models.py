@@ -333,6 +333,8 @@ class Message(Model):
     text: str
     """of an answer: empty until it ends"""
     context: dict[str, Any] | None
+    attachments: list[UUID]
+    """ids of its attachments, in order"""
     is_from_outside: bool
     task_id: UUID | None
     """the task that answers"""
@@ -348,6 +350,27 @@ class Message(Model):
     """whether it is on the branch that the conversation goes on from"""
     created_at: datetime
     ended_at: datetime | None
+
+
+class Attachment(Model):
+    """A file that a user uploaded."""
+
+    id: UUID
+    name: str
+    media_type: str
+    size: int
+    """bytes"""
+    pages: int | None
+    """of a PDF"""
+    sha256: str
+    user_id: UUID
+    location_id: UUID | None
+    conversation_id: UUID | None
+    """in which it was sent; None until then"""
+    created_at: datetime
+    address: str
+    """path on the API's server from which anybody can download it, until `address_expires_at`"""
+    address_expires_at: datetime
 
 
 class Sent(Model):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import typer
 from cli.main import app
 from core.ids import new_id
 from core.settings import ROOT
+from tests.support.files import CSV
 from tests.support.installation import Installation
 from tests.support.servers import wait_until
 
@@ -391,3 +393,20 @@ def test_who_talks_with_a_paused_agent_hears_why_it_is_silent(rota: Installation
     process.wait(30)
     process.stdout.close()
     process.stderr.close() if process.stderr else None
+
+
+def test_files_are_attached_to_messages(rota: Installation, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.csv"
+    prices.write_bytes(CSV)
+    typed = f"What is this?\n/attach {prices}\n/attach {tmp_path}/none\nAnd this?\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "chat", "--attach", str(prices)],
+        cwd=ROOT, text=True, input=typed, capture_output=True, timeout=60, check=False, env=rota.speaking,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("prices.csv, 27 bytes: goes with the next message") == 2
+    assert "none cannot be read" in done.stdout
+    latest = rota.http.get("/v1/conversations").json()["conversations"][0]["id"]
+    told = rota.http.get(f"/v1/conversations/{latest}/messages").json()["messages"]
+    assert [len(one["attachments"]) for one in told] == [1, 0, 1, 0]
+    assert "cannot be read" in rota.run("chat", "--attach", str(tmp_path / "none"), check=False).stderr

@@ -1,17 +1,21 @@
 """One suite over all providers and both manners of asking, through the real SDKs and real HTTP."""
 
+import base64
 import threading
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from agents.interrupt import Interrupt
-from agents.llm.base import AssistantMessage, TextDelta, ToolCall, ToolMessage, UserMessage
+from agents.llm.base import AssistantMessage, MediaPart, TextDelta, ToolCall, ToolMessage, UserMessage
 from agents.llm.errors import ModelError
+from core.ids import new_id
 from core.model_providers import ProviderName
 from tests.contract.conftest import Line, MakeLine
 from tests.support.dialects import dialect_of
+from tests.support.files import PDF, PNG
 from tests.support.models import Canned, Parrot
 
 ASKED = UserMessage(text="Can you book Ana Torres into Thursday's spin class?")
@@ -47,6 +51,40 @@ def test_without_tools_there_is_an_answer_in_the_language_asked(line: Line) -> N
     assert (english.stop_reason, spanish.stop_reason) == ("end", "end")
     assert english.message.text.startswith("[Rehearsal]")
     assert spanish.message.text.startswith("[Ensayo]")
+
+
+_MEDIA = [
+    MediaPart(id=new_id(), name="p.png", media_type="image/png", medium="image", pages=1, sha256="d", content=PNG),
+    MediaPart(id=new_id(), name="t.pdf", media_type="application/pdf", medium="pdf", pages=1, sha256="d", content=PDF),
+]
+_IMAGE, _PDF = (base64.b64encode(content).decode() for content in (PNG, PDF))
+_SENT: dict[ProviderName, list[Any]] = {
+    "anthropic": [
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": _IMAGE}},
+        {"type": "document", "title": "t.pdf",
+         "source": {"type": "base64", "media_type": "application/pdf", "data": _PDF}},
+        {"type": "text", "text": "Who are you?"},
+    ],
+    "openai": [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_IMAGE}"}},
+        {"type": "file", "file": {"filename": "t.pdf", "file_data": f"data:application/pdf;base64,{_PDF}"}},
+        {"type": "text", "text": "Who are you?"},
+    ],
+}  # fmt: skip
+
+
+def test_images_and_pdf_are_sent_in_the_providers_own_form(
+    parrot: tuple[Parrot, str], line_to: MakeLine, provider: ProviderName
+) -> None:
+    bird, url = parrot
+    bird.answers = [Canned(body=dialect_of(provider).cached())]
+    line_to(provider, "complete", url).ask(tools=[], messages=[UserMessage(text="Who are you?", media=_MEDIA)])
+    assert [one for one in bird.asked[0]["messages"] if one["role"] == "user"][-1]["content"] == _SENT[provider]
+
+
+def test_a_message_with_images_and_pdf_is_answered(line: Line) -> None:
+    reply = line.ask(tools=[], messages=[UserMessage(text="Who are you?", media=_MEDIA)])
+    assert reply.message.text.startswith("[Rehearsal]")
 
 
 def test_what_is_streamed_is_what_is_said(provider: ProviderName, rehearsal: str, line: Line) -> None:

@@ -18,7 +18,7 @@ from tests.support.factories import make_organisation
 def config(home: Path) -> Iterator[Settings]:
     """A migrated database and a Valkey, and this process pointed at them."""
     with servers.postgres(home / "pg") as postgres, servers.valkey(home / "valkey") as valkey:
-        yield servers.configure(postgres, valkey.url())
+        yield servers.configure(postgres, valkey.url(), home / "blobs")
         engines.dispose_engines()
 
 

@@ -41,6 +41,7 @@ from rota_client import (
 )
 from tests.support.desk import Desk
 from tests.support.factories import change_agent, dispatch, make_key, make_location, make_organisation
+from tests.support.files import CSV, PNG
 from tests.support.models import Parrot, Talker, asking, saying
 from tests.support.servers import SECRET_KEY, configured, serving
 from workers.words import RedisSink
@@ -400,6 +401,26 @@ def test_an_action_is_rejected_with_a_reason(house: House, asked: Task) -> None:
 
 
 # ── conversations ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_files_are_uploaded_sent_and_deleted(talking: House) -> None:
+    talking.model.answers = [["Twelve."]]
+    talking.model.let_through()
+    made = talking.rota.upload(CSV, "prices.csv")
+    also = talking.run(lambda rota: rota.upload(PNG, "p.png", media_type="image/png"))
+    talk = talking.rota.begin(AGENT)
+    sent = talking.rota.say(talk, "What does yoga cost?", attachments=[made, str(also.id)])
+    assert sent.message.attachments == [made.id, also.id]
+    talking.work()
+    assert talking.rota.wait(sent, timeout=30).answer == "Twelve."
+    found = talking.rota.attachment(also)
+    assert (found.media_type, found.conversation_id) == ("image/png", talk.id)
+    assert talking.rota.http.get(found.address).content == PNG
+    talking.rota.delete_attachment(also)
+    with pytest.raises(NotFound):
+        talking.rota.attachment(also.id)
+    with pytest.raises(InvalidRequest, match="not text"):
+        talking.rota.upload(b"a\x00", "a.txt")
 
 
 def test_a_conversation_is_held(talking: House) -> None:

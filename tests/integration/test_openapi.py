@@ -227,6 +227,11 @@ def requests(description: Json, method: str, operation: Json) -> Iterator[Json]:
     if "requestBody" not in operation:
         yield from ({}, {"headers": no_key}, {"params": {"limit": "0", "month": "x", "status": "x", "before": "x"}})
         return
+    if "application/octet-stream" in operation["requestBody"]["content"]:
+        for content in (b"words", b"", b"\xff\xfe", b"x" * 10_000_001):
+            yield {"content": content, "params": {"name": "a.txt"}}
+        yield from ({}, {"content": b"words", "params": {"name": "a.txt"}, "headers": no_key})
+        return
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     whole = body_for(description, schema, whole=True)
     yield {"json": body_for(description, schema, whole=False)}

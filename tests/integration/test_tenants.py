@@ -46,7 +46,8 @@ from tests.support.servers import SECRET_KEY, serving
 from tests.support.tools import use
 from web.auth import Needs
 
-APP = frozenset({"/", "/health", "/health/ready", "/metrics"})
+# An address of a file is itself what gives the right to read it.
+APP = frozenset({"/", "/health", "/health/ready", "/metrics", "/blobs/{token}"})
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ NAMING: dict[str, Any] = {
     "receive": {"contact": "{contact_id}", "channel": "email", "body": "x"},
     "begin_conversation": {"agent": "support-assistant", "contact": "{contact_id}"},
     "create_response": {"model": "support-assistant", "input": "x", "previous_response_id": "{response_id}"},
-    "send_message": {"text": "x", "edits": "{answer_id}"},
+    "send_message": {"text": "x", "edits": "{answer_id}", "attachments": ["{attachment_id}"]},
     **{verb: {"filter": {"ids": ["{task_id}"]}} for verb in ("cancel_tasks", "retry_tasks", "replay_tasks")},
     "put_schedule": {
         "name": "x", "times": {"kind": "interval", "every": 60},

@@ -87,6 +87,8 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     talk = post("/v1/conversations", {"agent": "support-assistant", "title": MARK, "context": {"fact": MARK}})
     ids["conversation_id"] = talk["id"]
     ids["answer_id"] = post(f"/v1/conversations/{talk['id']}/messages", {"text": MARK})["answer"]["id"]
+    named = {"name": f"{MARK}.txt"}
+    ids["attachment_id"] = client.post("/v1/attachments", params=named, content=MARK.encode()).json()["id"]
     ids["response_id"] = f"resp_{UUID(ids['answer_id']).hex}"
     ids["wire_conversation_id"] = f"conv_{UUID(ids['conversation_id']).hex}"
     ids["wire_item_id"] = f"msg_{UUID(ids['answer_id']).hex}"

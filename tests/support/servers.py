@@ -118,7 +118,7 @@ def _is_up(url: str) -> bool:
         return False
 
 
-def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
+def configure(postgres_server: EmbeddedPostgres, redis_url: str, blobs: Path) -> Settings:
     """Point this process at the servers, and migrate the database."""
     os.environ |= {
         "DATABASE_URL": postgres_server.url(engines.APP),
@@ -127,6 +127,7 @@ def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
         "REDIS_URL": redis_url,
         "ROTA_SECRET_KEY": SECRET_KEY,
         "ROTA_DATABASE_POOL_SIZE": "30",
+        "ROTA_BLOBS_URL": blobs.as_uri(),
     }
     settings.cache_clear()
     migrate(settings())
@@ -137,6 +138,7 @@ def configure(postgres_server: EmbeddedPostgres, redis_url: str) -> Settings:
 def configured(**changes: str) -> Iterator[Settings]:
     """This process with other settings, by the names of their environment variables without the prefix."""
     variables = {f"ROTA_{name.upper()}": value for name, value in changes.items()}
+    before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ |= variables
     settings.cache_clear()
     reset_limits()
@@ -145,5 +147,6 @@ def configured(**changes: str) -> Iterator[Settings]:
     finally:
         for name in variables:
             del os.environ[name]
+        os.environ |= before
         settings.cache_clear()
         reset_limits()

@@ -18,8 +18,9 @@ TASK: dict[str, Any] = {
 
 MESSAGE: dict[str, Any] = {
     "id": USER_ID, "conversation_id": USER_ID, "position": 1, "parent_id": None, "role": "user", "status": "sent",
-    "text": "Yoga?", "context": None, "is_from_outside": False, "task_id": None, "error": None, "billed_cost": "0",
-    "rating": None, "is_current": True, "tool_calls": None, "call_id": None, "created_at": AT, "ended_at": None,
+    "text": "Yoga?", "context": None, "attachments": [], "is_from_outside": False, "task_id": None, "error": None,
+    "billed_cost": "0", "rating": None, "is_current": True, "tool_calls": None, "call_id": None, "created_at": AT,
+    "ended_at": None,
 }  # fmt: skip
 
 APPROVAL: dict[str, Any] = {

@@ -16,6 +16,7 @@ from standardwebhooks import Webhook
 
 import rota_client
 from domain.approvals.schemas import Approval, Rationale
+from domain.attachments.schemas import Attachment
 from domain.client_tools.schemas import ToolResult
 from domain.conversations.schemas import ChatMessage, Conversation, NewChatMessage, NewConversation, Sent
 from domain.dispatch.schemas import Why
@@ -79,6 +80,7 @@ def test_every_field_that_the_api_takes_can_be_given(
         (models.Rationale, Rationale),
         (models.Conversation, Conversation),
         (models.Message, ChatMessage),
+        (models.Attachment, Attachment),
         (models.Sent, Sent),
         (models.EventPage, EventPage),
         (models.Turn, Turn),

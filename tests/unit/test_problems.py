@@ -19,7 +19,7 @@ from web import problems
 
 app = FastAPI(redirect_slashes=False)
 problems.install(app)
-app.add_middleware(problems.LimitBodies, most=100)
+app.add_middleware(problems.LimitBodies, most=lambda _: 100)
 ERRORS: dict[str, Exception] = {}
 
 

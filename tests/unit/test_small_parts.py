@@ -276,7 +276,10 @@ def test_a_list_may_be_written_plainly(monkeypatch: pytest.MonkeyPatch, written:
     assert load_settings().tools == read
 
 
-_ANYTHING = {"api_host", "secret_key", *(f"{name}_api_key" for name in PROVIDERS)}  # every text is one
+# Every text is one.
+_ANYTHING = {
+    "api_host", "secret_key", "blobs_access_key", "blobs_secret_key", *(f"{name}_api_key" for name in PROVIDERS),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - _ANYTHING))

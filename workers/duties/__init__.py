@@ -120,6 +120,18 @@ _PLATFORM = (
         "the words of a conversation that was deleted are deleted",
         pruning.purge_conversations,
     ),
+    Duty(
+        "remove-blobs",
+        timedelta(seconds=5),
+        "a file that was deleted is deleted from its storage",
+        pruning.remove_blobs,
+    ),
+    Duty(
+        "forget-uploads",
+        timedelta(minutes=10),
+        "a file that was uploaded and not sent is kept for a day",
+        pruning.forget_uploads,
+    ),
     Duty("forget-events", timedelta(minutes=10), "events are kept for a day, or as long as set", pruning.forget_events),
     Duty("forget-runs", timedelta(hours=1), "runs of schedules are kept for three months", pruning.forget_runs),
     Duty("forget-trees", timedelta(hours=1), "counts of task trees go with their last task", pruning.forget_trees),

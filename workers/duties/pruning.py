@@ -5,10 +5,12 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
+from core.blobs.store import blob_store
 from core.db import system_transaction
 from core.duties import in_batches
 from core.settings import settings
 from domain.approvals import service as approvals
+from domain.attachments import service as attachments
 from domain.conversations import service as conversations
 from domain.events import service as events
 from domain.pacing import service as pacing
@@ -41,6 +43,29 @@ def forget_events() -> None:
 def purge_conversations() -> None:
     """Delete the words of conversations that were deleted."""
     _prune("deleted conversations", conversations.purge_deleted)
+
+
+def forget_uploads() -> None:
+    """Delete attachments that were not sent within a day."""
+    _prune("deleted attachments that were not sent", attachments.delete_unsent)
+
+
+def remove_blobs() -> None:
+    """Delete the blobs that no attachment refers to any more. If the storage does not answer, the rest is deleted at
+    the next time.
+    """
+    in_batches("deleted blobs", _remove_some)
+
+
+def _remove_some() -> int:
+    with system_transaction() as connection:
+        keys = attachments.removals(connection)
+    for key in keys:
+        blob_store().delete(key)
+    if keys:
+        with system_transaction() as connection:
+            attachments.note_removed(connection, keys)
+    return len(keys)
 
 
 def forget_runs() -> None:

@@ -1,0 +1,3 @@
+"""Attachments: files that users send with messages. Rows here, bytes in the blob store."""
+
+TABLES = ("attachments", "blob_removals")
