@@ -285,7 +285,10 @@ class Conversation(Model):
     agent: str
     title: str
     session: str | None
-    user_id: UUID
+    user_id: UUID | None
+    """null for a visitor's"""
+    visitor_id: UUID | None
+    """the visitor who began it; null for a user's"""
     contact: UUID | None
     location_id: UUID | None
     context: dict[str, Any]

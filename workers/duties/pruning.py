@@ -15,6 +15,7 @@ from domain.pacing import service as pacing
 from domain.replies import service as replies
 from domain.schedules import service as schedules
 from domain.tasks import service as tasks
+from domain.visitors import service as visitors
 from domain.workers import service as workers
 
 _WORKERS_KEPT = timedelta(days=1)
@@ -41,6 +42,20 @@ def forget_events() -> None:
 def purge_conversations() -> None:
     """Delete the words of conversations that were deleted."""
     _prune("deleted conversations", conversations.purge_deleted)
+
+
+def forget_visitors() -> None:
+    """Delete visitors whose tokens expired long ago, with their conversations, and the counts of past days."""
+    kept = settings().keep_visitors
+
+    def batch(connection: Connection) -> int:
+        gone = visitors.long_expired(connection, kept)
+        conversations.delete_of_visitors(connection, gone)
+        return visitors.delete(connection, gone)
+
+    _prune("deleted visitors", batch)
+    with system_transaction() as connection:
+        visitors.forget_days(connection)
 
 
 def forget_runs() -> None:
