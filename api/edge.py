@@ -128,7 +128,7 @@ class CrossOrigin:
         self._visitors = _cross_origin(app, ["*"])
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        is_visitors = scope["type"] == "http" and is_for_visitors(scope)
+        is_visitors = scope["type"] == "http" and is_for_visitors(scope) and _values(scope, b"origin")
         await (self._visitors if is_visitors else self._others)(scope, receive, send)
 
 

@@ -605,7 +605,8 @@ def test_an_answer_that_fails_is_told_of_in_plain_words(site: Site) -> None:
 
 def test_a_visitor_hears_the_same_over_socketio_and_may_follow_nothing_else(spoken: Site) -> None:
     spoken.talker.answers = [["Yes, ", "at ", "nine."]]
-    visitor, other = spoken.visitor(), spoken.visitor()
+    made = spoken.make_key(origins=[])  # this client names the API's own
+    visitor, other = spoken.visitor(made), spoken.visitor(made)
     talk, theirs = visitor.begin(), other.begin()
     with connected(spoken.url, visitor.token, subscribe={"conversation": talk}) as caller:
         caller.until("ready")
@@ -621,7 +622,7 @@ def test_a_visitor_hears_the_same_over_socketio_and_may_follow_nothing_else(spok
             ("subscribe", {"task": str(new_id())}, 403), ("agent:subscribe", {"sessionId": talk}, 403),
         ):  # fmt: skip
             assert caller.call(name, data)["error"]["status"] == status, (name, data)
-        spoken.staff.delete(f"/v1/publishable-keys/{spoken.made['id']}")
+        spoken.staff.delete(f"/v1/publishable-keys/{made['id']}")
         wait_until(lambda: caller.reasons, what="the connection ends with the key")
 
 
@@ -651,6 +652,6 @@ def test_a_visitor_has_so_many_streams(site: Site) -> None:
     talk = visitor.begin()
     url = f"{site.url}/v1/visitor/conversations/{talk}/events"
     with contextlib.ExitStack() as opened:
-        for _ in range(6):
-            opened.enter_context(stream(url, visitor.token)).until("ready")
+        heard = [opened.enter_context(stream(url, visitor.token)) for _ in range(6)]
+        assert all(one.until("ready") for one in heard)
         assert opened.enter_context(stream(url, visitor.token)).response.status_code == 429
