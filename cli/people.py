@@ -125,7 +125,12 @@ def publishable_keys(context: typer.Context, as_json: JsonOption = False) -> Non
     """List publishable keys."""
     if context.invoked_subcommand is None:
         found = Api.find().get("/v1/publishable-keys")
-        terminal.out.print_json(data=found) if as_json else terminal.out.print(people_views.publishable_table(found))
+        if as_json:
+            terminal.out.print_json(data=found)
+        elif found:
+            terminal.out.print(people_views.publishable_table(found))
+        else:
+            typer.echo("No publishable keys. Make one: rota keys publishable make site --agent support")
 
 
 @publishable_app.command("make")

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -20,10 +21,11 @@ from agents.llm.models import Models
 from api.app import make_app
 from core import db
 from core.ids import new_id
-from core.settings import Settings
+from core.settings import ROOT, Settings
 from domain.conversations import service as conversations
 from domain.conversations.schemas import NewConversation
 from domain.tasks.schemas import SubmissionContext
+from tests.support import javascript
 from tests.support.clock import movable_clock
 from tests.support.desk import Desk
 from tests.support.everything import Everything, make_everything
@@ -290,23 +292,18 @@ def test_the_words_of_a_visitor_are_a_strangers_and_its_agent_has_the_permission
 
 
 def test_what_an_agent_does_for_a_visitor_beside_looking_up_needs_a_person(site: Site, org: UUID) -> None:
-    change_agent(org, "support-assistant", mode="auto", tools=["book_class", "update_client_status"])
-    person, session = str(new_id()), str(new_id())
-    site.talker.answers = [
-        [("update_client_status", json.dumps({"client_id": person, "status": "frozen"}))],
-        [("book_class", json.dumps({"client_id": person, "session_id": session}))],
-        ["Somebody will look at it."],
-    ]
-    visitor = site.visitor(site.make_key(permissions=["bookings:write"]))
+    change_agent(org, "support-assistant", mode="auto", tools=["create_support_ticket"])
+    ticket = json.dumps({"subject": "Refund", "body": "I want a refund", "priority": "normal"})
+    site.talker.answers = [[("create_support_ticket", ticket)]]
+    visitor = site.visitor(site.make_key(permissions=["tickets:write"]))
     talk = visitor.begin()
-    sent = visitor.send(talk, "Freeze everybody")
+    sent = visitor.send(talk, "Write a ticket for a refund")
     site.work()
     task = look(org, UUID(sent["answer"]["task_id"]))
-    acted = {step.name: step.output["ok"] for step in task.steps if step.stage == "act"}
-    assert acted == {
-        "update_client_status": False,
-        "book_class": False,
-    }  # not permitted; and such a person is not there
+    assert (task.status, task.waiting_for) == ("waiting", "approval")
+    answer = visitor.messages(talk)[1]
+    assert answer["status"] == "waiting"
+    assert answer["notice"] == "This answer takes longer than usual. It will appear here."
 
 
 def test_a_key_gives_no_more_than_its_maker_has(site: Site, org: UUID) -> None:
@@ -497,7 +494,7 @@ def test_a_visitor_deletes_itself_with_its_words(site: Site, org: UUID) -> None:
 
 def test_visitors_that_are_long_gone_are_deleted_with_their_conversations(site: Site, org: UUID) -> None:
     gone, here = site.visitor(site.make_key(lifetime="PT5M")), site.visitor(site.make_key(lifetime="P90D"))
-    gone.begin(), here.begin()
+    gone.send(gone.begin()), here.begin()
     forget_old_visitors()
     with movable_clock() as clock:
         clock.move(timedelta(days=31))
@@ -589,6 +586,27 @@ def test_a_visitor_hears_its_answer_while_it_is_said_and_no_internals(spoken: Si
     assert [event["type"] for event in page["events"]] == ["message.sent", "task.started", "message.answered"]
     for told in ([message.data for message in [*messages, *missed]], page):
         assert not _INTERNALS.search(json.dumps(told)), told
+
+
+def test_the_page_of_the_documentation_shows_an_answer_while_it_is_said(spoken: Site) -> None:
+    spoken.talker.answers = [["Let me see.", ("search_classes", "{}")], ["Yes, ", "at ", "nine."]]
+    made = spoken.make_key(origins=[], permissions=["classes:read"])
+    given = {"url": spoken.url, "key": made["key"], "docs": str(ROOT / "docs" / "visitors.md"), "text": "Yes, at nine."}
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(javascript.run, "visitor.mjs", **given)
+
+        def is_over() -> bool:
+            spoken.work()
+            return page.done()
+
+        wait_until(is_over, seconds=60, what="the page has shown the answer")
+    told = page.result()
+    assert {task for task, _ in told["shown"]} == {told["task"]}
+    texts = [said for _, said in told["shown"]]
+    assert texts[0].startswith("Let me")
+    assert texts[-1] == "Yes, at nine."
+    assert told["store"]["token"].startswith("rotavis_")
+    assert "8000" in told["refused"] or "not valid" in told["refused"]
 
 
 def test_an_answer_that_fails_is_told_of_in_plain_words(site: Site) -> None:
