@@ -30,7 +30,7 @@ log = get_logger(__name__)
 _WINDOW = 60
 _SHARE_EVERY = 0.25
 _MOST_SUBJECTS = 50_000
-# Subjects of which there may be any number: the limits of publishable keys bound the visitors together.
+# Prefixes of subjects of unlimited number. All visitors of a publishable key are also counted together.
 _MANY = ("stranger:", "visitor:")
 # What takes a key counts by itself: it knows whether the key is valid.
 _COUNTED_ELSEWHERE = ("/v1/", "/openai/v1/", "/socket.io/", "/health")

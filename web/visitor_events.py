@@ -1,6 +1,6 @@
 """What a visitor is told of its conversation: text and status only. Pure.
 
-Everything that is not named here stays untold: costs, reasoning, tools, errors, models.
+Fields that are not listed here are not sent: costs, reasoning, tools, errors, models.
 """
 
 from typing import Any

@@ -1,5 +1,5 @@
 """Authentication of web pages and their visitors: a publishable key admits a visitor, a visitor's token opens the
-visitor's own conversations. Neither is an API key, and no API key is either.
+visitor's own conversations. API keys are not accepted in their place, nor they in the place of API keys.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _Found = TypeVar("_Found")
 
 
 class _LookUp(Generic[_Found]):
-    """Looks keys of one kind up, and remembers for some seconds what was found, and that nothing was."""
+    """Looks up keys of one kind. Caches what was found, or that nothing was, for a few seconds."""
 
     def __init__(self, prefix: str, what: str, find: Callable[[str], _Found | None]) -> None:
         self._prefix = prefix
@@ -192,7 +192,7 @@ class NeedsVisitor(HTTPBearer):
         config, of = settings(), caller.visitor
         limits().take(
             (f"visitor:{of.id}", config.requests_per_minute_visitor, "A visitor"),
-            # Not the organisation's own count: a flood of visitors must not shut out its programs.
+            # Not the organisation's own count: a flood of visitors must not block its programs.
             (f"visitors:{of.publishable_key_id}:all", config.requests_per_minute_organisation, "The visitors together"),
         )
         return caller

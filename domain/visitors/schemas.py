@@ -14,7 +14,7 @@ PerMinute = Annotated[int, Field(ge=1, le=100_000)]
 PerDay = Annotated[int, Field(ge=1, le=10_000_000)]
 # As a browser writes it in the header: scheme, host, and a port that is not the scheme's own.
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$", max_length=260)]
-# By name, without patterns: everybody who can see the page can make agents read what these open.
+# By name, without patterns: every visitor can make agents read what these permit.
 PermissionName = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,40}:[a-z][a-z0-9_-]{0,40}$"), Field(examples=["classes:read"])
 ]

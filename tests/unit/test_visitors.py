@@ -10,9 +10,10 @@ from core.crypto import API_KEY, PUBLISHABLE_KEY, VISITOR_TOKEN, new_api_key, pa
 from core.ids import new_id
 from core.logging import mask_secrets
 from domain.events.kinds import event_kinds
+from domain.events.schemas import Cursor, OpenTask, Reset
 from domain.visitors.schemas import DayCount, NewPublishableKey, VisitorLimits
 from domain.visitors.service import exceeded
-from web.visitor_events import KINDS, told_to_visitor
+from web.visitor_events import KINDS, VisitorEncoding, told_to_visitor
 
 EVERYTHING = {
     name
@@ -53,6 +54,12 @@ def test_a_visitor_is_told_text_and_status_and_nothing_else(kind: str) -> None:
 )  # fmt: skip
 def test_what_is_told_of_an_event(kind: str, told: dict[str, Any], shown: dict[str, Any]) -> None:
     assert told_to_visitor(kind, told) == shown
+
+
+def test_a_visitor_whose_cursor_is_too_old_hears_of_no_tasks() -> None:
+    tasks = [OpenTask(id=new_id(), agent="secret", status="waiting", waiting_for="funds")]
+    told = VisitorEncoding().reset(Reset(reason="secret", tasks=tasks, has_more_tasks=False), Cursor(1, 2))
+    assert told == b"id: 1-2\nevent: reset\ndata: {}\n\n"
 
 
 @pytest.mark.parametrize(
