@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from agents.tools import TOOLS
 from api import openapi
-from api.edge import AnswerHead, JsonBodies, KnownHosts, TrustProxies, body_limit
+from api.edge import AnswerHead, CrossOrigin, JsonBodies, KnownHosts, TrustProxies, body_limit
 from api.metrics import CountRequests
 from api.openai_wire.errors import OpenAIErrors
 from api.routes import (
@@ -32,8 +31,11 @@ from api.routes import (
     operations,
     people,
     providers,
+    publishable_keys,
     schedules,
     tasks,
+    visitor_conversations,
+    visitors,
     wallet,
     workflows,
 )
@@ -80,21 +82,14 @@ def make_app() -> FastAPI:
     app.add_middleware(problems.LimitBodies, most=body_limit(config))
     app.add_middleware(LimitStrangers)
     app.add_middleware(KnownHosts, allowed=config.allowed_hosts)
-    if config.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=config.allowed_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["*"],
-        )
+    app.add_middleware(CrossOrigin, allowed=config.allowed_origins)
     app.add_middleware(TrustProxies, proxies=config.trusted_proxies)
     app.add_middleware(OpenAIErrors)  # and around the others, which refuse by themselves
     app.add_middleware(CountRequests)
     for part in (
         tasks, approvals, agents, schedules, followups, office, workflows, wallet, billing, control, channels, people,
         providers, audit, events, conversations, feedback, attachments, openai, openai_responses,
-        openai_conversations,
+        openai_conversations, publishable_keys, visitors, visitor_conversations,
     ):  # fmt: skip
         app.include_router(part.router)
     for pack in installed():

@@ -1,9 +1,14 @@
-"""ASGI middleware that runs before any route: clients behind proxies, allowed host names, HEAD, types of bodies."""
+"""ASGI middleware that runs before any route: clients behind proxies, allowed host names, pages of other origins, HEAD,
+types of bodies.
+"""
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs
+
+from fastapi.middleware.cors import CORSMiddleware
 
 from core.addresses import Network, is_within
 from core.crypto import was_issued_here
@@ -106,6 +111,35 @@ class KnownHosts:
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+# ── pages of other origins ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_for_visitors(scope: Any) -> bool:
+    """Whether a request is for visitors only: its path, or `visitor` in the query of Socket.IO, says so."""
+    path: str = scope["path"]
+    if path.startswith("/socket.io/"):
+        return "visitor" in parse_qs(scope["query_string"].decode("latin-1"))
+    return path.startswith("/v1/visitor")
+
+
+class CrossOrigin:
+    """Lets browsers read answers in pages of other origins: in those of `allowed`, and in all where the request is for
+    visitors. There the publishable key names the origins, which the request that a browser sends ahead does not tell.
+    """
+
+    def __init__(self, app: App, allowed: Sequence[str]) -> None:
+        self._others = _cross_origin(app, allowed) if allowed else app
+        self._visitors = _cross_origin(app, ["*"])
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        is_visitors = scope["type"] == "http" and is_for_visitors(scope) and _values(scope, b"origin")
+        await (self._visitors if is_visitors else self._others)(scope, receive, send)
+
+
+def _cross_origin(app: App, origins: Sequence[str]) -> App:
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"])
 
 
 # ── HEAD, and kinds of bodies ────────────────────────────────────────────────────────────────────────────────────────

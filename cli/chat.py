@@ -68,7 +68,7 @@ def _read(path: Path) -> bytes:
 
 def _conversation(api: Api, named: str) -> dict[str, Any]:
     """Return the conversation that an id, its beginning, or `last` names."""
-    latest: list[dict[str, Any]] = api.get("/v1/conversations", limit=200)["conversations"]
+    latest: list[dict[str, Any]] = api.get("/v1/conversations", is_visitor=False, limit=200)["conversations"]
     if not latest:
         fail("There is no conversation yet. Begin one: rota chat")
     if named == "last":

@@ -12,6 +12,10 @@ from cli.options import JsonOption
 
 users_app = typer.Typer(help="Users and their roles.", invoke_without_command=True)
 keys_app = typer.Typer(help="API keys.", invoke_without_command=True)
+publishable_app = typer.Typer(
+    help="Publishable keys, which stand in web pages and admit visitors.", invoke_without_command=True
+)
+keys_app.add_typer(publishable_app, name="publishable")
 secrets_app = typer.Typer(help="Secrets stored in the database.", no_args_is_help=True)
 
 _AUDIT_EVENT = [Column("at", "id"), Column("actor", "text"), Column("action", "text"), Column("task")]
@@ -116,6 +120,55 @@ def _print_key(found: dict[str, Any], *, as_json: bool) -> None:
     terminal.out.print_json(data=found) if as_json else typer.echo(found["key"])
 
 
+@publishable_app.callback()
+def publishable_keys(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List publishable keys."""
+    if context.invoked_subcommand is None:
+        found = Api.find().get("/v1/publishable-keys")
+        if as_json:
+            terminal.out.print_json(data=found)
+        elif found:
+            terminal.out.print(people_views.publishable_table(found))
+        else:
+            typer.echo("No publishable keys. Make one: rota keys publishable make site --agent support")
+
+
+@publishable_app.command("make")
+def make_publishable_key(
+    name: str,
+    agent: Annotated[list[str], typer.Option("--agent", "-a", help="An agent for visitors; may be repeated.")],
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--origin", help="Origin of a page, such as https://www.example.com; may be repeated."),
+    ] = None,
+    permission: Annotated[
+        list[str] | None,
+        typer.Option("--permission", help="What agents may do for visitors, such as classes:read; may be repeated."),
+    ] = None,
+    location: Annotated[str | None, typer.Option(help="Location of the conversations.")] = None,
+    messages_per_day: Annotated[
+        int | None, typer.Option(min=1, help="Messages of all visitors together in a day.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a publishable key and print it. Visitors can make agents read whatever --permission opens."""
+    limits = {} if messages_per_day is None else {"messages_per_day_in_all": messages_per_day}
+    body = {
+        "name": name, "agents": agent, "origins": origin or [], "permissions": permission or [], "location": location,
+        "limits": limits,
+    }  # fmt: skip
+    _print_key(Api.find().post("/v1/publishable-keys", body), as_json=as_json)
+
+
+@publishable_app.command("revoke")
+def revoke_publishable_key(key_id: KeyId) -> None:
+    """Revoke a publishable key: its visitors' tokens end with it."""
+    api = Api.find()
+    found = id_in(api, "/v1/publishable-keys", key_id, what="publishable key", listed_by="rota keys publishable")
+    api.delete(f"/v1/publishable-keys/{found}")
+    typer.echo("revoked; takes effect within seconds, and ends the streams of its visitors")
+
+
 def messages(
     status: Annotated[
         str | None, typer.Option("--status", "-s", help="Only with this status: queued, sent, failed, unknown, …")
@@ -148,7 +201,7 @@ def audit(
     rows = [
         {
             "at": terminal.moment(line["at"]),
-            "actor": f"{line['agent']} for {line['user']}" if line["agent"] else line["user"],
+            "actor": people_views.actor(line),
             "action": f"{line['verb']} {line['subject']}",
             "task": line["task_id"],
         }

@@ -43,6 +43,35 @@ def key_table(rows: list[dict[str, Any]]) -> RenderableType:
     return plain_table(shown, columns)
 
 
+def publishable_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Return a table of publishable keys."""
+    shown = [
+        row
+        | {
+            "agents": " ".join(row["agents"]),
+            "origins": " ".join(row["origins"]) or "any",
+            "permissions": " ".join(row["permissions"]),
+            "today": row["messages_today"],
+            "ends": "revoked" if row["revoked_at"] else moment(row["expires_at"]),
+        }
+        for row in rows
+    ]
+    columns = [
+        Column("id", "id"), Column("name", "text", rank=1), Column("agents", "text", rank=2),
+        Column("origins", "text", rank=4), Column("permissions", "text", rank=6), Column("today", rank=5),
+        Column("ends", rank=3),
+    ]  # fmt: skip
+    return plain_table(shown, columns)
+
+
+def actor(line: dict[str, Any]) -> str | None:
+    """Return who did what a line of the audit log tells."""
+    if line["agent"]:
+        return f"{line['agent']} for {line['user']}"
+    found: str | None = "a visitor" if line["visitor_id"] else line["user"]
+    return found
+
+
 def message_table(rows: list[dict[str, Any]]) -> RenderableType:
     """Return a table of the outbox."""
     shown = [

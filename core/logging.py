@@ -11,7 +11,7 @@ import structlog
 
 from core.model_providers import PROVIDERS
 
-_FORMS = r"rota_[0-9a-f]{32}_[0-9a-f]{16,}|whsec_[A-Za-z0-9+/=]{16,}|sk-[A-Za-z0-9_-]{16,}"
+_FORMS = r"rota(?:pub|vis)?_[0-9a-f]{32}_[0-9a-f]{16,}|whsec_[A-Za-z0-9+/=]{16,}|sk-[A-Za-z0-9_-]{16,}"
 _HUSHED = re.compile(r"(^|_)(password|secret|api_key|authorization|token)$")
 _SHORTEST = 8  # a shorter one is a placeholder, and masked it would take words out of every line
 

@@ -172,6 +172,9 @@ class Settings(BaseSettings):
     requests_per_minute_stranger: int = Field(
         default=300, ge=1, description="rate limit of an address without a valid key"
     )
+    requests_per_minute_visitor: int = Field(
+        default=240, ge=1, description="rate limit of a visitor; messages have the limits of its publishable key"
+    )
     private_networks: list[str] = Field(
         default=[],
         description="private networks that may contain webhooks and mail servers of organisations: "
@@ -261,6 +264,10 @@ class Settings(BaseSettings):
     keep_events: Keeping = Field(
         default=timedelta(hours=24),
         description="how long events can be read; their details go with their tasks, after keep_succeeded",
+    )
+    keep_visitors: Keeping = Field(
+        default=timedelta(days=30),
+        description="how long visitors whose tokens expired are kept, with their conversations",
     )
 
     # Logs

@@ -29,6 +29,9 @@ class Audience:
     quiet: frozenset[str] = frozenset()
     """kinds that are followed, and not told: without decisions, no stream could tell what models say"""
 
+    visitor: UUID | None = None
+    """the visitor whose stream it is; None for a key's"""
+
     @property
     def wants_words(self) -> bool:
         """Whether the reader wants to hear what models say while they say it."""
@@ -83,3 +86,10 @@ def audience(
         chosen |= dict.fromkeys(quiet, chosen["message.delta"])
     heard = {name: reach for name, reach in chosen.items() if not reach.is_nowhere}
     return Audience(heard, agent, task, conversation, session, quiet)
+
+
+def visitor_audience(visitor: UUID, kinds: Collection[str], conversation: UUID | None) -> Audience:
+    """Return the audience of a visitor that follows one of its own conversations, or nothing."""
+    everywhere = Reach(everywhere=True)  # the caller has checked that the conversation is the visitor's
+    heard = dict.fromkeys({*kinds, *_FOR_WORDS} if conversation else (), everywhere)
+    return Audience(heard, conversation=conversation, quiet=_FOR_WORDS - {*kinds}, visitor=visitor)

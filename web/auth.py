@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
 from core import db
-from core.crypto import secret_digest, was_issued_here
+from core.crypto import PUBLISHABLE_KEY, VISITOR_TOKEN, secret_digest, was_issued_here
 from core.errors import NotAuthenticated, NotPermitted
 from core.settings import settings
 from domain.audit import service as audit
@@ -28,6 +28,7 @@ from web.rate_limits import limits
 # A valid key is cached for this long, so a revoked key may remain usable for up to that time.
 _TRUSTED_SECONDS = 5.0
 _MOST_TRUSTED = 10_000
+_OF_VISITORS = (f"{PUBLISHABLE_KEY}_", f"{VISITOR_TOKEN}_")
 ANYTHING = ""
 """stands for no particular permission: a valid key is enough"""
 
@@ -183,7 +184,7 @@ def _remembered(credentials: HTTPAuthorizationCredentials | None) -> _Known | No
 
 
 async def _looked_up(request: Request, credentials: HTTPAuthorizationCredentials | None) -> _Known:
-    """Look a key up in the database: its owner and the owner's grants.
+    """Look a key up in the database: its owner and the owner's grants. Raises NotPermitted for what visitors have.
 
     A key that nothing vouches for first counts as a stranger's request: above that limit no look-up is made. A key with
     this installation's mark, or one that was valid before, is looked up even if strangers at the same address have used
@@ -192,6 +193,9 @@ async def _looked_up(request: Request, credentials: HTTPAuthorizationCredentials
     if credentials is None:
         limits().take_stranger(request)
         raise NotAuthenticated
+    if credentials.credentials.startswith(_OF_VISITORS):
+        limits().take_stranger(request)
+        raise NotPermitted("This is no API key: it opens /v1/visitors and /v1/visitor only (docs/visitors.md).")
     digest = secret_digest(credentials.credentials, settings().pepper)
     is_vouched_for = _refused.get(digest, 0.0) < time.monotonic() and (
         digest in _trusted or was_issued_here(credentials.credentials, settings().pepper)

@@ -34,6 +34,7 @@ _PATIENCE = 10.0
 _PORTION = 1_000
 _LONGEST_QUEUE = 500
 _MOST_WORDS = 2_000
+_MOST_OF_A_VISITOR = 6
 
 
 class Listener:
@@ -156,10 +157,26 @@ class Feed:
             TooManyRequests: it has.
         """
         most = settings().max_streams_organisation
-        with self._lock:
-            number = len(self._listeners.get(org, ())) + sum(listener.org == org for listener in self._new)
-        if number >= most:
+        if len(self._of(org)) >= most:
             raise TooManyRequests(f"This organisation has {most} streams open on this server. Close some.")
+
+    def ensure_room_for_visitor(self, org: UUID, visitor: UUID) -> None:
+        """Refuse another listener of a visitor. Visitors get half of an organisation's streams: the others stay free
+        for its own people.
+
+        Raises:
+            TooManyRequests: the visitor, or all visitors together, have as many as they may.
+        """
+        self.ensure_room(org)
+        of_visitors = [one.audience.visitor for one in self._of(org) if one.audience.visitor is not None]
+        if of_visitors.count(visitor) >= _MOST_OF_A_VISITOR:
+            raise TooManyRequests(f"You have {_MOST_OF_A_VISITOR} streams open. Close some.")
+        if len(of_visitors) >= max(1, settings().max_streams_organisation // 2):
+            raise TooManyRequests("Too many people follow this chat now. Try again later.")
+
+    def _of(self, org: UUID) -> list[Listener]:
+        with self._lock:
+            return [*self._listeners.get(org, ()), *(listener for listener in self._new if listener.org == org)]
 
     @property
     def size(self) -> int:

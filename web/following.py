@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 from uuid import UUID
 
 from fastapi import Request
@@ -25,7 +25,6 @@ from domain.tasks import service as tasks
 from domain.tasks.schemas import Task
 from domain.tenants.permissions import Reach
 from web.audience import Audience
-from web.auth import Needs, Principal
 from web.feed import Listener, feed
 from web.said import Piece, Place, Said, data_of
 from web.spoken import Heard, Spoken
@@ -35,6 +34,25 @@ _HEARTBEAT_EVERY = 15.0
 _LOOK_AGAIN_EVERY = 4.0
 _PORTION = 200
 _MOST_CONVERSATIONS = 200
+
+
+class Reader(Protocol):
+    """Who follows events: a principal, or a visitor."""
+
+    @property
+    def org_id(self) -> UUID: ...
+
+    def reach_of(self, permission: str) -> Reach: ...
+
+
+_Reader = TypeVar("_Reader", bound=Reader)
+_Checked_co = TypeVar("_Checked_co", bound=Reader, covariant=True)
+
+
+class Checks(Protocol[_Checked_co]):
+    """What authenticates the caller of a response that is still being sent."""
+
+    async def again(self, request: Request) -> _Checked_co: ...
 
 
 class Position(NamedTuple):
@@ -77,7 +95,7 @@ class Portion:
     reset: Reset | None = None
 
 
-def read(caller: Principal, who: Audience, after: Cursor, limit: int = _PORTION) -> Portion:
+def read(caller: Reader, who: Audience, after: Cursor, limit: int = _PORTION) -> Portion:
     """Return the next events that the audience hears: up to `limit` are looked at. A cursor after which events were
     deleted gets a reset, and the portion begins with the oldest event that is kept.
     """
@@ -93,7 +111,7 @@ def read(caller: Principal, who: Audience, after: Cursor, limit: int = _PORTION)
     return Portion(heard, after, position, is_last=len(found) < limit, reset=reset)
 
 
-def _reset(caller: Principal, who: Audience) -> Reset:
+def _reset(caller: Reader, who: Audience) -> Reset:
     """Return the state that the caller may see."""
     reach = caller.reach_of("tasks:read")
     if reach.is_nowhere:
@@ -135,15 +153,15 @@ class Encoding:
         return sse_message("task.ended", told, cursor)
 
 
-class Follower:
+class Follower(Generic[_Reader]):
     """One stream of events: its caller, what it asked for, and how far it got."""
 
     def __init__(
         self,
         request: Request,
-        needs: Needs,
-        caller: Principal,
-        make_audience: Callable[[Principal], Audience],
+        needs: Checks[_Reader],
+        caller: _Reader,
+        make_audience: Callable[[_Reader], Audience],
         after: Position | None,
         encoding: Encoding | None = None,
     ) -> None:

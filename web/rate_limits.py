@@ -30,6 +30,8 @@ log = get_logger(__name__)
 _WINDOW = 60
 _SHARE_EVERY = 0.25
 _MOST_SUBJECTS = 50_000
+# Prefixes of subjects of unlimited number. All visitors of a publishable key are also counted together.
+_MANY = ("stranger:", "visitor:")
 # What takes a key counts by itself: it knows whether the key is valid.
 _COUNTED_ELSEWHERE = ("/v1/", "/openai/v1/", "/socket.io/", "/health")
 
@@ -57,7 +59,7 @@ class RateLimits:
 
     def take_request(self, owner: KeyOwner) -> None:
         """Count a request of a key. Raises TooManyRequests, and counts nothing, if a limit is reached."""
-        self._take(
+        self.take(
             (f"key:{owner.key_id}", self._config.requests_per_minute_key, "This API key"),
             (f"org:{owner.org_id}", self._config.requests_per_minute_organisation, "This organisation"),
         )
@@ -66,14 +68,17 @@ class RateLimits:
         """Count a request without a valid key, by the address that it comes from. Raises TooManyRequests, and counts
         nothing, if the limit is reached.
         """
-        self._take((_stranger(request), self._config.requests_per_minute_stranger, "This address"))
+        self.take((_stranger(request), self._config.requests_per_minute_stranger, "This address"))
 
     def give_back_stranger(self, request: Request) -> None:
         """Undo `take_stranger`: the key of the request is valid."""
         with self._lock:
             self._add(_stranger(request), -1)
 
-    def _take(self, *wanted: tuple[str, int, str]) -> None:
+    def take(self, *wanted: tuple[str, int, str]) -> None:
+        """Count a request of each subject, given with its limit a minute and what messages call it. Raises
+        TooManyRequests, and counts nothing, if a limit is reached.
+        """
         with self._lock:
             for subject, limit, who in wanted:
                 self._check(subject, limit, who)
@@ -144,11 +149,11 @@ class RateLimits:
                 count.known = int(total) + count.unshared
 
     def forget_old(self) -> None:
-        """Drop the windows that no longer count, and all strangers if there are too many subjects."""
+        """Drop the windows that no longer count, and all strangers and visitors if there are too many subjects."""
         oldest = int(self._clock() // _WINDOW) - 1
         with self._lock:
             if len(self._counts) > _MOST_SUBJECTS:
-                for key in [key for key in self._counts if key[0].startswith("stranger:")]:
+                for key in [key for key in self._counts if key[0].startswith(_MANY)]:
                     del self._counts[key]
             for key in [key for key in self._counts if key[1] < oldest]:
                 del self._counts[key]

@@ -62,6 +62,10 @@ def _context(connection: Connection, caller: Principal, wanted: NewConversation)
 def list_conversations(
     caller: Reads,
     user: Annotated[UUID | None, Query(description="only of this user")] = None,
+    visitor: Annotated[UUID | None, Query(description="only of this visitor")] = None,
+    is_visitor: Annotated[
+        bool | None, Query(description="true for those of visitors only, false for those of users only")
+    ] = None,
     session: Annotated[Word | None, Query(description="only of this session")] = None,
     agent: Word | None = None,
     search: Annotated[Word | None, Query(description="words of a title or a message")] = None,
@@ -72,8 +76,8 @@ def list_conversations(
     """List conversations, latest first."""
     with caller.reading() as connection:
         return conversations.list_conversations(
-            connection, user=user, session=session, agent=agent, search=search, is_archived=is_archived, before=before,
-            limit=limit,
+            connection, user=user, visitor=visitor, is_visitor=is_visitor, session=session, agent=agent, search=search,
+            is_archived=is_archived, before=before, limit=limit,
         )  # fmt: skip
 
 
@@ -96,7 +100,9 @@ def change_conversation(conversation_id: UUID, changes: ConversationChange, call
 def _ensure_own(connection: Connection, caller: Principal, conversation_id: UUID) -> None:
     """Refuse to speak in another user's conversation: what is said in it is what its user said, to the agent."""
     if conversations.get(connection, conversation_id).user_id != caller.user_id:
-        raise NotPermitted("This is another user's conversation. You may read, stop and delete it, not speak in it.")
+        raise NotPermitted(
+            "This is another user's or a visitor's conversation. You may read, stop and delete it, not speak in it."
+        )
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204, responses=describes(401, 403, 404, 422))

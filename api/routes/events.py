@@ -86,7 +86,7 @@ async def answer_events(
 ) -> Response:
     """Answer with a page of the events that an audience hears, or with a stream of them."""
     position = Position.parse(after) if after else None
-    if _wants_page(request):
+    if wants_page(request):
         return await _page(caller, who(caller), position, limit)
     return _stream(request, needs, caller, who, position)
 
@@ -114,7 +114,7 @@ async def follow_task_events(
         return audience(principal, wanted, task=task_id)
 
     given = last_event_id or after
-    if _wants_page(request):
+    if wants_page(request):
         return await answer_events(request, _OF_TASKS, caller, who, given, limit)
     position = Position.parse(given) if given else None
     end = await run_in_threadpool(end_of, caller.org_id, task_id, caller.reach)
@@ -128,7 +128,8 @@ def _ensure_visible(caller: Principal, task_id: UUID) -> None:
         tasks.get_task(connection, task_id)
 
 
-def _wants_page(request: Request) -> bool:
+def wants_page(request: Request) -> bool:
+    """Whether a request wants a page of events rather than a stream of them."""
     accepted = request.headers.get("accept", "")
     return "application/json" in accepted and MEDIA_TYPE not in accepted
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from fastapi import Request
 
@@ -10,15 +11,16 @@ from api.sockets.packets import Packets, packet
 from api.sockets.rooms import Room
 from core.errors import NotAuthenticated, NotPermitted, RotaError, TooManyRequests
 from core.logging import get_logger
-from web.auth import Principal
 from web.feed import feed
-from web.following import Follower
+from web.following import Follower, Reader
 from web.problems import brief
 from web.streams import HEARTBEAT
+from web.visitors import VisitorCaller, is_visitor_token
 
 log = get_logger(__name__)
 
 _MOST_ROOMS = 50
+_Reader = TypeVar("_Reader", bound=Reader)
 
 
 class Connection:
@@ -31,10 +33,11 @@ class Connection:
         self.client = client
         self.namespace = namespace
         self.request = request
+        self.is_visitor = is_visitor_token(request.headers.get("authorization", "").removeprefix("Bearer "))
         self._disconnect = disconnect
         self._rooms: dict[str, asyncio.Task[None]] = {}
 
-    def enter(self, room: Room, caller: Principal) -> None:
+    def enter(self, room: Room[_Reader], caller: _Reader) -> None:
         """Begin to follow a room; whoever is in it begins anew.
 
         Raises:
@@ -43,7 +46,7 @@ class Connection:
         if room.name not in self._rooms:
             if len(self._rooms) >= _MOST_ROOMS:
                 raise TooManyRequests(f"A connection can be in {_MOST_ROOMS} rooms. Leave some.")
-            feed.ensure_room(caller.org_id)
+            ensure_room(caller)
         packets = Packets(self.namespace, room.shown, room.words)
         follower = Follower(self.request, room.needs, caller, room.who, room.after, packets)
         self.leave(room.name)
@@ -68,7 +71,7 @@ class Connection:
         told = {"status": "error", "message": error.message, "error": brief(error)}
         await self.client.tell(packet(self.namespace, "exception", told))
 
-    async def _follow(self, name: str, follower: Follower) -> None:
+    async def _follow(self, name: str, follower: Follower[Any]) -> None:
         try:
             await follower.follow(self._write)
         except (NotAuthenticated, NotPermitted) as error:
@@ -91,3 +94,11 @@ class Connection:
         """Tell the client why, and disconnect it for good: official clients do not connect again by themselves."""
         await self.refuse(error)
         await self._disconnect()
+
+
+def ensure_room(caller: Reader) -> None:
+    """Raises TooManyRequests: the caller's organisation, or the visitor, has as many streams as it may."""
+    if isinstance(caller, VisitorCaller):
+        feed.ensure_room_for_visitor(caller.org_id, caller.id)
+    else:
+        feed.ensure_room(caller.org_id)

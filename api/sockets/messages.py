@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from web.visitor_events import told_to_visitor
+
 Message = tuple[str, dict[str, Any]]
 """a name, and what is told"""
 
@@ -49,6 +51,17 @@ def feed_message(news: News, room: str) -> Message:
     """Return news under its own name, as a page of events shows it."""
     at = {"at": news.at.isoformat()} if news.at else {}
     return news.kind, {"id": news.id, "type": news.kind, "room": room} | at | {"data": news.told}
+
+
+# ── docs/visitors.md ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def visitor_message(news: News, room: str) -> Message | None:
+    """Return news under its own name, with what a visitor is told of it."""
+    told = told_to_visitor(news.kind, news.told)
+    if not told and news.kind not in {"ready", "reset"}:
+        return None
+    return feed_message(News(news.kind, news.id, told, news.at), room)
 
 
 # ── marketing: agent_update, chat_response, campaign_update ──────────────────────────────────────────────────────────

@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from api.routes.events import ensure_there
+from api.routes.visitors import VISITOR
 from api.sockets.messages import (
     Vocabulary,
     campaign_message,
@@ -16,14 +17,17 @@ from api.sockets.messages import (
     feed_message,
     marketing_message,
     no_message,
+    visitor_message,
 )
 from core.db import transaction
-from core.errors import InvalidInput, NotFound
+from core.errors import InvalidInput, NotFound, NotPermitted
 from domain.conversations import service as conversations
 from domain.tasks.schemas import Word
-from web.audience import Audience, audience
+from web.audience import Audience, audience, visitor_audience
 from web.auth import ANYTHING, Needs, Principal
-from web.following import Position
+from web.following import Checks, Position, Reader
+from web.visitor_events import KINDS
+from web.visitors import VisitorCaller
 
 OF_ANYBODY = Needs(ANYTHING)
 OF_ALL = Needs("events:read", at_a_location=True)
@@ -32,6 +36,7 @@ OF_CONVERSATIONS = Needs("conversations:read", at_a_location=True)
 
 _After = Annotated[str | None, Field(default=None, max_length=90)]
 _Wanted = TypeVar("_Wanted", bound=BaseModel)
+_Reader = TypeVar("_Reader", bound=Reader)
 
 
 class Join(BaseModel):
@@ -84,14 +89,14 @@ class Auth(BaseModel):
 
 
 @dataclass(frozen=True)
-class Room:
+class Room(Generic[_Reader]):
     """A stream of events: who may follow it, what is heard, in which vocabulary, and from where on."""
 
     name: str
     shown: str
     """what messages name it by"""
-    needs: Needs
-    who: Callable[[Principal], Audience]
+    needs: Checks[_Reader]
+    who: Callable[[_Reader], Audience]
     words: Vocabulary
     after: Position | None = None
 
@@ -109,7 +114,7 @@ def parsed(kind: type[_Wanted], given: Any) -> _Wanted:
         raise InvalidInput("; ".join(told)[:1_000]) from error
 
 
-def own_room(namespace: str, after: str | None) -> Room:
+def own_room(namespace: str, after: str | None) -> Room[Principal]:
     """Return the room that each connection is in: on `/` it tells of the organisation's campaigns, elsewhere of
     nothing. With it a connection counts as a stream, and its key is checked.
     """
@@ -122,7 +127,7 @@ def own_room(namespace: str, after: str | None) -> Room:
     return Room("own", "", OF_ANYBODY, who, words, _position(after))
 
 
-def session_room(caller: Principal, wanted: Join, namespace: str) -> Room:
+def session_room(caller: Principal, wanted: Join, namespace: str) -> Room[Principal]:
     """Return the room of a session.
 
     Raises:
@@ -138,7 +143,7 @@ def session_room(caller: Principal, wanted: Join, namespace: str) -> Room:
     return Room(f"session:{session}", session, OF_CONVERSATIONS, who, words, _position(wanted.after))
 
 
-def events_room(caller: Principal, wanted: Subscription) -> Room:
+def events_room(caller: Principal, wanted: Subscription) -> Room[Principal]:
     """Return the room of a subscription.
 
     Raises:
@@ -154,6 +159,29 @@ def events_room(caller: Principal, wanted: Subscription) -> Room:
         return audience(caller, types, agent=wanted.agent, task=task, conversation=conversation, session=session)
 
     return Room(f"events:{wanted.room}", wanted.room, wanted.needs, who, feed_message, _position(wanted.after))
+
+
+def visitor_room(caller: VisitorCaller, wanted: Subscription | None) -> Room[VisitorCaller]:
+    """Return the room of one of a visitor's conversations; without a subscription the one that each connection is in,
+    which tells of nothing.
+
+    Raises:
+        NotPermitted: something else is to be followed.
+        NotFound: the visitor has no such conversation.
+    """
+    conversation = wanted.conversation if wanted else None
+    if wanted and (conversation is None or wanted.types or wanted.agent):
+        raise NotPermitted("A visitor follows its own conversations: subscribe with {conversation: id} alone.")
+    if conversation is not None:
+        with caller.reading() as connection:
+            conversations.get_of_visitor(connection, conversation, caller.id)
+
+    def who(visitor: VisitorCaller) -> Audience:
+        return visitor_audience(visitor.id, KINDS, conversation)
+
+    if wanted is None:
+        return Room("own", "", VISITOR, who, no_message)
+    return Room(f"events:{wanted.room}", wanted.room, VISITOR, who, visitor_message, _position(wanted.after))
 
 
 def _position(after: str | None) -> Position | None:

@@ -16,26 +16,31 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from socketio.exceptions import ConnectionRefusedError as Refused
 
+from api.edge import is_for_visitors
+from api.routes.visitors import VISITOR
 from api.sockets.client import Client
-from api.sockets.connection import Connection
+from api.sockets.connection import Connection, ensure_room
 from api.sockets.rooms import (
     OF_ANYBODY,
     OF_CONVERSATIONS,
     Auth,
     Join,
+    Room,
     Subscription,
     events_room,
     own_room,
     parsed,
     session_room,
+    visitor_room,
 )
-from core.errors import NotAuthenticated, RotaError, TooManyRequests
+from core.errors import NotAuthenticated, NotPermitted, RotaError, TooManyRequests
 from core.logging import get_logger
 from core.settings import Settings
-from web.feed import feed
+from web.auth import Principal
 from web.problems import brief, problem
 from web.rate_limits import limits
 from web.streams import EventStream
+from web.visitors import VisitorCaller, is_visitor_token
 
 log = get_logger(__name__)
 
@@ -103,7 +108,8 @@ class SocketServer:
     def _refusal(self, scope: Any, sid: str) -> tuple[HTTPStatus, str] | None:
         """Return why a request is not taken, or None."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if not self._may_come_from(headers.get(b"origin"), headers.get(b"host")):
+        # The publishable key of a visitor names the origins: they are checked with the token.
+        if not is_for_visitors(scope) and not self._may_come_from(headers.get(b"origin"), headers.get(b"host")):
             return HTTPStatus.FORBIDDEN, "Pages of this origin may not use the API (its setting allowed_origins)."
         announced = headers.get(b"content-length", "0")
         if announced.isdigit() and int(announced) > _LARGEST:
@@ -171,15 +177,18 @@ class SocketServer:
         eio_sid = self._io.manager.eio_sid_from_sid(sid, namespace)
         client, scope = self._clients[eio_sid], environ["asgi.scope"]
         request = _request(scope, auth.token)
-        caller = await OF_ANYBODY(request)
+        is_visitor = is_visitor_token(auth.token)
+        if is_for_visitors(scope) and not is_visitor:
+            raise NotPermitted("Connections with `visitor` in their query are for visitors' tokens only.")
+        caller: Principal | VisitorCaller = await (VISITOR if is_visitor else OF_ANYBODY)(request)
         if not client.has_valid_key:
             client.has_valid_key = True
             limits().give_back_stranger(request)
-        feed.ensure_room(caller.org_id)
-        rooms = [(own_room(namespace, auth.after if namespace == "/" else None), caller)]
-        if (wanted := _subscription(namespace, auth)) is not None:
-            allowed = await wanted.needs(request)
-            rooms.append((await run_in_threadpool(events_room, allowed, wanted), allowed))
+        ensure_room(caller)
+        if isinstance(caller, VisitorCaller):
+            rooms = await _rooms_of_visitor(caller, namespace, auth)
+        else:
+            rooms = await _rooms_of_key(caller, request, namespace, auth)
         if not client.is_open:
             raise NotAuthenticated("The connection was closed.")
 
@@ -227,6 +236,8 @@ class SocketServer:
     async def join(self, connection: Connection, data: Any) -> dict[str, Any]:
         """Join a session."""
         wanted = parsed(Join, data)
+        if connection.is_visitor:
+            raise NotPermitted("A visitor follows its own conversations: subscribe with {conversation: id} alone.")
         caller = await OF_CONVERSATIONS(connection.request)
         room = await run_in_threadpool(session_room, caller, wanted, connection.namespace)
         connection.enter(room, caller)
@@ -241,10 +252,13 @@ class SocketServer:
     async def subscribe(self, connection: Connection, data: Any) -> dict[str, Any]:
         """Follow events under their own names."""
         wanted = parsed(Subscription, data)
-        caller = await wanted.needs(connection.request)
-        room = await run_in_threadpool(events_room, caller, wanted)
-        connection.enter(room, caller)
-        return {"room": room.shown}
+        if connection.is_visitor:
+            visitor = await VISITOR(connection.request)
+            connection.enter(await run_in_threadpool(visitor_room, visitor, wanted), visitor)
+        else:
+            caller = await wanted.needs(connection.request)
+            connection.enter(await run_in_threadpool(events_room, caller, wanted), caller)
+        return {"room": wanted.room}
 
     async def unsubscribe(self, connection: Connection, data: Any) -> dict[str, Any]:
         """Follow events no more."""
@@ -264,6 +278,26 @@ _VERBS: dict[str, dict[str, _Verb]] = {
 }
 
 
+_Rooms = list[tuple[Room[Any], Any]]
+
+
+async def _rooms_of_key(caller: Principal, request: Request, namespace: str, auth: Auth) -> _Rooms:
+    """Return the rooms in which a connection with an API key begins, each with its caller."""
+    rooms: _Rooms = [(own_room(namespace, auth.after if namespace == "/" else None), caller)]
+    if (wanted := _subscription(namespace, auth)) is not None:
+        allowed = await wanted.needs(request)
+        rooms.append((await run_in_threadpool(events_room, allowed, wanted), allowed))
+    return rooms
+
+
+async def _rooms_of_visitor(caller: VisitorCaller, namespace: str, auth: Auth) -> _Rooms:
+    """Return the rooms in which a visitor's connection begins, each with its caller."""
+    rooms: _Rooms = [(visitor_room(caller, None), caller)]
+    if namespace != "/" and auth.subscribe is not None:
+        rooms.append((await run_in_threadpool(visitor_room, caller, auth.subscribe), caller))
+    return rooms
+
+
 def _subscription(namespace: str, auth: Auth) -> Subscription | None:
     """Return the subscription that begins with the connection."""
     if namespace == "/":
@@ -275,5 +309,6 @@ def _request(scope: Any, token: str) -> Request:
     """Return a request as if the client's key had come in its header."""
     if not token:
         raise NotAuthenticated("An API key is needed: connect with `auth: {token: …}`.")
-    headers = [(b"authorization", f"Bearer {token}".encode())]
+    origin = [(name, value) for name, value in scope["headers"] if name == b"origin"]
+    headers = [(b"authorization", f"Bearer {token}".encode()), *origin]
     return Request({"type": "http", "client": scope.get("client"), "headers": headers, "path_params": {}})

@@ -9,8 +9,10 @@ from core.rows import fetch_all
 from domain.audit.schemas import AuditLine
 
 _INSERT = text("""
-    INSERT INTO audit_log (id, org_id, user_id, key_id, agent, verb, subject, task_id, seq, details)
-    VALUES (:id, :org_id, :user_id, :key_id, :agent, :verb, :subject, :task_id, :seq, CAST(:details AS jsonb))
+    INSERT INTO audit_log (id, org_id, user_id, key_id, agent, verb, subject, task_id, seq, details,
+                           visitor_id)
+    VALUES (:id, :org_id, :user_id, :key_id, :agent, :verb, :subject, :task_id, :seq, CAST(:details AS jsonb),
+            :visitor_id)
 """)
 
 
@@ -20,7 +22,8 @@ def insert_line(connection: Connection, row: dict[str, Any]) -> None:
 
 
 _PAGE = text("""
-    SELECT a.id, a.at, a.user_id, u.email AS "user", a.key_id, a.agent, a.verb, a.subject, a.task_id, a.seq, a.details
+    SELECT a.id, a.at, a.user_id, u.email AS "user", a.visitor_id, a.key_id, a.agent, a.verb, a.subject,
+           a.task_id, a.seq, a.details
       FROM audit_log a LEFT JOIN users u ON u.id = a.user_id
      WHERE (CAST(:before AS uuid) IS NULL OR a.id < :before)
        AND (CAST(:subject AS text) IS NULL OR a.subject = :subject)

@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True)
 class Actor:
-    """The author of a change: a user with an API key, or an agent in a step of a task that a user submitted."""
+    """The author of a change: a user with an API key, a visitor, or an agent in a step of a task that one of them
+    submitted.
+    """
 
     org_id: UUID
     user_id: UUID | None = None
@@ -18,6 +20,7 @@ class Actor:
     agent: str | None = None
     task_id: UUID | None = None
     seq: int | None = None
+    visitor_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class AuditLine(BaseModel):
     at: datetime
     user_id: UUID | None
     user: str | None
+    visitor_id: UUID | None
     key_id: UUID | None
     agent: str | None
     verb: str

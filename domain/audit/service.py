@@ -17,6 +17,7 @@ def record(connection: Connection, actor: Actor, event: AuditEvent) -> None:
             "id": new_id(),
             "org_id": actor.org_id,
             "user_id": actor.user_id,
+            "visitor_id": actor.visitor_id,
             "key_id": actor.key_id,
             "agent": actor.agent,
             "task_id": actor.task_id,

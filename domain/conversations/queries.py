@@ -12,19 +12,18 @@ from domain.conversations.schemas import Answer, ChatMessage, Conversation, Said
 from domain.tasks.schemas import TurnCall
 
 _CONVERSATION = """
-    SELECT c.id, c.agent, c.title, c.session, c.user_id, c.contact, c.location_id, c.context, c.preferences,
-           c.metadata, c.head,
-           c.created_at, c.updated_at, c.archived_at, coalesce(m.messages, 0) AS messages,
-           coalesce(m.billed_cost, 0) AS billed_cost
+    SELECT c.id, c.agent, c.title, c.session, c.user_id, c.visitor_id, c.contact, c.location_id, c.context,
+           c.preferences, c.metadata, c.head, c.created_at, c.updated_at, c.archived_at,
+           coalesce(m.messages, 0) AS messages, coalesce(m.billed_cost, 0) AS billed_cost
       FROM conversations c LEFT JOIN LATERAL (
         SELECT count(*) AS messages, sum(billed_cost) AS billed_cost
           FROM conversation_messages WHERE conversation_id = c.id) m ON true
      WHERE c.deleted_at IS NULL
 """
 _INSERT = text("""
-    INSERT INTO conversations (id, org_id, agent, user_id, location_id, contact, title, session, context, preferences,
-                               metadata, is_listed)
-    VALUES (:id, :org, :agent, :user, :location, :contact, :title, :session, CAST(:context AS jsonb),
+    INSERT INTO conversations (id, org_id, agent, user_id, visitor_id, location_id, contact, title, session, context,
+                               preferences, metadata, is_listed)
+    VALUES (:id, :org, :agent, :user, :visitor, :location, :contact, :title, :session, CAST(:context AS jsonb),
             CAST(:preferences AS jsonb), CAST(:metadata AS jsonb), :is_listed)
 """)
 
@@ -45,6 +44,8 @@ def conversation(connection: Connection, conversation_id: UUID) -> Conversation 
 
 _PAGE = text(f"""{_CONVERSATION} AND c.is_listed
        AND (CAST(:user AS uuid) IS NULL OR c.user_id = :user)
+       AND (CAST(:visitor AS uuid) IS NULL OR c.visitor_id = :visitor)
+       AND (CAST(:is_visitor AS boolean) IS NULL OR (c.visitor_id IS NOT NULL) = :is_visitor)
        AND (CAST(:session AS text) IS NULL OR c.session = :session)
        AND (CAST(:agent AS text) IS NULL OR c.agent = :agent) AND (c.archived_at IS NOT NULL) = :archived
        AND (CAST(:search AS text) IS NULL OR c.folded LIKE :search OR EXISTS (
@@ -56,8 +57,8 @@ _PAGE = text(f"""{_CONVERSATION} AND c.is_listed
 
 
 _BARE = text("""
-    SELECT id, agent, title, session, user_id, contact, location_id, context, preferences, metadata, head, created_at,
-           updated_at, archived_at, 0 AS messages, 0 AS billed_cost
+    SELECT id, agent, title, session, user_id, visitor_id, contact, location_id, context, preferences, metadata, head,
+           created_at, updated_at, archived_at, 0 AS messages, 0 AS billed_cost
       FROM conversations WHERE id = :id AND deleted_at IS NULL
 """)
 
@@ -65,6 +66,14 @@ _BARE = text("""
 def bare_conversation(connection: Connection, conversation_id: UUID) -> Conversation | None:
     """Return the conversation with this id without counting its messages, which takes longer the more there are."""
     return fetch_optional(connection.execute(_BARE, {"id": conversation_id}), Conversation)
+
+
+_OF_VISITORS = text("SELECT id FROM conversations WHERE visitor_id = ANY(:visitors) AND deleted_at IS NULL")
+
+
+def of_visitors(connection: Connection, visitors: list[UUID]) -> list[UUID]:
+    """Return the conversations that visitors began."""
+    return list(connection.execute(_OF_VISITORS, {"visitors": visitors}).scalars())
 
 
 def conversations(connection: Connection, wanted: dict[str, Any]) -> list[Conversation]:

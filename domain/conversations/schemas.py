@@ -65,9 +65,11 @@ class Conversation(BaseModel):
     agent: str | None = Field(description="slug of the agent that answers; null until one is set")
     title: str
     session: str | None = Field(description="the caller's own id of what it belongs to", examples=["visit-17"])
-    user_id: UUID = Field(
-        description="the user who began it, and alone speaks in it: the agent may do what this user may"
+    user_id: UUID | None = Field(
+        description="the user who began it, and alone speaks in it: the agent may do what this user may. Null for a "
+        "visitor's"
     )
+    visitor_id: UUID | None = Field(description="the visitor who began it, and alone speaks in it; null for a user's")
     contact: UUID | None
     location_id: UUID | None
     context: dict[str, Any]
@@ -198,7 +200,8 @@ class Answer:
     conversation_id: UUID
     parent_id: UUID
     task_id: UUID
-    user_id: UUID
+    user_id: UUID | None
+    """None in a visitor's conversation"""
     location_id: UUID | None
     is_listed: bool
     is_deleted: bool

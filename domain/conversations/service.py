@@ -49,8 +49,9 @@ def begin(
     *,
     metadata: dict[str, str] | None = None,
     is_listed: bool = True,
+    visitor: UUID | None = None,
 ) -> Conversation:
-    """Begin a conversation, for the user and at the location in `context`.
+    """Begin a conversation at the location in `context`, for the user there or for a visitor.
 
     Raises:
         NotFound: there is no such agent.
@@ -58,8 +59,8 @@ def begin(
     if wanted.agent is not None:
         agents.get_agent(connection, wanted.agent)
     row = wanted.model_dump(exclude={"location"}) | {
-        "id": new_id(), "org": org, "user": context.user_id, "location": context.location_id,
-        "metadata": metadata or {}, "is_listed": is_listed,
+        "id": new_id(), "org": org, "user": None if visitor else context.user_id, "visitor": visitor,
+        "location": context.location_id, "metadata": metadata or {}, "is_listed": is_listed,
     }  # fmt: skip
     queries.insert_conversation(connection, row)
     return get(connection, row["id"])
@@ -88,6 +89,8 @@ def list_conversations(
     connection: Connection,
     *,
     user: UUID | None = None,
+    visitor: UUID | None = None,
+    is_visitor: bool | None = None,
     session: str | None = None,
     agent: str | None = None,
     search: str | None = None,
@@ -95,11 +98,13 @@ def list_conversations(
     before: UUID | None = None,
     limit: int = 50,
 ) -> ConversationPage:
-    """Return a page of conversations, latest first. `search` looks into titles and messages."""
+    """Return a page of conversations, latest first. `search` looks into titles and messages; `is_visitor` chooses
+    those of visitors, or those of users.
+    """
     escaped = fold(search).replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") if search else None
     wanted = {
-        "user": user, "session": session, "agent": agent, "search": escaped and f"%{escaped}%",
-        "archived": is_archived, "before": before, "limit": limit + 1,
+        "user": user, "visitor": visitor, "is_visitor": is_visitor, "session": session, "agent": agent,
+        "search": escaped and f"%{escaped}%", "archived": is_archived, "before": before, "limit": limit + 1,
     }  # fmt: skip
     found = queries.conversations(connection, wanted)
     page = found[:limit]
@@ -322,10 +327,12 @@ def delete_answer(connection: Connection, org: UUID, answer: Answer) -> None:
     """Delete an answer and its question, with their words. What it cost stays billed.
 
     Raises:
-        Conflict: other messages follow it.
+        Conflict: other messages follow it, or a visitor began the conversation.
     """
     if queries.is_followed(connection, answer.id):
         raise Conflict("Other messages follow this one. Delete those first, or the whole conversation.")
+    if answer.user_id is None:
+        raise Conflict("This is an answer to a visitor. Delete the whole conversation.")
     context = SubmissionContext(user_id=answer.user_id, location_id=answer.location_id)
     grave = begin(connection, org, NewConversation(), context, is_listed=False)
     queries.move_answer(connection, answer, grave.id)
@@ -391,6 +398,24 @@ def delete(connection: Connection, conversation_id: UUID) -> None:
     if not queries.mark_deleted(connection, conversation_id):
         raise NotFound(f"There is no conversation {conversation_id}.")
     stop(connection, conversation_id)
+
+
+def get_of_visitor(connection: Connection, conversation_id: UUID, visitor: UUID) -> Conversation:
+    """Return a conversation that a visitor began, without counting its messages.
+
+    Raises:
+        NotFound: there is none, or another visitor or a user began it.
+    """
+    found = _bare(connection, conversation_id)
+    if found.visitor_id != visitor:
+        raise NotFound(f"There is no conversation {conversation_id}.")
+    return found
+
+
+def delete_of_visitors(connection: Connection, visitors: list[UUID]) -> None:
+    """Delete all conversations that visitors began."""
+    for conversation in queries.of_visitors(connection, visitors):
+        delete(connection, conversation)
 
 
 def purge_deleted(connection: Connection) -> int:

@@ -51,13 +51,9 @@ def issue(connection: Connection, owner: KeyOwner, fields: KeyFields, pepper: st
     if fields.user is not None:
         user_id = service.user_with_email(connection, owner.org_id, fields.user).id
     _refuse_beyond(connection, owner, user_id, fields.scopes)
-    if fields.expires_at is not None and queries.has_passed(connection, fields.expires_at):
-        raise InvalidInput("expires_at has passed: the key would open nothing. Give a later time, or leave it out.")
+    expires_at = expiry_within(connection, owner, fields.expires_at)
     if service.get_user(connection, user_id).disabled_at is not None:
         raise Conflict("That user is shut out; a key of theirs would open nothing.")
-    # A key must not outlive the key that created it.
-    mine = get_key(connection, owner.key_id).expires_at
-    expires_at = min((moment for moment in (mine, fields.expires_at) if moment is not None), default=None)
     key = create_api_key(
         connection,
         owner.org_id,
@@ -68,6 +64,18 @@ def issue(connection: Connection, owner: KeyOwner, fields: KeyFields, pepper: st
         expires_at=expires_at,
     )
     return IssuedKey(**get_key(connection, key.id).model_dump(), key=str(key))
+
+
+def expiry_within(connection: Connection, owner: KeyOwner, wanted: datetime | None) -> datetime | None:
+    """Return when a new key expires: it must not outlive the key that creates it.
+
+    Raises:
+        InvalidInput: the wanted expiry has passed.
+    """
+    if wanted is not None and queries.has_passed(connection, wanted):
+        raise InvalidInput("expires_at has passed: the key would open nothing. Give a later time, or leave it out.")
+    mine = get_key(connection, owner.key_id).expires_at
+    return min((moment for moment in (mine, wanted) if moment is not None), default=None)
 
 
 def _refuse_beyond(connection: Connection, owner: KeyOwner, user_id: UUID, scopes: list[str]) -> None:

@@ -132,6 +132,13 @@ def hold_for(tokens: int) -> int:
     return max(tokens, CHUNK) if tokens else 0
 
 
+def can_begin(connection: Connection, org: UUID) -> bool:
+    """Whether the wallet can pay for a call of a model now. A task that cannot pay waits for a top-up."""
+    now = balance(connection, org)
+    price = prices(connection).get("internal_llm_call", 0)
+    return not now.is_prepaid or price == 0 or (now.available >= price and not now.owed)
+
+
 def ensure(connection: Connection, org: UUID, task: UUID, tokens: int, *, has_hold: bool = True) -> int:
     """Ensure that the task's hold has `tokens` left, before an action that costs them. Return how many it has left.
     With `has_hold=False` the caller asserts that the task has no hold yet.

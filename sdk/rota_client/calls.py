@@ -337,6 +337,8 @@ def conversation(conversation: ConversationRef) -> Call[Conversation]:
 def conversations(
     *,
     user: Id | None = None,
+    visitor: Id | None = None,
+    is_visitor: bool | None = None,
     session: str | None = None,
     agent: str | None = None,
     search: str | None = None,
@@ -347,6 +349,8 @@ def conversations(
     """List conversations, latest first."""
     params = {
         "user": user,
+        "visitor": visitor,
+        "is_visitor": is_visitor,
         "session": session,
         "agent": agent,
         "search": search,

@@ -301,7 +301,10 @@ class Conversation(Model):
     """the agent that answers; None until one is set"""
     title: str
     session: str | None
-    user_id: UUID
+    user_id: UUID | None
+    """null for a visitor's"""
+    visitor_id: UUID | None
+    """the visitor who began it; null for a user's"""
     contact: UUID | None
     location_id: UUID | None
     context: dict[str, Any]

@@ -83,6 +83,7 @@ def runner(address: str, org: UUID) -> Rota:
         ("trials", "No trials yet."),
         ("exports", "No exports yet."),
         ("resources", "No resources yet."),
+        ("keys publishable", "No publishable keys. Make one: rota keys publishable make site --agent support"),
     ],
 )
 def test_an_empty_list_says_so_and_how_to_fill_it(empty: Rota, arguments: str, said: str) -> None:
@@ -90,6 +91,17 @@ def test_an_empty_list_says_so_and_how_to_fill_it(empty: Rota, arguments: str, s
     assert shown.startswith(said)
     rows = json.loads(empty(*arguments.split(), "--json").stdout)
     assert rows == [] or not any(value for value in rows.values() if isinstance(value, list))
+
+
+def test_a_publishable_key_is_made_listed_and_revoked(rota: Rota) -> None:
+    key = rota("keys", "publishable", "make", "site", "-a", "support-assistant", "--origin", "https://x.example").stdout
+    assert key.startswith("rotapub_")
+    (listed,) = json.loads(rota("keys", "publishable", "--json").stdout)
+    assert (listed["key"], listed["origins"]) == (key.strip(), ["https://x.example"])
+    assert listed["id"] in rota("keys", "publishable").stdout.replace("\n", "")
+    assert "revoked" in rota("keys", "publishable", "revoke", "last").stdout
+    assert "revoked" in rota("keys", "publishable").stdout
+    assert "make_publishable_key" in rota("audit").stdout
 
 
 def test_a_ticket_is_listed_shown_and_moved(rota: Rota, org: UUID) -> None:

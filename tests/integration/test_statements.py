@@ -157,6 +157,7 @@ READS = {
     "domain.office": ("contacts outbox", _JOINED),
     "domain.schedules": ("tasks", "what became of a run is what became of its task"),
     "domain.tasks": ("agents attempts usage users", _LOOKED_UP),
+    "domain.visitors": ("users", "a publishable key stops with its user, and is looked up together with it"),
     "domain.wallet": ("budget_holds organisations tasks", "holds of tasks that ended are found by their tasks"),
     "domain.workers": ("attempts tasks", _JOINED),
     "business.analytics": ("bookings class_sessions classes payments subscriptions", "figures about the gym's records"),

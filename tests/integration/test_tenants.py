@@ -45,6 +45,7 @@ from tests.support.outward import outside
 from tests.support.servers import SECRET_KEY, serving
 from tests.support.tools import use
 from web.auth import Needs
+from web.visitors import NeedsVisitor, TakesPublishableKey
 
 # An address of a file is itself what gives the right to read it.
 APP = frozenset({"/", "/health", "/health/ready", "/metrics", "/blobs/{token}"})
@@ -90,7 +91,10 @@ def routes(client: TestClient) -> list[tuple[str, APIRoute]]:
 
 
 def needed(route: APIRoute) -> list[str]:
-    return [one.call.permission for one in route.dependant.dependencies if isinstance(one.call, Needs)]
+    """What a route asks for: a permission, a visitor's token or a publishable key."""
+    asked = [one.call for one in route.dependant.dependencies]
+    permissions = [one.permission for one in asked if isinstance(one, Needs)]
+    return permissions + [type(one).__name__ for one in asked if isinstance(one, NeedsVisitor | TakesPublishableKey)]
 
 
 def test_every_route_but_health_asks_who_is_calling(client: TestClient) -> None:
@@ -181,6 +185,7 @@ NAMING: dict[str, Any] = {
     "begin_conversation": {"agent": "support-assistant", "contact": "{contact_id}"},
     "create_response": {"model": "support-assistant", "input": "x", "previous_response_id": "{response_id}"},
     "send_message": {"text": "x", "edits": "{answer_id}", "attachments": ["{attachment_id}"]},
+    "send_visitor_message": {"text": "x", "edits": "{answer_id}"},
     **{verb: {"filter": {"ids": ["{task_id}"]}} for verb in ("cancel_tasks", "retry_tasks", "replay_tasks")},
     "put_schedule": {
         "name": "x", "times": {"kind": "interval", "every": 60},

@@ -92,6 +92,7 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     ids["response_id"] = f"resp_{UUID(ids['answer_id']).hex}"
     ids["wire_conversation_id"] = f"conv_{UUID(ids['conversation_id']).hex}"
     ids["wire_item_id"] = f"msg_{UUID(ids['answer_id']).hex}"
+    ids |= make_visitor(client, MARK)
     fields = {"slug": "secret-agent", "name": MARK, "role": "x", "description": MARK, "system_prompt": MARK}
     post("/v1/agents", fields | {"model": "gpt-4o-mini"})
     post("/v1/budgets/secret-agent", {"monthly_limit": "42"}, "put")
@@ -120,6 +121,21 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
     )
     _make_what_agents_keep(made)
     return made
+
+
+def make_visitor(client: TestClient, mark: str, **fields: Any) -> dict[str, str]:
+    """A publishable key and a visitor: their ids and the visitor's token. `client` speaks for an owner."""
+    wanted = {"name": mark, "agents": ["support-assistant"]} | fields
+    made = client.post("/v1/publishable-keys", json=wanted)
+    assert made.is_success, made.text
+    stated = {"name": mark, "contact_hint": f"v-{mark}@example.com"}
+    as_page = {"authorization": f"Bearer {made.json()['key']}"}
+    visitor = client.post("/v1/visitors", json=stated, headers=as_page)
+    assert visitor.is_success, visitor.text
+    return {
+        "publishable_key_id": made.json()["id"], "publishable_key": made.json()["key"],
+        "visitor_id": visitor.json()["id"], "visitor_token": visitor.json()["token"],
+    }  # fmt: skip
 
 
 def _make_what_agents_keep(made: Everything) -> None:

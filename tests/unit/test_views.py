@@ -113,6 +113,13 @@ def key(**changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
+def publishable_key(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": ID, "name": FOREIGN, "agents": ["support-assistant"], "origins": ["https://www.example.com"],
+        "permissions": ["classes:read"], "messages_today": 7, "revoked_at": None, "expires_at": None,
+    } | changes  # fmt: skip
+
+
 def agent(slug: str = "support-assistant") -> dict[str, Any]:
     return {"slug": slug, "name": FOREIGN, "model": FOREIGN, "tools": ["a", "b"], "enabled": True}
 
@@ -148,6 +155,7 @@ VIEWS: dict[str, Callable[[], RenderableType]] = {
     "bill": lambda: money_views.bill(bill()),
     "users": lambda: people_views.user_table([user()]),
     "keys": lambda: people_views.key_table([key()]),
+    "publishable keys": lambda: people_views.publishable_table([publishable_key()]),
     "messages": lambda: people_views.message_table([message()]),
     "agents": lambda: agent_views.agent_table([agent()], []),
     "facts": lambda: terminal.facts({"name": FOREIGN, "none": None}),
@@ -165,7 +173,9 @@ def test_foreign_text_is_neither_markup_nor_obeyed_and_every_line_fits(view: str
     assert [line for line in seen if cell_len(line) > width] == []
 
 
-@pytest.mark.parametrize("view", ["tasks", "task", "workers", "approvals", "approval", "keys", "messages"])
+@pytest.mark.parametrize(
+    "view", ["tasks", "task", "workers", "approvals", "approval", "keys", "publishable keys", "messages"]
+)
 def test_the_id_that_other_commands_take_is_whole_in_80_columns(view: str) -> None:
     assert any(ID in line for line in lines(VIEWS[view]()))
 

@@ -133,6 +133,12 @@ _PLATFORM = (
         pruning.forget_uploads,
     ),
     Duty("forget-events", timedelta(minutes=10), "events are kept for a day, or as long as set", pruning.forget_events),
+    Duty(
+        "forget-visitors",
+        timedelta(minutes=10),
+        "visitors that are long gone are deleted, with their conversations",
+        pruning.forget_visitors,
+    ),
     Duty("forget-runs", timedelta(hours=1), "runs of schedules are kept for three months", pruning.forget_runs),
     Duty("forget-trees", timedelta(hours=1), "counts of task trees go with their last task", pruning.forget_trees),
     Duty(

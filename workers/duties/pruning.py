@@ -17,6 +17,7 @@ from domain.pacing import service as pacing
 from domain.replies import service as replies
 from domain.schedules import service as schedules
 from domain.tasks import service as tasks
+from domain.visitors import service as visitors
 from domain.workers import service as workers
 
 _WORKERS_KEPT = timedelta(days=1)
@@ -66,6 +67,20 @@ def _remove_some() -> int:
         with system_transaction() as connection:
             attachments.note_removed(connection, keys)
     return len(keys)
+
+
+def forget_visitors() -> None:
+    """Delete visitors whose tokens expired long ago, with their conversations, and the counts of past days."""
+    kept = settings().keep_visitors
+
+    def batch(connection: Connection) -> int:
+        gone = visitors.long_expired(connection, kept)
+        conversations.delete_of_visitors(connection, gone)
+        return visitors.delete(connection, gone)
+
+    _prune("deleted visitors", batch)
+    with system_transaction() as connection:
+        visitors.forget_days(connection)
 
 
 def forget_runs() -> None:
