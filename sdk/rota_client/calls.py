@@ -432,8 +432,8 @@ def delete_attachment(attachment: Attachment | Id) -> Call[None]:
 
 
 def edit(message: Message, text: str) -> Call[Sent]:
-    """Replace an earlier message of the user: a new branch begins, and the agent answers it."""
-    return say(message.conversation_id, text, edits=message)
+    """Replace an earlier message of the user, which keeps its attachments: a new branch begins, and the agent answers."""
+    return say(message.conversation_id, text, edits=message, attachments=message.attachments)
 
 
 def regenerate(answer: Message) -> Call[Message]:
