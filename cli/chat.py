@@ -138,9 +138,7 @@ class _Talk:
         """Upload a file, and send it with the next message."""
         made = self._api.upload(content, name)
         self._attached.append(str(made.id))
-        terminal.out.print(
-            f"{escape(clean(made.name))}, {made.size} bytes: goes with the next message", style="dim"
-        )
+        terminal.out.print(f"{escape(clean(made.name))}, {made.size} bytes: goes with the next message", style="dim")
 
     def _attach_named(self, name: str) -> None:
         path = Path(name).expanduser()

@@ -432,7 +432,7 @@ def delete_attachment(attachment: Attachment | Id) -> Call[None]:
 
 
 def edit(message: Message, text: str) -> Call[Sent]:
-    """Replace an earlier message of the user, which keeps its attachments: a new branch begins, and the agent answers."""
+    """Replace the text of an earlier message of the user: a new branch begins, and the agent answers it."""
     return say(message.conversation_id, text, edits=message, attachments=message.attachments)
 
 
