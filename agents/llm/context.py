@@ -42,9 +42,7 @@ def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
         return request
     task = request.earlier
     last_turn = _last_turn(messages, task)
-    steps = [(index, _without_media(messages[index])) for index in _with_old_media(messages)]
-    steps += [(index, _shortened(messages[index], _SHORTENED_TO)) for index in range(last_turn)]
-    for index, smaller in steps:
+    for index, smaller in _smaller(messages, last_turn):
         messages[index] = smaller
         too_much -= sizes[index] - _size(messages[index])
         sizes[index] = _size(messages[index])
@@ -124,6 +122,13 @@ def _end_of_turn(messages: list[Message], start: int) -> int:
     while end < len(messages) and isinstance(messages[end], ToolMessage):
         end += 1
     return end
+
+
+def _smaller(messages: list[Message], last_turn: int) -> list[tuple[int, Message]]:
+    """Return what can be made smaller before whole turns are left out, by index, in the order to do it."""
+    media = [(index, _without_media(messages[index])) for index in _with_old_media(messages)]
+    results = [(index, _shortened(messages[index], _SHORTENED_TO)) for index in range(last_turn)]
+    return media + [(index, shorter) for index, shorter in results if isinstance(shorter, ToolMessage)]
 
 
 def _with_old_media(messages: list[Message]) -> list[int]:

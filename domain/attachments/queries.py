@@ -57,7 +57,7 @@ _SEND = text(f"""
 
 
 def send(
-    connection: Connection, ids: list[UUID], user: UUID, conversation: UUID, location: UUID | None
+    connection: Connection, ids: list[UUID], user: UUID | None, conversation: UUID, location: UUID | None
 ) -> list[StoredAttachment]:
     """Make attachments of a user part of a conversation, and return them, in no order. Those that are part of another
     one, or not there, are left out.

@@ -146,7 +146,7 @@ def as_file(found: StoredAttachment) -> AttachedFile:
 
 
 def send(
-    connection: Connection, ids: Sequence[UUID], user: UUID, conversation: UUID, location: UUID | None
+    connection: Connection, ids: Sequence[UUID], user: UUID | None, conversation: UUID, location: UUID | None
 ) -> list[AttachedFile]:
     """Make attachments that a user uploaded part of a conversation, as those of one message. Return them in order.
 

@@ -236,13 +236,9 @@ def _ask(
     facts: dict[str, Any] = conversation.context | asked.context
     if conversation.preferences:
         facts["preferences"] = conversation.preferences
-    given: dict[str, Any] = {
-        "message": asked.text, "context": facts, "is_from_outside": asked.is_from_outside,
-        "client_tools": asking.client_tools,
-    }  # fmt: skip
     submission = TaskSubmission(
         agent=agent,
-        input=AttachedInput(**given, attachments=files) if files else TaskInput(**given),
+        input=_input(asked, facts, asking, files),
         priority=_PRIORITY,
         concurrency_key=None if asking.may_overtake else f"conversation:{conversation.id}",
         contact=conversation.contact,
@@ -255,6 +251,15 @@ def _ask(
     queries.set_task(connection, answer, task.id)
     queries.set_head(connection, conversation.id, answer, title=title_of(asked.text), agent=agent)
     return answer
+
+
+def _input(asked: NewChatMessage, facts: dict[str, Any], asking: Asking, files: list[AttachedFile]) -> TaskInput:
+    """Return what the task is asked."""
+    given: dict[str, Any] = {
+        "message": asked.text, "context": facts, "is_from_outside": asked.is_from_outside,
+        "client_tools": asking.client_tools,
+    }  # fmt: skip
+    return AttachedInput(**given, attachments=files) if files else TaskInput(**given)
 
 
 def ensure_read(connection: Connection, agent: str, files: Sequence[AttachedFile]) -> None:

@@ -437,8 +437,8 @@ def delete_attachment(attachment: Attachment | Id) -> Call[None]:
 
 
 def edit(message: Message, text: str) -> Call[Sent]:
-    """Replace an earlier message of the user: a new branch begins, and the agent answers it."""
-    return say(message.conversation_id, text, edits=message)
+    """Replace the text of an earlier message of the user: a new branch begins, and the agent answers it."""
+    return say(message.conversation_id, text, edits=message, attachments=message.attachments)
 
 
 def regenerate(answer: Message) -> Call[Message]:

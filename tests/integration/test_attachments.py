@@ -10,20 +10,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from agents.llm.models import Models
 from api.app import make_app
 from core import db
 from core.blobs.store import blob_store
 from core.ids import new_id
 from core.settings import Settings, settings
 from domain.attachments import service as attachments
-from tests.integration.test_conversations import Chat
 from tests.support.bucket import ACCESS_KEY, SECRET_KEY, bucket_server
-from tests.support.desk import Desk
+from tests.support.chat import Chat, chatting
 from tests.support.factories import change_agent, look, make_key, make_location, make_organisation, make_user
 from tests.support.files import CSV, PDF, PNG
-from tests.support.listening import Ear
-from tests.support.models import Talker
 from tests.support.servers import SECRET_KEY as PEPPER
 from tests.support.servers import configured, serving
 from workers.duties import pruning
@@ -37,16 +33,8 @@ def served(config: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def chat(org: UUID, served: str) -> Iterator[Chat]:
-    talker = Talker()
-    with serving(talker.app()) as url:
-        desk = Desk(Models(Settings(openai_base_url=f"{url}/v1", openai_api_key="k")), Ear())
-        change_agent(org, "support-assistant", model="gpt-4o-mini", fallback_model=None)
-        talker.let_through()
-        made = Chat(org, served, talker, desk)
+    with chatting(org, served) as made:
         yield made
-        made.http.close()
-        talker.let_through()
-        desk.close()
 
 
 def upload(chat: Chat, content: bytes, name: str, kind: str = "", status: int = 201, **params: str) -> Any:

@@ -13,9 +13,10 @@ from fastapi.testclient import TestClient
 from starlette.routing import compile_path
 
 from api.app import make_app
+from api.edge import UPLOADS, body_limit
 from core import db
 from core.errors import InvalidInput
-from core.settings import Settings
+from core.settings import Settings, settings
 from domain.tenants import service as tenants
 from embedded.organisation import set_up_organisation
 from tests.support.factories import make_key, make_row
@@ -133,13 +134,28 @@ def test_a_body_is_json_and_says_so(client: TestClient, headers: dict[str, str],
 
 def test_every_address_that_takes_a_body_refuses_another_kind(client: TestClient) -> None:
     for path, methods in addresses(client).items():
-        for method in methods & {"POST", "PUT", "PATCH"}:
+        for method in methods & {"POST", "PUT", "PATCH"} if path != UPLOADS else ():
             answer = client.request(method, path, content=iter([b"a=1"]), headers={"content-type": "text/csv"})
             assert answer.status_code == 415, (method, path)
     assert client.post("/v1/agents/seed").status_code == 200  # without a body there is nothing to refuse
 
 
 # ── names and proxies ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_may_send_how_much(client: TestClient) -> None:
+    limit = body_limit(settings())
+    usual, with_files = 1_000_000, 1_000_000 + 20_000_000 * 4 // 3
+
+    def most(path: str, key: str = "") -> int:
+        headers = [(b"authorization", f"Bearer {key}".encode())]
+        return limit({"type": "http", "path": path, "headers": headers})
+
+    mine = client.headers["authorization"].removeprefix("Bearer ")
+    assert [most(path, mine) for path in ("/v1/tasks", UPLOADS, "/openai/v1/chat/completions")] == [
+        usual, 10_000_000, with_files,
+    ]  # fmt: skip
+    assert most("/openai/v1/responses") == most("/openai/v1/responses", mine[:-1]) == usual
 
 
 def test_under_another_name_nothing_but_health_is_answered(guarded: TestClient) -> None:

@@ -18,7 +18,7 @@ from tests.support.factories import make_key, make_user
 from tests.support.servers import SECRET_KEY
 from web.auth import ANYTHING, Needs, forget_keys
 
-OPEN = {"/", "/health", "/health/ready", "/metrics", "/docs", "/docs/oauth2-redirect"}
+OPEN = {"/", "/health", "/health/ready", "/metrics", "/docs", "/docs/oauth2-redirect", "/blobs/{token}"}
 ANY_KEY = {"/v1/me"}  # says whom the key speaks for: whoever holds it may know that
 
 
