@@ -217,7 +217,7 @@ DOCUMENTED = {
         )
     ),
 }  # fmt: skip
-OPEN_TO_ALL = {"/", "/health", "/health/ready", "/metrics"}
+OPEN_TO_ALL = {"/", "/health", "/health/ready", "/metrics", "/blobs/{token}"}
 
 
 @pytest.fixture
