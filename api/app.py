@@ -18,6 +18,7 @@ from api.routes import (
     approvals,
     audit,
     billing,
+    broadcasts,
     channels,
     control,
     conversations,
@@ -30,6 +31,7 @@ from api.routes import (
     operations,
     people,
     providers,
+    retention,
     schedules,
     tasks,
     wallet,
@@ -91,7 +93,8 @@ def make_app() -> FastAPI:
     app.add_middleware(CountRequests)
     for part in (
         tasks, approvals, agents, schedules, followups, office, workflows, wallet, billing, control, channels, people,
-        providers, audit, events, conversations, openai, openai_responses, openai_conversations,
+        providers, audit, retention, broadcasts, events, conversations, openai, openai_responses,
+        openai_conversations,
     ):  # fmt: skip
         app.include_router(part.router)
     for pack in installed():

@@ -15,6 +15,7 @@ from cli import (
     contacts,
     control,
     followups,
+    governing,
     machine,
     messaging,
     money,
@@ -51,6 +52,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         control.settle,
         control.pause,
         control.resume,
+        governing.broadcast,
     ),
     "Inspect": (
         tasks.tasks,
@@ -65,6 +67,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         money.bill,
         people.messages,
         people.audit,
+        governing.announcements,
         approvals.notifications,
     ),
     "Operate": (
@@ -90,6 +93,7 @@ app.add_typer(messaging.channels_app, name="channels", rich_help_panel="Messages
 app.add_typer(messaging.templates_app, name="templates", rich_help_panel="Messages")
 app.add_typer(control.workers_app, name="workers", rich_help_panel="Inspect")
 app.add_typer(control.limits_app, name="limits", rich_help_panel="Inspect")
+app.add_typer(governing.retention_app, name="retention", rich_help_panel="Manage")
 app.add_typer(schedules.schedules_app, name="schedules", rich_help_panel="Manage")
 app.add_typer(followups.followups_app, name="followups", rich_help_panel="Manage")
 for _name, _app in office.APPS.items():

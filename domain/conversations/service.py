@@ -1,6 +1,7 @@
 """Operations on conversations: begin, list, send, regenerate, stop, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -360,6 +361,21 @@ def delete(connection: Connection, conversation_id: UUID) -> None:
     if not queries.mark_deleted(connection, conversation_id):
         raise NotFound(f"There is no conversation {conversation_id}.")
     stop(connection, conversation_id)
+
+
+def organisations_with_idle(connection: Connection, kept: Mapping[UUID, timedelta]) -> list[UUID]:
+    """Return which of the organisations have conversations whose last message is older than each keeps them."""
+    return queries.organisations_with_idle(connection, kept)
+
+
+def delete_idle(connection: Connection, org: UUID, kept: timedelta) -> int:
+    """Delete conversations whose last message is older than `kept`, as `delete` does; at most 100 per call. Return how
+    many.
+    """
+    deleted = queries.mark_idle_deleted(connection, org, kept, _BATCH)
+    for conversation_id in deleted:
+        stop(connection, conversation_id)
+    return len(deleted)
 
 
 def purge_deleted(connection: Connection) -> int:

@@ -219,6 +219,21 @@ class Raised(_Told):
     payload: dict[str, Any]
 
 
+class Announced(_Told):
+    """The installation's operators tell every organisation something."""
+
+    announcement_id: UUID = Field(description="id of the announcement")
+    text: str = Field(description="what is told", examples=["Maintenance tonight from 22:00 UTC."])
+    level: Literal["info", "warning", "critical"] = Field(description="how urgent it is")
+    until: datetime | None = Field(default=None, description="time until which it holds; null: until it is withdrawn")
+
+
+class AnnouncementWithdrawn(_Told):
+    """The installation's operators withdrew an announcement."""
+
+    announcement_id: UUID = Field(description="id of the announcement")
+
+
 class Notice(_Told):
     """Something that people were notified of."""
 
@@ -227,7 +242,7 @@ class Notice(_Told):
 
 @dataclass(frozen=True)
 class EventKind:
-    """A kind of event. `permission` is needed to hear of it, at the event's location."""
+    """A kind of event. `permission` is needed to hear of it, at the event's location; without one, everyone hears it."""
 
     name: str
     permission: str
@@ -245,6 +260,9 @@ class EventKind:
         """Whether every task has events of this kind: a webhook that is to get them must name it."""
         return self.name.partition(".")[0] in {"task", "decision", "action", "message"}
 
+
+FOR_EVERYONE = ""
+"""stands for no particular permission"""
 
 _KINDS = (
     EventKind("task.accepted", "tasks:read", TaskMoved, "A task was submitted and is durable."),
@@ -283,6 +301,8 @@ _KINDS = (
     EventKind("calendar.changed", "calendar:read", CalendarChanged, "An event of the calendar changed."),
     EventKind("wallet.changed", "wallet:read", WalletChanged, "Tokens were bought, corrected or charged as a fee."),
     EventKind("event.raised", "events:read", Raised, "An event was posted to `POST /v1/events`."),
+    EventKind("system.announced", FOR_EVERYONE, Announced, "The installation's operators tell everyone something."),
+    EventKind("system.withdrawn", FOR_EVERYONE, AnnouncementWithdrawn, "An announcement was withdrawn."),
     EventKind("action.taken", "tasks:read", Notice, "Coordinators were told of an action that needed no approval."),
     EventKind("budget.crossed", "billing:read", Notice, "A share of a budget was spent."),
     EventKind("webhook.disabled", "channels:read", Notice, "Posts to a webhook failed for too long; it is off."),

@@ -17,6 +17,7 @@ from workers.duties import (
     overdue,
     providers,
     pruning,
+    retention,
     schedules,
 )
 
@@ -120,6 +121,18 @@ _PLATFORM = (
         pruning.purge_conversations,
     ),
     Duty("forget-events", timedelta(minutes=10), "events are kept for a day, or as long as set", pruning.forget_events),
+    Duty(
+        "forget-audit",
+        timedelta(hours=1),
+        "lines of the audit log are kept as long as their organisation says",
+        retention.forget_audit,
+    ),
+    Duty(
+        "delete-idle-conversations",
+        timedelta(hours=1),
+        "conversations are kept as long as their organisation says",
+        retention.delete_idle_conversations,
+    ),
     Duty("forget-runs", timedelta(hours=1), "runs of schedules are kept for three months", pruning.forget_runs),
     Duty("forget-trees", timedelta(hours=1), "counts of task trees go with their last task", pruning.forget_trees),
     Duty(
