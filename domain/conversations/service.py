@@ -102,6 +102,18 @@ def list_conversations(
     return ConversationPage(conversations=page, next_before=page[-1].id if len(found) > limit else None)
 
 
+def ensure_session(connection: Connection, session: str) -> None:
+    """Ensure that there is a conversation in a session.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for is_archived in (False, True):
+        if list_conversations(connection, session=session, is_archived=is_archived, limit=1).conversations:
+            return
+    raise NotFound(f"There is no session {session}. Begin a conversation in it first.")
+
+
 def change(
     connection: Connection,
     conversation_id: UUID,

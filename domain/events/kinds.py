@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.packs import installed
+from domain.events.agent_status import AgentStatus
 
 
 class _Told(BaseModel):
@@ -27,6 +28,9 @@ class OfTask(_Told):
 
     task_id: UUID
     agent: str = Field(description="slug", examples=["support-assistant"])
+    agent_status: AgentStatus | None = Field(
+        default=None, description="what the agent is doing from this event on; null: the event does not change it"
+    )
 
 
 class TaskMoved(OfTask):
