@@ -17,7 +17,13 @@ _KEPT = {
     "conversations": "conversations, from the last message",
 }
 _DEFAULT = "default"
-_BROADCAST = [Column("at", "id"), Column("level", "text"), Column("text", "text"), Column("until", "text"), Column("id")]
+_BROADCAST = [
+    Column("at", "id"),
+    Column("level", "text"),
+    Column("text", "text"),
+    Column("until", "text"),
+    Column("id"),
+]
 
 DaysOption = Annotated[str | None, typer.Option(help="Days; or default, for the time that the installation sets.")]
 

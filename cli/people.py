@@ -139,9 +139,7 @@ def audit(
     record: Annotated[
         str | None, typer.Option(help="Id of a record, such as a client: who read it, and who changed it.")
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="change, read or any. Default: change; any with --record.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(help="change, read or any. Default: change; any with --record.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
     as_json: JsonOption = False,
 ) -> None:
@@ -164,7 +162,9 @@ def audit(
     terminal.out.print(
         terminal.plain_table(rows, _AUDIT_EVENT)
         if rows
-        else terminal.nothing("No audit events yet.", "No audit event matches", "rota audit", subject, task, record, kind)
+        else terminal.nothing(
+            "No audit events yet.", "No audit event matches", "rota audit", subject, task, record, kind
+        )
     )
 
 

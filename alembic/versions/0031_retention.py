@@ -49,7 +49,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 $$;
 REVOKE ALL ON FUNCTION {name}(uuid, interval, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION {name}(uuid, interval, integer) TO rota_system;
-"""
+"""  # noqa: S608
 
 
 RETENTION = """

@@ -29,7 +29,7 @@ Vocabulary = Callable[[News, str], Message | None]
 """returns the message of news for a client in the given room, None for news that has no name in the vocabulary"""
 
 # They have these names in each vocabulary.
-_EVERYWHERE = frozenset({"ready", "reset", "message.delta", "message.superseded"})
+_EVERYWHERE = frozenset({"ready", "reset", "message.delta", "message.superseded", "user.typing"})
 
 
 def _time_of(news: News) -> dict[str, str]:

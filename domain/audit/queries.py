@@ -38,7 +38,7 @@ LINES = Fragment(
 """,
 )
 """CTEs that add the lines `:audit` if `condition` is true."""
-_INSERT = text(f"WITH {LINES.fill(condition='true')} SELECT FROM {LINES.name}")  # noqa: S608
+_INSERT = text(f"WITH {LINES.fill(condition='true')} SELECT FROM {LINES.name}")
 
 
 def line_values(lines: Sequence[tuple[Actor, AuditEvent]]) -> dict[str, Any]:
@@ -78,9 +78,7 @@ _NEWEST = "ORDER BY a.id DESC LIMIT :limit"
 # are few.
 _OF_KIND = {"change": "AND a.verb <> 'read'", "read": "AND a.verb = 'read'", "any": ""}
 _PAGES = {kind: text(f"{_SELECT} {condition} {_NEWEST}") for kind, condition in _OF_KIND.items()}
-_PAGES_OF_RECORD = {
-    kind: text(f"{_SELECT} {condition} {_OF_RECORD} {_NEWEST}") for kind, condition in _OF_KIND.items()
-}
+_PAGES_OF_RECORD = {kind: text(f"{_SELECT} {condition} {_OF_RECORD} {_NEWEST}") for kind, condition in _OF_KIND.items()}
 
 
 def page(connection: Connection, kind: Kind, wanted: dict[str, Any]) -> list[AuditLine]:

@@ -12,7 +12,7 @@ _COLUMNS = "id, text, level, until, created_at, created_by, withdrawn_at"
 _INSERT = text(f"""
     INSERT INTO broadcasts (id, text, level, until, created_by)
     VALUES (:id, :text, :level, :until, :created_by) RETURNING {_COLUMNS}
-""")
+""")  # noqa: S608
 _HAS_PASSED = text("SELECT CAST(:moment AS timestamptz) <= rota_now()")
 
 

@@ -189,9 +189,7 @@ _RECORDING = f"""
 _IS_PAID = f"SELECT EXISTS (SELECT FROM {_PAID.name}) AS is_paid FROM fence"  # noqa: S608
 _RECORD = PreparedQuery(f"{_RECORDING} {_IS_PAID}")
 # Another statement, so that steps that read nothing pay nothing for it.
-_RECORD_READING = PreparedQuery(
-    f"{_RECORDING}, {audit.LINES.fill(condition='EXISTS (SELECT FROM fence)')} {_IS_PAID}"  # noqa: S608
-)
+_RECORD_READING = PreparedQuery(f"{_RECORDING}, {audit.LINES.fill(condition='EXISTS (SELECT FROM fence)')} {_IS_PAID}")
 # The conditions on the task hold for its row as of when the lock is acquired. The condition on its steps is safe
 # because only a task's own worker writes the journal while the task runs, and that worker runs this statement.
 _FINISH = PreparedQuery(f"""

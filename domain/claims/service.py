@@ -83,7 +83,8 @@ def record_steps(
     connection: Connection, task: Claimed, lines: Sequence[JournalLine], payments: Sequence[Payment] = ()
 ) -> bool:
     """Write steps, each under its own id, with a usage row for each that called a model and an audit event for each
-    that read, and pay for them from the task's hold. Return False if the hold does not have enough: then the steps are written and nothing is paid.
+    that read, and pay for them from the task's hold. Return False if the hold does not have enough: then the steps are
+    written and nothing is paid.
 
     Raises:
         ClaimLost: another worker has the task, or it has ended; nothing is written.

@@ -80,6 +80,15 @@ def _bare(connection: Connection, conversation_id: UUID) -> Conversation:
     return found
 
 
+def speaker(connection: Connection, conversation_id: UUID) -> UUID:
+    """Return the user who speaks in a conversation.
+
+    Raises:
+        NotFound: there is no such conversation.
+    """
+    return _bare(connection, conversation_id).user_id
+
+
 def list_conversations(
     connection: Connection,
     *,

@@ -128,6 +128,14 @@ class MessageSent(MessageInConversation):
     task_id: UUID | None = None  # type: ignore[assignment]
 
 
+class UserTyping(_Told):
+    """A user is typing in a conversation. Not kept: only streams that are open tell it."""
+
+    conversation_id: UUID = Field(description="id of the conversation")
+    user_id: UUID = Field(description="the user")
+    until: datetime = Field(description="time at which it is over unless it is told again")
+
+
 class ActionMoved(StepWritten):
     """An action was begun, carried out or not, or its outcome is unknown."""
 
@@ -246,7 +254,9 @@ class Notice(_Told):
 
 @dataclass(frozen=True)
 class EventKind:
-    """A kind of event. `permission` is needed to hear of it, at the event's location; without one, everyone hears it."""
+    """A kind of event. `permission` is needed to hear of it, at the event's location; without one, everyone hears of
+    it.
+    """
 
     name: str
     permission: str
@@ -285,6 +295,12 @@ _KINDS = (
     EventKind("message.superseded", "tasks:read", MessageSuperseded, "A step is tried again: drop its text so far."),
     EventKind("message.sent", "conversations:read", MessageSent, "A user sent a message in a conversation."),
     EventKind("message.answered", "conversations:read", MessageInConversation, "An answer ended; `status` tells how."),
+    EventKind(
+        "user.typing",
+        "conversations:read",
+        UserTyping,
+        "Another user is typing. In streams of a conversation or a session only.",
+    ),
     EventKind("action.begun", "tasks:read", ActionMoved, "An action that must not be repeated was begun."),
     EventKind("action.executed", "tasks:read", ActionExecuted, "An action was carried out."),
     EventKind("action.failed", "tasks:read", ActionMoved, "An action was not carried out."),

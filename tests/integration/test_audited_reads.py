@@ -23,7 +23,6 @@ from tests.support.factories import change_agent, make_key, make_organisation, m
 from tests.support.models import Parrot, asking, saying
 from tests.support.servers import SECRET_KEY, serving
 
-
 TOOL_NAMES = ["search_clients", "view_client_profile", "update_client_tags", "search_classes"]
 
 
@@ -148,8 +147,8 @@ def test_a_read_costs_no_further_statement(org: UUID, desk: Desk, parrot: Parrot
 
 
 def test_a_step_that_reads_nothing_is_written_without_the_audit_log() -> None:
-    assert b"audit_log" not in claim_queries._RECORD.statement.sql  # noqa: SLF001
-    assert b"audit_log" not in claim_queries._FINISH.statement.sql  # noqa: SLF001
+    assert b"audit_log" not in claim_queries._RECORD.statement.sql
+    assert b"audit_log" not in claim_queries._FINISH.statement.sql
 
 
 def test_the_ids_of_a_result_are_bounded_each_once_and_in_order() -> None:

@@ -71,8 +71,9 @@ def note(org: UUID, verb: str, number: int = 1) -> UUID:
 
 
 def lines(org: UUID, **wanted: Any) -> list[AuditLine]:
+    given: dict[str, Any] = {"kind": "any", "limit": 200} | wanted
     with db.transaction(org) as connection:
-        return audit.read(connection, **{"kind": "any", "limit": 200} | wanted).lines
+        return audit.read(connection, **given).lines
 
 
 def verbs(org: UUID) -> list[str]:
@@ -194,9 +195,10 @@ def test_a_clean_up_that_dies_half_way_has_said_what_it_did_and_goes_on(
             raise KeyboardInterrupt
         return found
 
-    with monkeypatch.context() as within, pytest.raises(KeyboardInterrupt):
-        within.setattr(audit, "forget_reads", dying)
+    monkeypatch.setattr(audit, "forget_reads", dying)
+    with pytest.raises(KeyboardInterrupt):
         duties.forget_audit()
+    monkeypatch.setattr(audit, "forget_reads", forget)
     assert sorted(verbs(org)) == ["cleaned up"] + ["read"] * 4
     duties.forget_audit()
     assert [line.details["deleted"] for line in lines(org)] == [1, 3, 3]

@@ -37,9 +37,7 @@ def test_the_choice_counts_within_the_bounds_of_the_installation(
     assert kept_for(term(default, least, most), days(chosen)) == days(kept)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "why"), [(29, "at least 30"), (30, None), (365, None), (366, "at most 365")]
-)
+@pytest.mark.parametrize(("wanted", "why"), [(29, "at least 30"), (30, None), (365, None), (366, "at most 365")])
 def test_what_the_installation_does_not_allow_is_refused_in_words(wanted: int, why: str | None) -> None:
     said = refusal("changes", term(None, 30, 365), wanted)
     assert said is None if why is None else why in str(said)

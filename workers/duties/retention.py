@@ -1,7 +1,7 @@
 """Delete what organisations keep no longer: old lines of the audit log, and conversations that nobody goes on with.
 
-Each portion is deleted in a transaction that also says so in the audit log, so after a crash the log is right about what
-was deleted, and the next run goes on.
+Each portion is deleted in a transaction that also says so in the audit log, so after a crash the log is right about
+what was deleted, and the next run goes on.
 """
 
 from collections.abc import Callable, Mapping
