@@ -13,6 +13,7 @@ from agents.journal import make_record
 from agents.llm.base import ToolMessage
 from agents.perceive import Perception
 from agents.permission import reach_in_task
+from agents.reads import read_event, records_in
 from agents.tools.registry import REFUSALS, Acting, NotDone, OutwardContext, Start, Tool, ToolContext, ToolFailed
 from agents.work import Work
 from core.clock import Stopwatch
@@ -256,7 +257,8 @@ class Invoker:
         details: dict[str, Any] = {"arguments": call.own_arguments}
         if call.approval is not None:
             details["approval"] = call.approval.id
-        audit.record(connection, actor, AuditEvent(verb, f"tool/{call.name}", details))
+        named, _ = records_in(call.own_arguments)
+        audit.record(connection, actor, AuditEvent(verb, f"tool/{call.name}", details, named))
 
     def _tell_coordinators(self, call: Call, connection: Connection) -> None:
         """Tell coordinators of an action about which they would have been asked in another mode."""
@@ -309,7 +311,8 @@ def _record(call: Call, stopwatch: Stopwatch, result: Any, *, is_error: bool) ->
     if call.approval is not None:
         output["approval"] = {"id": str(call.approval.id), "by": call.approval.decided_by}
         output["arguments"] = call.arguments
-    return make_record(call.seq, "act", call.name, stopwatch, given=call.message.arguments, output=output)
+    read = None if is_error or call.tool is None or call.tool.acts else read_event(call.name, call.own_arguments, kept)
+    return make_record(call.seq, "act", call.name, stopwatch, given=call.message.arguments, output=output, read=read)
 
 
 def _in_words(error: DBAPIError) -> str:

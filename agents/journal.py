@@ -24,6 +24,7 @@ from core.errors import Unavailable
 from core.failpoints import failpoint
 from core.ids import new_id
 from core.prepared import SingleStatement
+from domain.audit.schemas import AuditEvent
 from domain.billing import service as billing
 from domain.claims import service as claims
 from domain.claims.schemas import Charge, Claimed, ClaimOutcome, JournalLine, StepRecord
@@ -315,6 +316,7 @@ def make_record(
     given: dict[str, Any] | None = None,
     charge: Charge | None = None,
     status: Any = "done",
+    read: AuditEvent | None = None,
 ) -> StepRecord:
     """A step's record, timed by `stopwatch`."""
     return StepRecord(
@@ -326,4 +328,5 @@ def make_record(
         output=output,
         duration_ms=stopwatch.milliseconds(),
         charge=charge,
+        read=read,
     )

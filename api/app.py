@@ -18,6 +18,7 @@ from api.routes import (
     attachments,
     audit,
     billing,
+    broadcasts,
     channels,
     control,
     conversations,
@@ -32,6 +33,7 @@ from api.routes import (
     people,
     providers,
     publishable_keys,
+    retention,
     schedules,
     tasks,
     visitor_conversations,
@@ -88,7 +90,7 @@ def make_app() -> FastAPI:
     app.add_middleware(CountRequests)
     for part in (
         tasks, approvals, agents, schedules, followups, office, workflows, wallet, billing, control, channels, people,
-        providers, audit, events, conversations, feedback, attachments, openai, openai_responses,
+        providers, audit, retention, broadcasts, events, conversations, feedback, attachments, openai, openai_responses,
         openai_conversations, publishable_keys, visitors, visitor_conversations,
     ):  # fmt: skip
         app.include_router(part.router)

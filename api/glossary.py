@@ -377,6 +377,7 @@ PARAMETERS: dict[str, str] = {
     "idempotency-key": "makes the request idempotent: repeated with the same key, it has no further effect",
     "limit": "maximum number of results",
     "month": "month, such as 2026-11",
+    "broadcast_id": "id of the broadcast",
     "notification_id": "id of the notification",
     "policy": "only this policy",
     "product_id": "id of the product",

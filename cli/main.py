@@ -16,6 +16,7 @@ from cli import (
     control,
     feedback,
     followups,
+    governing,
     machine,
     messaging,
     money,
@@ -53,6 +54,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         feedback.rate,
         control.pause,
         control.resume,
+        governing.broadcast,
     ),
     "Inspect": (
         tasks.tasks,
@@ -68,6 +70,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         money.bill,
         people.messages,
         people.audit,
+        governing.announcements,
         approvals.notifications,
     ),
     "Operate": (
@@ -93,6 +96,7 @@ app.add_typer(messaging.channels_app, name="channels", rich_help_panel="Messages
 app.add_typer(messaging.templates_app, name="templates", rich_help_panel="Messages")
 app.add_typer(control.workers_app, name="workers", rich_help_panel="Inspect")
 app.add_typer(control.limits_app, name="limits", rich_help_panel="Inspect")
+app.add_typer(governing.retention_app, name="retention", rich_help_panel="Manage")
 app.add_typer(schedules.schedules_app, name="schedules", rich_help_panel="Manage")
 app.add_typer(followups.followups_app, name="followups", rich_help_panel="Manage")
 for _name, _app in office.APPS.items():

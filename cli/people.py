@@ -189,12 +189,17 @@ def messages(
 def audit(
     subject: Annotated[str | None, typer.Option(help="Only with this subject, such as tool/send_email.")] = None,
     task: TaskOption = None,
+    record: Annotated[
+        str | None, typer.Option(help="Id of a record, such as a client: who read it, and who changed it.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="change, read or any. Default: change; any with --record.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200)] = 30,
     as_json: JsonOption = False,
 ) -> None:
-    """List audit events, newest first: actions of users and agents."""
+    """List audit events, newest first: actions of users and agents and, on request, what agents read."""
     api = Api.find()
-    found = api.get("/v1/audit", subject=subject, task=task_id_or_none(api, task), limit=limit)["lines"]
+    wanted = {"subject": subject, "task": task_id_or_none(api, task), "record": record, "kind": kind, "limit": limit}
+    found = api.get("/v1/audit", **wanted)["lines"]
     if as_json:
         terminal.out.print_json(data=found)
         return
@@ -210,7 +215,9 @@ def audit(
     terminal.out.print(
         terminal.plain_table(rows, _AUDIT_EVENT)
         if rows
-        else terminal.nothing("No audit events yet.", "No audit event matches", "rota audit", subject, task)
+        else terminal.nothing(
+            "No audit events yet.", "No audit event matches", "rota audit", subject, task, record, kind
+        )
     )
 
 

@@ -64,12 +64,11 @@ def publishable_table(rows: list[dict[str, Any]]) -> RenderableType:
     return plain_table(shown, columns)
 
 
-def actor(line: dict[str, Any]) -> str | None:
+def actor(line: dict[str, Any]) -> str:
     """Return who did what a line of the audit log tells."""
     if line["agent"]:
         return f"{line['agent']} for {line['user']}"
-    found: str | None = "a visitor" if line["visitor_id"] else line["user"]
-    return found
+    return "a visitor" if line["visitor_id"] else line["user"] or "Rota"
 
 
 def message_table(rows: list[dict[str, Any]]) -> RenderableType:

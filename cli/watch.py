@@ -22,14 +22,17 @@ def watch(
     types: TypeOption = None,
     agent: AgentOption = None,
     task: Annotated[str | None, typer.Option(help="Only events of this task.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Only events of this conversation, by its id.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only events of the conversations of this session.")] = None,
     after: Annotated[str | None, typer.Option(help="Cursor: begin with the events after it.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Follow what happens in the organisation. Ctrl-C ends it."""
     api = Api.find()
     slug, only = match_agent(api, agent) if agent else None, find.task_id_or_none(api, task)
+    narrowed: dict[str, Any] = {"agent": slug, "task": only, "conversation": conversation, "session": session}
     try:
-        for event in api.follow_all(types=types or [], agent=slug, task=only, after=after):
+        for event in api.follow_all(types=types or [], after=after, **narrowed):
             if as_json:
                 typer.echo(json.dumps({"id": event.id, "type": event.type, "data": _data(event)}))
             elif event.type == "ready":

@@ -269,6 +269,30 @@ class Settings(BaseSettings):
         default=timedelta(days=30),
         description="how long visitors whose tokens expired are kept, with their conversations",
     )
+    keep_reads: Keeping = Field(
+        default=timedelta(days=90),
+        description="how long the audit log keeps what agents read, unless an organisation chose another time",
+    )
+    keep_changes: Keeping | None = Field(
+        default=None,
+        description="how long the audit log keeps everything else, unless an organisation chose another time; default: "
+        "for ever",
+    )
+    keep_conversations: Keeping | None = Field(
+        default=None,
+        description="time after its last message at which a conversation is deleted, unless an organisation chose "
+        "another time; default: never",
+    )
+    keep_changes_least: Keeping = Field(
+        default=timedelta(days=30),
+        ge=timedelta(days=30),
+        description="the least time for which organisations keep what the audit log has beside reads",
+    )
+    keep_most: Keeping | None = Field(
+        default=None,
+        ge=timedelta(days=1),
+        description="the most time for which organisations keep audit log and conversations; default: no bound",
+    )
 
     # Logs
     log_level: str = "INFO"

@@ -1,11 +1,13 @@
-"""The words of a model while they are said: their form in Redis, which workers write and API processes read.
+"""What is told while it happens: its form in Redis.
 
-A task's words are a capped Redis stream of its own that expires. Redis may lose them: the journal has the whole text
-when the step is done.
+The words of a model are written by workers and read by API processes. A task's words are a capped Redis stream of its
+own that expires. Redis may lose them: the journal has the whole text when the step is done. That a user is typing is
+written and read by API processes, in a stream of each conversation; if Redis loses it, nobody is told.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
@@ -17,6 +19,11 @@ KEPT = 900
 """seconds that words can be read after the last of them"""
 MOST = 10_000
 """deltas that a task's stream keeps, about"""
+
+TYPING_FOR = 6
+"""seconds for which a user counts as typing; clients say so again every few seconds"""
+MOST_TYPING = 100
+"""entries that a conversation's stream keeps, about"""
 
 
 def stream_of(task: UUID | str) -> str:
@@ -53,3 +60,30 @@ class Delta:
         """
         step, previous, claim, attempt, offset = (int(fields[name]) for name in "spcao")
         return cls(step, previous, claim, attempt, offset, fields["t"])
+
+
+def typing_stream_of(conversation: UUID) -> str:
+    """Return the name of the stream that tells who is typing in a conversation."""
+    return f"rota:typing:{conversation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """A user is typing in a conversation."""
+
+    conversation: UUID
+    user: UUID
+    until: datetime
+
+    def fields(self) -> dict[str, str]:
+        """Return it as an entry of the conversation's Redis stream."""
+        return {"u": str(self.user), "e": str(self.until.timestamp())}
+
+    @classmethod
+    def of(cls, conversation: UUID, fields: Mapping[str, str]) -> Self:
+        """Return what an entry of a conversation's Redis stream says.
+
+        Raises:
+            KeyError, ValueError: it says nothing of the kind.
+        """
+        return cls(conversation, UUID(fields["u"]), datetime.fromtimestamp(float(fields["e"]), UTC))

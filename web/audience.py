@@ -38,6 +38,11 @@ class Audience:
         is_narrow = self.task is not None or self.conversation is not None or self.session is not None
         return is_narrow and "message.delta" in self.kinds
 
+    @property
+    def wants_typing(self) -> bool:
+        """Whether the reader wants to hear who is typing."""
+        return (self.conversation is not None or self.session is not None) and "user.typing" in self.kinds
+
     def reach(self, kind: str) -> Reach:
         """Return where the reader hears of a kind."""
         return self.kinds.get(kind, Reach())
@@ -84,6 +89,9 @@ def audience(
     if "message.delta" in chosen and (task or conversation or session):
         quiet = _FOR_WORDS - chosen.keys()
         chosen |= dict.fromkeys(quiet, chosen["message.delta"])
+    if "user.typing" in chosen and session and "message.sent" not in chosen:
+        quiet |= {"message.sent"}  # it tells which conversations begin in the session
+        chosen["message.sent"] = chosen["user.typing"]
     heard = {name: reach for name, reach in chosen.items() if not reach.is_nowhere}
     return Audience(heard, agent, task, conversation, session, quiet)
 

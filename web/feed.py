@@ -21,7 +21,7 @@ from core.engines import SYSTEM, dedicated_connection, engine_on
 from core.errors import TooManyRequests, Unavailable
 from core.logging import get_logger
 from core.settings import settings
-from core.words import Delta
+from core.words import Delta, Typing
 from domain.events import service as events
 from domain.events.schemas import Cursor, Event
 from web.audience import Audience
@@ -35,6 +35,7 @@ _PORTION = 1_000
 _LONGEST_QUEUE = 500
 _MOST_WORDS = 2_000
 _MOST_OF_A_VISITOR = 6
+_MOST_TYPING = 100
 
 
 class Listener:
@@ -47,6 +48,7 @@ class Listener:
         """whether events were dropped: call `catch_up`, then read them from the database"""
         self._queue: deque[Event] = deque()
         self._words: deque[tuple[UUID, Delta]] = deque(maxlen=_MOST_WORDS)
+        self._typing: deque[Typing] = deque(maxlen=_MOST_TYPING)
         self._news = asyncio.Event()
         self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """done when every event from now on comes through the feed, or through the database once it `is_behind`"""
@@ -72,6 +74,11 @@ class Listener:
         self._words.extend((task, delta) for delta in deltas)
         self._news.set()
 
+    def offer_typing(self, typing: Iterable[Typing]) -> None:
+        """Queue who is typing. If they are too many the oldest are dropped."""
+        self._typing.extend(typing)
+        self._news.set()
+
     def fall_behind(self) -> None:
         """Drop the queue: the listener must read from the database."""
         self._queue.clear()
@@ -84,7 +91,7 @@ class Listener:
 
     async def wait(self, seconds: float) -> None:
         """Wait for events, for at most `seconds`."""
-        if not self._queue and not self._words and not self.is_behind:
+        if not self._queue and not self._words and not self._typing and not self.is_behind:
             # Not `wait_for`: on Python 3.11 it loses a cancellation that comes together with the news.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -101,6 +108,12 @@ class Listener:
         """Return the queued words, each with its task, and empty their queue."""
         taken = [*self._words]
         self._words.clear()
+        return taken
+
+    def take_typing(self) -> list[Typing]:
+        """Return who is typing, as queued, and empty the queue."""
+        taken = [*self._typing]
+        self._typing.clear()
         return taken
 
 

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 from uuid import UUID
 
 from fastapi import Request
@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from core.db import transaction
 from core.errors import InvalidInput, NotPermitted
+from core.words import Typing
 from domain.conversations import service as conversations
 from domain.events import service as events
 from domain.events.schemas import BEGINNING, INVALID_CURSOR, Cursor, Event, Reset, Wanted, sse_message
@@ -41,6 +42,9 @@ class Reader(Protocol):
 
     @property
     def org_id(self) -> UUID: ...
+
+    @property
+    def user_id(self) -> UUID | None: ...
 
     def reach_of(self, permission: str) -> Reach: ...
 
@@ -143,6 +147,10 @@ class Encoding:
         name = "message.superseded" if piece.text is None else "message.delta"
         return sse_message(name, {"task_id": str(task)} | data_of(piece), position)
 
+    def typing(self, typing: Typing, position: Position) -> bytes:
+        """Return what tells that a user is typing."""
+        return sse_message("user.typing", data_of_typing(typing), position)
+
     def broken(self) -> bytes:
         """Return what tells that the stream ends before its time. Nothing: the reader comes back with its cursor."""
         return b""
@@ -192,6 +200,9 @@ class Follower(Generic[_Reader]):
                 await write(self._encoding.ready(self._after))
             if self._who.wants_words:
                 await self._begin_to_hear()
+            if self._who.wants_typing:
+                for conversation in await run_in_threadpool(_watched, self._caller.org_id, self._who):
+                    self._spoken.watch(conversation)
             if await self._catch_up(listener, write):
                 await self._live(listener, write)
         except (Exception, asyncio.CancelledError):
@@ -238,11 +249,12 @@ class Follower(Generic[_Reader]):
                 continue
             after = self._after or BEGINNING
             news = [event for event in listener.take() if event.cursor > after]
-            said = listener.take_words()
-            if news or said:
+            said, typing = listener.take_words(), listener.take_typing()
+            if news or said or typing:
                 beaten = now
                 await self._write(news, write)
                 await self._write_pieces(self._spoken.hear(said), write)
+                await self._write_typing(typing, write)
                 if self._encoding.is_over:
                     return
                 if any(event.kind == "task.ended" for event in news) and await self._is_over(write):
@@ -264,6 +276,8 @@ class Follower(Generic[_Reader]):
             self._after = event.cursor
             if self._who.wants_words:
                 self._spoken.follow(event)
+            if self._who.wants_typing and event.conversation_id is not None:
+                self._spoken.watch(event.conversation_id)
             if event.kind not in self._who.quiet:
                 heard = self._spoken.place or ()
                 lines.append(self._encoding.event(event, Position(event.cursor, *heard)))
@@ -278,6 +292,13 @@ class Follower(Generic[_Reader]):
 
     async def _write_pieces(self, pieces: Sequence[Heard], write: Write) -> None:
         if chunk := b"".join(self._lines_of(pieces)):
+            await write(chunk)
+
+    async def _write_typing(self, typing: Sequence[Typing], write: Write) -> None:
+        """Tell which other users are typing. It moves no cursor: nothing of it is kept."""
+        position = Position(self._after or BEGINNING, *(self._spoken.place or ()))
+        others = [one for one in typing if one.user != self._caller.user_id]
+        if chunk := b"".join(self._encoding.typing(one, position) for one in others):
             await write(chunk)
 
     def _lines_of(self, pieces: Sequence[Heard]) -> list[bytes]:
@@ -375,6 +396,19 @@ def _conversations(connection: Connection, who: Audience) -> set[UUID]:
         return {who.conversation} if who.conversation else set()
     found = conversations.list_conversations(connection, session=who.session, limit=_MOST_CONVERSATIONS)
     return {conversation.id for conversation in found.conversations}
+
+
+def _watched(org: UUID, who: Audience) -> set[UUID]:
+    """Return the conversations of which an audience hears who is typing."""
+    reach = who.reach("user.typing")
+    with transaction(org, () if reach.everywhere else reach.locations) as connection:
+        return _conversations(connection, who)
+
+
+def data_of_typing(typing: Typing) -> dict[str, Any]:
+    """Return what an event tells of a user who is typing."""
+    told = {"conversation_id": typing.conversation, "user_id": typing.user}
+    return {name: str(value) for name, value in told.items()} | {"until": typing.until.isoformat()}
 
 
 def _now(org: UUID) -> Cursor:

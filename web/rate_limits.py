@@ -32,6 +32,7 @@ _SHARE_EVERY = 0.25
 _MOST_SUBJECTS = 50_000
 # Prefixes of subjects of unlimited number. All visitors of a publishable key are also counted together.
 _MANY = ("stranger:", "visitor:")
+_TYPING_A_MINUTE = 60
 # What takes a key counts by itself: it knows whether the key is valid.
 _COUNTED_ELSEWHERE = ("/v1/", "/openai/v1/", "/socket.io/", "/health")
 
@@ -63,6 +64,12 @@ class RateLimits:
             (f"key:{owner.key_id}", self._config.requests_per_minute_key, "This API key"),
             (f"org:{owner.org_id}", self._config.requests_per_minute_organisation, "This organisation"),
         )
+
+    def take_typing(self, owner: KeyOwner) -> None:
+        """Count that a user says that it is typing. Raises TooManyRequests, and counts nothing, if the limit is
+        reached.
+        """
+        self.take((f"typing:{owner.user_id}", _TYPING_A_MINUTE, "A user who is typing"))
 
     def take_stranger(self, request: Request) -> None:
         """Count a request without a valid key, by the address that it comes from. Raises TooManyRequests, and counts

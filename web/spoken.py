@@ -1,5 +1,5 @@
 """What models say in the tasks that one stream tells of: a task's stream tells of one, a conversation's of each that
-answers in it.
+answers in it. And who is typing in the conversations that it tells of.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from core.words import Delta
 from domain.events.schemas import Event
 from web.feed import Listener
 from web.said import Piece, Place, Said
-from web.words import words
+from web.words import Source, words
 
 _MOST_ENDED = 100
 Heard = tuple[UUID, Piece]
@@ -23,26 +23,36 @@ class Spoken:
         self._listener = listener
         self._tasks: dict[UUID, Said] = {}
         self._ended: dict[UUID, Said] = {}
+        self._watched: set[UUID] = set()
 
     def begin(self, task: UUID, said: Said | None = None) -> None:
         """Listen to a task from now on, and to what was said of it already. No-op if that is so."""
         if task not in self._tasks:
             # One that is retried goes on where it was: its earlier decisions were told.
             self._tasks[task] = said or self._ended.pop(task, None) or Said()
-            words.join(task, self._listener)
+            words.join(Source(task), self._listener)
 
     def end(self, task: UUID) -> None:
         """Listen to a task no more: it has ended. No-op if that is so."""
         if (said := self._tasks.pop(task, None)) is not None:
-            words.leave(task, self._listener)
+            words.leave(Source(task), self._listener)
             self._ended[task] = Said(said.decided)
             while len(self._ended) > _MOST_ENDED:
                 del self._ended[next(iter(self._ended))]
+
+    def watch(self, conversation: UUID) -> None:
+        """Hear who is typing in a conversation from now on. No-op if that is so."""
+        if conversation not in self._watched:
+            self._watched.add(conversation)
+            words.join(Source(conversation, is_typing=True), self._listener)
 
     def close(self) -> None:
         """Listen no more."""
         for task in [*self._tasks]:
             self.end(task)
+        for conversation in self._watched:
+            words.leave(Source(conversation, is_typing=True), self._listener)
+        self._watched.clear()
 
     def follow(self, event: Event) -> None:
         """Listen to the tasks that begin, and no more to those that ended."""

@@ -140,6 +140,11 @@ class VisitorCaller:
         """The visitor."""
         return self.visitor.id
 
+    @property
+    def user_id(self) -> None:
+        """No user."""
+        return
+
     def reach_of(self, permission: str) -> Reach:  # noqa: ARG002  whichever it is
         """Return where the visitor has a permission: nowhere."""
         return Reach()

@@ -4,7 +4,7 @@ from alembic import op
 from core.row_security import protect
 
 revision = "0032"
-down_revision = "0030"
+down_revision = "0031"
 branch_labels = None
 depends_on = None
 

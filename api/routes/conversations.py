@@ -1,5 +1,6 @@
 """Conversations: begin, list, send messages, regenerate and stop answers."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from api.routes.events import STREAM, After, LastEventId, PageSize, Types, answe
 from api.routes.tasks import IdempotencyKey
 from core.errors import NotPermitted
 from core.wakeup import wakeup
+from core.words import TYPING_FOR, Typing
 from domain.conversations import service as conversations
 from domain.conversations.schemas import (
     ChatMessage,
@@ -22,6 +24,7 @@ from domain.conversations.schemas import (
     NewConversation,
     Sent,
     Stopped,
+    TypingTold,
 )
 from domain.events.schemas import EventPage
 from domain.tasks.schemas import SubmissionContext, Word
@@ -30,6 +33,8 @@ from web.audience import Audience, audience
 from web.auth import Needs, Principal
 from web.listing import Before, Limit
 from web.problems import describes
+from web.rate_limits import limits
+from web.words import words
 
 router = APIRouter(prefix="/v1", tags=["conversations"])
 
@@ -99,7 +104,7 @@ def change_conversation(conversation_id: UUID, changes: ConversationChange, call
 
 def _ensure_own(connection: Connection, caller: Principal, conversation_id: UUID) -> None:
     """Refuse to speak in another user's conversation: what is said in it is what its user said, to the agent."""
-    if conversations.get(connection, conversation_id).user_id != caller.user_id:
+    if conversations.speaker(connection, conversation_id) != caller.user_id:
         raise NotPermitted(
             "This is another user's or a visitor's conversation. You may read, stop and delete it, not speak in it."
         )
@@ -168,6 +173,19 @@ def stop_answers(conversation_id: UUID, caller: Writes) -> Stopped:
         stopped = conversations.stop(connection, conversation_id)
     wakeup.hint()
     return Stopped(stopped=stopped)
+
+
+@router.post("/conversations/{conversation_id}/typing", status_code=202, responses=describes(401, 403, 404, 422, 429))
+def tell_typing(conversation_id: UUID, caller: Writes) -> TypingTold:
+    """Tell the others who follow the conversation that you are typing, by `user.typing`. Say it again every few seconds
+    while it is so; nothing of it is kept.
+    """
+    limits().take_typing(caller.owner)
+    with caller.reading() as connection:
+        _ensure_own(connection, caller, conversation_id)
+    until = datetime.now(UTC) + timedelta(seconds=TYPING_FOR)
+    words.tell(Typing(conversation_id, caller.user_id, until))
+    return TypingTold(until=until)
 
 
 @router.get(

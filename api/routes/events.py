@@ -1,14 +1,17 @@
 """Events: follow them live as server-sent events, or read them in pages."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Connection
 
 from core.db import transaction
 from core.errors import NotFound
+from domain.agents import service as agents
 from domain.conversations import service as conversations
 from domain.events.schemas import BEGINNING, EventPage, ShownEvent
 from domain.tasks import service as tasks
@@ -47,6 +50,7 @@ async def follow_events(
     agent: Word | None = None,
     task: UUID | None = None,
     conversation: UUID | None = None,
+    session: Annotated[Word | None, Query(description="only of the conversations of this session")] = None,
     after: After = None,
     last_event_id: LastEventId = None,
     limit: PageSize = 100,
@@ -56,24 +60,47 @@ async def follow_events(
     """
 
     def who(principal: Principal) -> Audience:
-        return audience(principal, types, agent=agent, task=task, conversation=conversation)
+        return audience(principal, types, agent=agent, task=task, conversation=conversation, session=session)
 
-    await run_in_threadpool(ensure_there, caller, task, conversation)
+    await run_in_threadpool(ensure_there, caller, task, conversation, session=session, agent=agent)
     return await answer_events(request, _OF_ALL, caller, who, last_event_id or after, limit)
 
 
-def ensure_there(caller: Principal, task: UUID | None, conversation: UUID | None) -> None:
-    """Raises NotFound: the task or the conversation does not exist, where the caller may look."""
-    for permission, look, wanted in (
-        ("tasks:read", tasks.get_task, task),
-        ("conversations:read", conversations.get, conversation),
-    ):
-        if wanted is not None:
-            reach = caller.reach_of(permission)
-            with transaction(caller.org_id, () if reach.everywhere else reach.locations) as connection:
-                if reach.is_nowhere:
-                    raise NotFound(f"There is no {permission.partition(':')[0].removesuffix('s')} {wanted}.")
-                look(connection, wanted)
+def ensure_there(
+    caller: Principal,
+    task: UUID | None = None,
+    conversation: UUID | None = None,
+    *,
+    session: str | None = None,
+    agent: str | None = None,
+) -> None:
+    """Raises NotFound: what events are narrowed to does not exist, where the caller may look."""
+    if task is not None:
+        with _looking(caller, "tasks:read", task) as connection:
+            tasks.get_task(connection, task)
+    if conversation is not None:
+        with _looking(caller, "conversations:read", conversation) as connection:
+            conversations.get(connection, conversation)
+    if session is not None:
+        with _looking(caller, "conversations:read", session) as connection:
+            conversations.ensure_session(connection, session)
+    if agent is not None:
+        with transaction(caller.org_id) as connection:
+            agents.ensure_known(connection, agent)
+
+
+@contextlib.contextmanager
+def _looking(caller: Principal, permission: str, wanted: object) -> Iterator[Connection]:
+    """Open a transaction that sees what a permission of the caller covers.
+
+    Raises:
+        NotFound: the caller does not have it, so `wanted` is not there for it.
+    """
+    reach = caller.reach_of(permission)
+    if reach.is_nowhere:
+        raise NotFound(f"There is no {permission.partition(':')[0].removesuffix('s')} {wanted}.")
+    with transaction(caller.org_id, () if reach.everywhere else reach.locations) as connection:
+        yield connection
 
 
 async def answer_events(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from domain.events.agent_status import AgentStatus, agent_status
 from web.visitor_events import told_to_visitor
 
 Message = tuple[str, dict[str, Any]]
@@ -29,7 +30,7 @@ Vocabulary = Callable[[News, str], Message | None]
 """returns the message of news for a client in the given room, None for news that has no name in the vocabulary"""
 
 # They have these names in each vocabulary.
-_EVERYWHERE = frozenset({"ready", "reset", "message.delta", "message.superseded"})
+_EVERYWHERE = frozenset({"ready", "reset", "message.delta", "message.superseded", "user.typing"})
 
 
 def _time_of(news: News) -> dict[str, str]:
@@ -123,11 +124,12 @@ def _campaign(kind: str, told: dict[str, Any]) -> dict[str, Any]:
 
 # ── conductor: agent.status, agent.decision, agent.intervention.executed ─────────────────────────────────────────────
 
-_STATUS = {
-    "task.started": "MONITORING",
-    "approval.requested": "WAITING_APPROVAL",
-    "action.begun": "INTERVENING",
-    "task.ended": "IDLE",
+_STATUS: dict[AgentStatus, str] = {
+    "idle": "IDLE",
+    "monitoring": "MONITORING",
+    "waiting_for_approval": "WAITING_APPROVAL",
+    "intervening": "INTERVENING",
+    "learning": "LEARNING",
 }
 _EXECUTED = {"action.executed": "executed", "action.failed": "failed", "action.unknown": "unknown"}
 
@@ -140,21 +142,13 @@ def conductor_message(news: News, session: str) -> Message | None:
         return _enveloped("agent.decision", news, session, {"decision": _decision(news)})
     if (outcome := _EXECUTED.get(news.kind)) is not None:
         return _enveloped("agent.intervention.executed", news, session, _intervention(news.told, outcome))
-    if (status := _status(news)) is not None:
-        return _enveloped("agent.status", news, session, {"status": status} | _status_details(news.told))
+    if (status := agent_status(news.kind, news.told)) is not None:
+        return _enveloped("agent.status", news, session, {"status": _STATUS[status]} | _status_details(news.told))
     return None
 
 
 def _enveloped(name: str, news: News, session: str, data: dict[str, Any]) -> Message:
     return name, {"type": name, "session_id": session} | _time_of(news) | {"id": news.id, "data": data}
-
-
-def _status(news: News) -> str | None:
-    if news.kind == "task.waiting":
-        return "WAITING_APPROVAL" if news.told.get("waiting_for") == "approval" else "IDLE"
-    if news.kind == "task.step":
-        return "LEARNING" if news.told.get("stage") == "learn" else None
-    return _STATUS.get(news.kind)
 
 
 def _status_details(told: dict[str, Any]) -> dict[str, Any]:

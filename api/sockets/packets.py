@@ -6,9 +6,10 @@ from uuid import UUID
 
 from api.sockets.messages import News, Vocabulary
 from core.json_text import dump_json
+from core.words import Typing
 from domain.events.schemas import Cursor, Event, Reset
 from domain.tasks.schemas import Task
-from web.following import Encoding, Position
+from web.following import Encoding, Position, data_of_typing
 from web.said import Piece, data_of
 
 _EVENT = "2"  # the packet's type (Socket.IO protocol, version 5)
@@ -44,6 +45,10 @@ class Packets(Encoding):
         """Return a piece of what a model says."""
         name = "message.superseded" if piece.text is None else "message.delta"
         return self._line(name, position, {"task_id": str(task)} | data_of(piece))
+
+    def typing(self, typing: Typing, position: Position) -> bytes:
+        """Return what tells that a user is typing."""
+        return self._line("user.typing", position, data_of_typing(typing))
 
     def ended(self, task: Task, cursor: Cursor) -> bytes:
         """Return what tells that a task has ended whose events were deleted."""

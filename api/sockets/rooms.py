@@ -19,7 +19,6 @@ from api.sockets.messages import (
     no_message,
     visitor_message,
 )
-from core.db import transaction
 from core.errors import InvalidInput, NotFound, NotPermitted
 from domain.conversations import service as conversations
 from domain.tasks.schemas import Word
@@ -150,9 +149,7 @@ def events_room(caller: Principal, wanted: Subscription) -> Room[Principal]:
         NotFound: what is to be followed is not there, where the caller may look.
     """
     task, conversation, session = wanted.task, wanted.conversation, wanted.session
-    ensure_there(caller, task, conversation)
-    if session is not None:
-        _ensure_session(caller, session)
+    ensure_there(caller, task, conversation, session=session, agent=wanted.agent)
     types = [*wanted.types, "task.ended"] if task and wanted.types else wanted.types
 
     def who(caller: Principal) -> Audience:
@@ -192,18 +189,7 @@ def _conversation_called(caller: Principal, session: str) -> UUID | None:
     """Return the conversation whose id was given for a session; None for a session's own name."""
     with contextlib.suppress(ValueError, NotFound):
         conversation = UUID(session)
-        ensure_there(caller, None, conversation)
+        ensure_there(caller, conversation=conversation)
         return conversation
-    _ensure_session(caller, session)
+    ensure_there(caller, session=session)
     return None
-
-
-def _ensure_session(caller: Principal, session: str) -> None:
-    """Raises NotFound: no conversation that the caller may read is in the session."""
-    reach = caller.reach_of("conversations:read")
-    with transaction(caller.org_id, () if reach.everywhere else reach.locations) as connection:
-        for is_archived in (False, True):
-            found = conversations.list_conversations(connection, session=session, is_archived=is_archived, limit=1)
-            if found.conversations:
-                return
-    raise NotFound(f"There is no session {session}. Begin a conversation in it first.")

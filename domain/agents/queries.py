@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from core.rows import fetch_all, fetch_optional
 from domain.agents.models import agents
@@ -27,6 +27,11 @@ def agent_by_slug(connection: Connection, slug: str) -> Agent | None:
 def agent_by_id(connection: Connection, agent_id: UUID) -> Agent | None:
     """Return the agent with this id, even if it has been deleted: its tasks may still run."""
     return fetch_optional(connection.execute(select(*_VISIBLE).where(agents.c.id == agent_id)), Agent)
+
+
+def has_existed(connection: Connection, slug: str) -> bool:
+    """Whether an agent is called `slug`, or was before it was deleted."""
+    return bool(connection.execute(select(exists().where(agents.c.slug == slug))).scalar_one())
 
 
 def slugs(connection: Connection) -> set[str]:

@@ -34,6 +34,16 @@ def get_agent(connection: Connection, slug: str) -> Agent:
     return found
 
 
+def ensure_known(connection: Connection, slug: str) -> None:
+    """Ensure that there is an agent called `slug`, or that there was one: what it did can still be read.
+
+    Raises:
+        NotFound: there never was one; the message lists the agents that exist.
+    """
+    if not queries.has_existed(connection, slug):
+        raise unknown_agent(connection, slug)
+
+
 def agent_of_task(connection: Connection, agent_id: UUID) -> Agent:
     """Return the agent of a task, even if it has been deleted."""
     found = queries.agent_by_id(connection, agent_id)

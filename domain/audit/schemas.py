@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+READ = "read"
+"""the verb of a line that says what an agent read"""
+Kind = Literal["change", "read", "any"]
+MOST_RECORDS = 50
+"""ids that a line names"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class AuditEvent:
     verb: str
     subject: str
     details: dict[str, Any] = field(default_factory=dict)
+    records: tuple[UUID, ...] = ()
+    """what was read, or what the arguments name; each once, at most 50"""
 
 
 class AuditLine(BaseModel):
@@ -46,7 +54,12 @@ class AuditLine(BaseModel):
     subject: str
     task_id: UUID | None
     seq: int | None
-    details: dict[str, Any]
+    details: dict[str, Any] = Field(
+        description="what else is known of it; of a read, `not_listed`: the number of further records"
+    )
+    records: list[UUID] = Field(
+        description="ids of the records that an agent read or that its action names, at most 50"
+    )
 
 
 class AuditPage(BaseModel):

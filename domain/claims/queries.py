@@ -20,6 +20,8 @@ from sqlalchemy import Connection, text
 from core.json_text import dump_json
 from core.prepared import PreparedQuery, SingleStatement
 from core.rows import fetch_all, fetch_one, fetch_optional
+from domain.audit import service as audit
+from domain.audit.schemas import Actor, AuditEvent
 from domain.claims.schemas import Claimed, Spell, Spent
 from domain.tasks.schemas import STEP_COLUMNS, Status, Step
 from domain.wallet import service as wallet
@@ -178,13 +180,16 @@ _JOURNAL = """
           FROM fence f, line l WHERE l.usage_id IS NOT NULL
     )
 """
-_RECORD = PreparedQuery(f"""
+_RECORDING = f"""
     WITH fence AS (
         SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
          WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
     ), {_PAID.fill(condition=f"{_TOKENS} > 0 AND EXISTS (SELECT FROM fence)", is_last="false")}, {_JOURNAL}
-    SELECT EXISTS (SELECT FROM {_PAID.name}) AS is_paid FROM fence
-""")  # noqa: S608
+"""  # noqa: S608
+_IS_PAID = f"SELECT EXISTS (SELECT FROM {_PAID.name}) AS is_paid FROM fence"  # noqa: S608
+_RECORD = PreparedQuery(f"{_RECORDING} {_IS_PAID}")
+# Another statement, so that steps that read nothing pay nothing for it.
+_RECORD_READING = PreparedQuery(f"{_RECORDING}, {audit.LINES.fill(condition='EXISTS (SELECT FROM fence)')} {_IS_PAID}")
 # The conditions on the task hold for its row as of when the lock is acquired. The condition on its steps is safe
 # because only a task's own worker writes the journal while the task runs, and that worker runs this statement.
 _FINISH = PreparedQuery(f"""
@@ -216,12 +221,21 @@ _FINISH = PreparedQuery(f"""
 
 
 def insert_steps(
-    connection: Connection, task: dict[str, Any], lines: list[dict[str, Any]], payments: Sequence[Payment]
+    connection: Connection,
+    task: dict[str, Any],
+    lines: list[dict[str, Any]],
+    payments: Sequence[Payment],
+    reads: Sequence[tuple[Actor, AuditEvent]] = (),
 ) -> bool | None:
-    """Write steps, a usage row for each line that has a `usage_id`, and pay for them from the task's hold. Return
-    whether the hold had enough; if not, nothing is paid. Return None and write nothing if the claim is lost.
+    """Write steps, a usage row for each line that has a `usage_id`, and what was read into the audit log, and pay for
+    them from the task's hold. Return whether the hold had enough; if not, nothing is paid. Return None and write
+    nothing if the claim is lost.
     """
-    found = _RECORD.run(connection, _journal_values(task, lines, payments)).first()
+    values = _journal_values(task, lines, payments)
+    if reads:
+        found = _RECORD_READING.run(connection, values | audit.line_values(reads)).first()
+    else:
+        found = _RECORD.run(connection, values).first()
     return found["is_paid"] if found else None
 
 

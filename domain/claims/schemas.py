@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from domain.audit.schemas import AuditEvent
 from domain.billing.schemas import Cost, Tokens
 from domain.tasks.schemas import Action, Bounds, Stage, Status, StepStatus, TaskError
 
@@ -65,6 +66,7 @@ class StepRecord(BaseModel):
     output: dict[str, Any]
     duration_ms: int
     charge: Charge | None = None
+    read: AuditEvent | None = Field(default=None, description="what the audit log says of what the step read")
 
 
 class JournalLine(NamedTuple):

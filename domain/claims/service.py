@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from core.errors import RotaError
 from core.ids import new_id
 from core.prepared import SingleStatement
+from domain.audit.schemas import Actor, AuditEvent
 from domain.claims import queries
 from domain.claims.schemas import Claimed, ClaimOutcome, JournalLine, Spell, Spent, StepRecord
 from domain.tasks.schemas import ENDED, Status, Step
@@ -81,13 +82,15 @@ def has_finished(connection: Connection, task: Claimed, record: StepRecord) -> b
 def record_steps(
     connection: Connection, task: Claimed, lines: Sequence[JournalLine], payments: Sequence[Payment] = ()
 ) -> bool:
-    """Write steps, each under its own id, with a usage row for each that called a model, and pay for them from the
-    task's hold. Return False if the hold does not have enough: then the steps are written and nothing is paid.
+    """Write steps, each under its own id, with a usage row for each that called a model and an audit event for each
+    that read, and pay for them from the task's hold. Return False if the hold does not have enough: then the steps are
+    written and nothing is paid.
 
     Raises:
         ClaimLost: another worker has the task, or it has ended; nothing is written.
     """
-    is_paid = queries.insert_steps(connection, _named(task), [_row_of(line) for line in lines], payments)
+    rows = [_row_of(line) for line in lines]
+    is_paid = queries.insert_steps(connection, _named(task), rows, payments, _reads(task, lines))
     if is_paid is None:
         raise ClaimLost
     return is_paid or not payments
@@ -104,6 +107,15 @@ def finish(
     possible in one statement: the caller then ends the task step by step, which raises the error, if any.
     """
     return queries.finish_task(at, _named(task), [_row_of(line) for line in lines], payments, result)
+
+
+def _reads(task: Claimed, lines: Sequence[JournalLine]) -> list[tuple[Actor, AuditEvent]]:
+    """Return what the steps read, for the audit log."""
+    return [
+        (Actor(task.org_id, task.user_id, agent=task.agent, task_id=task.id, seq=line.record.seq), line.record.read)
+        for line in lines
+        if line.record.read is not None
+    ]
 
 
 def _named(task: Claimed) -> dict[str, Any]:

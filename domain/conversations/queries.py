@@ -1,6 +1,8 @@
 """All SQL about conversations. What becomes of an answer is written by a trigger on its task (migration 0024)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -320,6 +322,31 @@ _MARK_DELETED = text("UPDATE conversations SET deleted_at = rota_now() WHERE id 
 def mark_deleted(connection: Connection, conversation_id: UUID) -> bool:
     """Hide a conversation from everyone. Return whether it was there."""
     return connection.execute(_MARK_DELETED, {"id": conversation_id}).rowcount == 1
+
+
+_WITH_IDLE = text("""
+    SELECT k.org FROM unnest(CAST(:orgs AS uuid[]), CAST(:kept AS interval[])) AS k (org, kept)
+     WHERE EXISTS (SELECT FROM conversations c
+                    WHERE c.org_id = k.org AND c.deleted_at IS NULL AND c.updated_at < rota_now() - k.kept)
+""")
+_MARK_IDLE = text("""
+    UPDATE conversations SET deleted_at = rota_now() WHERE id IN (
+        SELECT id FROM conversations
+         WHERE org_id = :org AND deleted_at IS NULL AND updated_at < rota_now() - CAST(:kept AS interval)
+         ORDER BY updated_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+    RETURNING id
+""")
+
+
+def organisations_with_idle(connection: Connection, kept: Mapping[UUID, timedelta]) -> list[UUID]:
+    """Return which of the organisations have conversations that have been idle for longer than each keeps them."""
+    values = {"orgs": list(kept), "kept": list(kept.values())}
+    return list(connection.execute(_WITH_IDLE, values).scalars())
+
+
+def mark_idle_deleted(connection: Connection, org: UUID, kept: timedelta, batch: int) -> list[UUID]:
+    """Hide up to `batch` conversations that have been idle for longer than `kept`. Return their ids."""
+    return list(connection.execute(_MARK_IDLE, {"org": org, "kept": kept, "batch": batch}).scalars())
 
 
 _ANSWER = """

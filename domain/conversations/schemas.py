@@ -121,6 +121,12 @@ class ChatMessage(BaseModel):
     ended_at: datetime | None
 
 
+class TypingTold(BaseModel):
+    """The listeners of a conversation are told that you are typing."""
+
+    until: datetime = Field(description="time at which it is over unless you say it again")
+
+
 class ChatMessagePage(BaseModel):
     """Messages of a conversation in order."""
 

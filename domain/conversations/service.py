@@ -1,7 +1,8 @@
 """Operations on conversations: begin, list, send, regenerate, stop, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -85,6 +86,15 @@ def _bare(connection: Connection, conversation_id: UUID) -> Conversation:
     return found
 
 
+def speaker(connection: Connection, conversation_id: UUID) -> UUID | None:
+    """Return the user who speaks in a conversation; None if a visitor does.
+
+    Raises:
+        NotFound: there is no such conversation.
+    """
+    return _bare(connection, conversation_id).user_id
+
+
 def list_conversations(
     connection: Connection,
     *,
@@ -109,6 +119,18 @@ def list_conversations(
     found = queries.conversations(connection, wanted)
     page = found[:limit]
     return ConversationPage(conversations=page, next_before=page[-1].id if len(found) > limit else None)
+
+
+def ensure_session(connection: Connection, session: str) -> None:
+    """Ensure that there is a conversation in a session.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for is_archived in (False, True):
+        if list_conversations(connection, session=session, is_archived=is_archived, limit=1).conversations:
+            return
+    raise NotFound(f"There is no session {session}. Begin a conversation in it first.")
 
 
 def change(
@@ -421,6 +443,21 @@ def delete_of_visitors(connection: Connection, visitors: list[UUID]) -> None:
     """Delete all conversations that visitors began."""
     for conversation in queries.of_visitors(connection, visitors):
         delete(connection, conversation)
+
+
+def organisations_with_idle(connection: Connection, kept: Mapping[UUID, timedelta]) -> list[UUID]:
+    """Return which of the organisations have conversations whose last message is older than each keeps them."""
+    return queries.organisations_with_idle(connection, kept)
+
+
+def delete_idle(connection: Connection, org: UUID, kept: timedelta) -> int:
+    """Delete conversations whose last message is older than `kept`, as `delete` does; at most 100 per call. Return how
+    many.
+    """
+    deleted = queries.mark_idle_deleted(connection, org, kept, _BATCH)
+    for conversation_id in deleted:
+        stop(connection, conversation_id)
+    return len(deleted)
 
 
 def purge_deleted(connection: Connection) -> int:

@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.packs import installed
+from domain.events.agent_status import AgentStatus
 
 
 class _Told(BaseModel):
@@ -27,6 +28,9 @@ class OfTask(_Told):
 
     task_id: UUID
     agent: str = Field(description="slug", examples=["support-assistant"])
+    agent_status: AgentStatus | None = Field(
+        default=None, description="what the agent is doing from this event on; null: the event does not change it"
+    )
 
 
 class TaskMoved(OfTask):
@@ -122,6 +126,14 @@ class MessageSent(MessageInConversation):
     """A message that a user sent."""
 
     task_id: UUID | None = None  # type: ignore[assignment]
+
+
+class UserTyping(_Told):
+    """A user is typing in a conversation. Not kept: only streams that are open tell it."""
+
+    conversation_id: UUID = Field(description="id of the conversation")
+    user_id: UUID = Field(description="the user")
+    until: datetime = Field(description="time at which it is over unless it is told again")
 
 
 class AnswerRated(OfTask):
@@ -227,6 +239,21 @@ class Raised(_Told):
     payload: dict[str, Any]
 
 
+class Announced(_Told):
+    """The installation's operators tell every organisation something."""
+
+    announcement_id: UUID = Field(description="id of the announcement")
+    text: str = Field(description="what is told", examples=["Maintenance tonight from 22:00 UTC."])
+    level: Literal["info", "warning", "critical"] = Field(description="how urgent it is")
+    until: datetime | None = Field(default=None, description="time until which it holds; null: until it is withdrawn")
+
+
+class AnnouncementWithdrawn(_Told):
+    """The installation's operators withdrew an announcement."""
+
+    announcement_id: UUID = Field(description="id of the announcement")
+
+
 class Notice(_Told):
     """Something that people were notified of."""
 
@@ -235,7 +262,9 @@ class Notice(_Told):
 
 @dataclass(frozen=True)
 class EventKind:
-    """A kind of event. `permission` is needed to hear of it, at the event's location."""
+    """A kind of event. `permission` is needed to hear of it, at the event's location; without one, everyone hears of
+    it.
+    """
 
     name: str
     permission: str
@@ -254,6 +283,9 @@ class EventKind:
         return self.name.partition(".")[0] in {"task", "decision", "action", "message"}
 
 
+FOR_EVERYONE = ""
+"""stands for no particular permission"""
+
 _KINDS = (
     EventKind("task.accepted", "tasks:read", TaskMoved, "A task was submitted and is durable."),
     EventKind(
@@ -271,6 +303,12 @@ _KINDS = (
     EventKind("message.superseded", "tasks:read", MessageSuperseded, "A step is tried again: drop its text so far."),
     EventKind("message.sent", "conversations:read", MessageSent, "A user sent a message in a conversation."),
     EventKind("message.answered", "conversations:read", MessageInConversation, "An answer ended; `status` tells how."),
+    EventKind(
+        "user.typing",
+        "conversations:read",
+        UserTyping,
+        "Another user is typing. In streams of a conversation or a session only.",
+    ),
     EventKind("answer.rated", "tasks:read", AnswerRated, "A person said what they think of an answer."),
     EventKind("action.begun", "tasks:read", ActionMoved, "An action that must not be repeated was begun."),
     EventKind("action.executed", "tasks:read", ActionExecuted, "An action was carried out."),
@@ -293,6 +331,8 @@ _KINDS = (
     EventKind("wallet.changed", "wallet:read", WalletChanged, "Tokens were bought, corrected or charged as a fee."),
     EventKind("wallet.low", "wallet:read", Notice, "Of the prepaid tokens 80, 95 or 100 percent are spent."),
     EventKind("event.raised", "events:read", Raised, "An event was posted to `POST /v1/events`."),
+    EventKind("system.announced", FOR_EVERYONE, Announced, "The installation's operators tell everyone something."),
+    EventKind("system.withdrawn", FOR_EVERYONE, AnnouncementWithdrawn, "An announcement was withdrawn."),
     EventKind("action.taken", "tasks:read", Notice, "Coordinators were told of an action that needed no approval."),
     EventKind("budget.crossed", "billing:read", Notice, "A share of a budget was spent."),
     EventKind("webhook.disabled", "channels:read", Notice, "Posts to a webhook failed for too long; it is off."),

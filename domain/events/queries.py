@@ -27,6 +27,16 @@ def insert_event(connection: Connection, row: dict[str, Any]) -> None:
     connection.execute(statement, row | {"data": dump_json(row["data"])})
 
 
+_INSERT_FOR_ALL = text("""
+    INSERT INTO events (org_id, kind, data) SELECT id, :kind, CAST(:data AS jsonb) FROM organisations
+""")
+
+
+def insert_event_for_all(connection: Connection, kind: str, data: dict[str, Any]) -> None:
+    """Write an event for each organisation."""
+    connection.execute(_INSERT_FOR_ALL, {"kind": kind, "data": dump_json(data)})
+
+
 # The details of a step or an approval are read from its row.
 _SELECT = """
     SELECT CAST(CAST(e.xid AS text) AS bigint) AS xid, e.seq, e.org_id, e.kind, e.at, e.task_id, e.agent, e.location_id,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from core.errors import InvalidInput
 from core.json_text import dump_json
+from domain.events.agent_status import agent_status
 
 _LARGEST = 2**63 - 1
 INVALID_CURSOR = "This cursor is not valid. Use the `id` of the last event that you have, as it stands."
@@ -75,7 +76,8 @@ class Event:
         """What readers get of the event beside its type, time and cursor."""
         ids = {"task_id": self.task_id, "conversation_id": self.conversation_id}
         named = {"agent": self.agent} | {name: str(value) for name, value in ids.items() if value is not None}
-        return {name: value for name, value in named.items() if value is not None} | self.data
+        status = {"agent_status": agent_status(self.kind, self.data)}
+        return {name: value for name, value in (named | status).items() if value is not None} | self.data
 
     @cached_property
     def lines(self) -> bytes:

@@ -36,6 +36,11 @@ def record(
     queries.insert_event(connection, row)
 
 
+def record_for_all(connection: Connection, kind: str, data: dict[str, Any]) -> None:
+    """Write an event for every organisation, in the transaction of what it tells of. Needs a system transaction."""
+    queries.insert_event_for_all(connection, kind, data)
+
+
 def page(connection: Connection, wanted: Wanted, after: Cursor, limit: int) -> tuple[list[Event], Cursor]:
     """Return up to `limit` events after a cursor, in order, and the cursor from which to go on. Events of transactions
     that may still commit in another order come with a later page.

@@ -490,6 +490,7 @@ def events(
     agent: str | None = None,
     task: TaskRef | None = None,
     conversation: ConversationRef | None = None,
+    session: str | None = None,
     limit: int = 100,
 ) -> Call[EventPage]:
     """Return a page of events after a cursor, or from the oldest that is kept. For systems that follow at their own
@@ -500,7 +501,8 @@ def events(
         "type": list(types),
         "agent": agent,
         "task": None if task is None else task_id(task),
-        "conversation": None if conversation is None else _id(conversation),
+        "conversation": None if conversation is None else conversation_id(conversation),
+        "session": session,
         "limit": limit,
     }
     return dataclasses.replace(_get("/v1/events", EventPage, params), headers={"accept": "application/json"})
@@ -529,9 +531,14 @@ def path_of_task(task: TaskRef) -> str:
     return f"/v1/tasks/{quote(task_id(task), safe='')}"
 
 
+def conversation_id(conversation: ConversationRef) -> str:
+    """Return the id of the conversation that is meant."""
+    return _id(conversation)
+
+
 def path_of_conversation(conversation: ConversationRef) -> str:
     """Return the path of a conversation."""
-    return f"/v1/conversations/{quote(_id(conversation), safe='')}"
+    return f"/v1/conversations/{quote(conversation_id(conversation), safe='')}"
 
 
 def _approval(approval: ApprovalRef) -> str:

@@ -12,7 +12,14 @@ from typing import Any
 import httpx2
 
 from rota_client import retries
-from rota_client.calls import ConversationRef, TaskRef, path_of_conversation, path_of_task, task_id
+from rota_client.calls import (
+    ConversationRef,
+    TaskRef,
+    conversation_id,
+    path_of_conversation,
+    path_of_task,
+    task_id,
+)
 from rota_client.errors import NotReachable, UnexpectedResponse, refusal
 from rota_client.models import Event
 from rota_client.retries import Reply
@@ -58,11 +65,17 @@ def follow_all(
     types: Sequence[str] = (),
     agent: str | None = None,
     task: TaskRef | None = None,
+    conversation: ConversationRef | None = None,
+    session: str | None = None,
     after: str | None = None,
 ) -> Source:
-    """Follow what happens in the organisation, from now on. Begins with the event `ready`."""
+    """Follow what happens in the organisation, from now on. Begins with the event `ready`. `session` is the id of your
+    own that conversations were begun with.
+    """
     only = None if task is None else task_id(task)
-    return Source("/v1/events", _params(type=types, agent=agent, task=only), after, ends_with_task=task is not None)
+    talk = None if conversation is None else conversation_id(conversation)
+    params = _params(type=types, agent=agent, task=only, conversation=talk, session=session)
+    return Source("/v1/events", params, after, ends_with_task=task is not None)
 
 
 def _params(*, type: Sequence[str], **more: str | None) -> dict[str, Any]:  # noqa: A002  the parameter's name

@@ -1,7 +1,10 @@
 """Conversations: in order, answered once, with what was said before; stopped, regenerated, edited, deleted."""
 
+import contextlib
 import itertools
+import threading
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +22,7 @@ from domain.conversations import service as conversations
 from domain.tasks import service as tasks
 from tests.support.chat import Chat, chatting
 from tests.support.desk import Desk
+from tests.support.everything import fingerprint
 from tests.support.factories import (
     change_agent,
     dispatch,
@@ -26,11 +30,13 @@ from tests.support.factories import (
     make_location,
     make_organisation,
     make_user,
+    owner_of,
 )
 from tests.support.listening import Ear
 from tests.support.models import Talker
 from tests.support.servers import SECRET_KEY, serving, wait_until
 from tests.support.streams import Message, stream
+from web.words import WordFeed
 from workers.words import RedisSink
 
 
@@ -227,6 +233,94 @@ def test_a_deleted_conversation_loses_its_words_and_keeps_its_bill(chat: Chat) -
             assert count.scalar_one() == 0, table
         billed = connection.execute(text("SELECT count(*) FROM usage WHERE org_id = :o"), {"o": chat.org}).scalar_one()
     assert billed == 1
+
+
+# ── who is typing ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def follower_key(org: UUID, **more: Any) -> str:
+    """A key of another user who may read the conversations of the organisation."""
+    return make_key(org, SECRET_KEY, user=make_user(org, "coordinator", **more))
+
+
+def test_others_hear_that_a_user_is_typing_and_the_user_does_not(chat: Chat) -> None:
+    path, mine = f"{chat.url}{chat.path}/events", chat.http.headers["authorization"].removeprefix("Bearer ")
+    with stream(path, follower_key(chat.org)) as others, stream(path, mine) as own:
+        begin = others.until("ready")[-1].id
+        own.until("ready")
+        told = chat.post(f"{chat.path}/typing")
+        (message,) = others.until("user.typing")
+        assert message.data == {
+            "conversation_id": chat.id, "user_id": str(owner_of(chat.org)), "until": message.data["until"],
+        }  # fmt: skip
+        assert datetime.fromisoformat(message.data["until"]) == datetime.fromisoformat(told["until"])
+        assert message.id == begin  # it moves no cursor
+        chat.send("hello")
+        assert [one.event for one in own.until("task.accepted")] == ["message.sent", "task.accepted"]
+
+
+def test_who_follows_a_session_hears_typing_in_conversations_that_begin_later(chat: Chat) -> None:
+    session = f"visit-{new_id().hex}"
+    wanted = {"agent": "support-assistant", "session": session}
+    chat.post("/v1/conversations", wanted, 201)
+    with stream(f"{chat.url}/v1/events", follower_key(chat.org), session=session, type="user.typing") as heard:
+        heard.until("ready")
+        later = chat.post("/v1/conversations", wanted, 201)["id"]
+        chat.post(f"/v1/conversations/{later}/messages", {"text": "hello"})
+        with say_until_heard(chat, later):
+            (message,) = heard.until("user.typing")
+    assert message.data["conversation_id"] == later
+
+
+@contextlib.contextmanager
+def say_until_heard(chat: Chat, conversation: str) -> Iterator[None]:
+    """Say again and again that the user is typing, as a client does."""
+    is_heard = threading.Event()
+
+    def say() -> None:
+        while not is_heard.wait(1.0):
+            chat.post(f"/v1/conversations/{conversation}/typing")
+
+    speaking = threading.Thread(target=say)
+    speaking.start()
+    try:
+        yield
+    finally:
+        is_heard.set()
+        speaking.join()
+
+
+def test_whoever_comes_while_a_user_is_typing_hears_so(chat: Chat) -> None:
+    chat.post(f"{chat.path}/typing")
+    with stream(f"{chat.url}{chat.path}/events", follower_key(chat.org)) as heard:
+        assert heard.until("user.typing")[-1].data["conversation_id"] == chat.id
+
+
+def test_nothing_of_typing_is_kept(chat: Chat) -> None:
+    before = fingerprint(chat.org)
+    chat.post(f"{chat.path}/typing")
+    assert fingerprint(chat.org) == before
+
+
+def test_only_whose_conversation_it_is_types_in_it_and_not_without_end(chat: Chat) -> None:
+    path = f"{chat.path}/typing"
+    other = {"authorization": f"Bearer {follower_key(chat.org)}"}
+    assert chat.http.post(path, headers=other).status_code == 403
+    elsewhere = make_organisation(f"other-{new_id().hex[-12:]}")
+    theirs = {"authorization": f"Bearer {make_key(elsewhere, SECRET_KEY)}"}
+    assert chat.http.post(path, headers=theirs).status_code == 404
+    statuses = [chat.http.post(path).status_code for _ in range(125)]  # of two minutes, should a new one begin
+    assert set(statuses) == {202, 429}
+
+
+def test_typing_is_accepted_while_redis_is_away(chat: Chat, config: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = config.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    monkeypatch.setattr("web.words.settings", lambda: away)
+    feed = WordFeed()
+    monkeypatch.setattr("api.routes.conversations.words", feed)
+    chat.post(f"{chat.path}/typing")
+    wait_until(lambda: not feed.has_work, what="what cannot be told is dropped")
+    chat.post(f"{chat.path}/typing")
 
 
 # ── live, and to whom ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,7 @@ from api.app import make_app
 from core import db
 from core.ids import new_id
 from core.settings import Settings, settings
+from domain.agents import service as agents
 from domain.approvals import service as approvals
 from domain.approvals.schemas import Ask, Performance, Proposal, Rationale
 from domain.channels import service as channels
@@ -466,6 +467,58 @@ def test_an_audience_of_a_session_hears_the_conversations_of_that_session_in_its
     who = Audience({"message.sent": Reach(everywhere=True)}, session="visit-1")
     assert [event.conversation_id for event in told(org) if who.hears(event)] == [begun["visit-1"]]
     assert elsewhere not in {event.conversation_id for event in found}
+
+
+def test_a_session_narrows_pages_and_streams_to_its_conversations(address: str, org: UUID, key: str) -> None:
+    mine = _say(org, "visit-1")
+    _say(org, "visit-2")
+    found = page(address, key, session="visit-1").json()["events"]
+    assert [event["type"] for event in found] == ["message.sent", "task.accepted"]
+    assert {event["data"]["conversation_id"] for event in found} == {str(mine)}
+    with stream(f"{address}/v1/events", key, session="visit-1") as heard:
+        heard.until("ready")
+        _say(org, "visit-2")
+        later = _say(org, "visit-1")
+        (first, _) = heard.until("task.accepted")
+        assert first.data["conversation_id"] == str(later)
+
+
+def test_a_session_or_an_agent_that_is_unknown_here_is_not_found(address: str, org: UUID, key: str) -> None:
+    elsewhere = make_organisation(f"events-{new_id().hex[-12:]}")
+    _say(elsewhere, "theirs")
+    for query, said in (
+        ({"session": "theirs"}, "no session"),
+        ({"session": "nobody's"}, "no session"),
+        ({"agent": "suport-assistant"}, "The agents here: "),
+    ):
+        answer = page(address, key, **query)
+        assert answer.status_code == 404
+        assert said in answer.json()["detail"]
+        with stream(f"{address}/v1/events", key, **query) as refused:
+            assert refused.response.status_code == 404
+
+
+def test_a_session_at_another_location_is_not_found(address: str, org: UUID) -> None:
+    make_location(org, "north")
+    _say(org, "visit-1")
+    limited = make_key(org, SECRET_KEY, user=make_user(org, "coordinator", at="north"))
+    assert page(address, limited, session="visit-1").status_code == 404
+
+
+def test_what_an_agent_did_before_it_was_deleted_can_be_read(address: str, org: UUID, key: str) -> None:
+    submit(org, agent="financial-analyst")
+    with db.transaction(org) as connection:
+        agents.delete_agent(connection, "financial-analyst")
+    found = page(address, key, agent="financial-analyst").json()["events"]
+    assert [event["type"] for event in found] == ["task.accepted"]
+
+
+def test_events_of_a_task_tell_what_its_agent_is_doing(address: str, org: UUID, key: str) -> None:
+    task = submit(org)
+    end(org, task.id)
+    with stream(f"{address}/v1/tasks/{task.id}/events", key) as heard:
+        found = {message.event: message.data.get("agent_status") for message in heard.until("task.ended")}
+    assert found == {"task.accepted": None, "task.started": "monitoring", "task.ended": "idle"}
 
 
 def _say(org: UUID, session: str | None) -> UUID:

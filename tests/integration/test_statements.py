@@ -126,6 +126,8 @@ _LOOKED_UP = "whether a person or an agent is still there, in the statement that
 # What slices write of others' tables, and why.
 WRITES = {
     ("domain.claims", "tasks"): "a claim is a state of the task",
+    ("domain.claims", "audit_log"): "what a step read is in the audit log exactly when it is recorded",
+    ("domain.claims", "audit_records"): _ONE_TRIP,
     ("domain.claims", "usage"): "a step is charged exactly when it is recorded",
     ("domain.claims", "holds"): _ONE_TRIP,
     ("domain.claims", "wallets"): _ONE_TRIP,
@@ -149,12 +151,13 @@ READS = {
     "domain.dispatch": ("agents attempts prices provider_paces providers users workers", _PLAN),
     "domain.conversations": ("feedback tasks", "which of its answers are still to come, and what became of the others"),
     "domain.events": (
-        "approvals conversation_messages conversations steps tasks",
+        "approvals conversation_messages conversations organisations steps tasks",
         "an event names the row that holds its details",
     ),
     "domain.followups": ("inbox outbox tasks", "what became of a follow-up is what became of its task and message"),
     "domain.monitoring": ("leaders tasks workers", "figures of the whole installation"),
     "domain.office": ("contacts outbox", _JOINED),
+    "domain.retention": ("organisations", "what applies to an organisation that never chose"),
     "domain.schedules": ("tasks", "what became of a run is what became of its task"),
     "domain.tasks": ("agents attempts usage users", _LOOKED_UP),
     "domain.visitors": ("users", "a publishable key stops with its user, and is looked up together with it"),

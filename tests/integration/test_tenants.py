@@ -177,7 +177,7 @@ def test_what_another_organisation_has_does_not_exist_over_any_route(
 
 
 CURSORS = {"before", "after"}  # where a page begins: any id does
-WHOSE = {"id": "task_id"}  # parameters that are not called after what they name
+WHOSE = {"id": "task_id", "record": "client_id"}  # parameters that are not called after what they name
 # Bodies that name what there is by its id, and are else whole.
 NAMING: dict[str, Any] = {
     "submit_task": {"agent": "support-assistant", "input": {"message": "x"}, "contact": "{contact_id}"},
@@ -303,8 +303,8 @@ def test_an_id_that_nothing_is_made_for_is_noticed(others: Everything, taken: An
 # ── for whom an agent acts ───────────────────────────────────────────────────────────────────────────────────────────
 
 _MOVES_ANYWAY = frozenset({
-    "tasks", "attempts", "steps", "usage", "usage_totals", "wallets", "wallet_entries", "holds", "audit_log", "agents",
-    "api_keys", "key_changes", "events",
+    "tasks", "attempts", "steps", "usage", "usage_totals", "wallets", "wallet_entries", "holds", "audit_log",
+    "audit_records", "agents", "api_keys", "key_changes", "events",
 })  # fmt: skip
 
 

@@ -120,6 +120,18 @@ def make_everything(org: UUID, client: TestClient) -> Everything:
         org, "notifications", {"user_id": ids["user_id"], "kind": "x", "title": MARK, "body": MARK}
     )
     _make_what_agents_keep(made)
+    ids["broadcast_id"] = _withdrawn_broadcast()
+    return made
+
+
+def _withdrawn_broadcast() -> str:
+    """A broadcast that is over: others are there for everyone to see."""
+    made = str(new_id())
+    with db.system_transaction() as connection:
+        connection.execute(
+            text("INSERT INTO broadcasts (id, text, level, withdrawn_at) VALUES (:id, 'over', 'info', rota_now())"),
+            {"id": made},
+        )
     return made
 
 

@@ -210,7 +210,7 @@ def test_every_event_is_told_under_its_own_name(kind: str) -> None:
     assert feed_message(news(kind, {"id": "b1"}), "organisation") == (kind, shown)
 
 
-@pytest.mark.parametrize("kind", ["message.delta", "message.superseded", "ready", "reset"])
+@pytest.mark.parametrize("kind", ["message.delta", "message.superseded", "user.typing", "ready", "reset"])
 def test_words_and_the_state_of_the_stream_have_the_same_name_everywhere(kind: str) -> None:
     told = news(kind, TASK | {"offset": 5, "text": "at nine."}, None)
     for tell in (marketing_message, conductor_message, feed_message):

@@ -17,6 +17,7 @@ from workers.duties import (
     overdue,
     providers,
     pruning,
+    retention,
     schedules,
 )
 
@@ -138,6 +139,18 @@ _PLATFORM = (
         timedelta(minutes=10),
         "visitors that are long gone are deleted, with their conversations",
         pruning.forget_visitors,
+    ),
+    Duty(
+        "forget-audit",
+        timedelta(hours=1),
+        "lines of the audit log are kept as long as their organisation says",
+        retention.forget_audit,
+    ),
+    Duty(
+        "delete-idle-conversations",
+        timedelta(hours=1),
+        "conversations are kept as long as their organisation says",
+        retention.delete_idle_conversations,
     ),
     Duty("forget-runs", timedelta(hours=1), "runs of schedules are kept for three months", pruning.forget_runs),
     Duty("forget-trees", timedelta(hours=1), "counts of task trees go with their last task", pruning.forget_trees),

@@ -1,0 +1,3 @@
+"""Broadcasts: messages of the installation's operators to every organisation."""
+
+TABLES = ("broadcasts",)
