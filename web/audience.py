@@ -43,6 +43,12 @@ class Audience:
         """Whether the reader wants to hear who is typing."""
         return (self.conversation is not None or self.session is not None) and "user.typing" in self.kinds
 
+    def hears_typing_after(self, event: Event) -> bool:
+        """Whether the reader may hear who is typing in the conversation of an event."""
+        reach = self.reach("user.typing")
+        may_hear = reach.everywhere or event.location_id in reach.locations
+        return self.wants_typing and event.conversation_id is not None and may_hear
+
     def reach(self, kind: str) -> Reach:
         """Return where the reader hears of a kind."""
         return self.kinds.get(kind, Reach())

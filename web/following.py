@@ -276,7 +276,7 @@ class Follower(Generic[_Reader]):
             self._after = event.cursor
             if self._who.wants_words:
                 self._spoken.follow(event)
-            if self._who.wants_typing and event.conversation_id is not None:
+            if event.conversation_id is not None and self._who.hears_typing_after(event):
                 self._spoken.watch(event.conversation_id)
             if event.kind not in self._who.quiet:
                 heard = self._spoken.place or ()

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -467,6 +467,21 @@ def test_an_audience_of_a_session_hears_the_conversations_of_that_session_in_its
     who = Audience({"message.sent": Reach(everywhere=True)}, session="visit-1")
     assert [event.conversation_id for event in told(org) if who.hears(event)] == [begun["visit-1"]]
     assert elsewhere not in {event.conversation_id for event in found}
+
+
+def test_who_is_typing_is_heard_only_where_conversations_may_be_read(org: UUID) -> None:
+    here, there = new_id(), new_id()
+    kinds = {"task.accepted": Reach(everywhere=True), "user.typing": Reach(locations=frozenset({here}))}
+
+    def accepted(location: UUID | None, conversation: UUID | None) -> Event:
+        return Event(1, 1, org, "task.accepted", datetime.now(UTC), new_id(), "a", location, conversation, {}, "visit")
+
+    who = Audience(kinds, session="visit")
+    assert who.hears_typing_after(accepted(here, new_id()))
+    assert not who.hears_typing_after(accepted(there, new_id()))
+    assert not who.hears_typing_after(accepted(None, new_id()))
+    assert not who.hears_typing_after(accepted(here, None))
+    assert not Audience(kinds).hears_typing_after(accepted(here, new_id()))
 
 
 def test_a_session_narrows_pages_and_streams_to_its_conversations(address: str, org: UUID, key: str) -> None:

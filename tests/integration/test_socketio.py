@@ -26,6 +26,8 @@ from api.sockets.server import SocketServer
 from core import db
 from core.ids import new_id
 from core.settings import Settings
+from domain.broadcasts import service as broadcasts
+from domain.broadcasts.schemas import NewBroadcast
 from domain.conversations import service as conversations
 from domain.conversations.schemas import NewChatMessage, NewConversation
 from domain.events import service as events
@@ -268,6 +270,51 @@ def test_a_conversation_that_begins_later_in_the_session_is_heard(address: str, 
         caller.until("ready", lambda told: told["sessionId"] == "visit-17")
         task = say(org, begin(org, "visit-17"))
         assert caller.until("agent_update")["taskId"] == task
+
+
+@pytest.mark.parametrize(
+    ("namespace", "verb", "wanted"),
+    [
+        ("/events", "subscribe", {"session": "visit-17"}),
+        ("/events", "agent:subscribe", {"sessionId": "visit-17"}),
+        ("/", "join_session", {"sessionId": "visit-17"}),
+    ],
+)
+def test_a_room_of_a_session_tells_who_is_typing(
+    address: str, org: UUID, key: str, namespace: str, verb: str, wanted: dict[str, str]
+) -> None:
+    talk = begin(org, "visit-17")
+    other = make_key(org, SECRET_KEY, user=make_user(org, "coordinator"))
+    with connected(address, other, namespace) as caller:
+        assert caller.call(verb, wanted)["ok"]
+        caller.until("ready")
+        headers = {"authorization": f"Bearer {key}"}
+        path = f"{address}/v1/conversations/{talk}/typing"
+        assert httpx2.post(path, headers=headers, trust_env=False).status_code == 202
+        message = caller.until("user.typing")
+        told = message.get("data") or message
+        assert (told["conversation_id"], told["user_id"]) == (talk, str(owner_of(org)))
+
+
+def test_an_agent_that_never_existed_cannot_be_subscribed(address: str, key: str) -> None:
+    with connected(address, key) as caller:
+        answer = caller.call("subscribe", {"agent": "suport"})
+        assert answer["error"]["status"] == 404
+        assert "The agents here" in answer["error"]["detail"]
+
+
+def test_what_operators_announce_is_told_to_who_follows_the_organisation(address: str, org: UUID) -> None:
+    make_location(org, "here")
+    key = make_key(org, SECRET_KEY, user=make_user(org, "coordinator", at="here"))
+    with connected(address, key) as caller:
+        assert caller.call("subscribe", {"types": ["system.*"]})["ok"]
+        caller.until("ready")
+        with db.system_transaction() as connection:
+            made = broadcasts.send(connection, NewBroadcast(text="Maintenance tonight."), owner_of(org))
+        assert caller.until("system.announced")["data"]["text"] == "Maintenance tonight."
+        with db.system_transaction() as connection:
+            broadcasts.withdraw(connection, made.id)
+        caller.until("system.withdrawn")
 
 
 def test_campaigns_of_the_organisation_are_told_without_joining(address: str, org: UUID, key: str) -> None:
