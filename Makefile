@@ -84,8 +84,11 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Node.js comes with the test tools, the clients from the lock file.
+# Node.js comes with the test tools, the clients from the lock file. It trusts the certificates that pip trusts, too: those
+# of the system, where a mirror of the registry may have its own.
+SYSTEM_CA := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
 $(VENV)/.installed-javascript: tests/javascript/package.json tests/javascript/package-lock.json $(VENV)/.installed-dev
 	@echo "Installing the JavaScript clients ..." >&2
-	@cd tests/javascript && PATH="$(abspath $(BIN)):$$PATH" npm ci --silent
+	@cd tests/javascript && PATH="$(abspath $(BIN)):$$PATH" NODE_EXTRA_CA_CERTS="$${NODE_EXTRA_CA_CERTS:-$(SYSTEM_CA)}" \
+		npm ci --loglevel=error --no-progress >/dev/null
 	@touch $@

@@ -54,9 +54,10 @@ def task_detail(task: dict[str, Any]) -> RenderableType:
     facts.add_row("message", escape(str(task["input"]["message"])))
     facts.add_row("created", f"{moment(task['created_at'])}   [dim]ended[/] {moment(task['finished_at']) or '-'}")
     tokens = f"{task['input_tokens']} in, {task['output_tokens']} out"
+    calls = f"{task['model_calls']} model call{'' if task['model_calls'] == 1 else 's'}"
     facts.add_row(
         "cost",
-        f"{money(task['billed_cost'])} for {task['model_calls']} model calls ({tokens} tokens){_marks(task['steps'])}",
+        f"{money(task['billed_cost'])} for {calls} ({tokens} tokens){_marks(task['steps'])}",
     )
     for call in task.get("open_calls") or ():
         facts.add_row("open call", escape(f"{call['call_id']}\n{call['tool']} {json.dumps(call['arguments'])}"))

@@ -42,7 +42,7 @@ def fit(request: Request, window: int | None, *, share: float = 1.0) -> Request:
         return request
     task = request.earlier
     last_turn = _last_turn(messages, task)
-    for index, smaller in _smaller(messages, last_turn):
+    for index, smaller in _smaller(messages, task, last_turn):
         messages[index] = smaller
         too_much -= sizes[index] - _size(messages[index])
         sizes[index] = _size(messages[index])
@@ -124,17 +124,11 @@ def _end_of_turn(messages: list[Message], start: int) -> int:
     return end
 
 
-def _smaller(messages: list[Message], last_turn: int) -> list[tuple[int, Message]]:
-    """Return what can be made smaller before whole turns are left out, by index, in the order to do it."""
-    media = [(index, _without_media(messages[index])) for index in _with_old_media(messages)]
+def _smaller(messages: list[Message], task: int, last_turn: int) -> list[tuple[int, Message]]:
+    """Return what can be made smaller before anything is left out whole, by index, in the order to do it."""
+    media = [(index, _without_media(messages[index])) for index in range(task) if media_tokens(messages[index])]
     results = [(index, _shortened(messages[index], _SHORTENED_TO)) for index in range(last_turn)]
     return media + [(index, shorter) for index, shorter in results if isinstance(shorter, ToolMessage)]
-
-
-def _with_old_media(messages: list[Message]) -> list[int]:
-    """Return where images and PDF are, but for the user's last message."""
-    said = [index for index, message in enumerate(messages) if isinstance(message, UserMessage)]
-    return [index for index in said[:-1] if getattr(messages[index], "media", None)]
 
 
 def _without_media(message: Message) -> Message:

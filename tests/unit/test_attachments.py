@@ -151,6 +151,7 @@ def test_images_count_and_those_of_earlier_messages_are_left_out_first() -> None
         seen("first"), AssistantMessage(text="yes"), seen("second"), AssistantMessage(text="yes"), seen("now")
     )
     assert fit(asked, 100_000) is asked
+    asked.earlier = 4
     cut = fit(asked, 14_000)
     assert [len(one.media) for one in cut.messages if isinstance(one, UserMessage)] == [0, 1, 1]
     assert cut.messages[0].text == "first\n[File p.png: left out to fit the model's context]"  # type: ignore[union-attr]
