@@ -27,8 +27,8 @@ def address(config: Settings) -> Iterator[str]:
 
 
 @pytest.fixture
-def worker(org: UUID, config: Settings) -> Iterator[None]:
-    """A worker that runs whatever is due, with a model that says a text of many pieces."""
+def worker(org: UUID, config: Settings) -> Iterator[Talker]:
+    """The model of a worker that runs whatever is due: it says a text of many pieces, twice."""
     talker, is_over = Talker(PIECES, PIECES), threading.Event()
     talker.let_through()
     sink = RedisSink(config.redis_url, every=0.0)
@@ -45,14 +45,15 @@ def worker(org: UUID, config: Settings) -> Iterator[None]:
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        yield
+        yield talker
         is_over.set()
         thread.join(30)
         sink.stop()
         desk.close()
 
 
-def test_the_client_of_openai_lists_models_and_completes_chats(address: str, org: UUID, worker: None) -> None:
+@pytest.mark.usefixtures("worker")
+def test_the_client_of_openai_lists_models_and_completes_chats(address: str, org: UUID) -> None:
     key = make_key(org, SECRET_KEY)
     told = javascript.run("openai.mjs", url=address, token=key, model="support-assistant")
     assert "support-assistant" in told["models"]
@@ -61,3 +62,19 @@ def test_the_client_of_openai_lists_models_and_completes_chats(address: str, org
     assert (told["streamed"]["text"], told["streamed"]["finish"]) == (TEXT, "stop")
     assert told["streamed"]["usage"]["total_tokens"] == 15
     assert told["refused"] == {"status": 401, "name": "AuthenticationError"}
+
+
+def test_the_client_of_openai_has_responses_whole_cut_and_with_a_tool_of_its_own(
+    address: str, org: UUID, worker: Talker
+) -> None:
+    worker.answers += [[("get_weather", "{}")], ["No umbrella."]]
+    key = make_key(org, SECRET_KEY)
+    told = javascript.run("responses.mjs", url=address, token=key, model="support-assistant")
+    assert told["whole"] == {"text": TEXT, "status": "completed"}
+    assert told["streamed"]["text"] == TEXT
+    assert told["streamed"]["numbers"] == list(range(len(told["streamed"]["numbers"])))
+    assert (told["streamed"]["types"][0], told["streamed"]["types"][-1]) == ("response.created", "response.completed")
+    assert told["stored"] == {"text": TEXT, "previous": True}
+    assert told["call"] == {"name": "get_weather", "arguments": "{}"}
+    assert told["answered"] == "No umbrella."
+    assert told["items"] == ["Again."]
