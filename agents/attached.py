@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from agents.llm.base import MediaPart, Message, Request, UserMessage
-from agents.llm.context import fair_level
+from agents.llm.context import fair_level, without_media
 from core.blobs.base import sha256_of
 from core.db import transaction
 from core.errors import NotFound
 from core.logging import get_logger
 from core.model_providers import Media
+from core.settings import settings
 from core.text import storable
 from domain.attachments import service as attachments
 from domain.attachments.schemas import MOST_OF_TEXTS, AttachedFile
@@ -78,7 +79,7 @@ def _part(file: AttachedFile) -> MediaPart:
     assert file.medium is not None  # noqa: S101  texts are no parts
     return MediaPart(
         id=file.id, name=file.name, media_type=file.media_type, medium=file.medium, pages=file.pages or 1,
-        sha256=file.sha256,
+        sha256=file.sha256, size=file.size,
     )  # fmt: skip
 
 
@@ -87,11 +88,24 @@ def _part(file: AttachedFile) -> MediaPart:
 
 def readable(request: Request, media: Media) -> Request:
     """Return a request as a model can read it: with the tokens that each image and PDF counts as at most, and a note in
-    place of those that it does not read.
+    place of those that it does not read, and of those of earlier messages that are too large together.
     """
     if not any(parts_of(request)):
         return request
-    return _with_messages(request, lambda message: _readable(message, media))
+    return _with_messages(_bounded(request), lambda message: _readable(message, media))
+
+
+def _bounded(request: Request) -> Request:
+    """Return a request whose earlier messages have images and PDF of a bounded size together, the latest first: a call
+    holds all of them in memory.
+    """
+    left, messages = settings().max_attachments_bytes, list(request.messages)
+    for index in range(request.earlier - 1, -1, -1):
+        message = messages[index]
+        if isinstance(message, UserMessage) and message.media:
+            left -= sum(part.size for part in message.media)
+            messages[index] = message if left >= 0 else without_media(message)
+    return request.model_copy(update={"messages": messages})
 
 
 def _readable(message: UserMessage, media: Media) -> UserMessage:

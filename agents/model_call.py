@@ -70,11 +70,17 @@ def ask_for_text(
     call.name = name
     reply = _reply(call)
     charge, text = call.charge(reply.tokens), reply.message.text
-    if problem := problem_of(reply, call.request.max_output_tokens):
+    if problem := problem_of(reply, call.request.max_output_tokens) or _cut_off(reply):
         call.record_failure(problem.kind, problem.message, charge, text)
         raise problem
     work.journal.record(call.record({"text": text}, charge), also=lambda connection: keep(connection, text))
     return text
+
+
+def _cut_off(reply: Reply) -> ModelError | None:
+    """Return the error for a text that is not whole: it is kept for good, so half of it is none."""
+    is_whole = reply.stop_reason not in {"max_tokens", "window"}
+    return None if is_whole else ModelError("truncated", "The text was cut at the limit of output tokens.")
 
 
 @dataclass

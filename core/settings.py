@@ -193,7 +193,13 @@ class Settings(BaseSettings):
     max_attachment_bytes: int = Field(default=10_000_000, ge=1, description="maximum size of an attachment")
     max_attachments: int = Field(default=10, ge=0, le=100, description="maximum number of attachments of a message")
     max_attachments_bytes: int = Field(
-        default=20_000_000, ge=1, description="maximum size of the attachments of a message together"
+        default=20_000_000,
+        ge=1,
+        description="maximum size of the attachments of a message together, and of the images and PDF of earlier "
+        "messages that a model reads again",
+    )
+    max_attachments_organisation_bytes: int = Field(
+        default=10_000_000_000, ge=1, description="maximum size of all attachments of an organisation together"
     )
 
     # Models

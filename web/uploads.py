@@ -51,10 +51,12 @@ def keep(caller: Principal, upload: Upload, location: UUID | None) -> StoredAtta
 
     Raises:
         InvalidInput: the file is not taken.
+        Conflict: the organisation has stored as much as it may.
         Unavailable: the storage does not answer. What there is of the file is deleted within a day.
     """
+    examined = attachments.examine(upload)
     with caller.reading() as connection:
-        made = attachments.announce(connection, caller.org_id, caller.user_id, location, upload)
+        made = attachments.announce(connection, caller.org_id, caller.user_id, location, upload, examined)
         caller.note(connection, attachment=str(made.id), media_type=made.media_type, size=made.size)
     attachments.store(made, upload)
     with caller.reading() as connection:

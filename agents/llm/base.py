@@ -73,6 +73,8 @@ class MediaPart(BaseModel):
     medium: Medium
     pages: int
     sha256: str
+    size: int
+    """of its content, in bytes"""
     tokens: int = 0
     """as many it counts at most, at the model that is asked"""
     content: bytes = Field(default=b"", exclude=True, repr=False)

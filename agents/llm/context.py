@@ -126,12 +126,13 @@ def _end_of_turn(messages: list[Message], start: int) -> int:
 
 def _smaller(messages: list[Message], task: int, last_turn: int) -> list[tuple[int, Message]]:
     """Return what can be made smaller before anything is left out whole, by index, in the order to do it."""
-    media = [(index, _without_media(messages[index])) for index in range(task) if media_tokens(messages[index])]
+    media = [(index, without_media(messages[index])) for index in range(task) if media_tokens(messages[index])]
     results = [(index, _shortened(messages[index], _SHORTENED_TO)) for index in range(last_turn)]
     return media + [(index, shorter) for index, shorter in results if isinstance(shorter, ToolMessage)]
 
 
-def _without_media(message: Message) -> Message:
+def without_media(message: Message) -> Message:
+    """Return a message of the user with a note in place of each image and PDF."""
     assert isinstance(message, UserMessage)  # noqa: S101  only these have media
     notes = "".join(f"\n[File {part.name}: left out to fit the model's context]" for part in message.media)
     return message.model_copy(update={"text": message.text + notes, "media": []})

@@ -8,6 +8,8 @@ and of compatible servers:
 - Calls are numbered in the order of the conversation, in nine letters and digits, as the strictest server requires.
 - Each call is followed by its one result, and each result belongs to the call before it.
 - Names fit `[a-zA-Z0-9_-]{1,64}`, texts are not blank, and the assistant has neither the first nor the last message.
+- No message of the user follows another: between them stands that there was no answer. They are not joined, because
+  what somebody outside wrote must not run into what the user says.
 
 The same conversation always gives the same copy, so the provider's prompt cache keeps working.
 """
@@ -25,6 +27,7 @@ _LONGEST_NAME = 64
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
 _CONTINUE = "Go on."
 _NOTHING = "(empty)"
+_NO_ANSWER = "(no answer)"
 _NO_RESULT = '{"error":"There is no result of this call."}'
 
 
@@ -39,6 +42,8 @@ def presentable(messages: list[Message]) -> list[Message]:
     numbers = itertools.count(1)
     for index, message in enumerate(messages):
         if isinstance(message, UserMessage):
+            if sent and isinstance(sent[-1], UserMessage):
+                sent.append(AssistantMessage(text=_NO_ANSWER))
             sent.append(message.model_copy(update={"text": _filled(message.text)}))
         elif isinstance(message, AssistantMessage):
             sent += _turn(message, _results(messages[index + 1 :]), numbers)

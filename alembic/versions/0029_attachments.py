@@ -34,6 +34,7 @@ COMMENT ON COLUMN attachments.pages IS 'Of a PDF: its pages, as far as they can 
 COMMENT ON COLUMN attachments.stored_at IS 'Null while the bytes are being stored: the row is first, so that no blob is forgotten.';
 CREATE INDEX attachments_conversation ON attachments (conversation_id) WHERE conversation_id IS NOT NULL;
 CREATE INDEX attachments_task ON attachments (task_id) WHERE task_id IS NOT NULL;
+CREATE INDEX attachments_stored ON attachments (org_id) INCLUDE (size) WHERE deleted_at IS NULL;
 CREATE INDEX attachments_unsent ON attachments (created_at) WHERE conversation_id IS NULL AND task_id IS NULL;
 
 CREATE TABLE blob_removals (

@@ -12,7 +12,8 @@ TABLE = """
 CREATE TABLE feedback (
     id uuid PRIMARY KEY,
     org_id uuid NOT NULL,
-    task_id uuid NOT NULL REFERENCES tasks ON DELETE CASCADE,
+    task_id uuid NOT NULL,
+    message_id uuid REFERENCES conversation_messages ON DELETE CASCADE,
     agent text NOT NULL,
     location_id uuid,
     conversation_id uuid,
@@ -22,13 +23,16 @@ CREATE TABLE feedback (
     given_at timestamptz NOT NULL DEFAULT rota_now(),
     UNIQUE (task_id, user_id)
 );
+COMMENT ON COLUMN feedback.task_id IS 'Not a reference: tasks are cleaned up after some days, and feedback stays.';
+COMMENT ON COLUMN feedback.message_id IS 'The answer, if it was given in a conversation: with it the feedback goes.';
+CREATE INDEX feedback_message ON feedback (message_id) WHERE message_id IS NOT NULL;
 CREATE INDEX feedback_latest ON feedback (org_id, id DESC);
 
 CREATE FUNCTION rota_feedback_event() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO events (org_id, kind, task_id, agent, location_id, conversation_id, data)
     VALUES (NEW.org_id, 'answer.rated', NEW.task_id, NEW.agent, NEW.location_id, NEW.conversation_id,
-            jsonb_build_object('rating', NEW.rating, 'comment', NEW.comment, 'user_id', NEW.user_id));
+            jsonb_build_object('rating', NEW.rating, 'feedback_id', NEW.id, 'user_id', NEW.user_id));
     RETURN NULL;
 END $$;
 CREATE TRIGGER feedback_given AFTER INSERT OR UPDATE ON feedback

@@ -11,7 +11,7 @@ WALLETS = """
 ALTER TABLE wallets
     ADD COLUMN filled bigint NOT NULL DEFAULT 0,
     ADD COLUMN alerted smallint NOT NULL DEFAULT 0;
-COMMENT ON COLUMN wallets.filled IS 'Tokens that were available when some were last added.';
+COMMENT ON COLUMN wallets.filled IS 'Tokens that there were when some were last added.';
 COMMENT ON COLUMN wallets.alerted IS 'The highest share of these that was spent when people were told, in percent.';
 UPDATE wallets SET filled = balance;
 """

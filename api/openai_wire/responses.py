@@ -86,6 +86,10 @@ class ResponseRequest(BaseModel):
             raise InvalidInput("text.format: an agent answers in text.")
         if self.conversation is not None and self.previous_response_id is not None:
             raise InvalidInput("Give conversation or previous_response_id, not both.")
+        if self.store is False and (self.conversation is not None or self.previous_response_id is not None):
+            raise InvalidInput(
+                "store: false is for responses that continue nothing; this one would be kept with others."
+            )
 
     def options(self) -> dict[str, Any]:
         """Return what is kept of the request, to be told with the response."""

@@ -4,9 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from sqlalchemy import Connection
 
-from core.errors import Conflict
 from domain.conversations import service as conversations
 from domain.feedback import service as feedback
 from domain.feedback.schemas import Feedback, FeedbackPage, NewFeedback, Rating
@@ -57,8 +55,7 @@ def withdraw_task_rating(task_id: UUID, caller: Writes) -> None:
 def rate_answer(conversation_id: UUID, answer_id: UUID, wanted: NewFeedback, caller: Converses) -> Feedback:
     """Say what you think of an answer in a conversation, in place of what you said before."""
     with caller.writing(answer=str(answer_id), rating=wanted.rating) as connection:
-        task = _task_of(connection, conversation_id, answer_id)
-        return tasks.rate(connection, caller.org_id, task, caller.user_id, wanted)
+        return conversations.rate(connection, caller.org_id, conversation_id, answer_id, caller.user_id, wanted)
 
 
 @router.delete(
@@ -69,12 +66,4 @@ def rate_answer(conversation_id: UUID, answer_id: UUID, wanted: NewFeedback, cal
 def withdraw_answer_rating(conversation_id: UUID, answer_id: UUID, caller: Converses) -> None:
     """Take back what you said of an answer in a conversation."""
     with caller.writing(answer=str(answer_id)) as connection:
-        feedback.withdraw(connection, _task_of(connection, conversation_id, answer_id), caller.user_id)
-
-
-def _task_of(connection: Connection, conversation_id: UUID, answer_id: UUID) -> UUID:
-    conversations.get(connection, conversation_id)
-    message = conversations.get_message(connection, conversation_id, answer_id)
-    if message.role != "assistant" or message.task_id is None:
-        raise Conflict("Only answers of agents can be rated.")
-    return message.task_id
+        feedback.withdraw(connection, conversations.task_of(connection, conversation_id, answer_id), caller.user_id)

@@ -39,6 +39,7 @@ from web.problems import problem
 from web.streams import EventStream, Write
 from web.uploads import keep_in_hand
 
+_MOST_FILES = 100  # of a request, in all of its messages
 router = APIRouter(prefix=PREFIX, tags=["openai"], include_in_schema=False)
 
 NEEDS = Needs("tasks:write", at_a_location=True)
@@ -113,25 +114,36 @@ def _accept(caller: Principal, wanted: ChatRequest, key: str | None) -> tuple[Ta
         with caller.reading() as connection:
             return give_results(connection, caller, results, "messages")
     wanted.ensure_possible()
+    _ensure_model(caller, wanted.model)  # before its files are stored
     files = keep_files(caller, [message.files for message in wanted.messages])
     with caller.reading() as connection:
         return _submit(connection, caller, wanted, wanted.as_input(files), key), 0
+
+
+def _ensure_model(caller: Principal, model: str) -> None:
+    with caller.reading() as connection:
+        try:
+            agents.get_agent(connection, model)
+        except NotFound as error:
+            raise no_model(model) from error
 
 
 def keep_files(caller: Principal, files: Sequence[Sequence[InlineFile]]) -> list[list[AttachedFile]]:
     """Store the files of messages, a file that occurs again once. No transaction is open meanwhile.
 
     Raises:
-        InvalidInput: a file is not taken, or the files of a message are too many or too large.
+        InvalidInput: a file is not taken, or the files of a message, or of all, are too many or too large. Nothing is
+            stored if they are too many or too large.
     """
+    for theirs in files:
+        attachments.ensure_fits([len(one.content) for one in theirs])
+    distinct = dict.fromkeys(itertools.chain.from_iterable(files))
+    if len(distinct) > _MOST_FILES:
+        raise InvalidInput(f"A request may have {_MOST_FILES} files. Send them with several.")
     kept: dict[InlineFile, AttachedFile] = {}
-    for one in itertools.chain.from_iterable(files):
-        if one not in kept:
-            kept[one] = keep_in_hand(caller, one.content, one.name, one.media_type, only_location(caller))
-    found = [[kept[one] for one in theirs] for theirs in files]
-    for theirs in found:
-        attachments.ensure_fits(theirs)
-    return found
+    for one in distinct:
+        kept[one] = keep_in_hand(caller, one.content, one.name, one.media_type, only_location(caller))
+    return [[kept[one] for one in theirs] for theirs in files]
 
 
 def give_results(

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 
 from api.openai_wire.errors import PREFIX
-from api.openai_wire.parts import Segment
+from api.openai_wire.parts import Segment, validated
 from api.openai_wire.response_stream import ResponseEvents, ResponseLines
 from api.openai_wire.responses import (
     Item,
@@ -219,10 +219,9 @@ def _ask(
         conversation = conversations.begin(connection, caller.org_id, new, context, is_listed=False).id
     added = conversations.append(connection, caller.org_id, conversation, asked.earlier, parent)
     instructions = "\n\n".join(filter(None, [wanted.instructions, *asked.instructions]))
-    message = NewChatMessage(
-        text=asked.message or "",
-        context={"instructions": instructions} if instructions else {},
-        attachments=list(asked.attachments),
+    facts = {"instructions": instructions} if instructions else {}
+    message = validated(
+        lambda: NewChatMessage(text=asked.message or "", context=facts, attachments=list(asked.attachments)), "input"
     )
     asking = Asking(
         agent=wanted.model,

@@ -85,6 +85,7 @@ def _agents(connection: Connection, caller: VisitorCaller) -> list[VisitedAgent]
 def remove_visitor_self(caller: Visits) -> None:
     """Delete the visitor of the token: its conversations with their words, and the token."""
     with caller.writing() as connection:
+        visitors.lock(connection, caller.id)  # it begins no conversation meanwhile
         conversations.delete_of_visitors(connection, [caller.id])
         visitors.delete(connection, [caller.id])
     forget_visitors()

@@ -1,5 +1,6 @@
 """What is in a file: its media type by its first bytes, and the pages of a PDF. Pure."""
 
+import itertools
 import re
 import zlib
 from collections.abc import Iterator
@@ -23,9 +24,11 @@ TEXT_TYPES = {"text/plain", *_TEXTS.values()}
 _UNSAID = {"", "application/octet-stream"}
 TAKEN = "text (plain, Markdown, CSV, JSON), images (PNG, JPEG, GIF, WebP) and PDF"
 
-_PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
+# A name may be written with any letter as its number (ISO 32000-2, section 7.3.5).
+_PAGE = re.compile(rb"/Type\s*/(?:P|#50)(?:a|#61)(?:g|#67)(?:e|#65)(?![A-Za-z#])")
 _COMPRESSED = re.compile(rb"/Type\s*/ObjStm.{0,400}?stream\r?\n", re.DOTALL)
 _MOST_UNPACKED = 4_000_000
+_MOST_STREAMS = 500
 _BYTES_A_PAGE = 50_000
 """of a PDF whose pages cannot be counted"""
 
@@ -68,11 +71,14 @@ def pages_of(pdf: bytes) -> int:
 
 
 def _unpacked(pdf: bytes) -> Iterator[bytes]:
-    """Yield the content of the compressed object streams, up to a limit over all of them."""
-    left = _MOST_UNPACKED
-    for stream in _COMPRESSED.finditer(pdf):
+    """Yield the content of the compressed object streams, up to limits over all of them: whoever made the file decides
+    how many there seem to be.
+    """
+    left, whole = _MOST_UNPACKED, memoryview(pdf)
+    for stream in itertools.islice(_COMPRESSED.finditer(pdf), _MOST_STREAMS):
+        packed = whole[stream.end() : stream.end() + _MOST_UNPACKED]
         try:
-            content = zlib.decompressobj().decompress(pdf[stream.end() :], left)
+            content = zlib.decompressobj().decompress(packed, left)
         except zlib.error:
             continue
         yield content

@@ -24,6 +24,14 @@ def insert_attachment(connection: Connection, row: dict[str, Any]) -> StoredAtta
     return fetch_one(connection.execute(_INSERT, row), StoredAttachment)
 
 
+_STORED = text("SELECT coalesce(sum(size), 0) FROM attachments WHERE org_id = :org AND deleted_at IS NULL")
+
+
+def bytes_stored(connection: Connection, org: UUID) -> int:
+    """Return how many bytes the attachments of an organisation have together."""
+    return int(connection.execute(_STORED, {"org": org}).scalar_one())
+
+
 _MARK_STORED = text("UPDATE attachments SET stored_at = rota_now() WHERE id = :id AND deleted_at IS NULL")
 
 
@@ -32,7 +40,10 @@ def mark_stored(connection: Connection, attachment_id: UUID) -> bool:
     return connection.execute(_MARK_STORED, {"id": attachment_id}).rowcount == 1
 
 
-_ONE = text(f"SELECT {_COLUMNS} FROM attachments WHERE id = :id AND stored_at IS NOT NULL AND deleted_at IS NULL")  # noqa: S608
+_ONE = text(f"""
+    SELECT {_COLUMNS} FROM attachments a WHERE id = :id AND stored_at IS NOT NULL AND deleted_at IS NULL
+       AND NOT EXISTS (SELECT FROM conversations c WHERE c.id = a.conversation_id AND c.deleted_at IS NOT NULL)
+""")  # noqa: S608
 
 
 def attachment(connection: Connection, attachment_id: UUID) -> StoredAttachment | None:
@@ -123,3 +134,11 @@ _REMOVED = text("DELETE FROM blob_removals WHERE key = ANY(:keys)")
 def delete_removals(connection: Connection, keys: list[str]) -> None:
     """Note that blobs were deleted."""
     connection.execute(_REMOVED, {"keys": keys})
+
+
+_POSTPONE = text("UPDATE blob_removals SET asked_at = rota_now() WHERE key = ANY(:keys)")
+
+
+def postpone_removals(connection: Connection, keys: list[str]) -> None:
+    """Have blobs come after those that are to be deleted, too."""
+    connection.execute(_POSTPONE, {"keys": keys})

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypedDict
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -57,6 +57,14 @@ class Attachment(BaseModel):
         examples=["/blobs/WlhsS..."],
     )
     address_expires_at: datetime = Field(description="time from which the address is not valid")
+
+
+class Examined(TypedDict):
+    """What a file is."""
+
+    media_type: str
+    pages: int | None
+    """of a PDF"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 from core.blobs.addresses import Ticket, address_of
 from core.blobs.base import Content
 from core.blobs.store import blob_store, read_blob
-from core.errors import InvalidInput, NotFound
+from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_id
 from core.settings import settings
 from core.text import storable
 from domain.attachments import queries
 from domain.attachments.content import HEAD, TAKEN, TEXT_TYPES, media_type_of, pages_of
-from domain.attachments.schemas import AttachedFile, Attachment, StoredAttachment, Upload
+from domain.attachments.schemas import AttachedFile, Attachment, Examined, StoredAttachment, Upload
 
 _BATCH = 100
 _UNSENT_HOURS = 24
@@ -24,23 +24,35 @@ _PIECE = 64 * 1024
 _LONGEST_NAME = 200
 
 
-def announce(connection: Connection, org: UUID, user: UUID, location: UUID | None, upload: Upload) -> StoredAttachment:
+def announce(
+    connection: Connection, org: UUID, user: UUID, location: UUID | None, upload: Upload, examined: Examined
+) -> StoredAttachment:
     """Write the row of an attachment. Its bytes are stored after the transaction (`store`), and then it can be used
     (`finish`). If either does not happen, the clean-up deletes both.
 
     Raises:
-        InvalidInput: the file is empty, too large, of a kind that is not taken, or not what it is said to be.
+        Conflict: the organisation has stored as much as it may.
     """
+    most = settings().max_attachments_organisation_bytes
+    if queries.bytes_stored(connection, org) + upload.size > most:
+        raise Conflict(
+            f"The attachments of this organisation have reached {most} bytes (max_attachments_organisation_bytes). "
+            "Delete some, or conversations that have some."
+        )
     attachment_id = new_id()
     row = {
         "id": attachment_id, "org": org, "user": user, "location": location, "name": _file_name(upload.name),
-        "size": upload.size, "sha256": upload.sha256, "key": f"{org}/{attachment_id}", **_examined(upload),
+        "size": upload.size, "sha256": upload.sha256, "key": f"{org}/{attachment_id}", **examined,
     }  # fmt: skip
     return queries.insert_attachment(connection, row)
 
 
-def _examined(upload: Upload) -> dict[str, str | int | None]:
-    """Return what a file is: its media type, and its pages if it is a PDF."""
+def examine(upload: Upload) -> Examined:
+    """Return what a file is. Outside of a transaction: it takes its time.
+
+    Raises:
+        InvalidInput: the file is empty, too large, of a kind that is not taken, or not what it is said to be.
+    """
     ensure_size(upload.size)
     if not upload.size:
         raise InvalidInput("The file is empty.")
@@ -160,7 +172,7 @@ def send(
     if missing := [one for one in ids if one not in found]:
         raise NotFound(f"There is no attachment {missing[0]} that you could send here.")
     sent = [as_file(found[one]) for one in ids]
-    ensure_fits(sent)
+    ensure_fits([one.size for one in sent])
     return sent
 
 
@@ -170,12 +182,12 @@ def send_with_task(connection: Connection, ids: Sequence[UUID], task: UUID) -> N
         queries.send_with_task(connection, list(ids), task)
 
 
-def ensure_fits(sent: Sequence[AttachedFile]) -> None:
-    """Raise InvalidInput if these are too many or too large for one message."""
+def ensure_fits(sizes: Sequence[int]) -> None:
+    """Raise InvalidInput if files of these sizes are too many or too large for one message."""
     config = settings()
-    if len(sent) > config.max_attachments:
+    if len(sizes) > config.max_attachments:
         raise InvalidInput(f"A message may have {config.max_attachments} attachments (max_attachments).")
-    if sum(one.size for one in sent) > config.max_attachments_bytes:
+    if sum(sizes) > config.max_attachments_bytes:
         raise InvalidInput(
             f"The attachments of a message may have {config.max_attachments_bytes} bytes together "
             "(max_attachments_bytes)."
@@ -219,3 +231,9 @@ def removals(connection: Connection) -> list[str]:
 def note_removed(connection: Connection, removed: Sequence[str]) -> None:
     """Note that blobs were deleted from the storage."""
     queries.delete_removals(connection, list(removed))
+
+
+def postpone_removal(connection: Connection, keys: Sequence[str]) -> None:
+    """Have blobs that could not be deleted come after the others."""
+    if keys:
+        queries.postpone_removals(connection, list(keys))

@@ -284,6 +284,19 @@ def said(connection: Connection, ids: list[UUID]) -> list[Said]:
     return _all_said(connection.execute(_SAID, {"ids": ids}))
 
 
+_IS_FIRST = text("""
+    SELECT NOT c.is_listed AND NOT EXISTS (
+           SELECT FROM conversation_messages m
+            WHERE m.conversation_id = a.conversation_id AND m.task_id IS NOT NULL AND m.position < a.position)
+      FROM conversation_messages a JOIN conversations c ON c.id = a.conversation_id WHERE a.id = :answer
+""")
+
+
+def is_first_of_program(connection: Connection, answer: UUID) -> bool:
+    """Whether an answer is the first in the conversation of a program's response: what came before is the request's."""
+    return bool(connection.execute(_IS_FIRST, {"answer": answer}).scalar_one())
+
+
 _SUMMARY = text("""
     SELECT message_id AS id, 'summary' AS role, text, false AS is_from_outside, is_untrusted
       FROM conversation_summaries WHERE message_id = :message
@@ -324,18 +337,25 @@ def mark_deleted(connection: Connection, conversation_id: UUID) -> bool:
     return connection.execute(_MARK_DELETED, {"id": conversation_id}).rowcount == 1
 
 
-_WITH_IDLE = text("""
+# No answer is under way, and none ended since.
+_IS_QUIET = """
+    NOT EXISTS (SELECT FROM conversation_messages m WHERE m.conversation_id = c.id
+                   AND (m.status IN ('queued', 'answering', 'waiting') OR m.ended_at >= rota_now() - {kept}))
+"""
+_WITH_IDLE = text(f"""
     SELECT k.org FROM unnest(CAST(:orgs AS uuid[]), CAST(:kept AS interval[])) AS k (org, kept)
      WHERE EXISTS (SELECT FROM conversations c
-                    WHERE c.org_id = k.org AND c.deleted_at IS NULL AND c.updated_at < rota_now() - k.kept)
-""")
-_MARK_IDLE = text("""
+                    WHERE c.org_id = k.org AND c.deleted_at IS NULL AND c.updated_at < rota_now() - k.kept
+                      AND {_IS_QUIET.format(kept="k.kept")})
+""")  # noqa: S608
+_MARK_IDLE = text(f"""
     UPDATE conversations SET deleted_at = rota_now() WHERE id IN (
-        SELECT id FROM conversations
-         WHERE org_id = :org AND deleted_at IS NULL AND updated_at < rota_now() - CAST(:kept AS interval)
-         ORDER BY updated_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+        SELECT c.id FROM conversations c
+         WHERE c.org_id = :org AND c.deleted_at IS NULL AND c.updated_at < rota_now() - CAST(:kept AS interval)
+           AND {_IS_QUIET.format(kept="CAST(:kept AS interval)")}
+         ORDER BY c.updated_at LIMIT :batch FOR UPDATE SKIP LOCKED)
     RETURNING id
-""")
+""")  # noqa: S608
 
 
 def organisations_with_idle(connection: Connection, kept: Mapping[UUID, timedelta]) -> list[UUID]:
@@ -424,6 +444,16 @@ def attachments_only_there(connection: Connection, conversation_id: UUID, other:
     """Return the attachments that messages of a conversation have, and none of another one."""
     values = {"conversation": conversation_id, "other": other}
     return list(connection.execute(_ONLY_THERE, values).scalars())
+
+
+_HAS_ANSWERS = text("""
+    SELECT EXISTS (SELECT FROM conversation_messages WHERE conversation_id = :conversation AND task_id IS NOT NULL)
+""")
+
+
+def has_answers(connection: Connection, conversation_id: UUID) -> bool:
+    """Whether a conversation has an answer that a task gave or gives."""
+    return bool(connection.execute(_HAS_ANSWERS, {"conversation": conversation_id}).scalar_one())
 
 
 _FOLLOWED = text("""

@@ -31,7 +31,9 @@ from domain.conversations.schemas import (
     Sent,
 )
 from domain.conversations.titles import title_of
-from domain.conversations.window import Reading, divide
+from domain.conversations.window import Reading, divide, window
+from domain.feedback import service as feedback
+from domain.feedback.schemas import Feedback, NewFeedback
 from domain.tasks import service as tasks
 from domain.tasks.schemas import AttachedInput, Priority, SubmissionContext, TaskInput, TaskSubmission
 
@@ -39,6 +41,7 @@ _PRIORITY: Priority = "high"  # a person waits for the answer
 _BATCH = 100
 _FARTHEST = 200  # messages; those before are read by no agent unless they were summed up
 _PLAINLY = Asking()
+_PENDING = {"queued", "answering", "waiting"}
 _CALLED: dict[Medium, str] = {"image": "images", "pdf": "PDF"}
 
 
@@ -366,6 +369,8 @@ def delete_answer(connection: Connection, org: UUID, answer: Answer) -> None:
     moved = queries.attachments_only_there(connection, grave.id, answer.conversation_id)
     attachments.move(connection, moved, grave.id)
     delete(connection, grave.id)
+    if not answer.is_listed and not queries.has_answers(connection, answer.conversation_id):
+        hide(connection, answer.conversation_id)  # what came along with the request would be left, unseen
 
 
 def regenerate(
@@ -381,7 +386,7 @@ def regenerate(
     old = get_message(connection, conversation_id, message_id)
     if old.role != "assistant" or old.parent_id is None:
         raise Conflict("This is no answer. Edit a message of yours instead.")
-    if old.status in {"queued", "answering", "waiting"}:
+    if old.status in _PENDING:
         raise Conflict("This answer is still being given. Stop it first.")
     asked = get_message(connection, conversation_id, old.parent_id)
     again = NewChatMessage(
@@ -402,6 +407,40 @@ def get_message(connection: Connection, conversation_id: UUID, message_id: UUID)
     if found is None:
         raise NotFound(f"There is no message {message_id} in this conversation.")
     return found
+
+
+def task_of(connection: Connection, conversation_id: UUID, answer_id: UUID) -> UUID:
+    """Return the task that gave an answer; it may have been cleaned up.
+
+    Raises:
+        NotFound: there is no such conversation or message.
+        Conflict: it is no answer of an agent.
+    """
+    _bare(connection, conversation_id)
+    message = get_message(connection, conversation_id, answer_id)
+    if message.role != "assistant" or message.task_id is None:
+        raise Conflict("Only answers of agents can be rated.")
+    return message.task_id
+
+
+def rate(
+    connection: Connection, org: UUID, conversation_id: UUID, answer_id: UUID, user: UUID, wanted: NewFeedback
+) -> Feedback:
+    """Keep what a user thinks of an answer, in place of what they thought before.
+
+    Raises:
+        NotFound: there is no such conversation or message.
+        Conflict: it is no answer of an agent, or it is still being given.
+    """
+    task = task_of(connection, conversation_id, answer_id)
+    if get_message(connection, conversation_id, answer_id).status in _PENDING:
+        raise Conflict("This answer is still being given. Rate it when it has ended.")
+    conversation, known = _bare(connection, conversation_id), tasks.find_task(connection, task)
+    agent = (known.agent if known else conversation.agent) or ""
+    return feedback.give(
+        connection, org, user, wanted, task=task, agent=agent, location=conversation.location_id,
+        conversation=conversation_id, message=answer_id,
+    )  # fmt: skip
 
 
 def stop(connection: Connection, conversation_id: UUID) -> int:
@@ -442,7 +481,8 @@ def get_of_visitor(connection: Connection, conversation_id: UUID, visitor: UUID)
 def delete_of_visitors(connection: Connection, visitors: list[UUID]) -> None:
     """Delete all conversations that visitors began."""
     for conversation in queries.of_visitors(connection, visitors):
-        delete(connection, conversation)
+        if queries.mark_deleted(connection, conversation):  # another request may have done so meanwhile
+            stop(connection, conversation)
 
 
 def organisations_with_idle(connection: Connection, kept: Mapping[UUID, timedelta]) -> list[UUID]:
@@ -467,7 +507,11 @@ def purge_deleted(connection: Connection) -> int:
 
 def history(connection: Connection, answer: UUID) -> Reading:
     """Return the earlier messages of which the agent reads before it answers, as they are or summed up."""
-    return divide(_with_files(connection, queries.before_answer(connection, answer, _FARTHEST)))
+    messages = _with_files(connection, queries.before_answer(connection, answer, _FARTHEST))
+    reading = divide(messages)
+    if reading.to_sum_up and queries.is_first_of_program(connection, answer):
+        return Reading(window(messages))  # it is sent again with each request: a summary would be read once
+    return reading
 
 
 def _with_files(connection: Connection, messages: Sequence[Said]) -> list[Said]:

@@ -14,5 +14,7 @@ def title_of(message: str) -> str:
     if len(whole) <= _LONGEST:
         return whole
     return (
-        textwrap.shorten(whole, _LONGEST, placeholder=" …") if " " in whole[:_LONGEST] else whole[: _LONGEST - 1] + "…"
+        textwrap.shorten(whole, _LONGEST, placeholder=" …")
+        if " " in whole[: _LONGEST - 1]
+        else whole[: _LONGEST - 1] + "…"
     )

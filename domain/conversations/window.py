@@ -51,12 +51,17 @@ def _spoken(messages: Iterable[Said]) -> list[Said]:
 
 
 def _latest(latest_first: list[Said], most: int, characters: int) -> list[Said]:
+    """Return as many messages as fit, in order, beginning with a user's. The latest of the user and what follows it are
+    among them, however long.
+    """
     chosen: list[Said] = []
-    for message in latest_first[:most]:
+    has_user = False
+    for message in latest_first:
         characters -= message.size
-        if characters < 0:
+        if has_user and (characters < 0 or len(chosen) == most):
             break
         chosen.append(message)
+        has_user = has_user or message.role == "user"
     while chosen and chosen[-1].role != "user":
         chosen.pop()
     return chosen[::-1]

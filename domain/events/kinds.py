@@ -140,7 +140,7 @@ class AnswerRated(OfTask):
     """A person said what they think of an answer."""
 
     rating: Literal["up", "down"] = Field(description="whether the answer was good (up) or not (down)")
-    comment: str = Field(description="why; empty if nothing was said", examples=["The hour is wrong."])
+    feedback_id: UUID = Field(description="the feedback, whose comment `GET /v1/feedback` has")
     user_id: UUID = Field(description="the user who said it")
 
 
@@ -299,7 +299,12 @@ _KINDS = (
     EventKind("task.ended", "tasks:read", TaskEnded, "A task ended; `status` tells how."),
     EventKind("task.step", "tasks:read", StepDone, "A step was written that has no kind of its own."),
     EventKind("decision.made", "tasks:read", DecisionMade, "A model decided on actions, or on its answer."),
-    EventKind("message.delta", "tasks:read", MessageDelta, "A model says something. In streams of a task only."),
+    EventKind(
+        "message.delta",
+        "tasks:read",
+        MessageDelta,
+        "A model says something. In streams of a task, a conversation or a session only.",
+    ),
     EventKind("message.superseded", "tasks:read", MessageSuperseded, "A step is tried again: drop its text so far."),
     EventKind("message.sent", "conversations:read", MessageSent, "A user sent a message in a conversation."),
     EventKind("message.answered", "conversations:read", MessageInConversation, "An answer ended; `status` tells how."),

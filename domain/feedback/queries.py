@@ -10,8 +10,10 @@ from domain.feedback.schemas import Feedback
 
 _COLUMNS = ", ".join(Feedback.model_fields)
 _GIVE = text(f"""
-    INSERT INTO feedback (id, org_id, task_id, agent, location_id, conversation_id, user_id, rating, comment)
-    VALUES (:id, :org, :task, :agent, :location, :conversation, :user, :rating, :comment)
+    INSERT INTO feedback (id, org_id, task_id, message_id, agent, location_id, conversation_id, user_id, rating,
+                          comment)
+    VALUES (:id, :org, :task, coalesce(:message, (SELECT t.message_id FROM tasks t WHERE t.id = :task)), :agent,
+            :location, :conversation, :user, :rating, :comment)
     ON CONFLICT (task_id, user_id)
        DO UPDATE SET rating = excluded.rating, comment = excluded.comment, given_at = rota_now()
     RETURNING {_COLUMNS}

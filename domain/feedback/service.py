@@ -20,11 +20,14 @@ def give(
     agent: str,
     location: UUID | None,
     conversation: UUID | None,
+    message: UUID | None = None,
 ) -> Feedback:
-    """Keep what a user thinks of the answer of a task, in place of what they thought before."""
+    """Keep what a user thinks of the answer of a task, in place of what they thought before. `message`: the answer in
+    its conversation, if the task may have been cleaned up.
+    """
     return queries.give(connection, wanted.model_dump() | {
         "id": new_id(), "org": org, "user": user, "task": task, "agent": agent, "location": location,
-        "conversation": conversation,
+        "conversation": conversation, "message": message,
     })  # fmt: skip
 
 

@@ -172,6 +172,14 @@ def long_expired(connection: Connection, kept: timedelta, batch: int) -> list[UU
     return list(connection.execute(_LONG_EXPIRED, {"kept": kept, "batch": batch}).scalars())
 
 
+_LOCK = text("SELECT id FROM visitors WHERE id = :visitor FOR UPDATE")
+
+
+def lock(connection: Connection, visitor_id: UUID) -> None:
+    """Lock a visitor until the transaction ends."""
+    connection.execute(_LOCK, {"visitor": visitor_id})
+
+
 _DELETE = text("DELETE FROM visitors WHERE id = ANY(:visitors)")
 
 

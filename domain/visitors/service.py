@@ -146,6 +146,11 @@ def exceeded(count: DayCount, limits: VisitorLimits) -> str | None:
     return None
 
 
+def lock(connection: Connection, visitor_id: UUID) -> None:
+    """Lock a visitor: it begins no conversation and sends no message until the transaction ends."""
+    queries.lock(connection, visitor_id)
+
+
 def delete(connection: Connection, visitors: list[UUID]) -> int:
     """Delete visitors; their tokens are no longer valid. Delete their conversations too. Return how many there were."""
     return queries.delete_visitors(connection, visitors)

@@ -188,7 +188,8 @@ def change_wallet(connection: Connection, org: UUID, *, balance: int = 0, owed: 
     connection.execute(statement, {"org": org, "balance": balance, "owed": owed})
 
 
-_FILLED = text("UPDATE wallets SET filled = balance - held, alerted = 0 WHERE org_id = :org")
+_LEFT = "balance - (SELECT coalesce(sum(h.spent), 0) FROM holds h WHERE h.org_id = wallets.org_id)"
+_FILLED = text(f"UPDATE wallets SET filled = {_LEFT}, alerted = 0 WHERE org_id = :org")  # noqa: S608
 
 
 def note_filled(connection: Connection, org: UUID) -> None:
@@ -196,15 +197,15 @@ def note_filled(connection: Connection, org: UUID) -> None:
     connection.execute(_FILLED, {"org": org})
 
 
-_SPENT = """
-    wallets w JOIN organisations o ON o.id = w.org_id AND o.prepaid_since IS NOT NULL,
-    LATERAL (SELECT w.balance - w.held AS available) now,
-    LATERAL (SELECT CASE WHEN available <= 0 THEN 100
-                         WHEN available <= w.filled * 0.05 THEN 95
-                         WHEN available <= w.filled * 0.2 THEN 80 ELSE 0 END AS share) marked
-"""
+# What tasks hold and have not spent is not spent.
 _LOW = text(f"""
-    SELECT w.org_id, available, w.filled, share FROM {_SPENT} WHERE w.filled > 0 AND w.alerted < share
+    SELECT wallets.org_id, tokens, filled, share
+      FROM wallets JOIN organisations o ON o.id = wallets.org_id AND o.prepaid_since IS NOT NULL,
+           LATERAL (SELECT {_LEFT} AS tokens) now,
+           LATERAL (SELECT CASE WHEN tokens <= 0 THEN 100
+                                WHEN tokens <= filled * 0.05 THEN 95
+                                WHEN tokens <= filled * 0.2 THEN 80 ELSE 0 END AS share) marked
+     WHERE filled > 0 AND alerted < share
 """)  # noqa: S608
 _TOLD = text("UPDATE wallets SET alerted = :share WHERE org_id = :org AND alerted < :share")
 

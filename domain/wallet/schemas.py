@@ -114,9 +114,10 @@ class LowWallet:
     """A wallet that runs low."""
 
     org_id: UUID
-    available: int
+    tokens: int
+    """not spent yet; tasks may hold some of them"""
     filled: int
-    """tokens that were available when some were last added"""
+    """tokens that there were when some were last added"""
     share: int
     """of these, what is spent: the highest mark that was reached, in percent"""
 

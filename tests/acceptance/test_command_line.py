@@ -24,7 +24,7 @@ _LONG = "a-name-of-exactly-sixty-three-characters-which-is-the-most-ok-x"
 _WORDS = (
     f"words about {new_id()} and {new_id()} that go on and on and on for longer than any line can be, and then some"
 )
-_NOT_A_LISTING = {"up", "submit", "cancel", "retry", "replay", "watch", "chat"}
+_NOT_A_LISTING = {"up", "submit", "cancel", "retry", "replay", "watch", "chat", "retention set"}
 _PIECE_OF_AN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]*")
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -46,7 +46,7 @@ def is_listing(command: Any) -> bool:
 LISTINGS = sorted(
     path
     for path, command in leaves(typer.main.get_command(app))
-    if path and is_listing(command) and path[0] not in _NOT_A_LISTING
+    if path and is_listing(command) and not {path[0], " ".join(path)} & _NOT_A_LISTING
 )
 
 

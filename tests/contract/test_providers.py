@@ -54,8 +54,12 @@ def test_without_tools_there_is_an_answer_in_the_language_asked(line: Line) -> N
 
 
 _MEDIA = [
-    MediaPart(id=new_id(), name="p.png", media_type="image/png", medium="image", pages=1, sha256="d", content=PNG),
-    MediaPart(id=new_id(), name="t.pdf", media_type="application/pdf", medium="pdf", pages=1, sha256="d", content=PDF),
+    MediaPart(
+        id=new_id(), name="p.png", media_type="image/png", medium="image", pages=1, sha256="d", size=4, content=PNG
+    ),
+    MediaPart(
+        id=new_id(), name="t.pdf", media_type="application/pdf", medium="pdf", pages=1, sha256="d", size=4, content=PDF
+    ),
 ]
 _IMAGE, _PDF = (base64.b64encode(content).decode() for content in (PNG, PDF))
 _SENT: dict[ProviderName, list[Any]] = {

@@ -362,9 +362,23 @@ def test_blobs_wait_for_their_storage_to_be_deleted(chat: Chat) -> None:
     made = upload(chat, CSV, "prices.csv")
     key = f"{chat.org}/{made['id']}"
     chat.http.delete(f"/v1/attachments/{made['id']}")
-    with configured(blobs_url="s3://files?endpoint=http://127.0.0.1:9"), pytest.raises(Exception, match="storage"):
+    with configured(blobs_url="s3://files?endpoint=http://127.0.0.1:9"):
         pruning.remove_blobs()
     with blob_store().open(key) as pieces:
         assert b"".join(pieces) == CSV
     pruning.remove_blobs()
     assert blobs_of(chat.org) == []
+
+
+def test_an_organisation_stores_only_so_much(chat: Chat) -> None:
+    upload(chat, CSV, "prices.csv")
+    with configured(max_attachments_organisation_bytes=str(2 * len(CSV) - 1)):
+        refused = upload(chat, CSV, "prices.csv", status=409)
+    assert "max_attachments_organisation_bytes" in refused["detail"]
+
+
+def test_attachments_of_a_deleted_conversation_are_gone_at_once(chat: Chat) -> None:
+    made = upload(chat, CSV, "prices.csv")
+    sent(chat, "look", made)
+    chat.http.delete(chat.path)
+    assert chat.http.get(f"/v1/attachments/{made['id']}").status_code == 404

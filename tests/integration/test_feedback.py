@@ -6,6 +6,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from api.app import make_app
 from core import db
@@ -69,9 +70,10 @@ def test_a_user_has_one_rating_which_can_be_changed_and_taken_back(chat: Chat, a
     assert chat.http.delete(f"{path}/feedback").status_code == 404
     assert chat.http.get(path).json()["feedback"] == []
     told = chat.http.get("/v1/events?type=answer.rated", headers={"accept": "application/json"}).json()["events"]
-    assert [(one["data"]["rating"], one["data"]["task_id"]) for one in told] == [
-        ("down", answer["task_id"]), ("up", answer["task_id"]),
+    assert [(one["data"]["rating"], one["data"]["feedback_id"]) for one in told] == [
+        ("down", first["id"]), ("up", first["id"]),
     ]  # fmt: skip
+    assert "wrong" not in str(told)
 
 
 def test_what_is_no_answer_yet_or_never_is_refused(chat: Chat) -> None:
@@ -115,3 +117,14 @@ def test_with_the_conversation_its_feedback_goes(chat: Chat, answer: Any) -> Non
         conversations.purge_deleted(connection)
     with db.transaction(chat.org) as connection:
         assert feedback.list_feedback(connection).feedback == []
+
+
+def test_feedback_outlives_its_task_and_an_old_answer_can_be_rated(chat: Chat, answer: Any) -> None:
+    path = f"{chat.path}/messages/{answer['id']}"
+    rate(chat, path, "down", "wrong")
+    with db.system_transaction() as connection:
+        connection.execute(text("DELETE FROM tasks WHERE id = :id"), {"id": answer["task_id"]})
+    assert [one["rating"] for one in chat.messages()] == [None, "down"]
+    again = rate(chat, path, "up")
+    assert (again.status_code, again.json()["agent"]) == (200, "support-assistant")
+    assert [one["rating"] for one in chat.http.get("/v1/feedback").json()["feedback"]] == ["up"]

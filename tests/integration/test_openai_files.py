@@ -140,9 +140,9 @@ def test_items_of_a_conversation_may_have_files(house: House) -> None:
 @pytest.mark.parametrize(
     ("part", "kind", "why"),
     [
-        ({"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}, openai.BadRequestError, "not fetched"),
-        ({"type": "image_url", "image_url": {"url": "HTTP://10.0.0.1/"}}, openai.BadRequestError, "not fetched"),
-        ({"type": "file", "file": {"file_data": "file:///etc/passwd"}}, openai.BadRequestError, "not fetched"),
+        ({"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}, openai.UnprocessableEntityError, "not fetched"),
+        ({"type": "image_url", "image_url": {"url": "HTTP://10.0.0.1/"}}, openai.UnprocessableEntityError, "not fetched"),
+        ({"type": "file", "file": {"file_data": "file:///etc/passwd"}}, openai.UnprocessableEntityError, "not fetched"),
         ({"type": "file", "file": {"file_id": "file-1"}}, openai.UnprocessableEntityError, "ids of files"),
         ({"type": "file", "file": {"file_data": "data:application/pdf;base64,?"}}, openai.UnprocessableEntityError,
          "base64"),
@@ -163,7 +163,7 @@ def test_an_address_is_refused_in_responses_too(house: House) -> None:
         {"type": "input_image", "image_url": "https://example.com/a.png"},
         {"type": "input_file", "file_url": "https://example.com/a.pdf"},
     ):
-        with pytest.raises(openai.BadRequestError, match="not fetched"):
+        with pytest.raises(openai.UnprocessableEntityError, match="not fetched"):
             house.client.responses.create(model="support-assistant", input=[{"role": "user", "content": [part]}])
 
 
@@ -183,3 +183,19 @@ def test_a_large_file_needs_a_key_that_was_issued_here(house: House) -> None:
     assert refused.value.status_code == 413
     with configured(max_attachments_bytes="10"), pytest.raises(openai.UnprocessableEntityError, match="together"):
         house.client.chat.completions.create(model="support-assistant", messages=[user(words("x"), IMAGE)])
+
+
+def test_nothing_is_stored_of_a_request_that_is_refused(house: House) -> None:
+    def file(number: int) -> Any:
+        content = base64.b64encode(str(number).encode()).decode()
+        return {"type": "file", "file": {"filename": f"{number}.txt", "file_data": content}}
+
+    for messages, model, error in (
+        ([user(words("x"), *map(file, range(11)))], "support-assistant", openai.UnprocessableEntityError),
+        ([user(*map(file, range(10 * turn, 10 * turn + 10))) for turn in range(11)], "support-assistant",
+         openai.UnprocessableEntityError),
+        ([user(words("x"), file(1))], "nobody", openai.NotFoundError),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            house.client.chat.completions.create(model=model, messages=messages)
+    assert attachments_of(house) == []

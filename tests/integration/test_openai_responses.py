@@ -380,3 +380,44 @@ def test_what_an_agent_cannot_do_is_an_error_of_the_wire(house: House, body: dic
         house.client.responses.create(**{"model": "support-assistant", "input": "hi"} | body)
     assert said in refused.value.message
     assert refused.value.type in {"invalid_request_error", "not_found_error"}
+
+
+@pytest.mark.parametrize("way", ["conversation", "previous_response_id"])
+def test_a_response_that_is_not_stored_continues_nothing(house: House, way: str) -> None:
+    house.talker.answers = [["Yes."], ["Go on."]]
+    if way == "conversation":
+        named = house.client.conversations.create().id
+        house.respond("Yoga?", conversation=named)
+    else:
+        named = house.respond("Yoga?").id
+    with pytest.raises(openai.UnprocessableEntityError, match="store: false"):
+        house.client.responses.create(model="support-assistant", input="And?", store=False, **{way: named})
+    assert house.respond("And?", **{way: named}).output_text == "Go on."
+
+
+@pytest.mark.parametrize("asked", ["x" * 32_001, "a\x00b"])
+def test_a_message_that_is_no_message_is_refused(house: House, asked: str) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="input"):
+        house.client.responses.create(model="support-assistant", input=asked)
+
+
+def test_with_a_response_go_the_messages_that_came_along_with_it(house: House) -> None:
+    house.talker.answers = [["Yes."]]
+    earlier = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    made = house.respond([*earlier, {"role": "user", "content": "Yoga?"}])
+    house.client.responses.delete(made.id)
+    with db.system_transaction() as connection:
+        later = text("UPDATE tasks SET finished_at = finished_at - interval '2 minutes' WHERE org_id = :org")
+        connection.execute(later, {"org": house.org})
+        conversations.purge_deleted(connection)
+    with db.transaction(house.org) as connection:
+        assert connection.execute(text("SELECT count(*) FROM conversation_messages")).scalar_one() == 0
+
+
+def test_a_program_that_sends_all_again_pays_for_no_summary(house: House) -> None:
+    house.talker.answers = [["Yes."]]
+    said = [{"role": role, "content": f"{role} {n}"} for n in range(30) for role in ("user", "assistant")]
+    house.respond([*said, {"role": "user", "content": "Yoga?"}])
+    (asked,) = house.talker.asked
+    assert asked["messages"][1]["content"] == "user 10"
+    assert len(asked["messages"]) == 42

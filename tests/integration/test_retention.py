@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from api.app import make_app
 from core import db
 from core import settings as settings_module
+from core.errors import NotFound
 from core.ids import new_id
 from core.settings import Settings, settings
 from domain.audit import service as audit
@@ -21,6 +22,7 @@ from domain.conversations import service as conversations
 from domain.conversations.schemas import NewChatMessage, NewConversation
 from domain.retention import service as retention
 from domain.retention.schemas import RetentionChange
+from domain.tasks import service as tasks
 from domain.tasks.schemas import SubmissionContext
 from tests.support.chat import Chat, chatting
 from tests.support.clock import Clock, movable_clock
@@ -256,7 +258,7 @@ def test_a_conversation_that_nobody_goes_on_with_loses_its_words_and_keeps_its_b
     assert (line.subject, line.details) == ("conversations", {"deleted": 1, "older_than_days": 30.0})
 
 
-def test_archived_and_unlisted_conversations_go_too_and_answers_still_to_come_are_stopped(
+def test_unlisted_conversations_go_too_and_none_whose_answer_is_to_come_or_has_just_ended(
     org: UUID, other: UUID, clock: Clock
 ) -> None:
     keep(org, conversations=5)
@@ -265,8 +267,18 @@ def test_archived_and_unlisted_conversations_go_too_and_answers_still_to_come_ar
     duties.delete_idle_conversations()
     for talk, task in said[org]:
         with db.transaction(org) as connection:
-            assert conversations.find_answer(connection, talk) is None
-        assert look(org, task).status == "cancelled"
+            assert conversations.speaker(connection, talk) == owner_of(org)
+            tasks.cancel(connection, task)
+    clock.move(4 * DAY)
+    duties.delete_idle_conversations()
+    for talk, _ in said[org]:
+        with db.transaction(org) as connection:
+            assert conversations.speaker(connection, talk) == owner_of(org)
+    clock.move(2 * DAY)
+    duties.delete_idle_conversations()
+    for talk, _ in said[org]:
+        with db.transaction(org) as connection, pytest.raises(NotFound):
+            conversations.speaker(connection, talk)
     for _, task in said[other]:
         assert look(other, task).status == "queued"
 

@@ -141,6 +141,7 @@ WRITES = {
 # What slices read of others' tables, and why.
 READS = {
     "domain.approvals": ("audit_log grants tasks users", _JOINED),
+    "domain.attachments": ("conversations", "what a deleted conversation had is gone with it"),
     "domain.audit": ("users", _JOINED),
     "domain.billing": ("providers", "an organisation's endpoint and its price are looked up together"),
     "domain.channels": (
@@ -154,6 +155,7 @@ READS = {
         "approvals conversation_messages conversations organisations steps tasks",
         "an event names the row that holds its details",
     ),
+    "domain.feedback": ("tasks", "with which answer it goes"),
     "domain.followups": ("inbox outbox tasks", "what became of a follow-up is what became of its task and message"),
     "domain.monitoring": ("leaders tasks workers", "figures of the whole installation"),
     "domain.office": ("contacts outbox", _JOINED),

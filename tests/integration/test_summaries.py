@@ -69,7 +69,7 @@ def test_what_does_not_fit_the_window_is_summed_up_once_and_billed(chat: Chat) -
     assert "tools" not in asked_to_sum_up
     read = [one["content"] for one in asked["messages"][1:]]
     assert read[0].endswith(_NOTES)
-    assert read[1:3] == ["question 11", "answer 11"]
+    assert read[1:4] == ["(no answer)", "question 11", "answer 11"]
     assert read[-2:] == ["answer 20", "And now?"]
 
     steps = [(step["seq"], step["stage"], step["name"]) for step in task["steps"]]

@@ -575,3 +575,12 @@ def test_nobody_is_warned_of_a_wallet_that_was_never_filled_or_does_not_count() 
         tenants.set_prepaid(connection, free, is_prepaid=False)
     take(free, 100)
     assert told_of(free) == []
+
+
+def test_tokens_that_tasks_hold_are_not_spent() -> None:
+    org = make_organisation(f"held-{new_id().hex[-12:]}", tokens=20)
+    task = submit(org)
+    with db.transaction(org) as connection:
+        wallet.ensure(connection, org, task.id, 20)
+    assert balance(org).available == 0
+    assert told_of(org) == []

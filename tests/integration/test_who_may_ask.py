@@ -17,9 +17,12 @@ from core.settings import Settings
 from tests.support.factories import make_key, make_user
 from tests.support.servers import SECRET_KEY
 from web.auth import ANYTHING, Needs, forget_keys
+from web.visitors import NeedsVisitor, TakesPublishableKey
 
 OPEN = {"/", "/health", "/health/ready", "/metrics", "/docs", "/docs/oauth2-redirect", "/blobs/{token}"}
-ANY_KEY = {"/v1/me"}  # says whom the key speaks for: whoever holds it may know that
+# Whom the key speaks for, and what operators tell everyone: whoever holds a key may know that.
+ANY_KEY = {"/v1/me", "/v1/announcements"}
+_OF_VISITORS = (NeedsVisitor, TakesPublishableKey)
 
 
 @pytest.fixture
@@ -98,8 +101,11 @@ def routes(client: TestClient) -> list[tuple[str, str, APIRoute]]:
 def test_every_route_names_a_permission(client: TestClient) -> None:
     for method, path, route in routes(client):
         needed = [one.call.permission for one in route.dependant.dependencies if isinstance(one.call, Needs)]
+        of_visitors = [one for one in route.dependant.dependencies if isinstance(one.call, _OF_VISITORS)]
         if path in OPEN:
             assert needed == [], path
+        elif of_visitors:
+            assert (len(of_visitors), needed, path.startswith("/v1/visitor")) == (1, [], True), path
         elif path in ANY_KEY:
             assert needed == [ANYTHING]
         else:

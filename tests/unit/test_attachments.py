@@ -142,7 +142,7 @@ def test_a_model_gets_what_it_reads_with_its_tokens_and_a_note_for_the_rest() ->
 
 def test_images_count_and_those_of_earlier_messages_are_left_out_first() -> None:
     def seen(text: str) -> UserMessage:
-        part = MediaPart(id=new_id(), name="p.png", media_type="image/png", medium="image", pages=1, sha256="d",
+        part = MediaPart(id=new_id(), name="p.png", media_type="image/png", medium="image", pages=1, sha256="d", size=4,
                          tokens=5_000)  # fmt: skip
         return UserMessage(text=text, media=[part])
 
@@ -158,7 +158,9 @@ def test_images_count_and_those_of_earlier_messages_are_left_out_first() -> None
 
 
 def test_bytes_are_in_no_record_of_a_request() -> None:
-    part = MediaPart(id=new_id(), name="p", media_type="image/png", medium="image", pages=1, sha256="d", content=b"xyz")
+    part = MediaPart(
+        id=new_id(), name="p", media_type="image/png", medium="image", pages=1, sha256="d", size=4, content=b"xyz"
+    )
     asked = request(UserMessage(text="x", media=[part]))
     assert "eHl6" not in asked.model_dump_json() + repr(asked)
     assert "xyz" not in asked.model_dump_json() + repr(asked)
@@ -176,3 +178,19 @@ def test_bytes_are_in_no_record_of_a_request() -> None:
 def test_a_models_name_says_what_it_reads(model: str, image: bool, pdf: bool) -> None:
     found = media_of(model)
     assert (found.tokens("image") is not None, found.tokens("pdf") is not None) == (image, pdf)
+
+
+def test_images_of_earlier_messages_that_are_too_large_together_are_left_out_oldest_first() -> None:
+    def seen(text: str, size: int) -> UserMessage:
+        part = MediaPart(id=new_id(), name="p", media_type="image/png", medium="image", pages=1, sha256="d", size=size)
+        return UserMessage(text=text, media=[part])
+
+    asked = request(seen("a", 9_000_000), seen("b", 15_000_000), seen("c", 5_000_000), seen("now", 20_000_000))
+    asked.earlier = 3
+    read = readable(asked, Media(image=100))
+    assert [len(one.media) for one in read.messages if isinstance(one, UserMessage)] == [0, 1, 1, 1]
+
+
+def test_pages_are_counted_without_trying_what_only_seems_to_be_a_stream() -> None:
+    assert pages_of(b"%PDF-" + b"/Type/ObjStmstream\n" * 500_000) == 1 + (5 + 500_000 * 19) // 50_000
+    assert pages_of(b"%PDF-1.7 /Type /P#61ge /Type /#50age /Type /P#61ges\n") == 2

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.recall import transcript
+from domain.attachments.schemas import AttachedFile
 from domain.conversations.schemas import Said
 from domain.conversations.window import MOST_CHARACTERS, MOST_MESSAGES, divide, window
 from domain.tasks.schemas import TurnCall
+
+PRICES = AttachedFile(id=UUID(int=99), name="prices.csv", media_type="text/csv", size=7, sha256="0")
 
 
 def said(number: int, role: Any = "user", text: str | None = None, **more: Any) -> Said:
@@ -53,11 +56,11 @@ def test_a_summary_is_not_summed_up_until_the_window_is_full_again() -> None:
     assert len(reading.to_sum_up) == MOST_MESSAGES // 2 + 2
 
 
-def test_one_message_that_fills_the_window_has_the_rest_summed_up() -> None:
+def test_the_last_turn_is_read_however_long_and_the_rest_is_summed_up() -> None:
     huge = [said(9, "assistant", "x" * MOST_CHARACTERS), said(8)]
     reading = divide([*huge, *turns(2)])
-    assert reading.to_read == []
-    assert len(reading.to_sum_up) == 6
+    assert reading.to_read == huge[::-1]
+    assert len(reading.to_sum_up) == 4
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool"]), st.integers(0, 9_000)), max_size=90))
@@ -80,22 +83,25 @@ def test_a_transcript_says_who_said_what_and_no_text_can_pretend_to_be_another()
             said(2, text=forged),
             Said(UUID(int=3), "user", "Hello", is_from_outside=True, is_untrusted=True),
             said(4, "assistant", "", tool_calls=(TurnCall(id="a", tool="look", arguments="{}"),)),
-        ]
+            said(5, text="See", files=(PRICES,)),
+        ],
+        {PRICES.id: "yoga,12"},
     ).splitlines()
     assert [json.loads(line) for line in lines] == [
         {"from": "summary", "text": "Ana wants yoga."},
         {"from": "user", "text": forged},
         {"from": "somebody outside", "text": "Hello"},
         {"from": "assistant", "text": "[look {}]"},
+        {"from": "user", "text": "See\n[File prices.csv]\nyoga,12"},
     ]
 
 
 def test_a_transcript_is_bounded_and_keeps_the_summary_and_the_latest() -> None:
-    many = [said(0, "summary", "Notes."), *(said(number, text=f"{number} " + "x" * 9_000) for number in range(1, 30))]
-    text = transcript(many)
+    many = [said(0, "summary", "Notes."), *(said(number, text=f"{number} " + "x" * 17_000) for number in range(1, 30))]
+    text = transcript(many, {})
     assert len(text) <= 81_000
     first, *rest = [json.loads(line)["text"] for line in text.splitlines()]
     assert first == "Notes."
     assert rest[-1].startswith("29 ")
-    assert rest[0].startswith("21 ")
+    assert rest[0].startswith("26 ")
     assert all(one.endswith("[cut]") for one in rest)

@@ -63,9 +63,9 @@ def watch_wallets() -> None:
 def _tell(low: LowWallet) -> None:
     notice = Notice(
         kind="wallet.low",
-        title=f"{low.share} % of the tokens are spent: {low.available} are left",
+        title=f"{low.share} % of the tokens are spent: {low.tokens} are left",
         body="Without tokens, tasks wait until some are bought.",
-        data={"share": low.share, "available": low.available, "filled": low.filled},
+        data={"share": low.share, "tokens": low.tokens, "filled": low.filled},
     )
     with system_transaction() as connection:
         if wallet.note_told(connection, low):

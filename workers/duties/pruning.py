@@ -8,6 +8,8 @@ from sqlalchemy import Connection
 from core.blobs.store import blob_store
 from core.db import system_transaction
 from core.duties import in_batches
+from core.errors import Unavailable
+from core.logging import get_logger
 from core.settings import settings
 from domain.approvals import service as approvals
 from domain.attachments import service as attachments
@@ -20,6 +22,7 @@ from domain.tasks import service as tasks
 from domain.visitors import service as visitors
 from domain.workers import service as workers
 
+log = get_logger(__name__)
 _WORKERS_KEPT = timedelta(days=1)
 _RUNS_KEPT = timedelta(days=90)
 
@@ -61,12 +64,22 @@ def remove_blobs() -> None:
 def _remove_some() -> int:
     with system_transaction() as connection:
         keys = attachments.removals(connection)
-    for key in keys:
-        blob_store().delete(key)
+    removed = [key for key in keys if _is_removed(key)]
     if keys:
         with system_transaction() as connection:
-            attachments.note_removed(connection, keys)
-    return len(keys)
+            attachments.note_removed(connection, removed)
+            attachments.postpone_removal(connection, [key for key in keys if key not in removed])
+    return len(removed)
+
+
+def _is_removed(key: str) -> bool:
+    """Delete a blob. One that cannot be deleted must not stop the others."""
+    try:
+        blob_store().delete(key)
+    except Unavailable as error:
+        log.warning("a blob could not be deleted", key=key, reason=error.message)
+        return False
+    return True
 
 
 def forget_visitors() -> None:
