@@ -140,9 +140,9 @@ def test_items_of_a_conversation_may_have_files(house: House) -> None:
 @pytest.mark.parametrize(
     ("part", "kind", "why"),
     [
-        ({"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}, openai.UnprocessableEntityError, "not fetched"),
-        ({"type": "image_url", "image_url": {"url": "HTTP://10.0.0.1/"}}, openai.UnprocessableEntityError, "not fetched"),
-        ({"type": "file", "file": {"file_data": "file:///etc/passwd"}}, openai.UnprocessableEntityError, "not fetched"),
+        ({"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}, openai.BadRequestError, "not fetched"),
+        ({"type": "image_url", "image_url": {"url": "HTTP://10.0.0.1/"}}, openai.BadRequestError, "not fetched"),
+        ({"type": "file", "file": {"file_data": "file:///etc/passwd"}}, openai.BadRequestError, "not fetched"),
         ({"type": "file", "file": {"file_id": "file-1"}}, openai.UnprocessableEntityError, "ids of files"),
         ({"type": "file", "file": {"file_data": "data:application/pdf;base64,?"}}, openai.UnprocessableEntityError,
          "base64"),
@@ -163,7 +163,7 @@ def test_an_address_is_refused_in_responses_too(house: House) -> None:
         {"type": "input_image", "image_url": "https://example.com/a.png"},
         {"type": "input_file", "file_url": "https://example.com/a.pdf"},
     ):
-        with pytest.raises(openai.UnprocessableEntityError, match="not fetched"):
+        with pytest.raises(openai.BadRequestError, match="not fetched"):
             house.client.responses.create(model="support-assistant", input=[{"role": "user", "content": [part]}])
 
 
