@@ -1,11 +1,13 @@
 """What an agent read, as the audit log has it: the ids of the records, never their contents. Pure."""
 
-from collections.abc import Iterator
+import itertools
 from typing import Any
 from uuid import UUID
 
 from agents.figures import UUID_TEXT
 from domain.audit.schemas import MOST_RECORDS, READ, AuditEvent
+
+_LENGTH = 36
 
 
 def read_event(tool: str, arguments: dict[str, Any], result: dict[str, Any]) -> AuditEvent:
@@ -16,16 +18,19 @@ def read_event(tool: str, arguments: dict[str, Any], result: dict[str, Any]) -> 
 
 def records_in(value: Any) -> tuple[tuple[UUID, ...], int]:
     """Return the first 50 ids in a JSON value, each once and in order, and how many further ones there are."""
-    found = list(dict.fromkeys(UUID(text) for text in _ids(value)))
-    return tuple(found[:MOST_RECORDS]), max(0, len(found) - MOST_RECORDS)
+    found: dict[str, None] = {}
+    _collect(value, found)
+    return tuple(map(UUID, itertools.islice(found, MOST_RECORDS))), max(0, len(found) - MOST_RECORDS)
 
 
-def _ids(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
+def _collect(value: Any, found: dict[str, None]) -> None:
+    # Results have thousands of values, and each look-up is on the way of a task: most are told apart by their length.
+    if isinstance(value, str):
+        if len(value) == _LENGTH and UUID_TEXT.fullmatch(text := value.lower()):
+            found[text] = None
+    elif isinstance(value, dict):
         for one in value.values():
-            yield from _ids(one)
+            _collect(one, found)
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _ids(one)
-    elif isinstance(value, str) and UUID_TEXT.fullmatch(value.lower()):
-        yield value
+            _collect(one, found)
