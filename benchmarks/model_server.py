@@ -2,7 +2,7 @@
 
 Every conversation is two calls: the first answer calls the tool `search_classes`, the answer after the tool's result
 ends it. If the message says `looks-5`, the tool is called five times. An answer is sent `--latency` seconds after its
-request. With `--quota RATE,SIZE` a token bucket, filled with RATE tokens a second up to SIZE, admits calls; the others
+request; on OpenAI's wire as a stream if that is asked for. With `--quota RATE,SIZE` a token bucket, filled with RATE tokens a second up to SIZE, admits calls; the others
 are refused at once, with a correct `retry-after`. Prints its port.
 """
 
@@ -34,8 +34,11 @@ _OPENAI_CALL = {
 
 
 def _answer(body: object) -> bytes:
-    content = json.dumps(body).encode()
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    return _ok("application/json", json.dumps(body).encode())
+
+
+def _ok(content_type: str, content: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content
 
 
@@ -66,6 +69,18 @@ def _openai(message: dict[str, object], reason: str) -> bytes:
     return _answer(_OPENAI | {"choices": [{"index": 0, "finish_reason": reason, "message": message}]})
 
 
+def _openai_stream(delta: dict[str, object], reason: str) -> bytes:
+    """Return an answer as a stream that is sent at once."""
+    told = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "bench-model"}
+    chunks: list[object] = [
+        told | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        told | {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]},
+        told | {"choices": [], "usage": _OPENAI["usage"]},
+    ]
+    lines = [*map(json.dumps, chunks), "[DONE]"]
+    return _ok("text/event-stream", "".join(f"data: {line}\n\n" for line in lines).encode())
+
+
 def _anthropic(content: dict[str, object], reason: str) -> bytes:
     return _answer(_ANTHROPIC | {"content": [content], "stop_reason": reason})
 
@@ -75,6 +90,10 @@ _ANSWERS = {
     (False, True): _openai({"role": "assistant", "content": _TELLS}, "stop"),
     (True, False): _anthropic({"type": "tool_use", "id": "t", "name": "search_classes", "input": _ASKS}, "tool_use"),
     (True, True): _anthropic({"type": "text", "text": _TELLS}, "end_turn"),
+}
+_STREAMED = {
+    False: _openai_stream({"role": "assistant", "tool_calls": [{"index": 0} | _OPENAI_CALL]}, "tool_calls"),
+    True: _openai_stream({"role": "assistant", "content": _TELLS}, "stop"),
 }
 
 
@@ -111,7 +130,9 @@ class _Connection(asyncio.Protocol):
             looks = re.search(rb"looks-(\d+)", body)
             done = body.count(b'"tool_call_id"') + body.count(b'"tool_result"')
             is_enough = done >= (int(looks[1]) if looks else 1)
-            self._say(_ANSWERS[b"/messages" in head.split(b"\r\n", 1)[0], is_enough])
+            is_anthropic = b"/messages" in head.split(b"\r\n", 1)[0]
+            is_streamed = not is_anthropic and re.search(rb'"stream": ?true', body) is not None
+            self._say(_STREAMED[is_enough] if is_streamed else _ANSWERS[is_anthropic, is_enough])
 
     def _say(self, answer: bytes, *, at_once: bool = False) -> None:
         if self._transport is None:
