@@ -2,8 +2,8 @@
 
 Every conversation is two calls: the first answer calls the tool `search_classes`, the answer after the tool's result
 ends it. If the message says `looks-5`, the tool is called five times. An answer is sent `--latency` seconds after its
-request; on OpenAI's wire as a stream if that is asked for. With `--quota RATE,SIZE` a token bucket, filled with RATE tokens a second up to SIZE, admits calls; the others
-are refused at once, with a correct `retry-after`. Prints its port.
+request; on OpenAI's wire as a stream if that is asked for. With `--quota RATE,SIZE` a token bucket, filled with RATE
+tokens a second up to SIZE, admits calls; the others are refused at once, with a correct `retry-after`. Prints its port.
 """
 
 import argparse
