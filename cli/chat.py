@@ -16,7 +16,7 @@ from core.ids import new_id
 _HELP = """\
   /attach FILE sends a file with the next message
   /regenerate  another answer
-  /up, /down   say that the answer was good, or was not, and why: /down the hour is wrong
+  /up, /down   rate the answer, and say why: /down the hour is wrong
   /cost        what it cost
   /stop        stop what is pending
   /quit        leave"""

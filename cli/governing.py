@@ -69,7 +69,7 @@ def _in_words(kept: dict[str, Any]) -> str:
     days = "for ever" if kept["days"] is None else f"{kept['days']} days"
     bounds = f"at least {kept['least']}" + ("" if kept["most"] is None else f", at most {kept['most']}")
     whose = "the installation's default" if kept["chosen"] is None else "chosen by this organisation"
-    return f"{days} ({whose}; {bounds} days)"
+    return f"{days} ({whose}; days: {bounds})"
 
 
 def broadcast(

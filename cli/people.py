@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import people_views, terminal
-from cli.client import Api, fail
+from cli.client import Api, fail, match_agent
 from cli.find import TaskOption, id_in, task_id_or_none
 from cli.layout import Column
 from cli.options import JsonOption
@@ -152,12 +152,13 @@ def make_publishable_key(
     as_json: JsonOption = False,
 ) -> None:
     """Make a publishable key and print it. Visitors can make agents read whatever --permission opens."""
+    api = Api.find()
     limits = {} if messages_per_day is None else {"messages_per_day_in_all": messages_per_day}
     body = {
-        "name": name, "agents": agent, "origins": origin or [], "permissions": permission or [], "location": location,
-        "limits": limits,
+        "name": name, "agents": [match_agent(api, one) for one in agent], "origins": origin or [],
+        "permissions": permission or [], "location": location, "limits": limits,
     }  # fmt: skip
-    _print_key(Api.find().post("/v1/publishable-keys", body), as_json=as_json)
+    _print_key(api.post("/v1/publishable-keys", body), as_json=as_json)
 
 
 @publishable_app.command("revoke")

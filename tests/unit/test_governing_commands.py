@@ -13,15 +13,15 @@ from cli import governing
     [
         (
             {"days": 90, "chosen": None, "least": 1, "most": None},
-            "90 days (the installation's default; at least 1 days)",
+            "90 days (the installation's default; days: at least 1)",
         ),
         (
             {"days": None, "chosen": None, "least": 30, "most": None},
-            "for ever (the installation's default; at least 30 days)",
+            "for ever (the installation's default; days: at least 30)",
         ),
         (
             {"days": 60, "chosen": 60, "least": 30, "most": 365},
-            "60 days (chosen by this organisation; at least 30, at most 365 days)",
+            "60 days (chosen by this organisation; days: at least 30, at most 365)",
         ),
     ],
 )
