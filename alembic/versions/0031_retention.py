@@ -1,7 +1,7 @@
 """What agents read is in the audit log; organisations set how long lines and conversations are kept; broadcasts.
 
 The audit log stays append-only: no role may delete from it. Two functions of the owner delete what is older than it is
-to be kept, and never a line that is younger than the least time, whoever calls them.
+to be kept, and never a line that is younger than the least time.
 """
 
 from alembic import op

@@ -81,7 +81,7 @@ def remove_attachment(attachment_id: UUID, caller: Writes) -> None:
 
 @router.get(PREFIX + "{token}", include_in_schema=False)
 def download_blob(token: str) -> Response:
-    """Serve a file to whoever has its address. The bytes pass through here, from whatever storage, so that the headers
+    """Serve a file by its signed address. The bytes pass through the API, also from a bucket, so that the headers
     that keep a browser from running them are ours.
     """
     ticket = read_address(token, datetime.now(UTC))

@@ -41,8 +41,8 @@ def get_publishable_key(publishable_key_id: UUID, caller: Reads) -> PublishableK
 
 @router.delete("/publishable-keys/{publishable_key_id}", responses=describes(401, 403, 404, 422))
 def revoke_publishable_key(publishable_key_id: UUID, caller: Writes) -> PublishableKey:
-    """Revoke a publishable key. Within seconds it admits nobody, its visitors' tokens are not valid, and their streams
-    end.
+    """Revoke a publishable key. Within seconds it admits no visitors, the tokens of its visitors are not valid, and
+    their streams end.
     """
     with caller.writing() as connection:
         revoked = visitors.revoke_key(connection, publishable_key_id)

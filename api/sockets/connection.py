@@ -38,7 +38,7 @@ class Connection:
         self._rooms: dict[str, asyncio.Task[None]] = {}
 
     def enter(self, room: Room[_Reader], caller: _Reader) -> None:
-        """Begin to follow a room; whoever is in it begins anew.
+        """Begin to follow a room. If the client is in it already, it begins anew.
 
         Raises:
             TooManyRequests: the organisation has as many streams as it may, or the connection as many rooms.

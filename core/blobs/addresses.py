@@ -1,4 +1,4 @@
-"""Signed addresses: whoever has one may read one blob, until it expires. Pure, but for the key of the installation.
+"""Signed addresses: each allows reading one blob until it expires, without a key. Pure, but for the signing key.
 
 An address carries all that is needed to serve the blob, so that no row is looked up, and a MAC over it.
 """

@@ -71,8 +71,8 @@ def pages_of(pdf: bytes) -> int:
 
 
 def _unpacked(pdf: bytes) -> Iterator[bytes]:
-    """Yield the content of the compressed object streams, up to limits over all of them: whoever made the file decides
-    how many there seem to be.
+    """Yield the content of the compressed object streams, up to limits over all of them: a crafted file can contain
+    any number of what looks like one.
     """
     left, whole = _MOST_UNPACKED, memoryview(pdf)
     for stream in itertools.islice(_COMPRESSED.finditer(pdf), _MOST_STREAMS):
