@@ -1,3 +1,3 @@
 """The audit log: an append-only record of everything that people and agents changed, and of what agents read."""
 
-TABLES = ("audit_log", "audit_records")
+TABLES = ("audit_log",)

@@ -1,5 +1,5 @@
 """All SQL about the audit log. Lines are added and read, never changed; old ones are deleted by functions of the owner,
-which keep those that are younger than the least time (migration 0031).
+which keep those that are younger than the least time (migration 0035).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,16 +29,10 @@ LINES = Fragment(
                task_id uuid, seq integer, details jsonb, records uuid[])
          WHERE {condition}
         RETURNING id
-    ), audited_records AS (
-        INSERT INTO audit_records (org_id, record_id, line_id)
-        SELECT a.org_id, r.id, a.id
-          FROM jsonb_to_recordset(CAST(:audit AS jsonb)) AS a (id uuid, org_id uuid, records uuid[]),
-               unnest(a.records) AS r (id)
-         WHERE {condition}
     )
 """,
 )
-"""CTEs that add the lines `:audit` if `condition` is true."""
+"""A CTE that adds the lines `:audit` if `condition` is true."""
 _INSERT = text(f"WITH {LINES.fill(condition='true')} SELECT FROM {LINES.name}")
 
 
@@ -70,7 +64,7 @@ _SELECT = """
        AND (CAST(:task AS uuid) IS NULL OR a.task_id = :task)
 """
 _OF_RECORD = """
-       AND a.id IN (SELECT r.line_id FROM audit_records r WHERE r.record_id = CAST(:record AS uuid)
+       AND a.id IN (SELECT rota_lines_naming(CAST(:record AS uuid))
                      UNION ALL
                     SELECT s.id FROM audit_log s WHERE s.subject = CAST(CAST(:record AS uuid) AS text))
 """

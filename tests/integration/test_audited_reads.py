@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from agents.llm.models import Models
 from agents.reads import records_in
@@ -156,3 +156,18 @@ def test_the_ids_of_a_result_are_bounded_each_once_and_in_order() -> None:
     result = {"found": [{"client_id": str(one), "note": f"see {one}"} for one in [*ids, ids[0]]], "id": "no-id"}
     assert records_in(result) == (tuple(ids[:50]), 10)
     assert records_in({"a": 1, "b": None}) == ((), 0)
+
+
+def test_who_read_a_record_is_looked_up_in_an_index(org: UUID) -> None:
+    many = """
+        INSERT INTO audit_log (id, org_id, verb, subject, records)
+        SELECT gen_random_uuid(), :org, 'read', 'tool/x', ARRAY[gen_random_uuid()] FROM generate_series(1, 3000)
+    """
+    with engines.engine(engines.OWNER).begin() as connection:
+        connection.execute(text(many), {"org": org})
+        connection.execute(text("ANALYZE audit_log"))
+        connection.execute(text("SELECT set_config('app.org', :org, true)"), {"org": str(org)})
+        looked_up = connection.execute(text("SELECT prosrc FROM pg_proc WHERE proname = 'rota_lines_naming'"))
+        statement = looked_up.scalar_one().replace("[record]", f"[CAST('{new_id()}' AS uuid)]")
+        plan = "\n".join(connection.execute(text(f"EXPLAIN {statement}")).scalars())
+    assert "audit_log_records" in plan

@@ -82,12 +82,6 @@ def verbs(org: UUID) -> list[str]:
     return [line.verb for line in lines(org)]
 
 
-def pointers(org: UUID) -> int:
-    with db.transaction(org) as connection:
-        found: int = connection.execute(text("SELECT count(*) FROM audit_records")).scalar_one()
-    return found
-
-
 # ── what an organisation chooses ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -149,7 +143,7 @@ def test_reads_and_changes_go_each_in_its_own_time(org: UUID, other: UUID, clock
     keep(org, reads=10, changes=40)
     record = note(org, "read")
     note(org, "acted")
-    note(other, "read")
+    others = note(other, "read")
     clock.move(9 * DAY)
     duties.forget_audit()
     assert verbs(org) == ["acted", "read"]
@@ -160,9 +154,8 @@ def test_reads_and_changes_go_each_in_its_own_time(org: UUID, other: UUID, clock
     clock.move(30 * DAY)
     duties.forget_audit()
     assert verbs(org) == ["cleaned up", "cleaned up"]
-    assert pointers(org) == 0
-    assert verbs(other) == ["read"]
-    assert pointers(other) == 1
+    assert lines(org, record=others) == []
+    assert [line.verb for line in lines(other, record=others)] == ["read"]
 
 
 def test_the_log_says_how_many_lines_were_deleted(org: UUID, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,10 +203,8 @@ def test_no_role_deletes_lines_but_through_the_clean_up_which_leaves_young_ones(
     note(org, "acted")
     note(org, "read")
     for opened in (db.transaction(org), db.system_transaction()):
-        for table in ("audit_log", "audit_records"):
-            with pytest.raises(DBAPIError, match="permission denied"), opened as connection:
-                connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608
-            opened = db.transaction(org)  # noqa: PLW2901
+        with pytest.raises(DBAPIError, match="permission denied"), opened as connection:
+            connection.execute(text("DELETE FROM audit_log"))
     with pytest.raises(DBAPIError, match="permission denied"), db.transaction(org) as connection:
         audit.forget_reads(connection, org, timedelta(0))
     clock.move(29 * DAY)

@@ -127,7 +127,6 @@ _LOOKED_UP = "whether a person or an agent is still there, in the statement that
 WRITES = {
     ("domain.claims", "tasks"): "a claim is a state of the task",
     ("domain.claims", "audit_log"): "what a step read is in the audit log exactly when it is recorded",
-    ("domain.claims", "audit_records"): _ONE_TRIP,
     ("domain.claims", "usage"): "a step is charged exactly when it is recorded",
     ("domain.claims", "holds"): _ONE_TRIP,
     ("domain.claims", "wallets"): _ONE_TRIP,
