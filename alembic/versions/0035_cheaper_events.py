@@ -1,10 +1,10 @@
-"""What every task pays for is cheaper: the time, the events of a task's moves, the audit log's lines by record.
+"""What every task pays for is cheaper: the time, the events of its steps and moves, the audit log's lines by record.
 
 The time was a function that read a table, and such a function runs a query of its own at each call: some twenty for
 each task. It is now an expression that the planner copies into the statement; moving the clock writes the function
-anew. Of the triggers of tasks one less has a condition, which Postgres parses again for each statement. The audit log's
-lines are found by the ids that they name through an index of the array, whose entries are written in bulk, instead of a
-row for each id.
+anew. The events of new steps are written by the statement that writes the steps. Of the triggers of tasks one less has
+a condition, which Postgres parses again for each statement. The audit log's lines are found by the ids that they name
+through an index of the array, whose entries are written in bulk, instead of a row for each id.
 """
 
 from alembic import op
@@ -82,6 +82,12 @@ BEGIN
 END $$;
 """
 
+# The one statement that writes steps also writes their events; a status that changes is still told by a trigger.
+STEPS = """
+DROP TRIGGER steps_written ON steps;
+DROP FUNCTION rota_steps_written();
+"""
+
 # With row-level security, operators of arrays use no index: the owner looks, within the organisation of the
 # transaction. A short list of pending entries keeps the writer short that has to sort it in.
 RECORDS = """
@@ -115,7 +121,7 @@ $$;
 
 
 def upgrade() -> None:
-    for part in (CLOCK, TASKS):
+    for part in (CLOCK, TASKS, STEPS):
         op.execute(part)
     op.execute(forgetting("rota_forget_reads", "verb = 'read'", "1 day"))
     op.execute(forgetting("rota_forget_changes", "verb <> 'read'", "30 days"))

@@ -23,6 +23,7 @@ from core.rows import fetch_all, fetch_one, fetch_optional
 from domain.audit import service as audit
 from domain.audit.schemas import Actor, AuditEvent
 from domain.claims.schemas import Claimed, Spell, Spent
+from domain.events import service as events
 from domain.tasks.schemas import STEP_COLUMNS, Status, Step
 from domain.wallet import service as wallet
 from domain.wallet.schemas import Payment
@@ -155,8 +156,9 @@ def lock_shared(connection: Connection, task_id: UUID, claim: int) -> bool:
     return _LOCK_SHARED.run(connection, {"task": task_id, "claim": claim}).first() is not None
 
 
-# CTEs that write the steps and the usage rows of those that called a model, if the CTE `fence` has a row.
-_JOURNAL = """
+_TASK = "id, org_id, agent_id, agent, location_id, conversation_id, concurrency_key, workflow_run"
+# CTEs that write the steps, their events, and the usage rows of those that called a model, if the CTE `fence` has a row.
+_JOURNAL = f"""
     line AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS l (
             id uuid, seq integer, stage text, name text, status text, input jsonb, output jsonb, duration_ms integer,
@@ -170,7 +172,7 @@ _JOURNAL = """
                rota_now() - (l.duration_ms + l.age_ms) * interval '1 millisecond', l.duration_ms, l.model,
                coalesce(l.input_tokens, 0), coalesce(l.output_tokens, 0), coalesce(l.billed_cost, 0)
           FROM fence f, line l
-    ), usage_row AS (
+    ), {events.OF_STEPS.fill(task="fence", steps="line")}, usage_row AS (
         INSERT INTO usage (id, org_id, task_id, seq, step_id, agent_id, agent, provider, model, input_tokens,
                            cached_tokens, cache_write_tokens, output_tokens, base_cost, markup, billed_cost, price,
                            is_rehearsal, is_estimated, is_unpriced, conversation, workflow_run)
@@ -179,10 +181,10 @@ _JOURNAL = """
                l.is_rehearsal, l.is_estimated, l.is_unpriced, f.concurrency_key, f.workflow_run
           FROM fence f, line l WHERE l.usage_id IS NOT NULL
     )
-"""
+"""  # noqa: S608
 _RECORDING = f"""
     WITH fence AS (
-        SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
+        SELECT {_TASK} FROM tasks
          WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
     ), {_PAID.fill(condition=f"{_TOKENS} > 0 AND EXISTS (SELECT FROM fence)", is_last="false")}, {_JOURNAL}
 """  # noqa: S608
@@ -194,7 +196,7 @@ _RECORD_READING = PreparedQuery(f"{_RECORDING}, {audit.LINES.fill(condition='EXI
 # because only a task's own worker writes the journal while the task runs, and that worker runs this statement.
 _FINISH = PreparedQuery(f"""
     WITH held AS (
-        SELECT id, org_id, agent_id, agent, concurrency_key, workflow_run FROM tasks
+        SELECT {_TASK} FROM tasks
          WHERE id = :task AND claim = :claim AND status::text = 'running'
            AND NOT EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown'))
            FOR UPDATE

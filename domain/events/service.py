@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 from domain.events import queries
 from domain.events.schemas import Cursor, Event, Horizon, Reset, Wanted
 
+OF_STEPS = queries.OF_STEPS
+
 _BATCH = 5_000
 _OPEN_TASKS = 200
 TOO_OLD = (

@@ -127,6 +127,7 @@ _LOOKED_UP = "whether a person or an agent is still there, in the statement that
 WRITES = {
     ("domain.claims", "tasks"): "a claim is a state of the task",
     ("domain.claims", "audit_log"): "what a step read is in the audit log exactly when it is recorded",
+    ("domain.claims", "events"): "a step is told of exactly when it is recorded",
     ("domain.claims", "usage"): "a step is charged exactly when it is recorded",
     ("domain.claims", "holds"): _ONE_TRIP,
     ("domain.claims", "wallets"): _ONE_TRIP,
@@ -200,11 +201,19 @@ def test_statements_keep_to_the_tables_of_their_slice_but_for_the_exceptions_wit
     assert {(name, table) for name, table, how in touched if how == "reads"} - written == reads - written
 
 
+def test_only_the_statement_that_also_tells_of_them_writes_steps() -> None:
+    # Statuses of tasks and steps change in many statements, which triggers tell of. New steps come from one place.
+    writing = [sql for sql in STATEMENTS.values() if "INSERT INTO steps" in sql]
+    assert len(writing) == 3
+    assert all("INSERT INTO events" in sql for sql in writing)
+
+
 # ── what slices write for each other's statements ────────────────────────────────────────────────────────────────────
 
 # What stands in for the expressions that a statement fills in: nothing is found, held or paid.
 _FILLED_IN = {
     "org": "CAST(NULL AS uuid)", "model": "CAST(NULL AS text)", "condition": "false", "is_last": "false",
+    "task": "(SELECT * FROM tasks LIMIT 0)", "steps": "(SELECT * FROM steps LIMIT 0)",
 }  # fmt: skip
 _OF_TRIGGERS = {
     "found": ["subject", "contact", "begun_at", "facts", "not_after"],
