@@ -26,7 +26,7 @@ from agents.llm.calls import read_call, written_at
 from agents.llm.counting import Count, Report, counted
 from agents.llm.errors import ModelError, Remedies, from_answer, mapped_errors
 from agents.llm.replay import offered, presentable
-from agents.llm.transport import call_timeout
+from agents.llm.transport import call_timeout, whole_address
 from core.ids import new_id
 from domain.billing.schemas import Tokens
 
@@ -34,7 +34,6 @@ _STOP_REASONS: dict[str, StopReason] = {
     "end_turn": "end", "stop_sequence": "end", "tool_use": "tool_use", "max_tokens": "max_tokens",
     "model_context_window_exceeded": "window", "refusal": "refusal", "pause_turn": "pause",
 }  # fmt: skip
-_PATH = "/v1/messages"
 
 
 class AnthropicProvider:
@@ -46,6 +45,7 @@ class AnthropicProvider:
         self._name = name
         self._remedies = remedies
         self._client = anthropic.Anthropic(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
+        self._address = whole_address(self._client.base_url, "/v1/messages")
 
     def complete(self, request: Request) -> Reply:
         """Return the whole reply at once."""
@@ -54,7 +54,7 @@ class AnthropicProvider:
             # Equivalent to `messages.create`, without its walk through every tool's schema and its generic parsing of
             # the response, which are half the cost of a call.
             response = self._client.post(
-                _PATH, cast_to=httpx2.Response, content=_written(_body(request)), options=_options(request)
+                self._address, cast_to=httpx2.Response, content=_written(_body(request)), options=_options(request)
             )
             return self._whole(request, response.text, assembly)
 
@@ -64,7 +64,7 @@ class AnthropicProvider:
         with (
             self._mapped_errors(assembly),
             self._client.post(
-                _PATH,
+                self._address,
                 cast_to=object,
                 content=_written(_body(request) | {"stream": True}),
                 options=_options(request),

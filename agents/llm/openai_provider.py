@@ -28,7 +28,7 @@ from agents.llm.calls import read_call, written_at
 from agents.llm.counting import Count, Report, counted
 from agents.llm.errors import ModelError, Remedies, from_answer, mapped_errors
 from agents.llm.replay import offered, presentable
-from agents.llm.transport import call_timeout
+from agents.llm.transport import call_timeout, whole_address
 from core.ids import new_id
 from domain.billing.schemas import Tokens
 
@@ -60,6 +60,7 @@ class OpenAIProvider:
         self._name = name
         self._remedies = remedies
         self._client = openai.OpenAI(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
+        self._address = whole_address(self._client.base_url, "/chat/completions")
         self._is_openai = base_url is None
         self._limits: dict[str, str] = {}
         """the name of the limit by model, if the server's error named it"""
@@ -81,7 +82,7 @@ class OpenAIProvider:
             # Equivalent to `chat.completions.create`, without its walk through every tool's schema and its generic
             # parsing of the response, which are half the cost of a call.
             response = self._client.post(
-                "/chat/completions",
+                self._address,
                 cast_to=httpx2.Response,
                 body=self._body(request, limit),
                 # Without a key, the SDK generates one from the system's randomness and never sends it.

@@ -72,6 +72,14 @@ def call_timeout(whole: timedelta) -> httpx2.Timeout:
     return httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))
 
 
+def whole_address(base: httpx2.URL, path: str) -> str:
+    """Return the address of `path` under an SDK's base address, which ends with a slash.
+
+    The SDKs put the two together anew for each call, which is an eighth of what a call costs.
+    """
+    return str(base.copy_with(raw_path=base.raw_path + path.lstrip("/").encode()))
+
+
 def _has_proxy() -> bool:
     # A proxied client builds its own transports; its calls end by time-out instead of by interrupt.
     return bool(set(urllib.request.getproxies()) & {"http", "https", "all"})

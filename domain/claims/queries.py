@@ -157,7 +157,7 @@ def lock_shared(connection: Connection, task_id: UUID, claim: int) -> bool:
 
 
 _TASK = "id, org_id, agent_id, agent, location_id, conversation_id, concurrency_key, workflow_run"
-# CTEs that write the steps, their events, and the usage rows of those that called a model, if the CTE `fence` has a row.
+# CTEs that write the steps, their events, and the usage rows of those that called a model, if `fence` has a row.
 _JOURNAL = f"""
     line AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS l (

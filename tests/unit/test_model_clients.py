@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import httpx2
+import openai
 import pytest
 from pydantic import SecretStr
 
 from agents.llm.base import Request, UserMessage
 from agents.llm.errors import ModelError
 from agents.llm.models import Models
+from agents.llm.transport import whole_address
 from core.errors import Misconfigured
 from core.model_providers import ADDRESS_VARIABLES, PROVIDERS, ProviderName
 from core.settings import Settings
@@ -125,3 +127,18 @@ def test_an_endpoint_is_not_rehearsed_because_the_providers_are() -> None:
     assert rehearsing.is_rehearsed("openai")
     assert not rehearsing.is_rehearsed(ENDPOINT)
     assert not Models(Settings(openai_api_key=SecretStr("sk-1"))).is_rehearsed("openai")
+
+
+@pytest.mark.parametrize(
+    ("base", "whole"),
+    [
+        ("https://models.example/v1", "https://models.example/v1/chat"),
+        ("https://models.example/v1/", "https://models.example/v1/chat"),
+        ("https://models.example", "https://models.example/chat"),
+        ("http://[::1]:8000/a%20b/v1/", "http://[::1]:8000/a%20b/v1/chat"),
+    ],
+)
+def test_the_address_of_a_call_is_what_the_sdk_would_make_of_it(base: str, whole: str) -> None:
+    client = openai.OpenAI(api_key="none", base_url=base)
+    assert whole_address(client.base_url, "/chat") == whole
+    assert str(client._prepare_url("/chat")) == whole
