@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel, BeforeValidator
 
 from agents.llm.base import (
@@ -85,8 +84,7 @@ class OpenAIProvider:
                 self._address,
                 cast_to=httpx2.Response,
                 body=self._body(request, limit),
-                # Without a key, the SDK generates one from the system's randomness and never sends it.
-                options={"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())},
+                options=_options(request),
             )
             return self._whole(request, response.text, assembly)
 
@@ -105,7 +103,14 @@ class OpenAIProvider:
         assembly = _Assembly(request)
         with self._mapped_errors(assembly):
             body = self._body(request, limit) | {"stream": True, "stream_options": {"include_usage": True}}
-            with self._client.chat.completions.create(**body, timeout=call_timeout(request.timeout)) as chunks:
+            with self._client.post(
+                self._address,
+                cast_to=object,
+                body=body,
+                options=_options(request),
+                stream=True,
+                stream_cls=openai.Stream[object],
+            ) as chunks:
                 for chunk in chunks:
                     if text := assembly.add(chunk):
                         yield TextDelta(text=text)
@@ -178,6 +183,11 @@ class OpenAIProvider:
             missing_call=not is_cut and (len(calls) < len(announced) or (stop_reason == "tool_use" and not calls)),
             reason=choice.finish_reason,
         )
+
+
+def _options(request: Request) -> Any:
+    # Without a key, the SDK generates one from the system's randomness and never sends it.
+    return {"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())}
 
 
 def tool_format(spec: ToolSpec) -> dict[str, Any]:
@@ -281,7 +291,7 @@ class _Assembly:
         self._text: list[str] = []
         self._refusal = ""
         self._calls: list[dict[str, Any]] = []
-        self._at: dict[int, dict[str, Any]] = {}
+        self._at: dict[int | None, dict[str, Any]] = {}
         self._function_call: dict[str, Any] | None = None
         self._finish_reason: str | None = None
         self._has_begun = False
@@ -289,49 +299,48 @@ class _Assembly:
         self.whole: Any = None
         """the response's body, if it was not streamed"""
 
-    def add(self, chunk: ChatCompletionChunk) -> str:
+    def add(self, chunk: object) -> str:
         """Add a chunk. Return the text that it contributes."""
         self._has_begun = True
-        if chunk.usage:
-            self.usage = _Usage.model_validate(chunk.usage.model_dump(warnings=False))
-        if not chunk.choices:
-            return ""
-        choice = chunk.choices[0]
-        self._finish_reason = choice.finish_reason or self._finish_reason
-        delta: Any = choice.delta
-        if delta is None:
-            return ""
-        self._refusal += delta.refusal or ""
-        for part in delta.tool_calls or []:
-            self._add_to_call(self._call_of(part), part.function)
-        if delta.function_call is not None:
+        if usage := _field(chunk, "usage"):
+            self.usage = _Usage.model_validate(usage)
+        choices = _field(chunk, "choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        self._finish_reason = _field(choice, "finish_reason") or self._finish_reason
+        delta = _field(choice, "delta")
+        self._refusal += _plain(_field(delta, "refusal"))
+        for part in _field(delta, "tool_calls") or []:
+            self._add_to_call(self._call_of(part), _field(part, "function"))
+        if (function := _field(delta, "function_call")) is not None:
             self._function_call = self._function_call or _begun(None)
-            self._add_to_call(self._function_call, delta.function_call)
-        text = _plain(delta.content)
+            self._add_to_call(self._function_call, function)
+        text = _plain(_field(delta, "content"))
         self._text.append(text)
         return text
 
-    def _call_of(self, part: Any) -> dict[str, Any]:
+    def _call_of(self, part: object) -> dict[str, Any]:
         """Return the tool call that a part belongs to. Some servers send no index, or the same one for all calls. Some
         send each part of a call with another id, but begin no call without its name.
         """
-        found = self._at.get(part.index) if part.index is not None else (self._calls[-1] if self._calls else None)
-        is_other = found is not None and part.id and found["id"] and part.id != found["id"]
-        if found is None or (is_other and part.function and part.function.name):
-            found = _begun(part.id)
+        index, call_id = _field(part, "index"), _field(part, "id")
+        if not isinstance(index, int):
+            index = None
+        found = (self._calls[-1] if self._calls else None) if index is None else self._at.get(index)
+        is_other = found is not None and call_id and found["id"] and call_id != found["id"]
+        if found is None or (is_other and _field(_field(part, "function"), "name")):
+            found = _begun(call_id)
             self._calls.append(found)
-            self._at[part.index] = found
-        found["id"] = part.id or found["id"]
+            self._at[index] = found
+        found["id"] = call_id or found["id"]
         return found
 
     @staticmethod
-    def _add_to_call(call: dict[str, Any], function: Any) -> None:
-        if function is None:
-            return
-        if function.name and function.name != call["function"]["name"]:  # some servers repeat the name
-            call["function"]["name"] += function.name
-        arguments = function.arguments or ""
-        call["function"]["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+    def _add_to_call(call: dict[str, Any], function: object) -> None:
+        name, arguments = _field(function, "name"), _field(function, "arguments")
+        if isinstance(name, str) and name != call["function"]["name"]:  # some servers repeat the name
+            call["function"]["name"] += name
+        if arguments:
+            call["function"]["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def choice(self) -> _Choice:
         """Return everything received so far."""
@@ -349,6 +358,11 @@ class _Assembly:
             return None
         said = "".join(self._text) + self._refusal + "".join(one["function"]["arguments"] for one in self._calls)
         return _tokens(self._request, self.usage, said)
+
+
+def _field(value: object, name: str) -> Any:
+    """Return what a part of a chunk has under a name, None if it has nothing or is no object."""
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _begun(call_id: str | None) -> dict[str, Any]:
