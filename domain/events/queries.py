@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 
 from core.fragments import Fragment
 from core.json_text import dump_json
-from core.rows import fetch_all, fetch_one, fetch_optional
+from core.prepared import PreparedQuery
+from core.rows import fetch_all
 from domain.events.schemas import Cursor, Event, Horizon, OpenTask, Wanted
 
 OF_STEPS = Fragment(
@@ -107,14 +108,19 @@ _SELECT = """
 _AFTER = "(e.xid, e.seq) > (CAST(CAST(:xid AS text) AS xid8), CAST(:seq AS bigint))"
 # Transactions that are still open may write events with ids from here on, and become visible in any order.
 _IS_FINAL = "e.xid < pg_snapshot_xmin(pg_current_snapshot())"
-_PAGE = text(f"""{_SELECT}
-     WHERE e.org_id = :org AND {_AFTER} AND {_IS_FINAL}
-       AND (CAST(:task AS uuid) IS NULL OR e.task_id = :task)
-       AND (CAST(:conversation AS uuid) IS NULL OR e.conversation_id = :conversation)
+_PORTION = f"""
+       AND e.org_id = :org AND {_AFTER} AND {_IS_FINAL}
        AND (CAST(:session AS text) IS NULL OR c.session = :session)
-       AND (CAST(:kinds AS text[]) IS NULL OR e.kind = ANY(:kinds))
+       AND (CAST(:kinds AS text[]) IS NULL OR e.kind = ANY(CAST(:kinds AS text[])))
        AND (CAST(:agent AS text) IS NULL OR e.agent = :agent)
-     ORDER BY e.xid, e.seq LIMIT :limit
+     ORDER BY e.xid, e.seq LIMIT CAST(:limit AS integer)
+"""
+# Planning a page takes ten times as long as reading it, and each listener reads some: they are prepared. A prepared
+# statement has one plan for all values, so there is one for each index that a page is read from.
+_PAGE = PreparedQuery(f"{_SELECT} WHERE true {_PORTION}")
+_PAGE_OF_CONVERSATION = PreparedQuery(f"{_SELECT} WHERE e.conversation_id = :conversation {_PORTION}")
+_PAGE_OF_TASK = PreparedQuery(f"""{_SELECT}
+     WHERE e.task_id = :task AND (CAST(:conversation AS uuid) IS NULL OR e.conversation_id = :conversation) {_PORTION}
 """)
 
 
@@ -124,21 +130,24 @@ def page(connection: Connection, wanted: Wanted, after: Cursor, limit: int) -> l
         "org": wanted.org, "task": wanted.task, "conversation": wanted.conversation, "kinds": wanted.kinds,
         "session": wanted.session, "agent": wanted.agent, "limit": limit,
     }  # fmt: skip
-    return fetch_all(connection.execute(_PAGE, values | {"xid": str(after.xid), "seq": after.seq}), Event)
+    statement = _PAGE_OF_TASK if wanted.task else _PAGE_OF_CONVERSATION if wanted.conversation else _PAGE
+    found = statement.run(connection, values | {"xid": str(after.xid), "seq": after.seq})
+    return [Event(**row) for row in found.all]
 
 
-_OF_MANY = text(f"""{_SELECT}
-     WHERE e.org_id = ANY(:orgs) AND {_AFTER} AND {_IS_FINAL} ORDER BY e.xid, e.seq LIMIT :limit
+_OF_MANY = PreparedQuery(f"""{_SELECT}
+     WHERE e.org_id = ANY(CAST(:orgs AS uuid[])) AND {_AFTER} AND {_IS_FINAL}
+     ORDER BY e.xid, e.seq LIMIT CAST(:limit AS integer)
 """)
 
 
 def page_of_many(connection: Connection, orgs: Collection[UUID], after: Cursor, limit: int) -> list[Event]:
     """Return up to `limit` events of these organisations after a cursor, in order."""
     values = {"orgs": list(orgs), "xid": str(after.xid), "seq": after.seq, "limit": limit}
-    return fetch_all(connection.execute(_OF_MANY, values), Event)
+    return [Event(**row) for row in _OF_MANY.run(connection, values).all]
 
 
-_HORIZON = text("""
+_HORIZON = PreparedQuery("""
     SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) AS xid,
            CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) AS latest,
            CAST(CAST(d.xid AS text) AS bigint) AS deleted_xid, d.seq AS deleted_seq
@@ -148,10 +157,11 @@ _HORIZON = text("""
 
 def horizon(connection: Connection, org: UUID | None) -> Horizon:
     """Return where reading must stop now, and where what is kept of an organisation begins."""
-    return fetch_one(connection.execute(_HORIZON, {"org": org}), Horizon)
+    (row,) = _HORIZON.run(connection, {"org": org}).all
+    return Horizon(**row)
 
 
-_ENDING = text(f"""{_SELECT}
+_ENDING = PreparedQuery(f"""{_SELECT}
      WHERE e.org_id = :org AND e.task_id = :task AND e.kind = 'task.ended'
      ORDER BY e.xid DESC, e.seq DESC LIMIT 1
 """)
@@ -159,12 +169,13 @@ _ENDING = text(f"""{_SELECT}
 
 def last_ending(connection: Connection, org: UUID, task: UUID) -> Event | None:
     """Return the latest event that tells of the end of a task."""
-    return fetch_optional(connection.execute(_ENDING, {"org": org, "task": task}), Event)
+    row = _ENDING.run(connection, {"org": org, "task": task}).first()
+    return None if row is None else Event(**row)
 
 
 # Decisions of which readers up to the cursor have heard.
-_LAST_DECISION = text("""
-    SELECT coalesce(max(s.seq), -1) FROM events e JOIN steps s ON s.id = e.subject_id
+_LAST_DECISION = PreparedQuery("""
+    SELECT coalesce(max(s.seq), -1) AS step FROM events e JOIN steps s ON s.id = e.subject_id
      WHERE e.task_id = :task AND e.kind = 'decision.made'
        AND (e.xid, e.seq) <= (CAST(CAST(:xid AS text) AS xid8), CAST(:seq AS bigint))
 """)
@@ -173,7 +184,8 @@ _LAST_DECISION = text("""
 def last_decision(connection: Connection, task: UUID, until: Cursor) -> int:
     """Return the step of the last decision of a task that events up to a cursor tell of, -1 if there is none."""
     values = {"task": task, "xid": str(until.xid), "seq": until.seq}
-    found: int = connection.execute(_LAST_DECISION, values).scalar_one()
+    (row,) = _LAST_DECISION.run(connection, values).all
+    found: int = row["step"]
     return found
 
 

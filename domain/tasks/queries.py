@@ -102,9 +102,13 @@ def task_by_idempotency_key(connection: Connection, key: str) -> EarlierTask | N
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_BY_ID = PreparedQuery(f"SELECT {_VISIBLE_NAMES} FROM tasks WHERE id = :id")  # noqa: S608
+
+
 def task_by_id(connection: Connection, task_id: UUID) -> Task | None:
     """Return the task with this id, or None."""
-    return fetch_optional(connection.execute(select(*_VISIBLE).where(tasks.c.id == task_id)), Task)
+    row = _BY_ID.run(connection, {"id": task_id}).first()
+    return None if row is None else Task(**row)
 
 
 def scopes_of(connection: Connection, task_id: UUID) -> list[str] | None:
