@@ -31,7 +31,6 @@ log = get_logger(__name__)
 _EVERY = 0.04
 _AFTER_A_FAILURE = 1.0
 _PATIENCE = 10.0
-_PORTION = 1_000
 _LONGEST_QUEUE = 500
 _MOST_WORDS = 2_000
 _MOST_OF_A_VISITOR = 6
@@ -231,10 +230,10 @@ class Feed:
             self._all_fall_behind()
             return horizon.end
         while True:
-            found = events.page_of_many(connection, orgs, position, _PORTION)
+            found = events.page_of_many(connection, orgs, position)
             self._hand_out(found)
             position = found[-1].cursor if found else position
-            if len(found) < _PORTION:
+            if len(found) < events.PORTION:
                 return max(position, horizon.end)
 
     def _admit(self) -> None:

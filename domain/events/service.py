@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from domain.events import queries
 from domain.events.schemas import Cursor, Event, Horizon, Reset, Wanted
 
-OF_STEPS = queries.OF_STEPS
+OF_STEPS, PORTION = queries.OF_STEPS, queries.PORTION
 
 _BATCH = 5_000
 _OPEN_TASKS = 200
@@ -55,9 +55,9 @@ def page(connection: Connection, wanted: Wanted, after: Cursor, limit: int) -> t
     return found, max(after, horizon.end, *(event.cursor for event in found))
 
 
-def page_of_many(connection: Connection, orgs: Collection[UUID], after: Cursor, limit: int) -> list[Event]:
-    """Return up to `limit` events of these organisations after a cursor, in order. Needs a system transaction."""
-    return queries.page_of_many(connection, orgs, after, limit) if orgs else []
+def page_of_many(connection: Connection, orgs: Collection[UUID], after: Cursor) -> list[Event]:
+    """Return up to `PORTION` events of these organisations after a cursor, in order. Needs a system transaction."""
+    return queries.page_of_many(connection, orgs, after) if orgs else []
 
 
 def horizon(connection: Connection, org: UUID | None) -> Horizon:
