@@ -35,6 +35,7 @@ _HEARTBEAT_EVERY = 15.0
 _LOOK_AGAIN_EVERY = 4.0
 _PORTION = 200
 _MOST_CONVERSATIONS = 200
+_COURSE = frozenset({"task.accepted", "task.queued", "task.started", "task.waiting", "task.ended"})
 
 
 class Reader(Protocol):
@@ -183,6 +184,8 @@ class Follower(Generic[_Reader]):
         self._looked = time.monotonic()
         self._begin = after
         self._after = after.cursor if after else None
+        self._is_under_way = False
+        """whether the last that was heard of a task's course is not its end"""
 
     async def follow(self, write: Write) -> None:
         """Write events until the stream ends: a task's with the task, others never by themselves.
@@ -234,7 +237,8 @@ class Follower(Generic[_Reader]):
                 return False
             self._after, is_last = portion.next, portion.is_last
             await self._look_again()
-        return not await self._is_over(write)
+        # What is under way here has its end behind the cursor, and the feed brings it.
+        return self._is_under_way or not await self._is_over(write)
 
     async def _live(self, listener: Listener, write: Write) -> None:
         """Write what comes from the feed, and what is being said."""
@@ -274,6 +278,8 @@ class Follower(Generic[_Reader]):
                 lines += self._lines_of_decision(event)
                 continue
             self._after = event.cursor
+            if event.kind in _COURSE:
+                self._is_under_way = event.kind != "task.ended"
             if self._who.wants_words:
                 self._spoken.follow(event)
             if event.conversation_id is not None and self._who.hears_typing_after(event):
