@@ -1,8 +1,8 @@
 """Time. Across machines only the database's clock counts, through SQL's `rota_now()`; in a process, monotonic time.
 
 `rota_now()` is `now()` plus the offset in the single row of the table `clock`. The offset is zero outside tests; a test
-moves it to simulate a month. `now()` is the start of the transaction; what needs the actual moment, such as a claim, is
-stamped with `rota_clock()`.
+moves it to simulate a month, and a trigger then writes the function anew, with the offset in it. `now()` is the start
+of the transaction; what needs the actual moment, such as a claim, is stamped with `rota_clock()`.
 """
 
 import time

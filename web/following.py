@@ -231,6 +231,7 @@ class Follower(Generic[_Reader]):
         while not is_last:
             portion = await run_in_threadpool(read, self._caller, self._who, self._after or BEGINNING)
             if portion.reset is not None:
+                self._is_under_way = False  # the event of its end may be among those that were deleted
                 await write(self._encoding.reset(portion.reset, portion.begin))
             await self._write(portion.events, write)
             if self._encoding.is_over:

@@ -26,8 +26,7 @@ from agents.llm.calls import read_call, written_at
 from agents.llm.counting import Count, Report, counted
 from agents.llm.errors import ModelError, Remedies, from_answer, mapped_errors
 from agents.llm.replay import offered, presentable
-from agents.llm.transport import call_timeout, whole_address
-from core.ids import new_id
+from agents.llm.transport import call_options, whole_address
 from domain.billing.schemas import Tokens
 
 _STOP_REASONS: dict[str, StopReason] = {
@@ -54,7 +53,10 @@ class AnthropicProvider:
             # Equivalent to `messages.create`, without its walk through every tool's schema and its generic parsing of
             # the response, which are half the cost of a call.
             response = self._client.post(
-                self._address, cast_to=httpx2.Response, content=_written(_body(request)), options=_options(request)
+                self._address,
+                cast_to=httpx2.Response,
+                content=_written(_body(request)),
+                options=call_options(request.timeout),
             )
             return self._whole(request, response.text, assembly)
 
@@ -67,7 +69,7 @@ class AnthropicProvider:
                 self._address,
                 cast_to=object,
                 content=_written(_body(request) | {"stream": True}),
-                options=_options(request),
+                options=call_options(request.timeout),
                 stream=True,
                 stream_cls=anthropic.Stream[object],
             ) as events,
@@ -112,11 +114,6 @@ class AnthropicProvider:
             missing_call=stop_reason == "tool_use" and not calls,
             reason=answer.stop_reason,
         )
-
-
-def _options(request: Request) -> Any:
-    # Without a key, the SDK generates one from the system's randomness and never sends it.
-    return {"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())}
 
 
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -27,8 +27,7 @@ from agents.llm.calls import read_call, written_at
 from agents.llm.counting import Count, Report, counted
 from agents.llm.errors import ModelError, Remedies, from_answer, mapped_errors
 from agents.llm.replay import offered, presentable
-from agents.llm.transport import call_timeout, whole_address
-from core.ids import new_id
+from agents.llm.transport import call_options, whole_address
 from domain.billing.schemas import Tokens
 
 _STOP_REASONS: dict[str, StopReason] = {
@@ -84,7 +83,7 @@ class OpenAIProvider:
                 self._address,
                 cast_to=httpx2.Response,
                 body=self._body(request, limit),
-                options=_options(request),
+                options=call_options(request.timeout),
             )
             return self._whole(request, response.text, assembly)
 
@@ -107,7 +106,7 @@ class OpenAIProvider:
                 self._address,
                 cast_to=object,
                 body=body,
-                options=_options(request),
+                options=call_options(request.timeout),
                 stream=True,
                 stream_cls=openai.Stream[object],
             ) as chunks:
@@ -183,11 +182,6 @@ class OpenAIProvider:
             missing_call=not is_cut and (len(calls) < len(announced) or (stop_reason == "tool_use" and not calls)),
             reason=choice.finish_reason,
         )
-
-
-def _options(request: Request) -> Any:
-    # Without a key, the SDK generates one from the system's randomness and never sends it.
-    return {"timeout": call_timeout(request.timeout), "idempotency_key": str(new_id())}
 
 
 def tool_format(spec: ToolSpec) -> dict[str, Any]:
@@ -302,14 +296,15 @@ class _Assembly:
     def add(self, chunk: object) -> str:
         """Add a chunk. Return the text that it contributes."""
         self._has_begun = True
-        if usage := _field(chunk, "usage"):
+        if isinstance(usage := _field(chunk, "usage"), dict):
             self.usage = _Usage.model_validate(usage)
         choices = _field(chunk, "choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         self._finish_reason = _field(choice, "finish_reason") or self._finish_reason
         delta = _field(choice, "delta")
         self._refusal += _plain(_field(delta, "refusal"))
-        for part in _field(delta, "tool_calls") or []:
+        parts = _field(delta, "tool_calls")
+        for part in parts if isinstance(parts, list) else []:
             self._add_to_call(self._call_of(part), _field(part, "function"))
         if (function := _field(delta, "function_call")) is not None:
             self._function_call = self._function_call or _begun(None)

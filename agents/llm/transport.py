@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from typing import Any
 
 import httptools
 import httpx2
@@ -27,6 +28,7 @@ from agents.llm.limits import note_answer
 from core.addresses import checked_address
 from core.clock import Stopwatch
 from core.errors import RotaError
+from core.ids import new_id
 
 _KEPT = 1_000  # idle connections to one host
 _KEEPALIVE = timedelta(seconds=30)
@@ -70,6 +72,12 @@ def call_timeout(whole: timedelta) -> httpx2.Timeout:
     """
     seconds = whole.total_seconds()
     return httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))
+
+
+def call_options(whole: timedelta) -> Any:
+    """Return the options of one call for the SDKs' `post`, which may take as long as `whole`."""
+    # Without a key, the SDK generates one from the system's randomness and never sends it.
+    return {"timeout": call_timeout(whole), "idempotency_key": str(new_id())}
 
 
 def whole_address(base: httpx2.URL, path: str) -> str:

@@ -156,7 +156,7 @@ def lock_shared(connection: Connection, task_id: UUID, claim: int) -> bool:
     return _LOCK_SHARED.run(connection, {"task": task_id, "claim": claim}).first() is not None
 
 
-_TASK = "id, org_id, agent_id, agent, location_id, conversation_id, concurrency_key, workflow_run"
+_TASK_COLUMNS = "id, org_id, agent_id, agent, location_id, conversation_id, concurrency_key, workflow_run"
 # CTEs that write the steps, their events, and the usage rows of those that called a model, if `fence` has a row.
 _JOURNAL = f"""
     line AS MATERIALIZED (
@@ -184,7 +184,7 @@ _JOURNAL = f"""
 """  # noqa: S608
 _RECORDING = f"""
     WITH fence AS (
-        SELECT {_TASK} FROM tasks
+        SELECT {_TASK_COLUMNS} FROM tasks
          WHERE id = :task AND claim = :claim AND status::text = 'running' FOR SHARE
     ), {_PAID.fill(condition=f"{_TOKENS} > 0 AND EXISTS (SELECT FROM fence)", is_last="false")}, {_JOURNAL}
 """  # noqa: S608
@@ -196,7 +196,7 @@ _RECORD_READING = PreparedQuery(f"{_RECORDING}, {audit.LINES.fill(condition='EXI
 # because only a task's own worker writes the journal while the task runs, and that worker runs this statement.
 _FINISH = PreparedQuery(f"""
     WITH held AS (
-        SELECT {_TASK} FROM tasks
+        SELECT {_TASK_COLUMNS} FROM tasks
          WHERE id = :task AND claim = :claim AND status::text = 'running'
            AND NOT EXISTS (SELECT FROM steps s WHERE s.task_id = :task AND s.status IN ('begun', 'unknown'))
            FOR UPDATE

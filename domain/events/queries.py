@@ -109,7 +109,7 @@ _SELECT = f"{_COLUMNS} FROM events e {_CONVERSATION}"
 _AFTER = "(e.xid, e.seq) > (CAST(CAST(:xid AS text) AS xid8), CAST(:seq AS bigint))"
 # Transactions that are still open may write events with ids from here on, and become visible in any order.
 _IS_FINAL = "e.xid < pg_snapshot_xmin(pg_current_snapshot())"
-_PORTION = f"""
+_FILTERS = f"""
        AND e.org_id = :org AND {_AFTER} AND {_IS_FINAL}
        AND (CAST(:session AS text) IS NULL OR c.session = :session)
        AND (CAST(:kinds AS text[]) IS NULL OR e.kind = ANY(CAST(:kinds AS text[])))
@@ -118,10 +118,10 @@ _PORTION = f"""
 """
 # Planning a page takes ten times as long as reading it, and each listener reads some: they are prepared. A prepared
 # statement has one plan for all values, so there is one for each index that a page is read from.
-_PAGE = PreparedQuery(f"{_SELECT} WHERE true {_PORTION}")
-_PAGE_OF_CONVERSATION = PreparedQuery(f"{_SELECT} WHERE e.conversation_id = :conversation {_PORTION}")
+_PAGE = PreparedQuery(f"{_SELECT} WHERE true {_FILTERS}")
+_PAGE_OF_CONVERSATION = PreparedQuery(f"{_SELECT} WHERE e.conversation_id = :conversation {_FILTERS}")
 _PAGE_OF_TASK = PreparedQuery(f"""{_SELECT}
-     WHERE e.task_id = :task AND (CAST(:conversation AS uuid) IS NULL OR e.conversation_id = :conversation) {_PORTION}
+     WHERE e.task_id = :task AND (CAST(:conversation AS uuid) IS NULL OR e.conversation_id = :conversation) {_FILTERS}
 """)
 
 

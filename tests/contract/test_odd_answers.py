@@ -142,6 +142,22 @@ def test_a_streamed_function_call_of_the_first_wire_is_read(parrot: Birdcage, li
     assert [(call.name, call.arguments) for call in reply.message.tool_calls] == [("pay", {"n": 1})]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"usage": "none"}, {"choices": {}}, {"choices": [None]}, {"choices": [{"delta": "none"}]},
+        {"choices": [{"delta": {"tool_calls": {"index": 0}, "refusal": None}}]},
+        {"choices": [{"delta": {"tool_calls": 1, "function_call": None}}]},
+    ],
+    ids=["usage in words", "choices as an object", "no choice", "a delta in words", "calls as an object", "a number"],
+)  # fmt: skip
+def test_a_streamed_part_of_another_form_is_passed_over(
+    parrot: Birdcage, line_to: MakeLine, odd: dict[str, Any]
+) -> None:
+    events = [odd, *chunks([{"content": "Hello"}])]
+    assert ask(parrot, line_to, "openai", Canned(events=events), manner="stream").message.text == "Hello"
+
+
 # ── what goes back ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 ODD = '{"zz": 1.0, "a": 1e16, "a": {"y": [2.50], "b": "caf\\u00e9"}}'

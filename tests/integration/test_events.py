@@ -366,6 +366,20 @@ def test_the_stream_of_a_task_whose_events_are_gone_still_tells_its_end(address:
     assert [(message.event, message.data["status"]) for message in found] == [("task.ended", "succeeded")]
 
 
+def test_a_stream_that_missed_the_end_of_its_task_and_its_events_ends_all_the_same(
+    address: str, org: UUID, key: str
+) -> None:
+    task = submit(org)
+    with stream(f"{address}/v1/tasks/{task.id}/events", key) as opened:
+        opened.until("task.accepted")
+        with db.system_transaction() as connection:
+            connection.execute(text("SELECT pg_current_xact_id()"))  # holds the feed back
+            end(org, task.id)
+            forget(org)
+        feed._all_fall_behind()
+        assert [message.event for message in opened] == ["reset", "task.ended"]
+
+
 # ── who hears what ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
